@@ -1,0 +1,57 @@
+//! Kubernetes API objects as plain values.
+//!
+//! What it is: the kinds that the simulation acts on, held as compact Rust structs; quantities,
+//! selectors, defaults, validation and the YAML front end that turns unchanged manifests into them.
+//! What it does not know: where objects are kept (`store`), who changes them, or what time it is.
+//!
+//! Read first: [`meta`] (names, labels, owners), then [`pod`], [`pod_status`] and [`workload`].
+//! [`Row`] is "any object"; [`Kind`] is the name of its kind. Objects that the model does not act
+//! on are kept as [`Inert`] rows, so that verbs and owner references still reach them.
+
+pub mod yaml;
+
+pub mod text;
+
+pub mod quantity;
+
+pub mod meta;
+
+pub mod selector;
+
+pub mod int_or_percent;
+
+pub mod probe;
+
+pub mod container;
+
+pub mod affinity;
+
+pub mod pod;
+
+pub mod pod_status;
+
+pub mod node;
+
+pub mod workload;
+
+pub mod service;
+
+pub mod policy;
+
+pub mod config;
+
+pub mod kube_event;
+
+pub mod row;
+
+pub use config::{ConfigMap, Inert, Secret};
+pub use kube_event::KubeEvent;
+pub use meta::{Labels, Meta, Namespace, OwnerRef, Uid};
+pub use node::{Lease, Node};
+pub use pod::{Pod, PodSpec, PodTemplate};
+pub use pod_status::PodStatus;
+pub use policy::{PodDisruptionBudget, PriorityClass};
+pub use row::{Kind, Object, Row};
+pub use service::{EndpointSlice, Service};
+pub use text::Text;
+pub use workload::{Deployment, ReplicaSet};

@@ -1,0 +1,125 @@
+//! Nodes and their leases.
+
+use super::affinity::Taint;
+use super::pod_status::Truth;
+use super::quantity::Resources;
+use super::{Meta, Text};
+use crate::engine::Time;
+
+/// A Node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// Metadata.
+    pub meta: Meta,
+    /// `spec.unschedulable` (cordon).
+    pub unschedulable: bool,
+    /// `spec.taints`.
+    pub taints: Vec<Taint>,
+    /// `spec.providerID`, empty when none.
+    pub provider_id: Text,
+    /// Status.
+    pub status: NodeStatus,
+}
+
+/// `status` of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NodeStatus {
+    /// Capacity.
+    pub capacity: Resources,
+    /// Allocatable.
+    pub allocatable: Resources,
+    /// Conditions.
+    pub conditions: Vec<NodeCondition>,
+    /// Images on the node with their sizes in bytes (`names[0]`, size).
+    pub images: Vec<(Vec<Text>, i64)>,
+}
+
+/// Type of a node condition.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeConditionKind {
+    /// Ready.
+    Ready,
+    /// MemoryPressure.
+    MemoryPressure,
+    /// DiskPressure.
+    DiskPressure,
+    /// PIDPressure.
+    PidPressure,
+    /// NetworkUnavailable.
+    NetworkUnavailable,
+    /// Any other.
+    Other(Text),
+}
+
+impl NodeConditionKind {
+    /// As in manifests.
+    pub fn name(&self) -> &str {
+        match self {
+            NodeConditionKind::Ready => "Ready",
+            NodeConditionKind::MemoryPressure => "MemoryPressure",
+            NodeConditionKind::DiskPressure => "DiskPressure",
+            NodeConditionKind::PidPressure => "PIDPressure",
+            NodeConditionKind::NetworkUnavailable => "NetworkUnavailable",
+            NodeConditionKind::Other(name) => name,
+        }
+    }
+}
+
+/// A node condition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeCondition {
+    /// Type.
+    pub kind: NodeConditionKind,
+    /// Status.
+    pub status: Truth,
+    /// `lastHeartbeatTime`.
+    pub heartbeat: Time,
+    /// `lastTransitionTime`.
+    pub since: Time,
+    /// `reason`.
+    pub reason: Text,
+    /// `message`.
+    pub message: Text,
+}
+
+impl Node {
+    /// The condition of this kind.
+    pub fn condition(&self, kind: &NodeConditionKind) -> Option<&NodeCondition> {
+        self.status.conditions.iter().find(|c| c.kind == *kind)
+    }
+
+    /// Whether the Ready condition is True.
+    pub fn ready(&self) -> bool {
+        self.condition(&NodeConditionKind::Ready)
+            .is_some_and(|c| c.status == Truth::True)
+    }
+
+    /// The value of `topology.kubernetes.io/zone`, empty when none.
+    pub fn zone(&self) -> &str {
+        self.meta
+            .labels
+            .get("topology.kubernetes.io/zone")
+            .map_or("", |z| z.as_str())
+    }
+
+    /// The value of `topology.kubernetes.io/region`, empty when none.
+    pub fn region(&self) -> &str {
+        self.meta
+            .labels
+            .get("topology.kubernetes.io/region")
+            .map_or("", |z| z.as_str())
+    }
+}
+
+/// A Lease (of a node, in `kube-node-lease`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lease {
+    /// Metadata.
+    pub meta: Meta,
+    /// `spec.holderIdentity`.
+    pub holder: Text,
+    /// `spec.leaseDurationSeconds`, in seconds.
+    pub duration_s: u32,
+    /// `spec.renewTime`.
+    pub renewed: Time,
+}

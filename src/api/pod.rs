@@ -1,0 +1,144 @@
+//! Pods and the templates they are made from.
+//!
+//! A pod row is small: the spec is shared with every pod of the same template, and only what
+//! differs (`node_name`, status, metadata) lives in the row.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::affinity::{Affinity, Toleration, TopologySpread};
+use super::container::{ConfigRef, Container};
+use super::quantity::Resources;
+use super::{Labels, Meta, PodStatus, Text};
+
+/// `spec.template` of a workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodTemplate {
+    /// Labels of the pods.
+    pub labels: Labels,
+    /// Annotations of the pods.
+    pub annotations: Labels,
+    /// What the pods are made of.
+    pub spec: Arc<PodSpec>,
+    /// The template as defaulted JSON: equality of templates, patches and printing use it.
+    pub source: Arc<Value>,
+}
+
+/// `spec` of a pod, without `nodeName`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSpec {
+    /// Containers.
+    pub containers: Vec<Container>,
+    /// Init containers, sidecars among them, in order.
+    pub init_containers: Vec<Container>,
+    /// Restart policy of ordinary containers.
+    pub restart_policy: RestartPolicy,
+    /// `terminationGracePeriodSeconds`, default 30.
+    pub grace_s: u32,
+    /// `activeDeadlineSeconds`.
+    pub active_deadline_s: Option<i64>,
+    /// `nodeSelector`.
+    pub node_selector: Labels,
+    /// Affinity; shared because most pods have none.
+    pub affinity: Option<Arc<Affinity>>,
+    /// Tolerations, those added by admission among them.
+    pub tolerations: Vec<Toleration>,
+    /// Explicit topology spread constraints.
+    pub topology_spread: Vec<TopologySpread>,
+    /// Which scheduler profile; `default-scheduler` by default.
+    pub scheduler_name: Text,
+    /// Names of scheduling gates.
+    pub scheduling_gates: Vec<Text>,
+    /// `priorityClassName`, empty when none.
+    pub priority_class: Text,
+    /// Resolved by admission; 0 without a class.
+    pub priority: i32,
+    /// Whether this pod may preempt.
+    pub preempt_never: bool,
+    /// `overhead`.
+    pub overhead: Resources,
+    /// Uses the node's network.
+    pub host_network: bool,
+    /// Extra readiness conditions.
+    pub readiness_gates: Vec<Text>,
+    /// Volumes.
+    pub volumes: Vec<Volume>,
+    /// `hostname`, empty when none.
+    pub hostname: Text,
+    /// `subdomain`, empty when none.
+    pub subdomain: Text,
+    /// `serviceAccountName`.
+    pub service_account: Text,
+    /// `shareProcessNamespace`.
+    pub share_process_namespace: bool,
+    /// Sum of requests as the scheduler counts them (`resourcehelper.PodRequests`): containers,
+    /// the init containers' maximum, sidecars and overhead.
+    pub requests: Resources,
+    /// `nodeName` as written in a manifest (a pod that was bound by its author); empty otherwise.
+    pub node_name: Text,
+    /// The spec as defaulted JSON, for patches and printing.
+    pub source: Arc<Value>,
+}
+
+/// `restartPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RestartPolicy {
+    /// Restart on every exit.
+    #[default]
+    Always,
+    /// Restart on failures.
+    OnFailure,
+    /// Never restart.
+    Never,
+}
+
+/// A volume, as far as the model acts on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Volume {
+    /// Name in the pod.
+    pub name: Text,
+    /// What it is made from.
+    pub source: VolumeSource,
+}
+
+/// Source of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum VolumeSource {
+    /// `emptyDir`; the size limit in bytes, 0 for none.
+    EmptyDir(i64),
+    /// A ConfigMap or Secret.
+    Config(ConfigRef),
+    /// A claim by name.
+    Claim {
+        /// Name of the PersistentVolumeClaim.
+        name: Text,
+        /// Mounted read-only.
+        read_only: bool,
+    },
+    /// `projected`: the ConfigMaps and Secrets that it needs.
+    Projected(Vec<ConfigRef>),
+    /// Any other source by the name of its field (`hostPath`, `gcePersistentDisk`, …), with the
+    /// identity that conflicts are detected by (path, pdName, volumeID …) and read-only flag.
+    Other {
+        /// Field name of the source.
+        field: Text,
+        /// Identity within that kind of source.
+        identity: Text,
+        /// Mounted read-only.
+        read_only: bool,
+    },
+}
+
+/// A Pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    /// Metadata.
+    pub meta: Meta,
+    /// Shared specification.
+    pub spec: Arc<PodSpec>,
+    /// The node it is bound to.
+    pub node_name: Option<Text>,
+    /// Status.
+    pub status: PodStatus,
+}

@@ -1,0 +1,1 @@
+//! Who answers runtime requests: latency models, or real Linux processes.

@@ -1,0 +1,1 @@
+//! Expectations, invariants, comparisons: reads, never steers.

@@ -1,0 +1,19 @@
+//! What client-go is to the real components: the only road from logic to a store write.
+//!
+//! A component never touches the store. It reads a lagging [`View`](crate::store::View) and returns
+//! the writes it wants; this layer paces them (qps and burst), retries keys with back-off, keeps
+//! expectations, and hands each write on as a [`Send`] that the cluster turns into a request with
+//! latency. The same code serves controllers, scheduler, kubelets and kubectl.
+//!
+//! Read first: [`plan`] (what a sync returns), [`controller`] (what a controller is), then
+//! [`runner`] (how it is run).
+
+pub mod outbox;
+
+pub mod plan;
+
+pub mod controller;
+
+pub use controller::{Controller, Keys, Outcome, SyncContext};
+pub use outbox::{Outbox, Reply, Send};
+pub use plan::{Plan, Step};

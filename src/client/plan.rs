@@ -1,0 +1,79 @@
+//! Plans: the writes that one sync wants, in order.
+
+use std::time::Duration;
+
+use crate::api::KubeEvent;
+use crate::store::Write;
+
+/// What a sync returns. Steps run in order; the first step that fails drops the rest of the plan
+/// and requeues the key with back-off (after `Controller::finish` was asked).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Writes in order.
+    pub steps: Vec<Step>,
+    /// Ask for this key again after so long (`queue.AddAfter`).
+    pub requeue_after: Option<Duration>,
+    /// The sync itself failed for this reason: requeue with back-off, even without a failed write.
+    pub error: Option<String>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// One write; the next step waits for its reply.
+    One {
+        /// The request.
+        write: Write,
+        /// The rule in a few words, for `explain`.
+        rule: &'static str,
+        /// A failure of this write is ignored (upstream logs and goes on).
+        optional: bool,
+    },
+    /// `slowStartBatch`: batches of 1, 2, 4 …; a batch with a failure is the last one.
+    SlowStart {
+        /// The requests.
+        writes: Vec<Write>,
+        /// The rule in a few words.
+        rule: &'static str,
+    },
+    /// All at once (a goroutine each); the step ends with the last reply.
+    Parallel {
+        /// The requests.
+        writes: Vec<Write>,
+        /// The rule in a few words.
+        rule: &'static str,
+    },
+    /// A KubeEvent: sent without waiting, outside of the plan's order.
+    Event(KubeEvent),
+}
+
+impl Plan {
+    /// Nothing to do.
+    pub fn none() -> Self {
+        Plan::default()
+    }
+
+    /// Adds one write.
+    pub fn write(&mut self, write: Write, rule: &'static str) {
+        self.steps.push(Step::One {
+            write,
+            rule,
+            optional: false,
+        });
+    }
+
+    /// Adds a KubeEvent.
+    pub fn event(&mut self, event: KubeEvent) {
+        self.steps.push(Step::Event(event));
+    }
+
+    /// Asks to be called again after `after`; the earliest wish wins.
+    pub fn requeue(&mut self, after: Duration) {
+        self.requeue_after = Some(self.requeue_after.map_or(after, |a| a.min(after)));
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.requeue_after.is_none() && self.error.is_none()
+    }
+}

@@ -1,0 +1,1 @@
+//! The composition root: one event enum, one dispatch, no policy.

@@ -1,0 +1,1 @@
+//! Controllers: each reads a view and returns a plan.

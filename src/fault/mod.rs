@@ -1,0 +1,1 @@
+//! Faults as data: what, where, from when until when.

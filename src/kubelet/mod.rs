@@ -1,0 +1,1 @@
+//! Kubelets: pod workers, probes, images, status, leases, and the runtime boundary.

@@ -1,0 +1,1 @@
+//! Load: arrivals, clients, and what a request costs inside a container.

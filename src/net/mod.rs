@@ -1,0 +1,1 @@
+//! The network between nodes: topology, partitions, service proxies, connections.

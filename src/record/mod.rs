@@ -1,0 +1,1 @@
+//! What a run leaves behind: milestones, causes, metrics, journal, digest.

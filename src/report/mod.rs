@@ -1,0 +1,1 @@
+//! Tables, CSV, plots, stories: a pure function of a results folder.

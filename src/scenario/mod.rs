@@ -1,0 +1,1 @@
+//! Scenario input: parsed, validated, every value located.

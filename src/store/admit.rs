@@ -1,0 +1,397 @@
+//! Admission: what the API server does to a request before it is stored.
+//!
+//! Pods get the default tolerations and their priority; updates keep the status and status updates
+//! keep the rest; patches change the current object; evictions ask the budgets.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::table::Id;
+use super::view::View;
+use super::write::{ApiError, ObjectId, Patch, Propagation, merge_labels};
+use crate::api::affinity::{Taint, TaintEffect, Toleration, TolerationOperator};
+use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
+use crate::api::{Meta, Node, Pod, PodDisruptionBudget, PodSpec, PriorityClass, Row, Text};
+use crate::engine::Time;
+
+/// Finalizer of foreground deletion.
+pub const FOREGROUND: &str = "foregroundDeletion";
+/// Finalizer of orphaning deletion.
+pub const ORPHAN: &str = "orphan";
+
+/// Admission with its memory of specs already admitted: pods of one template share one spec.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    specs: FxHashMap<usize, (Arc<PodSpec>, Arc<PodSpec>)>,
+}
+
+impl Admission {
+    pub(super) fn create(&mut self, row: &mut Row, view: &View) -> Result<(), ApiError> {
+        if let Row::Pod(pod) = row {
+            let spec = self.admitted(&pod.spec, view)?;
+            let pod = Arc::make_mut(pod);
+            pod.spec = spec;
+            if pod.node_name.is_none() && !pod.spec.node_name.is_empty() {
+                pod.node_name = Some(pod.spec.node_name.clone());
+            }
+            pod.status.phase = Phase::Pending;
+        }
+        Ok(())
+    }
+
+    fn admitted(&mut self, spec: &Arc<PodSpec>, view: &View) -> Result<Arc<PodSpec>, ApiError> {
+        let key = Arc::as_ptr(spec) as usize;
+        if let Some((_, done)) = self.specs.get(&key) {
+            return Ok(done.clone());
+        }
+        let mut new = PodSpec::clone(spec);
+        resolve_priority(&mut new, view)?;
+        add_default_tolerations(&mut new.tolerations);
+        let new = Arc::new(new);
+        // The key is an address: keeping the original alive keeps it from being used again.
+        self.specs.insert(key, (spec.clone(), new.clone()));
+        Ok(new)
+    }
+
+    /// Whether the budgets allow this eviction; `pkg/registry/core/pod/storage/eviction.go`.
+    pub(super) fn check_eviction(
+        &self,
+        view: &View,
+        pod: Id<Pod>,
+        _now: Time,
+    ) -> Result<(), ApiError> {
+        let Some(row) = view.pods().get(pod) else {
+            return Err(ApiError::NotFound(format!("pods #{} not found", pod.0)));
+        };
+        if !budgeted(row) {
+            return Ok(());
+        }
+        let budgets: Vec<_> = matching_budgets(view, row).collect();
+        if budgets.len() > 1 {
+            return Err(ApiError::Forbidden(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource \
+                 does not support."
+                    .into(),
+            ));
+        }
+        match budgets.first() {
+            Some((_, budget)) if blocks(budget, row) => Err(ApiError::TooManyRequests(
+                "Cannot evict pod as it would violate the pod's disruption budget.".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The budgets as they stand after this eviction was granted.
+    pub(super) fn take_budget(&self, view: &View, pod: Id<Pod>, now: Time) -> Vec<(ObjectId, Row)> {
+        let Some(row) = view.pods().get(pod) else {
+            return Vec::new();
+        };
+        if !budgeted(row) {
+            return Vec::new();
+        }
+        matching_budgets(view, row)
+            .filter(|(_, b)| b.status.disruptions_allowed > 0 && !unhealthy_exempt(b, row))
+            .map(|(id, budget)| {
+                let mut new = PodDisruptionBudget::clone(budget);
+                new.status.disruptions_allowed -= 1;
+                new.status.disrupted.push((row.meta.name.clone(), now));
+                (id.into(), new.into())
+            })
+            .collect()
+    }
+}
+
+/// `canIgnorePDB`: pods that have ended, wait, or are being deleted need no budget.
+fn budgeted(pod: &Pod) -> bool {
+    !(pod.status.phase.terminal() || pod.status.phase == Phase::Pending || pod.meta.deleting())
+}
+
+fn matching_budgets<'a>(
+    view: &'a View,
+    pod: &'a Pod,
+) -> impl Iterator<Item = (Id<PodDisruptionBudget>, &'a Arc<PodDisruptionBudget>)> {
+    view.of::<PodDisruptionBudget>()
+        .in_namespace(&pod.meta.namespace)
+        .filter(|(_, b)| b.selector.matches(&pod.meta.labels))
+}
+
+/// An unready pod needs no budget when the application is healthy enough, or by policy.
+fn unhealthy_exempt(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    !pod.status.ready()
+        && (budget.evict_unhealthy_always
+            || (budget.status.current_healthy >= budget.status.desired_healthy
+                && budget.status.desired_healthy > 0))
+}
+
+fn blocks(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    if unhealthy_exempt(budget, pod) {
+        return false;
+    }
+    budget.status.observed_generation < budget.meta.generation
+        || budget.status.disruptions_allowed <= 0
+}
+
+/// `plugin/pkg/admission/priority :: admitPod`.
+fn resolve_priority(spec: &mut PodSpec, view: &View) -> Result<(), ApiError> {
+    let classes = view.of::<PriorityClass>();
+    let class = if spec.priority_class.is_empty() {
+        classes.iter().map(|(_, c)| c).find(|c| c.global_default)
+    } else {
+        match spec.priority_class.as_str() {
+            "system-node-critical" => {
+                spec.priority = 2_000_001_000;
+                return Ok(());
+            }
+            "system-cluster-critical" => {
+                spec.priority = 2_000_000_000;
+                return Ok(());
+            }
+            name => Some(classes.find("", name).map(|(_, c)| c).ok_or_else(|| {
+                ApiError::Forbidden(format!("no PriorityClass with name {name} was found"))
+            })?),
+        }
+    };
+    if let Some(class) = class {
+        spec.priority = class.value;
+        spec.preempt_never |= class.preempt_never;
+        spec.priority_class = class.meta.name.clone();
+    }
+    Ok(())
+}
+
+/// `plugin/pkg/admission/defaulttolerationseconds`: 300 s on nodes not ready or unreachable.
+fn add_default_tolerations(tolerations: &mut Vec<Toleration>) {
+    for key in [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ] {
+        let taint = Taint {
+            key: Text::from(key),
+            value: Text::default(),
+            effect: TaintEffect::NoExecute,
+            added: None,
+        };
+        let has = tolerations.iter().any(|t| {
+            (t.key.is_empty() || t.key == taint.key)
+                && t.effect.is_none_or(|e| e == TaintEffect::NoExecute)
+        });
+        if !has {
+            tolerations.push(Toleration {
+                key: taint.key,
+                operator: TolerationOperator::Exists,
+                value: Text::default(),
+                effect: Some(TaintEffect::NoExecute),
+                seconds: Some(300),
+            });
+        }
+    }
+}
+
+/// `rest.BeforeDelete` with the pod strategy's `CheckGracefulDelete`: the pod's own grace unless
+/// given; 0 for pods that no kubelet has, and for pods that have ended.
+pub(super) fn pod_grace(pod: &Pod, asked: Option<u32>) -> u32 {
+    let period = asked.unwrap_or(pod.spec.grace_s);
+    if pod.node_name.is_none() || pod.status.phase.terminal() {
+        0
+    } else {
+        period
+    }
+}
+
+pub(super) fn add_propagation_finalizer(meta: &mut Meta, propagation: Propagation) {
+    let finalizer = match propagation {
+        Propagation::Background => return,
+        Propagation::Foreground => FOREGROUND,
+        Propagation::Orphan => ORPHAN,
+    };
+    if !meta.finalizers.iter().any(|f| f == finalizer) {
+        meta.finalizers = meta
+            .finalizers
+            .iter()
+            .cloned()
+            .chain([Text::from(finalizer)])
+            .collect();
+    }
+}
+
+/// `BindingREST.setPodNodeAndMetadata`: a pod is bound once.
+pub(super) fn bound(pod: &Pod, node: &Text, now: Time) -> Result<Pod, ApiError> {
+    if pod.meta.deleting() {
+        return Err(ApiError::Conflict(format!(
+            "pod {} is being deleted, cannot be assigned to a host",
+            pod.meta.name
+        )));
+    }
+    if let Some(other) = &pod.node_name {
+        return Err(ApiError::Conflict(format!(
+            "pod {} is already assigned to node \"{other}\"",
+            pod.meta.name
+        )));
+    }
+    let mut new = pod.clone();
+    new.node_name = Some(node.clone());
+    new.status.set_condition(PodCondition {
+        kind: PodConditionKind::PodScheduled,
+        status: Truth::True,
+        since: now,
+        reason: None,
+        message: None,
+    });
+    Ok(new)
+}
+
+/// `base` with the status of `status_of`.
+pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
+    macro_rules! merge {
+        ($($kind:ident),*) => {
+            match (base, status_of) {
+                $((Row::$kind(base), Row::$kind(with)) => {
+                    let mut new = (**base).clone();
+                    new.status = with.status.clone();
+                    Row::$kind(Arc::new(new))
+                })*
+                _ => base.clone(),
+            }
+        };
+    }
+    merge!(Pod, Node, ReplicaSet, Deployment, PodDisruptionBudget)
+}
+
+/// Whether the desired state differs: that is what `metadata.generation` counts.
+pub(super) fn desired_differs(old: &Row, new: &Row) -> bool {
+    match (old, new) {
+        (Row::Deployment(a), Row::Deployment(b)) => {
+            a.source != b.source || a.replicas != b.replicas || a.paused != b.paused
+        }
+        (Row::ReplicaSet(a), Row::ReplicaSet(b)) => {
+            a.source != b.source || a.replicas != b.replicas
+        }
+        (Row::PodDisruptionBudget(a), Row::PodDisruptionBudget(b)) => a.source != b.source,
+        (Row::Pod(a), Row::Pod(b)) => !Arc::ptr_eq(&a.spec, &b.spec) && a.spec != b.spec,
+        _ => false,
+    }
+}
+
+/// The current object with a patch applied.
+pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiError> {
+    let mut new = old.clone();
+    match (patch, &mut new) {
+        (Patch::PodStatus(status), Row::Pod(pod)) => {
+            let pod = Arc::make_mut(pod);
+            pod.status = merge_kubelet_status(&pod.status, status);
+        }
+        (
+            Patch::PodConditions {
+                conditions,
+                phase,
+                reason,
+            },
+            Row::Pod(pod),
+        ) => {
+            let status = &mut Arc::make_mut(pod).status;
+            for condition in conditions {
+                status.set_condition(condition.clone());
+            }
+            if let Some(phase) = phase {
+                status.phase = *phase;
+            }
+            if let Some((reason, message)) = reason {
+                status.reason = Some(reason.clone());
+                status.message = Some(message.clone());
+            }
+        }
+        (Patch::Nominate(node), Row::Pod(pod)) => {
+            Arc::make_mut(pod).status.nominated_node = node.clone();
+        }
+        (Patch::NodeStatus(status), Row::Node(node)) => {
+            Arc::make_mut(node).status = (**status).clone();
+        }
+        (Patch::NodeConditions(conditions), Row::Node(node)) => {
+            set_node_conditions(Arc::make_mut(node), conditions);
+        }
+        (Patch::NodeTaints { add, remove }, Row::Node(node)) => {
+            edit_taints(Arc::make_mut(node), add, remove, now);
+        }
+        (Patch::Unschedulable(yes), Row::Node(node)) => {
+            Arc::make_mut(node).unschedulable = *yes;
+        }
+        (Patch::Replicas(n), Row::Deployment(d)) => Arc::make_mut(d).replicas = *n,
+        (Patch::Replicas(n), Row::ReplicaSet(rs)) => Arc::make_mut(rs).replicas = *n,
+        (Patch::Paused(yes), Row::Deployment(d)) => Arc::make_mut(d).paused = *yes,
+        (Patch::Renew(at), Row::Lease(lease)) => Arc::make_mut(lease).renewed = *at,
+        (Patch::Labels(edits), row) => {
+            let meta = row.meta_mut();
+            meta.labels = merge_labels(&meta.labels, edits);
+        }
+        (Patch::Annotations(edits), row) => {
+            let meta = row.meta_mut();
+            meta.annotations = merge_labels(&meta.annotations, edits);
+        }
+        (Patch::Owners(owners), row) => row.meta_mut().owners = owners.clone().into(),
+        (Patch::Finalizers(all), row) => row.meta_mut().finalizers = all.clone().into(),
+        (patch, row) => {
+            let what = format!("{patch:?}");
+            let what = what
+                .split(['(', ' ', '{'])
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            return Err(ApiError::Invalid(format!(
+                "a {what} patch does not fit a {}",
+                row.kind().name()
+            )));
+        }
+    }
+    Ok(new)
+}
+
+/// `pkg/kubelet/status :: mergePodStatus`: conditions that the kubelet does not own survive.
+fn merge_kubelet_status(old: &PodStatus, new: &PodStatus) -> PodStatus {
+    let mut merged = new.clone();
+    merged.nominated_node = old.nominated_node.clone();
+    for kept in &old.conditions {
+        let owned = match kept.kind {
+            PodConditionKind::PodScheduled => false,
+            PodConditionKind::DisruptionTarget | PodConditionKind::Other(_) => {
+                new.condition(&kept.kind).is_some()
+            }
+            _ => true,
+        };
+        if !owned {
+            merged.conditions.retain(|c| c.kind != kept.kind);
+            merged.conditions.push(kept.clone());
+        }
+    }
+    merged
+}
+
+fn set_node_conditions(node: &mut Node, conditions: &[crate::api::node::NodeCondition]) {
+    for condition in conditions {
+        match node
+            .status
+            .conditions
+            .iter_mut()
+            .find(|c| c.kind == condition.kind)
+        {
+            Some(old) => *old = condition.clone(),
+            None => node.status.conditions.push(condition.clone()),
+        }
+    }
+}
+
+fn edit_taints(node: &mut Node, add: &[Taint], remove: &[Taint], now: Time) {
+    let same = |a: &Taint, b: &Taint| a.key == b.key && a.effect == b.effect;
+    node.taints.retain(|t| !remove.iter().any(|r| same(r, t)));
+    for taint in add {
+        let mut taint = taint.clone();
+        if taint.effect == TaintEffect::NoExecute && taint.added.is_none() {
+            taint.added = Some(now);
+        }
+        match node.taints.iter_mut().find(|t| same(t, &taint)) {
+            Some(old) => *old = taint,
+            None => node.taints.push(taint),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Writing: every request is checked, admitted, committed, and appended to the log.
+//!
+//! The rules are those of the API server's generic registry (`staging/src/k8s.io/apiserver/pkg/
+//! registry/generic/registry/store.go`) and of the pod strategy and storage
+//! (`pkg/registry/core/pod`): revisions for optimistic locking, generations that count changes of
+//! the desired state, graceful deletion that a kubelet finishes, finalizers.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::admit::Admission;
+use super::log::Log;
+use super::view::View;
+use super::write::{
+    ApiError, Cause, Change, ObjectId, Op, Patch, Propagation, Receipt, Write, resource_name,
+};
+use crate::api::meta::Deletion;
+use crate::api::{Kind, Meta, Pod, Row, Text, Uid};
+use crate::engine::Time;
+use crate::engine::draws::{Draws, Purpose, entity_key};
+
+const NAME_SUFFIX: Purpose = Purpose::new("store/name-suffix");
+/// The alphabet of generated names: `staging/src/k8s.io/apimachinery/pkg/util/rand :: alphanums`.
+const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The storage of one cluster.
+#[derive(Debug)]
+pub struct Store {
+    view: View,
+    log: Log,
+    next: FxHashMap<Kind, u32>,
+    next_uid: u64,
+    generated: FxHashMap<(Text, Text), u64>,
+    draws: Draws,
+    admission: Admission,
+}
+
+/// What a commit needs to know about its circumstances.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Commit {
+    pub(super) now: Time,
+    pub(super) cause: Cause,
+}
+
+impl Store {
+    /// An empty store; `draws` names the generated objects.
+    pub fn new(draws: Draws) -> Self {
+        Store {
+            view: View::default(),
+            log: Log::default(),
+            next: FxHashMap::default(),
+            next_uid: 1,
+            generated: FxHashMap::default(),
+            draws,
+            admission: Admission::default(),
+        }
+    }
+
+    /// The current state, without lag.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The change log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The change log, to compact it.
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// Carries out one request at `now`.
+    pub fn write(&mut self, write: &Write, now: Time, cause: Cause) -> Result<Receipt, ApiError> {
+        let at = Commit { now, cause };
+        match write {
+            Write::Create(row) => self.create(row.clone(), at),
+            Write::Update(object, row) => self.update(*object, row, at),
+            Write::UpdateStatus(object, row) => self.update_status(*object, row, at),
+            Write::Patch { object, uid, patch } => self.patch(*object, *uid, patch, at),
+            Write::Delete {
+                object,
+                uid,
+                grace_s,
+                propagation,
+            } => self.delete(*object, *uid, *grace_s, *propagation, at),
+            Write::Bind { pod, uid, node } => self.bind((*pod).into(), *uid, node, at),
+            Write::Evict { pod, grace_s } => {
+                self.admission.check_eviction(&self.view, *pod, now)?;
+                self.evict(*pod, *grace_s, at)
+            }
+            Write::Emit(event) => Ok(self.emit(event, at)),
+        }
+    }
+
+    fn emit(&mut self, event: &crate::api::KubeEvent, at: Commit) -> Receipt {
+        let revision = self.log.head() + 1;
+        self.log.push(Change {
+            revision,
+            time: at.now,
+            object: None,
+            op: Op::Emit,
+            old: None,
+            new: None,
+            event: Some(Arc::new(event.clone())),
+            cause: at.cause,
+        });
+        self.view.revision = revision;
+        Receipt {
+            revision,
+            object: None,
+            row: None,
+        }
+    }
+
+    /// Commits the new state of an object (or its removal) and logs it.
+    pub(super) fn commit(
+        &mut self,
+        object: ObjectId,
+        op: Op,
+        mut new: Row,
+        old: Option<Row>,
+        at: Commit,
+    ) -> Receipt {
+        let revision = self.log.head() + 1;
+        new.meta_mut().revision = revision;
+        self.view
+            .put(object, if op == Op::Delete { None } else { Some(&new) });
+        self.view.revision = revision;
+        self.log.push(Change {
+            revision,
+            time: at.now,
+            object: Some(object),
+            op,
+            old,
+            new: Some(new.clone()),
+            event: None,
+            cause: at.cause,
+        });
+        Receipt {
+            revision,
+            object: Some(object),
+            row: Some(new),
+        }
+    }
+
+    fn create(&mut self, mut row: Row, at: Commit) -> Result<Receipt, ApiError> {
+        let kind = row.kind();
+        self.name(&mut row);
+        let meta = row.meta();
+        if self
+            .view
+            .lookup(kind, &meta.namespace, &meta.name)
+            .is_some()
+        {
+            return Err(ApiError::AlreadyExists(format!(
+                "{} already exists",
+                resource_name(kind, meta)
+            )));
+        }
+        self.admission.create(&mut row, &self.view)?;
+        let counter = self.next.entry(kind).or_insert(0);
+        let object = ObjectId {
+            kind,
+            index: *counter,
+        };
+        *counter += 1;
+        let meta = row.meta_mut();
+        meta.uid = Uid(self.next_uid);
+        meta.created = at.now;
+        meta.generation = 1;
+        meta.deletion = None;
+        self.next_uid += 1;
+        Ok(self.commit(object, Op::Create, row, None, at))
+    }
+
+    /// `names.SimpleNameGenerator`: five characters after the prefix. The draw depends on the
+    /// prefix and on how many names it gave before, so other objects cannot move it.
+    fn name(&mut self, row: &mut Row) {
+        let meta = row.meta();
+        if !meta.name.is_empty() || meta.generate_name.is_empty() {
+            return;
+        }
+        let (namespace, prefix) = (meta.namespace.clone(), meta.generate_name.clone());
+        let kind = row.kind();
+        let entity = entity_key(&[kind.name(), &namespace, &prefix]);
+        let used = self
+            .generated
+            .entry((namespace.clone(), prefix.clone()))
+            .or_insert(0);
+        let name = loop {
+            let mut draw = self.draws.u64(NAME_SUFFIX, entity, *used);
+            *used += 1;
+            let mut name = String::with_capacity(prefix.len() + 5);
+            name.push_str(&prefix);
+            for _ in 0..5 {
+                name.push(char::from(ALPHABET[(draw % 27) as usize]));
+                draw /= 27;
+            }
+            if self.view.lookup(kind, &namespace, &name).is_none() {
+                break name;
+            }
+        };
+        row.meta_mut().name = Text::from(name);
+    }
+
+    pub(super) fn current(&self, object: ObjectId) -> Result<Row, ApiError> {
+        self.view.row(object).ok_or_else(|| {
+            ApiError::NotFound(format!(
+                "{} #{} not found",
+                object.kind.plural(),
+                object.index
+            ))
+        })
+    }
+
+    pub(super) fn checked(&self, object: ObjectId, uid: Option<Uid>) -> Result<Row, ApiError> {
+        let row = self.current(object)?;
+        match uid {
+            Some(uid) if uid != row.meta().uid => Err(ApiError::Conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                row.meta().uid
+            ))),
+            _ => Ok(row),
+        }
+    }
+
+    fn conflict(kind: Kind, meta: &Meta) -> ApiError {
+        ApiError::Conflict(format!(
+            "Operation cannot be fulfilled on {}: the object has been modified; please apply your \
+             changes to the latest version and try again",
+            resource_name(kind, meta)
+        ))
+    }
+
+    fn update(&mut self, object: ObjectId, new: &Row, at: Commit) -> Result<Receipt, ApiError> {
+        let old = self.current(object)?;
+        if new.meta().revision != old.meta().revision {
+            return Err(Self::conflict(object.kind, old.meta()));
+        }
+        let mut new = super::admit::with_status_of(new, &old);
+        keep_system_fields(new.meta_mut(), old.meta());
+        if super::admit::desired_differs(&old, &new) {
+            new.meta_mut().generation += 1;
+        }
+        Ok(self.replace(object, old, new, at))
+    }
+
+    fn update_status(
+        &mut self,
+        object: ObjectId,
+        new: &Row,
+        at: Commit,
+    ) -> Result<Receipt, ApiError> {
+        let old = self.current(object)?;
+        if new.meta().revision != old.meta().revision {
+            return Err(Self::conflict(object.kind, old.meta()));
+        }
+        let merged = super::admit::with_status_of(&old, new);
+        Ok(self.replace(object, old, merged, at))
+    }
+
+    fn patch(
+        &mut self,
+        object: ObjectId,
+        uid: Option<Uid>,
+        patch: &Patch,
+        at: Commit,
+    ) -> Result<Receipt, ApiError> {
+        let old = self.checked(object, uid)?;
+        let mut new = super::admit::patched(&old, patch, at.now)?;
+        if super::admit::desired_differs(&old, &new) {
+            new.meta_mut().generation += 1;
+        }
+        Ok(self.replace(object, old, new, at))
+    }
+
+    /// Commits an update; one that changes nothing is not written (as in the real server), and one
+    /// that removes the last finalizer of a deleted object removes it.
+    fn replace(&mut self, object: ObjectId, old: Row, new: Row, at: Commit) -> Receipt {
+        if old == new {
+            return Receipt {
+                revision: old.meta().revision,
+                object: Some(object),
+                row: Some(old),
+            };
+        }
+        let done = new.meta().deleting()
+            && new.meta().finalizers.is_empty()
+            && !(matches!(new, Row::Pod(_)) && new.meta().deletion.is_some_and(|d| d.grace_s > 0));
+        if done {
+            return self.commit(object, Op::Delete, new, Some(old), at);
+        }
+        self.commit(object, Op::Update, new, Some(old), at)
+    }
+
+    fn bind(
+        &mut self,
+        object: ObjectId,
+        uid: Uid,
+        node: &Text,
+        at: Commit,
+    ) -> Result<Receipt, ApiError> {
+        let old = self.checked(object, Some(uid))?;
+        let Row::Pod(pod) = &old else {
+            unreachable!("only pods are bound")
+        };
+        let new = super::admit::bound(pod, node, at.now)?;
+        Ok(self.replace(object, old.clone(), Row::Pod(Arc::new(new)), at))
+    }
+
+    fn evict(
+        &mut self,
+        pod: super::table::Id<Pod>,
+        grace_s: Option<u32>,
+        at: Commit,
+    ) -> Result<Receipt, ApiError> {
+        for (budget, changed) in self.admission.take_budget(&self.view, pod, at.now) {
+            let old = self.current(budget)?;
+            self.replace(budget, old, changed, at);
+        }
+        self.delete(pod.into(), None, grace_s, Propagation::Background, at)
+    }
+
+    /// `rest.BeforeDelete` and `Store.Delete`: graceful for bound pods, finalizers for foreground
+    /// and orphan propagation, at once otherwise.
+    fn delete(
+        &mut self,
+        object: ObjectId,
+        uid: Option<Uid>,
+        grace_s: Option<u32>,
+        propagation: Propagation,
+        at: Commit,
+    ) -> Result<Receipt, ApiError> {
+        let old = self.checked(object, uid)?;
+        let grace_s = match &old {
+            Row::Pod(pod) => super::admit::pod_grace(pod, grace_s),
+            _ => 0,
+        };
+        let mut new = old.clone();
+        let meta = new.meta_mut();
+        super::admit::add_propagation_finalizer(meta, propagation);
+        if let Some(earlier) = meta.deletion {
+            // A second deletion can only shorten the grace period.
+            if grace_s >= earlier.grace_s && !(grace_s == 0 && meta.finalizers.is_empty()) {
+                return Ok(self.replace(object, old.clone(), new, at));
+            }
+        } else {
+            meta.generation += 1;
+        }
+        let due = at.now + std::time::Duration::from_secs(u64::from(grace_s));
+        meta.deletion = Some(Deletion { at: due, grace_s });
+        if grace_s == 0 && meta.finalizers.is_empty() {
+            return Ok(self.commit(object, Op::Delete, new, Some(old), at));
+        }
+        Ok(self.replace(object, old, new, at))
+    }
+}
+
+/// What an update cannot change.
+fn keep_system_fields(new: &mut Meta, old: &Meta) {
+    new.uid = old.uid;
+    new.created = old.created;
+    new.generation = old.generation;
+    new.deletion = old.deletion;
+    new.name = old.name.clone();
+    new.namespace = old.namespace.clone();
+}

@@ -1,0 +1,242 @@
+//! One table per kind: rows by id, by name, by namespace, by owner and by node.
+//!
+//! Ids are given out by the store, grow, and are never used twice, so that a stale id reads as
+//! nothing. Every index iterates in the order of ids (= order of creation).
+
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::api::{Object, Text, Uid};
+
+/// The number of an object within its kind.
+pub struct Id<T>(pub u32, PhantomData<fn() -> T>);
+
+impl<T> Id<T> {
+    /// The id with this number.
+    pub fn new(index: u32) -> Self {
+        Id(index, PhantomData)
+    }
+
+    /// Its number, for indexing side tables.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl<T> Clone for Id<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Id<T> {}
+impl<T> PartialEq for Id<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl<T> Eq for Id<T> {}
+impl<T> PartialOrd for Id<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Id<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+impl<T> Hash for Id<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+impl<T> std::fmt::Debug for Id<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Whom an object belongs to: the key of the owner index.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    Controller(Uid),
+    /// Nobody; listed by namespace so that controllers find what they could adopt.
+    Orphan(Text),
+}
+
+/// All objects of one kind.
+#[derive(Clone, Debug)]
+pub struct Table<T> {
+    rows: Vec<Option<Arc<T>>>,
+    names: FxHashMap<(Text, Text), u32>,
+    namespaces: FxHashMap<Text, BTreeSet<u32>>,
+    owners: FxHashMap<Owner, BTreeSet<u32>>,
+    nodes: FxHashMap<Text, BTreeSet<u32>>,
+    len: usize,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table {
+            rows: Vec::new(),
+            names: FxHashMap::default(),
+            namespaces: FxHashMap::default(),
+            owners: FxHashMap::default(),
+            nodes: FxHashMap::default(),
+            len: 0,
+        }
+    }
+}
+
+static NONE: BTreeSet<u32> = BTreeSet::new();
+
+impl<T: Object> Table<T> {
+    /// The row of `id`, if it exists (still, or already, in this view).
+    pub fn get(&self, id: Id<T>) -> Option<&Arc<T>> {
+        self.rows.get(id.index())?.as_ref()
+    }
+
+    /// The row with this name; `namespace` is empty for cluster-scoped kinds.
+    pub fn named(&self, namespace: &Text, name: &Text) -> Option<(Id<T>, &Arc<T>)> {
+        let index = *self.names.get(&(namespace.clone(), name.clone()))?;
+        self.pair(index)
+    }
+
+    /// As [`Table::named`], from plain strings.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<(Id<T>, &Arc<T>)> {
+        self.named(&Text::from(namespace), &Text::from(name))
+    }
+
+    /// All rows in order of creation.
+    pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
+        self.rows
+            .iter()
+            .enumerate()
+            .filter_map(|(i, row)| Some((Id::new(u32::try_from(i).ok()?), row.as_ref()?)))
+    }
+
+    /// The rows of a namespace in order of creation.
+    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
+        self.set(self.namespaces.get(namespace))
+    }
+
+    /// The rows whose managing controller has this uid.
+    pub fn owned_by(&self, owner: Uid) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
+        self.set(self.owners.get(&Owner::Controller(owner)))
+    }
+
+    /// The rows of a namespace that no controller manages.
+    pub fn orphans(&self, namespace: &Text) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
+        self.set(self.owners.get(&Owner::Orphan(namespace.clone())))
+    }
+
+    /// The rows that belong to a node (pods by `spec.nodeName`).
+    pub fn on_node(&self, node: &str) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
+        self.set(self.nodes.get(node))
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn set<'a>(
+        &'a self,
+        set: Option<&'a BTreeSet<u32>>,
+    ) -> impl Iterator<Item = (Id<T>, &'a Arc<T>)> {
+        set.unwrap_or(&NONE).iter().filter_map(|i| self.pair(*i))
+    }
+
+    fn pair(&self, index: u32) -> Option<(Id<T>, &Arc<T>)> {
+        Some((Id::new(index), self.rows.get(index as usize)?.as_ref()?))
+    }
+
+    /// Puts a row in place, or takes it away. Only `View` and `Store` call this.
+    pub(super) fn put(&mut self, id: Id<T>, row: Option<Arc<T>>) {
+        let at = id.index();
+        if at >= self.rows.len() {
+            self.rows.resize(at + 1, None);
+        }
+        let old = std::mem::replace(&mut self.rows[at], row.clone());
+        if let (Some(old), Some(new)) = (&old, &row) {
+            self.move_indexes(id.0, old, new);
+            return;
+        }
+        if let Some(old) = old {
+            self.unlink(id.0, &old);
+            self.len -= 1;
+        }
+        if let Some(new) = row {
+            self.link(id.0, &new);
+            self.len += 1;
+        }
+    }
+
+    /// An update keeps name and namespace; owner and node may move.
+    fn move_indexes(&mut self, id: u32, old: &T, new: &T) {
+        if old.meta().controller().map(|o| o.uid) != new.meta().controller().map(|o| o.uid) {
+            remove(&mut self.owners, &owner_of(old), id);
+            self.owners.entry(owner_of(new)).or_default().insert(id);
+        }
+        if old.node_name() != new.node_name() {
+            if let Some(node) = old.node_name() {
+                remove(&mut self.nodes, node, id);
+            }
+            if let Some(node) = new.node_name() {
+                self.nodes.entry(node.clone()).or_default().insert(id);
+            }
+        }
+    }
+
+    fn link(&mut self, id: u32, row: &T) {
+        let meta = row.meta();
+        self.names
+            .insert((meta.namespace.clone(), meta.name.clone()), id);
+        self.namespaces
+            .entry(meta.namespace.clone())
+            .or_default()
+            .insert(id);
+        self.owners.entry(owner_of(row)).or_default().insert(id);
+        if let Some(node) = row.node_name() {
+            self.nodes.entry(node.clone()).or_default().insert(id);
+        }
+    }
+
+    fn unlink(&mut self, id: u32, row: &T) {
+        let meta = row.meta();
+        let key = (meta.namespace.clone(), meta.name.clone());
+        if self.names.get(&key) == Some(&id) {
+            self.names.remove(&key);
+        }
+        remove(&mut self.namespaces, &meta.namespace, id);
+        remove(&mut self.owners, &owner_of(row), id);
+        if let Some(node) = row.node_name() {
+            remove(&mut self.nodes, node, id);
+        }
+    }
+}
+
+fn owner_of<T: Object>(row: &T) -> Owner {
+    match row.meta().controller() {
+        Some(owner) => Owner::Controller(owner.uid),
+        None => Owner::Orphan(row.meta().namespace.clone()),
+    }
+}
+
+fn remove<K: Hash + Eq>(index: &mut FxHashMap<K, BTreeSet<u32>>, key: &K, id: u32) {
+    if let Some(set) = index.get_mut(key) {
+        set.remove(&id);
+        if set.is_empty() {
+            index.remove(key);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What one reader knows of the cluster: a set of tables as of some revision.
+//!
+//! Controllers of one process share a view (as shared informers do); the scheduler, the proxies and
+//! the expectations have their own. A view only changes by [`View::apply`].
+
+use super::table::{Id, Table};
+use super::write::{Change, ObjectId, Op};
+use crate::api::row::for_each_kind;
+use crate::api::{Kind, Object, Row};
+
+macro_rules! view {
+    ($($kind:ident $node:expr, $api:literal, $plural:literal, $namespaced:literal;)*) => {
+        /// The tables of every typed kind.
+        #[derive(Clone, Debug, Default)]
+        #[allow(missing_docs, non_snake_case)]
+        pub struct View {
+            /// The revision up to which changes were applied.
+            pub revision: u64,
+            $(pub(super) $kind: Table<crate::api::$kind>,)*
+        }
+
+        $(impl Tabled for crate::api::$kind {
+            fn table(view: &View) -> &Table<Self> { &view.$kind }
+            fn table_mut(view: &mut View) -> &mut Table<Self> { &mut view.$kind }
+        })*
+
+        impl View {
+            /// The row of any kind.
+            pub fn row(&self, object: ObjectId) -> Option<Row> {
+                match object.kind {
+                    $(Kind::$kind => self.$kind.get(Id::new(object.index)).map(|o| Row::$kind(o.clone())),)*
+                    Kind::KubeEvent => None,
+                }
+            }
+
+            /// The object of this name, if the view has it.
+            pub fn lookup(&self, kind: Kind, namespace: &str, name: &str) -> Option<ObjectId> {
+                match kind {
+                    $(Kind::$kind => self.$kind.find(namespace, name)
+                        .map(|(id, _)| ObjectId { kind, index: id.0 }),)*
+                    Kind::KubeEvent => None,
+                }
+            }
+
+            /// All rows of a kind in order of creation.
+            pub fn rows(&self, kind: Kind) -> Vec<(ObjectId, Row)> {
+                match kind {
+                    $(Kind::$kind => self.$kind.iter()
+                        .map(|(id, o)| (ObjectId { kind, index: id.0 }, Row::$kind(o.clone()))).collect(),)*
+                    Kind::KubeEvent => Vec::new(),
+                }
+            }
+
+            pub(super) fn put(&mut self, object: ObjectId, row: Option<&Row>) {
+                match object.kind {
+                    $(Kind::$kind => self.$kind.put(
+                        Id::new(object.index),
+                        row.and_then(crate::api::$kind::from_row).cloned()),)*
+                    Kind::KubeEvent => {}
+                }
+            }
+        }
+    };
+}
+
+/// Kinds that have a table.
+pub trait Tabled: Object {
+    /// Its table in a view.
+    fn table(view: &View) -> &Table<Self>;
+    /// Its table in a view, to change.
+    #[doc(hidden)]
+    fn table_mut(view: &mut View) -> &mut Table<Self>;
+}
+
+for_each_kind!(view);
+
+impl View {
+    /// The table of a kind: `view.of::<Pod>()`.
+    pub fn of<T: Tabled>(&self) -> &Table<T> {
+        T::table(self)
+    }
+
+    /// Pods.
+    pub fn pods(&self) -> &Table<crate::api::Pod> {
+        &self.Pod
+    }
+
+    /// Nodes.
+    pub fn nodes(&self) -> &Table<crate::api::Node> {
+        &self.Node
+    }
+
+    /// Advances by one change.
+    pub fn apply(&mut self, change: &Change) {
+        if let Some(object) = change.object {
+            let row = if change.op == Op::Delete {
+                None
+            } else {
+                change.new.as_ref()
+            };
+            self.put(object, row);
+        }
+        self.revision = change.revision;
+    }
+}

@@ -1,0 +1,328 @@
+//! What can be asked of the API server, and what comes back.
+
+use std::fmt;
+
+use crate::api::kube_event::KubeEvent;
+use crate::api::node::NodeStatus;
+use crate::api::pod_status::{PodCondition, PodStatus};
+use crate::api::{Kind, Labels, Meta, Object, Pod, Row, Text, Uid};
+use crate::engine::Time;
+
+use super::table::Id;
+
+/// Any object by kind and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its number within the kind.
+    pub index: u32,
+}
+
+impl ObjectId {
+    /// As the typed id of `T`, if the kind agrees.
+    pub fn typed<T: Object>(self) -> Option<Id<T>> {
+        (self.kind == T::KIND).then(|| Id::new(self.index))
+    }
+}
+
+impl<T: Object> From<Id<T>> for ObjectId {
+    fn from(id: Id<T>) -> Self {
+        ObjectId {
+            kind: T::KIND,
+            index: id.0,
+        }
+    }
+}
+
+/// One request that may change an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Create. An empty name with `generate_name` gets a generated one.
+    Create(Row),
+    /// Replace everything but the status. Conflicts when the row's `meta.revision` is not current.
+    Update(ObjectId, Row),
+    /// Replace the status alone. Conflicts when the row's `meta.revision` is not current.
+    UpdateStatus(ObjectId, Row),
+    /// Change a part of the current object, whatever its revision.
+    Patch {
+        /// Which object.
+        object: ObjectId,
+        /// Must match when given.
+        uid: Option<Uid>,
+        /// The change.
+        patch: Patch,
+    },
+    /// Ask for deletion.
+    Delete {
+        /// Which object.
+        object: ObjectId,
+        /// Must match when given.
+        uid: Option<Uid>,
+        /// `gracePeriodSeconds`; `None` is the object's own. 0 removes a pod at once.
+        grace_s: Option<u32>,
+        /// What happens to dependants.
+        propagation: Propagation,
+    },
+    /// The `binding` subresource.
+    Bind {
+        /// Which pod.
+        pod: Id<Pod>,
+        /// Must match.
+        uid: Uid,
+        /// The node.
+        node: Text,
+    },
+    /// The `eviction` subresource: a deletion that budgets may refuse (429).
+    Evict {
+        /// Which pod.
+        pod: Id<Pod>,
+        /// Overrides the pod's grace period, in seconds.
+        grace_s: Option<u32>,
+    },
+    /// Report a KubeEvent.
+    Emit(KubeEvent),
+}
+
+/// A partial change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Patch {
+    /// The kubelet's pod status patch: replaces all but conditions that others own
+    /// (`PodScheduled`, `DisruptionTarget`, readiness gates) and the nominated node.
+    PodStatus(Box<PodStatus>),
+    /// Sets pod conditions, and phase or reason when given; the rest of the status stays.
+    PodConditions {
+        /// Conditions to set.
+        conditions: Vec<PodCondition>,
+        /// New phase, if it changes.
+        phase: Option<crate::api::pod_status::Phase>,
+        /// New reason and message, if they change.
+        reason: Option<(Text, Text)>,
+    },
+    /// Sets or clears (`None`) `status.nominatedNodeName`.
+    Nominate(Option<Text>),
+    /// Replaces a node's status.
+    NodeStatus(Box<NodeStatus>),
+    /// Sets node conditions only.
+    NodeConditions(Vec<crate::api::node::NodeCondition>),
+    /// Adds taints (replacing those of equal key and effect) and removes others.
+    NodeTaints {
+        /// Taints to add.
+        add: Vec<crate::api::affinity::Taint>,
+        /// Taints to remove, by key and effect.
+        remove: Vec<crate::api::affinity::Taint>,
+    },
+    /// `spec.unschedulable`.
+    Unschedulable(bool),
+    /// Sets (`Some`) or removes (`None`) labels.
+    Labels(Vec<(Text, Option<Text>)>),
+    /// Sets (`Some`) or removes (`None`) annotations.
+    Annotations(Vec<(Text, Option<Text>)>),
+    /// Replaces the owner references (adoption and release).
+    Owners(Vec<crate::api::OwnerRef>),
+    /// Replaces the finalizers; removing the last of a deleted object removes it.
+    Finalizers(Vec<Text>),
+    /// The `scale` subresource.
+    Replicas(i32),
+    /// `spec.paused` of a Deployment.
+    Paused(bool),
+    /// Renews a Lease.
+    Renew(Time),
+}
+
+/// `propagationPolicy` of a deletion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Propagation {
+    /// Dependants go afterwards (default of apps/v1 and kubectl).
+    #[default]
+    Background,
+    /// Dependants go first.
+    Foreground,
+    /// Dependants stay, without owner.
+    Orphan,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// It is new.
+    Create,
+    /// It changed.
+    Update,
+    /// It is gone.
+    Delete,
+    /// A KubeEvent was reported.
+    Emit,
+}
+
+/// One entry of the change log.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Strictly increasing.
+    pub revision: u64,
+    /// When it was committed.
+    pub time: Time,
+    /// Which object; `None` for KubeEvents.
+    pub object: Option<ObjectId>,
+    /// What happened.
+    pub op: Op,
+    /// The row before (none for a creation).
+    pub old: Option<Row>,
+    /// The row after (for a deletion: the last state).
+    pub new: Option<Row>,
+    /// The KubeEvent, for [`Op::Emit`].
+    pub event: Option<std::sync::Arc<KubeEvent>>,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Change {
+    /// The typed rows before and after, when the change is about a `T`.
+    pub fn rows<T: Object>(&self) -> Option<(Option<&T>, Option<&T>)> {
+        (self.object?.kind == T::KIND).then(|| {
+            (
+                self.old.as_ref().and_then(T::from_row).map(|a| &**a),
+                self.new.as_ref().and_then(T::from_row).map(|a| &**a),
+            )
+        })
+    }
+
+    /// The kind it is about.
+    pub fn kind(&self) -> Kind {
+        self.object.map_or(Kind::KubeEvent, |o| o.kind)
+    }
+}
+
+/// Why a write was made: who wrote it, what set it off, and by which rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cause {
+    /// Who.
+    pub origin: Origin,
+    /// What set it off.
+    pub trigger: Trigger,
+    /// The rule in a few words ("lease expired", "surge allows one more"); may be empty.
+    pub rule: &'static str,
+}
+
+impl Default for Cause {
+    fn default() -> Self {
+        Cause {
+            origin: Origin::Scenario,
+            trigger: Trigger::Start,
+            rule: "",
+        }
+    }
+}
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The scenario itself: initial objects and kubectl steps.
+    Scenario,
+    /// A controller by its name (`deployment-controller`).
+    Controller(&'static str),
+    /// The scheduler.
+    Scheduler,
+    /// The kubelet of this node (number of the Node).
+    Kubelet(u32),
+    /// The API server itself (finalizers done, grace of an unbound pod).
+    Server,
+}
+
+/// What set a write off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// The initial state.
+    Start,
+    /// A change of an object, by revision.
+    Change(u64),
+    /// A timeline step, by index.
+    Step(u32),
+    /// A fault, by index.
+    Fault(u32),
+    /// The passing of time (a resync, a deadline, a lease).
+    Timer,
+    /// A container did something (exited, was probed …).
+    Runtime,
+}
+
+/// A successful write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Receipt {
+    /// Revision after the write (unchanged when nothing changed).
+    pub revision: u64,
+    /// Which object (`None` for KubeEvents).
+    pub object: Option<ObjectId>,
+    /// The object as stored (its last state after a removal).
+    pub row: Option<Row>,
+}
+
+/// Why the API server refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// 404.
+    NotFound(String),
+    /// 409: somebody else wrote first.
+    Conflict(String),
+    /// 409: the name is taken.
+    AlreadyExists(String),
+    /// 422 with its causes as `field: message`.
+    Invalid(String),
+    /// 403 (quota, missing namespace being deleted …).
+    Forbidden(String),
+    /// 429: an eviction that a budget refuses.
+    TooManyRequests(String),
+    /// 410: the watch is too old.
+    Gone,
+    /// No answer: the server or the way to it is down.
+    Unreachable,
+}
+
+impl ApiError {
+    /// HTTP status, 0 when there was no answer.
+    pub fn code(&self) -> u16 {
+        match self {
+            ApiError::NotFound(_) => 404,
+            ApiError::Conflict(_) | ApiError::AlreadyExists(_) => 409,
+            ApiError::Invalid(_) => 422,
+            ApiError::Forbidden(_) => 403,
+            ApiError::TooManyRequests(_) => 429,
+            ApiError::Gone => 410,
+            ApiError::Unreachable => 0,
+        }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApiError::NotFound(m)
+            | ApiError::Conflict(m)
+            | ApiError::AlreadyExists(m)
+            | ApiError::Invalid(m)
+            | ApiError::Forbidden(m)
+            | ApiError::TooManyRequests(m) => f.write_str(m),
+            ApiError::Gone => f.write_str("too old resource version"),
+            ApiError::Unreachable => f.write_str("the API server did not answer"),
+        }
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// `kind.group "name"` as upstream's status messages print an object.
+pub fn resource_name(kind: Kind, meta: &Meta) -> String {
+    let group = kind.api_version().split_once('/').map_or("", |(g, _)| g);
+    let dot = if group.is_empty() { "" } else { "." };
+    format!("{}{dot}{group} \"{}\"", kind.plural(), meta.name)
+}
+
+/// Applies sets and removals to labels or annotations.
+pub fn merge_labels(labels: &Labels, edits: &[(Text, Option<Text>)]) -> Labels {
+    edits
+        .iter()
+        .fold(labels.clone(), |labels, (key, value)| match value {
+            Some(value) => labels.with(key, value.clone()),
+            None => labels.without(key),
+        })
+}
