@@ -126,7 +126,8 @@ impl Squared for f64 {
 fn draws_are_uniform_over_entities_numbers_purposes_and_seeds() {
     // 100,000 draws in 1,000 bins: chi-square with 999 degrees of freedom has standard deviation 45,
     // so 999 +- 225 is five of them.
-    let names: [(&str, fn(u64) -> f64); 4] = [
+    type Draw = fn(u64) -> f64;
+    let names: [(&str, Draw); 4] = [
         ("entity", |i| Draws::new(1).unit(START, i, 0)),
         ("n", |i| Draws::new(1).unit(START, 7, i)),
         ("seed", |i| Draws::new(i).unit(START, 7, 0)),
@@ -149,19 +150,17 @@ fn neighbours_in_every_direction_are_uncorrelated() {
     // Pairs of neighbouring draws in a 32 x 32 grid: chi-square with 1,023 degrees of freedom has
     // standard deviation 45.2; the purpose is a neighbour too.
     let draws = Draws::new(9);
-    let pairs: [(&str, Box<dyn Fn(u64) -> (u64, u64)>); 3] = [
-        (
-            "entity",
-            Box::new(|i| (draws.u64(START, i, 3), draws.u64(START, i + 1, 3))),
-        ),
-        (
-            "n",
-            Box::new(|i| (draws.u64(START, 3, i), draws.u64(START, 3, i + 1))),
-        ),
-        (
-            "purpose",
-            Box::new(|i| (draws.u64(START, i, 3), draws.u64(PULL, i, 3))),
-        ),
+    type Pair<'a> = &'a dyn Fn(u64) -> (u64, u64);
+    let pairs: [(&str, Pair<'_>); 3] = [
+        ("entity", &|i| {
+            (draws.u64(START, i, 3), draws.u64(START, i + 1, 3))
+        }),
+        ("n", &|i| {
+            (draws.u64(START, 3, i), draws.u64(START, 3, i + 1))
+        }),
+        ("purpose", &|i| {
+            (draws.u64(START, i, 3), draws.u64(PULL, i, 3))
+        }),
     ];
     for (name, pair) in pairs {
         let mut counts = [0u32; 1_024];
