@@ -1,0 +1,436 @@
+//! Builds [`Node`]s from events with go-yaml v2's decoding rules (`decode.go`): aliases, the
+//! allowed share of them, merge keys, and strict mode's refusal of a key that is set twice.
+//!
+//! It keeps its own stack, so nesting costs no stack space, and counts what it builds against
+//! [`Limits`].
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::events::{Event, Events};
+use super::resolve::{Scalar, resolve};
+use super::{Entry, Limits, Map, Node, NodeValue, Span, YamlError};
+
+/// A finished value. Scalars stay unconverted until it is known whether they are a key.
+#[derive(Clone)]
+enum Item {
+    Scalar(Scalar),
+    Tree(NodeValue),
+}
+
+/// A finished value with what the limits need to know about it.
+#[derive(Clone)]
+struct Built {
+    item: Item,
+    span: Span,
+    /// go-yaml's number of decoding steps for it, aliases expanded.
+    steps: u64,
+    /// Levels of nesting in it.
+    height: usize,
+}
+
+/// A collection under construction.
+struct Frame {
+    span: Span,
+    anchor: usize,
+    steps: u64,
+    height: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    /// The list that is the value of a merge key.
+    MergeList(Vec<(Map, Span)>),
+    Map(Map, Next),
+}
+
+/// What the next value of a mapping is.
+enum Next {
+    Key,
+    Value(Arc<str>, Span),
+    /// The value of the merge key at this place.
+    Merge(Span),
+}
+
+/// Composes the documents of one file.
+pub(super) struct Composer<'l> {
+    limits: &'l Limits,
+    stack: Vec<Frame>,
+    /// `None` while the anchored value is not finished: an alias to it would contain itself.
+    anchors: FxHashMap<usize, Option<Built>>,
+    keys: FxHashSet<Arc<str>>,
+    steps: u64,
+    alias_steps: u64,
+    /// Values built or copied so far in the whole file.
+    built: u64,
+}
+
+impl<'l> Composer<'l> {
+    pub(super) fn new(limits: &'l Limits) -> Self {
+        Self {
+            limits,
+            stack: Vec::new(),
+            anchors: FxHashMap::default(),
+            keys: FxHashSet::default(),
+            steps: 0,
+            alias_steps: 0,
+            built: 0,
+        }
+    }
+
+    /// The first document of the events, `None` when there is none. What follows it is not read,
+    /// as go-yaml's `Unmarshal` does not.
+    pub(super) fn document(&mut self, events: &mut Events<'_>) -> Result<Option<Node>, YamlError> {
+        self.stack.clear();
+        self.anchors.clear();
+        self.steps = 0;
+        self.alias_steps = 0;
+        let mut root = None;
+        loop {
+            let (event, span) = events.next()?;
+            match event {
+                Event::StreamEnd => return Ok(None),
+                Event::DocumentStart => self.count(1, false, span)?,
+                Event::DocumentEnd => return Ok(root),
+                event => {
+                    if let Some(done) = self.event(event, span)? {
+                        root = Some(into_node(done)?);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one event; returns the root when it is complete.
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<Option<Built>, YamlError> {
+        match event {
+            Event::Scalar {
+                text,
+                plain,
+                tag,
+                anchor,
+            } => {
+                if self.takes_merge_key(&text, plain, &tag) {
+                    if let Some(Frame {
+                        content: Content::Map(_, next),
+                        ..
+                    }) = self.stack.last_mut()
+                    {
+                        *next = Next::Merge(span);
+                    }
+                    return Ok(None);
+                }
+                self.count(1, false, span)?;
+                let scalar = if plain || !tag.is_empty() {
+                    resolve(&tag, &text).map_err(|m| YamlError::new(m, span))?
+                } else {
+                    Scalar::Str(text.into())
+                };
+                let built = Built {
+                    item: Item::Scalar(scalar),
+                    span,
+                    steps: 1,
+                    height: 0,
+                };
+                self.remember(anchor, &built)?;
+                self.deliver(built, false)
+            }
+            Event::Alias(id) => {
+                self.count(1, false, span)?;
+                let mut built = self.aliased(id, span)?;
+                self.count(built.steps, true, span)?;
+                self.check_depth(self.stack.len() + built.height, span)?;
+                built.steps = built.steps.saturating_add(1);
+                self.deliver(built, true)
+            }
+            Event::ListStart { anchor } => {
+                let merge = self.expects_merge_value();
+                let content = if merge {
+                    Content::MergeList(Vec::new())
+                } else {
+                    Content::List(Vec::new())
+                };
+                self.open(content, anchor, u64::from(!merge), span)?;
+                Ok(None)
+            }
+            Event::MapStart { anchor } => {
+                self.open(Content::Map(Map::default(), Next::Key), anchor, 1, span)?;
+                Ok(None)
+            }
+            Event::ListEnd | Event::MapEnd => self.close(),
+            Event::DocumentStart | Event::DocumentEnd | Event::StreamEnd => Ok(None),
+        }
+    }
+
+    /// go-yaml v2, `decode.go :: isMerge`.
+    fn takes_merge_key(&self, text: &str, plain: bool, tag: &str) -> bool {
+        text == "<<"
+            && (plain && tag.is_empty() || tag == "tag:yaml.org,2002:merge")
+            && matches!(
+                self.stack.last(),
+                Some(Frame {
+                    content: Content::Map(_, Next::Key),
+                    ..
+                })
+            )
+    }
+
+    fn expects_merge_value(&self) -> bool {
+        matches!(
+            self.stack.last(),
+            Some(Frame {
+                content: Content::Map(_, Next::Merge(_)),
+                ..
+            })
+        )
+    }
+
+    fn open(
+        &mut self,
+        content: Content,
+        anchor: usize,
+        steps: u64,
+        span: Span,
+    ) -> Result<(), YamlError> {
+        self.count(steps, false, span)?;
+        self.check_depth(self.stack.len() + 1, span)?;
+        if anchor != 0 {
+            self.anchors.insert(anchor, None);
+        }
+        self.stack.push(Frame {
+            span,
+            anchor,
+            steps,
+            height: 0,
+            content,
+        });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<Option<Built>, YamlError> {
+        let Some(frame) = self.stack.pop() else {
+            return Ok(None);
+        };
+        let Frame {
+            span,
+            anchor,
+            steps,
+            height,
+            content,
+        } = frame;
+        let value = match content {
+            Content::List(items) => NodeValue::List(items),
+            Content::Map(map, _) => NodeValue::Map(map),
+            Content::MergeList(maps) => {
+                if let Some(parent) = self.stack.last_mut() {
+                    parent.steps = parent.steps.saturating_add(steps);
+                    parent.height = parent.height.max(height);
+                    // Backwards, as earlier mappings take precedence.
+                    for (map, span) in maps.into_iter().rev() {
+                        merge_into(parent, map, span)?;
+                    }
+                    finish_value(parent);
+                }
+                return Ok(None);
+            }
+        };
+        let built = Built {
+            item: Item::Tree(value),
+            span,
+            steps,
+            height: height + 1,
+        };
+        self.remember(anchor, &built)?;
+        self.deliver(built, false)
+    }
+
+    fn remember(&mut self, anchor: usize, built: &Built) -> Result<(), YamlError> {
+        if anchor != 0 {
+            self.grow(built.steps, built.span)?;
+            self.anchors.insert(anchor, Some(built.clone()));
+        }
+        Ok(())
+    }
+
+    fn aliased(&self, id: usize, span: Span) -> Result<Built, YamlError> {
+        match self.anchors.get(&id) {
+            Some(Some(built)) => Ok(built.clone()),
+            Some(None) => Err(YamlError::new("the anchored value contains itself", span)),
+            None => Err(YamlError::new("unknown anchor referenced", span)),
+        }
+    }
+
+    /// Hands a finished value to the collection around it, or out when it is the root.
+    fn deliver(&mut self, built: Built, alias: bool) -> Result<Option<Built>, YamlError> {
+        let Some(frame) = self.stack.last_mut() else {
+            return Ok(Some(built));
+        };
+        frame.steps = frame.steps.saturating_add(built.steps);
+        frame.height = frame.height.max(built.height);
+        let span = built.span;
+        match &mut frame.content {
+            Content::List(items) => items.push(into_node(built)?),
+            Content::MergeList(maps) => match built.item {
+                Item::Tree(NodeValue::Map(map)) => maps.push((map, span)),
+                _ => return Err(wants_map(span)),
+            },
+            Content::Map(map, next) => match next {
+                Next::Merge(at) => {
+                    let at = if alias { *at } else { span };
+                    let Item::Tree(NodeValue::Map(merged)) = built.item else {
+                        return Err(wants_map(span));
+                    };
+                    merge_into(frame, merged, at)?;
+                    finish_value(frame);
+                }
+                Next::Key => {
+                    let key = self.intern(built)?;
+                    if let Some(Frame {
+                        content: Content::Map(_, next),
+                        ..
+                    }) = self.stack.last_mut()
+                    {
+                        *next = Next::Value(key, span);
+                    }
+                }
+                Next::Value(key, key_span) => {
+                    let (key, key_span) = (key.clone(), *key_span);
+                    insert(
+                        map,
+                        key,
+                        Entry {
+                            key_span,
+                            node: into_node(built)?,
+                        },
+                        key_span,
+                    )?;
+                    finish_value(frame);
+                }
+            },
+        }
+        Ok(None)
+    }
+
+    /// The text of a key, one allocation per distinct short key of the file.
+    fn intern(&mut self, built: Built) -> Result<Arc<str>, YamlError> {
+        let key = match built.item {
+            Item::Scalar(scalar) => scalar
+                .into_key()
+                .map_err(|message| YamlError::new(message, built.span))?,
+            Item::Tree(value) => {
+                let message = format!("invalid map key: a {} cannot be a key", value.kind());
+                return Err(YamlError::new(message, built.span).hint(
+                    "a template such as {{ .Values.x }} must be rendered first, or be quoted",
+                ));
+            }
+        };
+        if let Some(known) = self.keys.get(&key) {
+            return Ok(known.clone());
+        }
+        if key.len() <= 64 {
+            self.keys.insert(key.clone());
+        }
+        Ok(key)
+    }
+
+    /// go-yaml v2, `decode.go :: unmarshal`: counts decoding steps and stops documents that
+    /// consist of aliases. The checks can only fail more as steps are added, so one check after
+    /// several steps decides as go-yaml's one per step.
+    fn count(&mut self, steps: u64, aliased: bool, span: Span) -> Result<(), YamlError> {
+        self.steps = self.steps.saturating_add(steps);
+        if aliased {
+            self.alias_steps = self.alias_steps.saturating_add(steps);
+        }
+        if self.alias_steps > 100
+            && self.steps > 1000
+            && ratio(self.alias_steps, self.steps) > allowed_alias_ratio(self.steps)
+        {
+            return Err(YamlError::new("document contains excessive aliasing", span));
+        }
+        self.grow(steps, span)
+    }
+
+    fn grow(&mut self, values: u64, span: Span) -> Result<(), YamlError> {
+        self.built = self.built.saturating_add(values);
+        if self.built > self.limits.max_nodes {
+            let message = format!("more than {} values in one file", self.limits.max_nodes);
+            return Err(YamlError::new(message, span).hint("split the file"));
+        }
+        Ok(())
+    }
+
+    fn check_depth(&self, depth: usize, span: Span) -> Result<(), YamlError> {
+        if depth > self.limits.max_depth {
+            let message = format!("nested deeper than {} levels", self.limits.max_depth);
+            return Err(YamlError::new(message, span));
+        }
+        Ok(())
+    }
+}
+
+fn finish_value(frame: &mut Frame) {
+    if let Content::Map(_, next) = &mut frame.content {
+        *next = Next::Key;
+    }
+}
+
+fn merge_into(frame: &mut Frame, merged: Map, at: Span) -> Result<(), YamlError> {
+    if let Content::Map(map, _) = &mut frame.content {
+        for (key, entry) in merged {
+            insert(map, key, entry, at)?;
+        }
+    }
+    Ok(())
+}
+
+/// go-yaml v2, `decode.go :: setMapIndex`, strict: a key that is there already is an error, even
+/// when one of the two came through a merge key.
+fn insert(map: &mut Map, key: Arc<str>, entry: Entry, at: Span) -> Result<(), YamlError> {
+    match map.entry(key) {
+        indexmap::map::Entry::Vacant(vacant) => {
+            vacant.insert(entry);
+            Ok(())
+        }
+        indexmap::map::Entry::Occupied(old) => {
+            let message = format!("key {:?} already set in map", old.key());
+            let first = old.get().key_span;
+            Err(YamlError::new(message, at).hint(format!("it is first set at {first}")))
+        }
+    }
+}
+
+fn into_node(built: Built) -> Result<Node, YamlError> {
+    let value = match built.item {
+        Item::Tree(value) => value,
+        Item::Scalar(scalar) => scalar
+            .into_value()
+            .map_err(|message| YamlError::new(message, built.span))?,
+    };
+    Ok(Node::new(value, built.span))
+}
+
+fn wants_map(span: Span) -> YamlError {
+    YamlError::new(
+        "map merge requires map or sequence of maps as the value",
+        span,
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "go-yaml divides floats, too")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}
+
+/// go-yaml v2, `decode.go :: allowedAliasRatio`: 99 % of the steps of a small document may come
+/// from aliases, 10 % of a large one.
+fn allowed_alias_ratio(steps: u64) -> f64 {
+    const LOW: u64 = 400_000;
+    const HIGH: u64 = 4_000_000;
+    match steps {
+        ..=LOW => 0.99,
+        HIGH.. => 0.10,
+        _ => 0.99 - 0.89 * ratio(steps - LOW, HIGH - LOW),
+    }
+}
