@@ -280,6 +280,8 @@ pub enum RuntimeEvent {
         container: ContainerId,
         /// How.
         outcome: PullOutcome,
+        /// The image's size in MiB; 0 when it failed.
+        mib: u16,
     },
     /// A container runs, or could not be started.
     Started {
