@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::outbox::Reply;
 use super::plan::Plan;
+use crate::api::KubeEvent;
 use crate::engine::Time;
 use crate::engine::draws::Draws;
 use crate::store::{Change, View, Write};
@@ -17,6 +18,9 @@ pub trait Controller {
     const NAME: &'static str;
     /// Concurrent syncs (`--concurrent-*-syncs`, default 5).
     const WORKERS: usize = 5;
+    /// How often a failed key is retried before it is dropped until its next change; `None` is for
+    /// ever.
+    const MAX_RETRIES: Option<u32> = None;
 
     /// The informer event handlers: which keys does this change concern? `view` already contains
     /// the change. Expectations are observed here.
@@ -26,10 +30,20 @@ pub trait Controller {
     fn sync(&mut self, key: Self::Key, cx: &SyncContext<'_>) -> Plan;
 
     /// One reply of the plan for `key` (expectations of failed creations are lowered here).
-    fn on_reply(&mut self, _key: Self::Key, _write: &Write, _reply: &Reply, _now: Time) {}
+    /// `events` takes what is to be told about it, such as the name of a created pod.
+    fn on_reply(
+        &mut self,
+        _key: Self::Key,
+        _write: &Write,
+        _reply: &Reply,
+        _cx: &SyncContext<'_>,
+        _events: &mut Vec<KubeEvent>,
+    ) {
+    }
 
     /// All steps ran, or one failed and the rest was dropped: the second half of a sync whose last
-    /// writes depend on how the first ones went (a status that reports a failed creation).
+    /// writes depend on how the first ones went (a status that reports a failed creation). Not
+    /// asked when the sync itself failed (`Plan::error`). `cx` is fresh.
     fn finish(&mut self, _key: Self::Key, _outcome: &Outcome, _cx: &SyncContext<'_>) -> Plan {
         Plan::none()
     }
@@ -94,6 +108,8 @@ pub struct Outcome {
     pub done: usize,
     /// Writes that were never sent because an earlier one failed.
     pub skipped: usize,
+    /// The step that failed, counted from 0 within the plan of `sync`.
+    pub failed_step: Option<usize>,
     /// The first error, if any.
     pub error: Option<crate::store::ApiError>,
 }

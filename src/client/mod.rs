@@ -14,6 +14,21 @@ pub mod plan;
 
 pub mod controller;
 
+pub mod budget;
+
+pub mod work_queue;
+
+pub mod expectations;
+
+pub mod recorder;
+
+pub mod runner;
+
+pub use budget::Budget;
 pub use controller::{Controller, Keys, Outcome, SyncContext};
+pub use expectations::{Expectations, UidExpectations};
 pub use outbox::{Outbox, Reply, Send};
 pub use plan::{Plan, Step};
+pub use recorder::Recorder;
+pub use runner::{Driven, Event, Runner};
+pub use work_queue::WorkQueue;

@@ -47,6 +47,17 @@ pub enum Step {
     Event(KubeEvent),
 }
 
+impl Step {
+    /// How many writes it has; a KubeEvent is none.
+    pub fn writes(&self) -> usize {
+        match self {
+            Step::One { .. } => 1,
+            Step::SlowStart { writes, .. } | Step::Parallel { writes, .. } => writes.len(),
+            Step::Event(_) => 0,
+        }
+    }
+}
+
 impl Plan {
     /// Nothing to do.
     pub fn none() -> Self {
@@ -59,6 +70,15 @@ impl Plan {
             write,
             rule,
             optional: false,
+        });
+    }
+
+    /// Adds one write whose failure changes nothing.
+    pub fn attempt(&mut self, write: Write, rule: &'static str) {
+        self.steps.push(Step::One {
+            write,
+            rule,
+            optional: true,
         });
     }
 

@@ -1,0 +1,528 @@
+//! Runs a controller: turns deliveries, timers and replies into syncs, and plans into writes.
+//!
+//! What it is: the loop around every controller. Changes name keys, the work queue orders them, up
+//! to [`Controller::WORKERS`] keys are synced at a time, each plan's steps are sent one after the
+//! other, and its end decides whether the key is forgotten, asked for again, or retried.
+//!
+//! What it does not know: how long anything takes. A sync itself takes no time; the cluster adds
+//! latency to deliveries, requests and replies.
+//!
+//! Read first: [`Driven`], the face that the composition root sees; then `Runner::advance`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::budget::Budget;
+use super::controller::{Controller, Keys, Outcome, SyncContext};
+use super::outbox::{Outbox, Reply};
+use super::plan::{Plan, Step};
+use super::recorder::Recorder;
+use super::work_queue::WorkQueue;
+use crate::engine::{Draws, Time};
+use crate::store::write::Trigger;
+use crate::store::{Cause, Change, ObjectId, Origin, View, Write};
+
+/// What a driven component may ask to be told later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Event {
+    /// Keys may be due.
+    Wake,
+    /// The period of [`Controller::RESYNC`] is over; ignored unless the life it began in goes on.
+    Resync(u32),
+}
+
+const _: () = assert!(size_of::<Event>() <= 8);
+
+/// A controller in its loop, whatever its keys: what the composition root holds.
+pub trait Driven {
+    /// The controller's name.
+    fn name(&self) -> &'static str;
+
+    /// Begins (again): `view` is complete, changes are told from here on.
+    fn start(&mut self, view: &View, now: Time, draws: &Draws, out: &mut Outbox<Event>);
+
+    /// `view` has just advanced by `change`.
+    fn on_change(
+        &mut self,
+        change: &Change,
+        view: &View,
+        now: Time,
+        draws: &Draws,
+        out: &mut Outbox<Event>,
+    );
+
+    /// An event that it had asked for is due.
+    fn on_event(
+        &mut self,
+        event: Event,
+        view: &View,
+        now: Time,
+        draws: &Draws,
+        out: &mut Outbox<Event>,
+    );
+
+    /// The answer to the send with this token. Answers to an earlier life are ignored.
+    fn on_reply(
+        &mut self,
+        token: u64,
+        reply: &Reply,
+        view: &View,
+        now: Time,
+        draws: &Draws,
+        out: &mut Outbox<Event>,
+    );
+
+    /// The process died: everything that is not in the store is forgotten, nothing is done before
+    /// the next [`Driven::start`].
+    fn restart(&mut self);
+
+    /// Whether nothing is queued or under way; keys that wait for a time do not count.
+    fn at_rest(&self) -> bool;
+}
+
+/// The write or writes of a plan that are under way, or about to be.
+#[derive(Debug, Default)]
+struct Current {
+    writes: Vec<Write>,
+    rule: &'static str,
+    optional: bool,
+    /// How many of `writes` were sent, how many go next, and how many replies are missing.
+    sent: usize,
+    batch: usize,
+    slow_start: bool,
+    missing: usize,
+    failed: bool,
+}
+
+/// One sync that goes on.
+#[derive(Debug)]
+struct Active<K> {
+    key: K,
+    trigger: Trigger,
+    steps: VecDeque<Step>,
+    taken: usize,
+    current: Current,
+    outcome: Outcome,
+    requeue_after: Option<Duration>,
+    error: Option<String>,
+    finishing: bool,
+    /// Objects that this plan wrote, with their revision after it: what a client would hold as the
+    /// API server's answer and base its next write on.
+    bases: Vec<(ObjectId, u64)>,
+}
+
+impl<K> Active<K> {
+    fn take_plan(&mut self, plan: Plan) {
+        self.steps = plan.steps.into();
+        self.taken = 0;
+        let wishes = [self.requeue_after, plan.requeue_after];
+        self.requeue_after = wishes.into_iter().flatten().min();
+        self.error = self.error.take().or(plan.error);
+    }
+
+    /// A write with the revision that this plan's earlier writes led to.
+    fn rebased(&self, write: &Write) -> Write {
+        let mut write = write.clone();
+        if let Write::Update(object, row) | Write::UpdateStatus(object, row) = &mut write
+            && let Some((_, revision)) = self.bases.iter().find(|(o, _)| o == object)
+            && row.meta().revision < *revision
+        {
+            row.meta_mut().revision = *revision;
+        }
+        write
+    }
+
+    /// Counts what is left and drops it.
+    fn drop_rest(&mut self) {
+        let unsent = self.current.writes.len() - self.current.sent;
+        let rest: usize = self.steps.iter().map(Step::writes).sum();
+        self.outcome.skipped += unsent + rest;
+        self.current = Current::default();
+        self.steps.clear();
+    }
+}
+
+/// A controller with everything that runs it.
+#[derive(Debug)]
+pub struct Runner<C: Controller> {
+    controller: C,
+    queue: WorkQueue<C::Key>,
+    budget: Budget,
+    /// The budget as it is when the process starts.
+    full: Budget,
+    recorder: Recorder,
+    active: BTreeMap<u32, Active<C::Key>>,
+    /// What set off the keys that are queued, and those that wait for a retry.
+    triggers: BTreeMap<C::Key, Trigger>,
+    retries: BTreeMap<C::Key, Trigger>,
+    plans: u32,
+    life: u32,
+    running: bool,
+    wake_at: Option<Time>,
+}
+
+impl<C: Controller> Runner<C> {
+    /// Runs `controller` with the budget of a controller's client.
+    pub fn new(controller: C) -> Self {
+        Runner::with_budget(controller, Budget::controller())
+    }
+
+    /// Runs `controller` with a budget of its own.
+    pub fn with_budget(controller: C, budget: Budget) -> Self {
+        Runner {
+            controller,
+            queue: WorkQueue::default(),
+            full: budget.clone(),
+            budget,
+            recorder: Recorder::default(),
+            active: BTreeMap::new(),
+            triggers: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            plans: 0,
+            life: 0,
+            running: false,
+            wake_at: None,
+        }
+    }
+
+    /// The controller.
+    pub fn controller(&self) -> &C {
+        &self.controller
+    }
+
+    fn enqueue(&mut self, keys: Keys<C::Key>, trigger: Trigger, now: Time) {
+        for key in keys.now {
+            self.add(key, trigger);
+        }
+        for (key, after) in keys.after {
+            if after.is_zero() {
+                self.add(key, trigger);
+            } else {
+                self.queue.add_after(key, now, after);
+            }
+        }
+        for key in keys.limited {
+            self.queue.add_rate_limited(key, now);
+            self.retries.insert(key, trigger);
+        }
+    }
+
+    fn add(&mut self, key: C::Key, trigger: Trigger) {
+        if self.queue.add(key) {
+            self.triggers.insert(key, trigger);
+        }
+    }
+
+    /// Queues what is due and starts as many syncs as there are idle workers.
+    fn run(&mut self, cx: &SyncContext<'_>, out: &mut Outbox<Event>) {
+        while let Some(key) = self.queue.pop_due(cx.now) {
+            let trigger = self.retries.remove(&key).unwrap_or(Trigger::Timer);
+            self.add(key, trigger);
+        }
+        while self.active.len() < C::WORKERS
+            && let Some(key) = self.queue.get()
+        {
+            self.sync(key, cx, out);
+        }
+        self.send_event(cx.now, out);
+        self.schedule(cx.now, out);
+    }
+
+    fn sync(&mut self, key: C::Key, cx: &SyncContext<'_>, out: &mut Outbox<Event>) {
+        let trigger = self.triggers.remove(&key).unwrap_or(Trigger::Timer);
+        let plan = self.controller.sync(key, cx);
+        let mut active = Active {
+            key,
+            trigger,
+            steps: VecDeque::new(),
+            taken: 0,
+            current: Current::default(),
+            outcome: Outcome::default(),
+            requeue_after: None,
+            error: None,
+            finishing: false,
+            bases: Vec::new(),
+        };
+        active.take_plan(plan);
+        self.plans = self.plans.wrapping_add(1);
+        self.active.insert(self.plans, active);
+        self.advance(self.plans, cx, out);
+    }
+
+    /// Goes on with a plan until it waits for a reply or ends.
+    fn advance(&mut self, number: u32, cx: &SyncContext<'_>, out: &mut Outbox<Event>) {
+        loop {
+            let Some(active) = self.active.get_mut(&number) else {
+                return;
+            };
+            if active.current.missing > 0 {
+                return;
+            }
+            if active.current.failed {
+                active.outcome.failed_step.get_or_insert(active.taken - 1);
+                active.drop_rest();
+            }
+            if active.current.sent < active.current.writes.len() {
+                self.send_batch(number, cx.now, out);
+                return;
+            }
+            let Some(step) = active.steps.pop_front() else {
+                if active.finishing || active.error.is_some() {
+                    self.end(number, cx.now);
+                    return;
+                }
+                active.finishing = true;
+                let (key, outcome) = (active.key, active.outcome.clone());
+                let plan = self.controller.finish(key, &outcome, cx);
+                if let Some(active) = self.active.get_mut(&number) {
+                    active.take_plan(plan);
+                }
+                continue;
+            };
+            active.taken += 1;
+            match current(step) {
+                Ok(current) => active.current = current,
+                Err(event) => {
+                    let cause = cause::<C>(active.trigger, "");
+                    self.recorder.emit(event, cause);
+                }
+            }
+        }
+    }
+
+    fn send_batch(&mut self, number: u32, now: Time, out: &mut Outbox<Event>) {
+        let Some(active) = self.active.get_mut(&number) else {
+            return;
+        };
+        let cause = cause::<C>(active.trigger, active.current.rule);
+        let from = active.current.sent;
+        let to = active.current.writes.len().min(from + active.current.batch);
+        for at in from..to {
+            let write = active.rebased(&active.current.writes[at]);
+            let token = u64::from(number) << 32 | at as u64;
+            out.send(self.budget.take(now), write, cause, token);
+        }
+        let current = &mut active.current;
+        current.sent = to;
+        current.missing = to - from;
+        if current.slow_start {
+            current.batch *= 2;
+        }
+    }
+
+    /// Ends a plan: forget, ask again, or retry.
+    fn end(&mut self, number: u32, now: Time) {
+        let Some(active) = self.active.remove(&number) else {
+            return;
+        };
+        let key = active.key;
+        if active.outcome.error.is_none() && active.error.is_none() {
+            self.queue.forget(key);
+            match active.requeue_after {
+                Some(after) if after.is_zero() => self.add(key, Trigger::Timer),
+                Some(after) => self.queue.add_after(key, now, after),
+                None => {}
+            }
+        } else if C::MAX_RETRIES.is_none_or(|max| self.queue.requeues(key) < max) {
+            self.queue.add_rate_limited(key, now);
+            self.retries.insert(key, active.trigger);
+        } else {
+            self.queue.forget(key);
+        }
+        self.queue.done(key);
+    }
+
+    fn plan_reply(&mut self, token: u64, reply: &Reply, cx: &SyncContext<'_>) -> Option<u32> {
+        let number = u32::try_from(token >> 32).ok()?;
+        let active = self.active.get_mut(&number)?;
+        let write = active.current.writes.get(token as u32 as usize)?.clone();
+        active.current.missing -= 1;
+        match reply {
+            Ok(receipt) => {
+                active.outcome.done += 1;
+                if let Some(object) = receipt.object {
+                    active.bases.retain(|(o, _)| *o != object);
+                    active.bases.push((object, receipt.revision));
+                }
+            }
+            Err(_) if active.current.optional => {}
+            Err(error) => {
+                active.current.failed = true;
+                active.outcome.error.get_or_insert_with(|| error.clone());
+            }
+        }
+        let (key, trigger) = (active.key, active.trigger);
+        let mut events = Vec::new();
+        self.controller
+            .on_reply(key, &write, reply, cx, &mut events);
+        for event in events {
+            self.recorder.emit(event, cause::<C>(trigger, ""));
+        }
+        Some(number)
+    }
+
+    fn send_event(&mut self, now: Time, out: &mut Outbox<Event>) {
+        if let Some((at, event, cause)) = self.recorder.next(now, &mut self.budget) {
+            out.send(at, Write::Emit(event), cause, u64::from(self.life));
+        }
+    }
+
+    /// Asks to be woken for the next key that is due.
+    fn schedule(&mut self, now: Time, out: &mut Outbox<Event>) {
+        let startable = !self.queue.is_empty() && self.active.len() < C::WORKERS;
+        let next = if startable {
+            Some(now)
+        } else {
+            self.queue.next_due()
+        };
+        if let Some(next) = next
+            && self.wake_at.is_none_or(|at| next < at)
+        {
+            self.wake_at = Some(next);
+            out.at(next, Event::Wake);
+        }
+    }
+
+    fn resync(&mut self, trigger: Trigger, view: &View, now: Time, out: &mut Outbox<Event>) {
+        let mut keys = Keys::default();
+        self.controller.resync(view, now, &mut keys);
+        self.enqueue(keys, trigger, now);
+        if let Some(period) = C::RESYNC {
+            out.at(now + period, Event::Resync(self.life));
+        }
+    }
+}
+
+/// The writes of a step, or its event.
+fn current(step: Step) -> Result<Current, crate::api::KubeEvent> {
+    let (writes, rule, optional, slow_start) = match step {
+        Step::One {
+            write,
+            rule,
+            optional,
+        } => (vec![write], rule, optional, false),
+        Step::SlowStart { writes, rule } => (writes, rule, false, true),
+        Step::Parallel { writes, rule } => (writes, rule, false, false),
+        Step::Event(event) => return Err(event),
+    };
+    // `SlowStartInitialBatchSize` is 1.
+    let batch = if slow_start { 1 } else { writes.len() };
+    Ok(Current {
+        writes,
+        rule,
+        optional,
+        batch,
+        slow_start,
+        ..Current::default()
+    })
+}
+
+fn cause<C: Controller>(trigger: Trigger, rule: &'static str) -> Cause {
+    Cause {
+        origin: Origin::Controller(C::NAME),
+        trigger,
+        rule,
+    }
+}
+
+impl<C: Controller> Driven for Runner<C> {
+    fn name(&self) -> &'static str {
+        C::NAME
+    }
+
+    fn start(&mut self, view: &View, now: Time, _draws: &Draws, out: &mut Outbox<Event>) {
+        assert!(!self.running, "{} was started twice", C::NAME);
+        self.running = true;
+        self.resync(Trigger::Start, view, now, out);
+        self.schedule(now, out);
+    }
+
+    fn on_change(
+        &mut self,
+        change: &Change,
+        view: &View,
+        now: Time,
+        _draws: &Draws,
+        out: &mut Outbox<Event>,
+    ) {
+        if !self.running {
+            return;
+        }
+        let mut keys = Keys::default();
+        self.controller.keys(change, view, now, &mut keys);
+        self.enqueue(keys, Trigger::Change(change.revision), now);
+        // The sync comes after everything that is delivered at this instant.
+        self.schedule(now, out);
+    }
+
+    fn on_event(
+        &mut self,
+        event: Event,
+        view: &View,
+        now: Time,
+        draws: &Draws,
+        out: &mut Outbox<Event>,
+    ) {
+        if !self.running {
+            return;
+        }
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+        }
+        match event {
+            Event::Wake => {}
+            Event::Resync(life) if life == self.life => {
+                self.resync(Trigger::Timer, view, now, out);
+            }
+            Event::Resync(_) => return,
+        }
+        self.run(&SyncContext { now, view, draws }, out);
+    }
+
+    fn on_reply(
+        &mut self,
+        token: u64,
+        reply: &Reply,
+        view: &View,
+        now: Time,
+        draws: &Draws,
+        out: &mut Outbox<Event>,
+    ) {
+        let cx = SyncContext { now, view, draws };
+        if token >> 32 == 0 {
+            if token == u64::from(self.life)
+                && let Some((at, event, cause)) =
+                    self.recorder.replied(reply, now, &mut self.budget)
+            {
+                out.send(at, Write::Emit(event), cause, token);
+            }
+        } else if let Some(number) = self.plan_reply(token, reply, &cx) {
+            self.advance(number, &cx, out);
+        }
+        if self.running {
+            self.run(&cx, out);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.controller.restart();
+        self.queue = WorkQueue::default();
+        self.budget = self.full.clone();
+        self.recorder = Recorder::default();
+        self.active.clear();
+        self.triggers.clear();
+        self.retries.clear();
+        self.life += 1;
+        self.running = false;
+        self.wake_at = None;
+    }
+
+    fn at_rest(&self) -> bool {
+        self.queue.is_empty() && self.active.is_empty() && self.recorder.is_idle()
+    }
+}
+
+#[cfg(test)]
+mod tests;
