@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::outbox::Reply;
 use super::plan::Plan;
+use super::work_queue::{BASE_DELAY, MAX_DELAY};
 use crate::api::KubeEvent;
 use crate::engine::Time;
 use crate::engine::draws::Draws;
@@ -21,6 +22,8 @@ pub trait Controller {
     /// How often a failed key is retried before it is dropped until its next change; `None` is for
     /// ever.
     const MAX_RETRIES: Option<u32> = None;
+    /// First and longest back-off of a failing key (the queue's rate limiter).
+    const BACK_OFF: (Duration, Duration) = (BASE_DELAY, MAX_DELAY);
 
     /// The informer event handlers: which keys does this change concern? `view` already contains
     /// the change. Expectations are observed here.

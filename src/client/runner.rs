@@ -173,7 +173,7 @@ impl<C: Controller> Runner<C> {
     pub fn with_budget(controller: C, budget: Budget) -> Self {
         Runner {
             controller,
-            queue: WorkQueue::default(),
+            queue: WorkQueue::with_back_off(C::BACK_OFF.0, C::BACK_OFF.1),
             full: budget.clone(),
             budget,
             recorder: Recorder::default(),
@@ -508,7 +508,7 @@ impl<C: Controller> Driven for Runner<C> {
 
     fn restart(&mut self) {
         self.controller.restart();
-        self.queue = WorkQueue::default();
+        self.queue = WorkQueue::with_back_off(C::BACK_OFF.0, C::BACK_OFF.1);
         self.budget = self.full.clone();
         self.recorder = Recorder::default();
         self.active.clear();

@@ -11,9 +11,9 @@ use super::budget::Budget;
 use crate::engine::Time;
 
 /// First back-off of a key; `workqueue.DefaultTypedControllerRateLimiter`.
-const BASE_DELAY: Duration = Duration::from_millis(5);
+pub const BASE_DELAY: Duration = Duration::from_millis(5);
 /// Longest back-off of a key.
-const MAX_DELAY: Duration = Duration::from_secs(1000);
+pub const MAX_DELAY: Duration = Duration::from_secs(1000);
 
 /// `staging/src/k8s.io/client-go/util/workqueue`: queue, delaying queue and rate limiting queue.
 #[derive(Clone, Debug)]

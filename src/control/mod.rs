@@ -1,1 +1,3 @@
 //! Controllers: each reads a view and returns a plan.
+
+pub mod endpoint_slice;

@@ -269,6 +269,9 @@ pub(super) fn desired_differs(old: &Row, new: &Row) -> bool {
             a.source != b.source || a.replicas != b.replicas
         }
         (Row::PodDisruptionBudget(a), Row::PodDisruptionBudget(b)) => a.source != b.source,
+        (Row::EndpointSlice(a), Row::EndpointSlice(b)) => {
+            a.endpoints != b.endpoints || a.ports != b.ports
+        }
         (Row::Pod(a), Row::Pod(b)) => !Arc::ptr_eq(&a.spec, &b.spec) && a.spec != b.spec,
         _ => false,
     }

@@ -1,0 +1,255 @@
+//! EndpointSlices: which pods a Service reaches, and in what condition.
+//!
+//! A port of `pkg/controller/endpointslice/endpointslice_controller.go` with the reconciler of
+//! `staging/src/k8s.io/endpointslice`. A pod's change finds the Services that select it; a sync
+//! compares the pods with the slices that exist ([`reconcile`]) and writes the difference.
+//!
+//! The controller remembers which slice revisions it wrote. While its informer has not caught up
+//! with them a sync fails as stale and is tried again a second later: on a busy Service this is
+//! what endpoint updates wait for.
+//!
+//! It does not assign topology hints.
+
+pub mod reconcile;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::api::{EndpointSlice, Kind, KubeEvent, Labels, Pod, Service, Uid};
+use crate::client::outbox::Reply;
+use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::engine::Time;
+use crate::store::{Change, Id, ObjectId, Op, View, Write};
+
+/// Value of the label `endpointslice.kubernetes.io/managed-by`.
+pub const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
+/// Label that names the managing controller.
+pub const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+/// Label that names the Service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// `endpointSliceChangeMinSyncDelay`.
+const SLICE_CHANGE_DELAY: Duration = Duration::from_secs(1);
+
+/// The controller with its `endpointSliceTracker`: revisions of slices it wrote, by Service.
+#[derive(Debug, Default)]
+pub struct EndpointSliceController {
+    tracker: BTreeMap<Id<Service>, BTreeMap<ObjectId, Tracked>>,
+    /// `--endpoint-updates-batch-period`.
+    batch: Duration,
+    /// `--max-endpoints-per-slice`; 0 stands for the default of 100.
+    max_endpoints: usize,
+}
+
+/// What the controller expects of a slice that it wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tracked {
+    /// It has at least this generation.
+    Generation(u32, Uid),
+    /// It is gone.
+    Deleted,
+}
+
+impl EndpointSliceController {
+    /// With the flags `--endpoint-updates-batch-period` and `--max-endpoints-per-slice`.
+    pub fn new(batch: Duration, max_endpoints: usize) -> Self {
+        EndpointSliceController {
+            batch,
+            max_endpoints,
+            ..Default::default()
+        }
+    }
+
+    fn limit(&self) -> usize {
+        if self.max_endpoints == 0 {
+            100
+        } else {
+            self.max_endpoints
+        }
+    }
+
+    /// `EndpointSliceTracker.StaleSlices`: the informer has not seen what was written.
+    fn stale(&self, service: Id<Service>, view: &View) -> bool {
+        let Some(tracked) = self.tracker.get(&service) else {
+            return false;
+        };
+        tracked.iter().any(|(slice, expected)| {
+            let row = slice
+                .typed::<EndpointSlice>()
+                .and_then(|id| view.of().get(id));
+            match expected {
+                Tracked::Deleted => false,
+                Tracked::Generation(generation, _) => {
+                    row.is_some_and(|row: &std::sync::Arc<EndpointSlice>| {
+                        row.meta.generation < *generation
+                    })
+                }
+            }
+        }) || tracked.iter().any(|(slice, expected)| {
+            // A slice that was created and has not arrived.
+            matches!(expected, Tracked::Generation(..))
+                && slice
+                    .typed::<EndpointSlice>()
+                    .is_none_or(|id| view.of().get(id).is_none())
+        })
+    }
+
+    fn service_of(slice: &EndpointSlice, view: &View) -> Option<Id<Service>> {
+        let name = slice.service_name()?;
+        view.of::<Service>()
+            .named(&slice.meta.namespace, name)
+            .map(|(id, _)| id)
+    }
+
+    fn on_pod(&self, change: &Change, view: &View, keys: &mut Keys<Id<Service>>) {
+        let Some((old, new)) = change.rows::<Pod>() else {
+            return;
+        };
+        let (before, after) = match change.op {
+            Op::Delete => (old.or(new), None),
+            _ => (old, new),
+        };
+        if let (Some(before), Some(after)) = (before, after)
+            && before.meta.labels == after.meta.labels
+            && !endpoint_changed(before, after)
+        {
+            return;
+        }
+        let Some(any) = after.or(before) else { return };
+        let selected = |labels: &Labels, service: &Service| {
+            service
+                .selector
+                .iter()
+                .all(|(k, v)| labels.get(k) == Some(v))
+        };
+        for (id, service) in view.of::<Service>().in_namespace(&any.meta.namespace) {
+            if service.selector.is_empty() {
+                continue;
+            }
+            let hit = [before, after]
+                .into_iter()
+                .flatten()
+                .any(|p| selected(&p.meta.labels, service));
+            if hit && self.batch.is_zero() {
+                keys.add(id);
+            } else if hit {
+                keys.add_after(id, self.batch);
+            }
+        }
+    }
+
+    fn on_slice(&mut self, change: &Change, view: &View, keys: &mut Keys<Id<Service>>) {
+        let (Some(object), Some((old, new))) = (change.object, change.rows::<EndpointSlice>())
+        else {
+            return;
+        };
+        let Some(slice) = new.or(old) else { return };
+        if slice
+            .meta
+            .labels
+            .get(MANAGED_BY_LABEL)
+            .is_none_or(|v| v != MANAGED_BY)
+        {
+            return;
+        }
+        let Some(service) = Self::service_of(slice, view) else {
+            return;
+        };
+        let tracked = self.tracker.entry(service).or_default();
+        let expected = match (change.op, tracked.get(&object)) {
+            (Op::Delete, Some(Tracked::Deleted)) => {
+                tracked.remove(&object);
+                true
+            }
+            (Op::Delete, Some(_)) => {
+                tracked.remove(&object);
+                false
+            }
+            (Op::Delete, None) => true,
+            (_, Some(Tracked::Generation(generation, uid))) => {
+                *uid == slice.meta.uid && *generation >= slice.meta.generation
+            }
+            (_, Some(Tracked::Deleted)) => true,
+            (_, None) => false,
+        };
+        if !expected {
+            keys.add_after(service, SLICE_CHANGE_DELAY.max(self.batch));
+        }
+    }
+}
+
+/// `podEndpointsChanged` of `staging/src/k8s.io/endpointslice/util/controller_utils.go`.
+fn endpoint_changed(old: &Pod, new: &Pod) -> bool {
+    old.meta.deleting() != new.meta.deleting()
+        || old.status.ready() != new.status.ready()
+        || old.status.ip != new.status.ip
+        || old.node_name != new.node_name
+        || old.status.phase.terminal() != new.status.phase.terminal()
+}
+
+impl Controller for EndpointSliceController {
+    type Key = Id<Service>;
+    const NAME: &'static str = "endpointslice-controller";
+    const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1000));
+    const MAX_RETRIES: Option<u32> = Some(15);
+
+    fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Id<Service>>) {
+        match change.kind() {
+            Kind::Pod => self.on_pod(change, view, keys),
+            Kind::Service => {
+                if let Some(id) = change.object.and_then(ObjectId::typed::<Service>) {
+                    keys.add(id);
+                }
+            }
+            Kind::EndpointSlice => self.on_slice(change, view, keys),
+            _ => {}
+        }
+    }
+
+    fn sync(&mut self, key: Id<Service>, cx: &SyncContext<'_>) -> Plan {
+        let view = cx.view;
+        let Some(service) = view.of::<Service>().get(key) else {
+            self.tracker.remove(&key);
+            return Plan::none();
+        };
+        if !service.external_name.is_empty() || service.selector.is_empty() {
+            return Plan::none();
+        }
+        if self.stale(key, view) {
+            return Plan {
+                error: Some("EndpointSlice informer cache is out of date".into()),
+                ..Plan::none()
+            };
+        }
+        reconcile::plan(service, view, self.limit())
+    }
+
+    fn on_reply(
+        &mut self,
+        key: Id<Service>,
+        write: &Write,
+        reply: &Reply,
+        _cx: &SyncContext<'_>,
+        _events: &mut Vec<KubeEvent>,
+    ) {
+        let Ok(receipt) = reply else { return };
+        let Some(object) = receipt.object else { return };
+        let tracked = self.tracker.entry(key).or_default();
+        match (write, &receipt.row) {
+            (Write::Delete { .. }, _) => {
+                tracked.insert(object, Tracked::Deleted);
+            }
+            (_, Some(row)) => {
+                let meta = row.meta();
+                tracked.insert(object, Tracked::Generation(meta.generation, meta.uid));
+            }
+            _ => {}
+        }
+    }
+
+    fn restart(&mut self) {
+        self.tracker.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;
