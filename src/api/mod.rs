@@ -38,6 +38,8 @@ pub mod service;
 
 pub mod policy;
 
+pub mod volume;
+
 pub mod config;
 
 pub mod kube_event;
@@ -54,4 +56,5 @@ pub use policy::{PodDisruptionBudget, PriorityClass};
 pub use row::{Kind, Object, Row};
 pub use service::{EndpointSlice, Service};
 pub use text::Text;
+pub use volume::{CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass};
 pub use workload::{Deployment, ReplicaSet};

@@ -232,6 +232,8 @@ pub(super) fn bound(pod: &Pod, node: &Text, now: Time) -> Result<Pod, ApiError> 
     }
     let mut new = pod.clone();
     new.node_name = Some(node.clone());
+    // ClearingNominatedNodeNameAfterBinding, on by default since 1.35.
+    new.status.nominated_node = None;
     new.status.set_condition(PodCondition {
         kind: PodConditionKind::PodScheduled,
         status: Truth::True,
@@ -256,7 +258,15 @@ pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
             }
         };
     }
-    merge!(Pod, Node, ReplicaSet, Deployment, PodDisruptionBudget)
+    merge!(
+        Pod,
+        Node,
+        ReplicaSet,
+        Deployment,
+        PodDisruptionBudget,
+        PersistentVolume,
+        PersistentVolumeClaim
+    )
 }
 
 /// Whether the desired state differs: that is what `metadata.generation` counts.
@@ -303,6 +313,21 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
             if let Some((reason, message)) = reason {
                 status.reason = Some(reason.clone());
                 status.message = Some(message.clone());
+            }
+        }
+        (
+            Patch::Scheduling {
+                condition,
+                nominate,
+            },
+            Row::Pod(pod),
+        ) => {
+            let status = &mut Arc::make_mut(pod).status;
+            if let Some(condition) = condition {
+                status.set_condition(condition.clone());
+            }
+            if let Some(node) = nominate {
+                status.nominated_node = (!node.is_empty()).then(|| node.clone());
             }
         }
         (Patch::Nominate(node), Row::Pod(pod)) => {

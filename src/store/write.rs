@@ -99,6 +99,14 @@ pub enum Patch {
         /// New reason and message, if they change.
         reason: Option<(Text, Text)>,
     },
+    /// The scheduler's pod status patch: a condition, and the nominated node when it changes (an
+    /// empty name clears it), in one request.
+    Scheduling {
+        /// `PodScheduled` or `DisruptionTarget`.
+        condition: Option<PodCondition>,
+        /// New nominated node; empty clears it.
+        nominate: Option<Text>,
+    },
     /// Sets or clears (`None`) `status.nominatedNodeName`.
     Nominate(Option<Text>),
     /// Replaces a node's status.

@@ -1,0 +1,177 @@
+//! PersistentVolumes, claims, StorageClasses and CSINodes, as far as binding and scheduling need them.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::affinity::NodeSelectorTerm;
+use super::selector::LabelSelector;
+use super::{Meta, Text, Uid};
+
+/// `accessModes` of a claim or volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AccessMode {
+    /// One node reads and writes.
+    ReadWriteOnce,
+    /// Many nodes read.
+    ReadOnlyMany,
+    /// Many nodes read and write.
+    ReadWriteMany,
+    /// One pod reads and writes.
+    ReadWriteOncePod,
+}
+
+impl AccessMode {
+    /// As in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            AccessMode::ReadWriteOnce => "ReadWriteOnce",
+            AccessMode::ReadOnlyMany => "ReadOnlyMany",
+            AccessMode::ReadWriteMany => "ReadWriteMany",
+            AccessMode::ReadWriteOncePod => "ReadWriteOncePod",
+        }
+    }
+
+    /// From its name in manifests.
+    pub fn from_name(name: &str) -> Option<AccessMode> {
+        Some(match name {
+            "ReadWriteOnce" => AccessMode::ReadWriteOnce,
+            "ReadOnlyMany" => AccessMode::ReadOnlyMany,
+            "ReadWriteMany" => AccessMode::ReadWriteMany,
+            "ReadWriteOncePod" => AccessMode::ReadWriteOncePod,
+            _ => return None,
+        })
+    }
+}
+
+/// A PersistentVolumeClaim. The annotations `volume.kubernetes.io/selected-node` and
+/// `pv.kubernetes.io/bind-completed` are where upstream keeps them: in the metadata.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PersistentVolumeClaim {
+    /// Metadata.
+    pub meta: Meta,
+    /// `spec.accessModes`.
+    pub access_modes: Vec<AccessMode>,
+    /// `spec.storageClassName`; `None` when absent, empty when explicitly without class.
+    pub storage_class: Option<Text>,
+    /// `spec.volumeName`, empty while unbound.
+    pub volume_name: Text,
+    /// `spec.resources.requests.storage` in bytes, if named.
+    pub request: Option<i64>,
+    /// `spec.volumeMode: Block`.
+    pub block: bool,
+    /// `spec.selector`.
+    pub selector: Option<LabelSelector>,
+    /// The spec as defaulted JSON; typed fields win over it.
+    pub source: Arc<Value>,
+    /// Status.
+    pub status: ClaimStatus,
+}
+
+/// `status` of a PersistentVolumeClaim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClaimStatus {
+    /// `phase`.
+    pub phase: ClaimPhase,
+    /// `capacity.storage` in bytes, 0 while unbound.
+    pub capacity: i64,
+}
+
+/// `status.phase` of a PersistentVolumeClaim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClaimPhase {
+    /// Not bound yet.
+    #[default]
+    Pending,
+    /// Bound.
+    Bound,
+    /// Bound to a volume that is gone.
+    Lost,
+}
+
+/// A PersistentVolume.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PersistentVolume {
+    /// Metadata.
+    pub meta: Meta,
+    /// `spec.capacity.storage` in bytes.
+    pub capacity: i64,
+    /// `spec.accessModes`.
+    pub access_modes: Vec<AccessMode>,
+    /// `spec.claimRef`.
+    pub claim: Option<ClaimRef>,
+    /// `spec.storageClassName`, empty when none.
+    pub storage_class: Text,
+    /// `spec.nodeAffinity.required`.
+    pub node_affinity: Option<Vec<NodeSelectorTerm>>,
+    /// `spec.volumeMode: Block`.
+    pub block: bool,
+    /// `spec.csi`: driver and volume handle.
+    pub csi: Option<(Text, Text)>,
+    /// `spec.persistentVolumeReclaimPolicy: Delete`.
+    pub reclaim_delete: bool,
+    /// The spec as defaulted JSON; typed fields win over it.
+    pub source: Arc<Value>,
+    /// Status.
+    pub status: VolumeStatus,
+}
+
+/// `spec.claimRef` of a PersistentVolume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClaimRef {
+    /// Namespace of the claim.
+    pub namespace: Text,
+    /// Name of the claim.
+    pub name: Text,
+    /// Uid of the claim, when it is known.
+    pub uid: Option<Uid>,
+}
+
+/// `status` of a PersistentVolume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VolumeStatus {
+    /// `phase`.
+    pub phase: VolumePhase,
+}
+
+/// `status.phase` of a PersistentVolume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum VolumePhase {
+    /// Not usable yet.
+    #[default]
+    Pending,
+    /// Free.
+    Available,
+    /// Bound to a claim.
+    Bound,
+    /// Its claim is gone; not reclaimed yet.
+    Released,
+    /// Reclaiming failed.
+    Failed,
+}
+
+/// A StorageClass.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StorageClass {
+    /// Metadata.
+    pub meta: Meta,
+    /// `provisioner`.
+    pub provisioner: Text,
+    /// `volumeBindingMode: WaitForFirstConsumer`.
+    pub wait_for_consumer: bool,
+    /// `allowedTopologies`: terms (any must hold) of requirements (all must hold): key and values.
+    pub allowed_topologies: Vec<Vec<(Text, Vec<Text>)>>,
+    /// `reclaimPolicy: Delete`.
+    pub reclaim_delete: bool,
+    /// The object as defaulted JSON.
+    pub source: Arc<Value>,
+}
+
+/// A CSINode: which CSI drivers a node has and how many volumes each can attach.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CSINode {
+    /// Metadata; the name is that of the node.
+    pub meta: Meta,
+    /// `spec.drivers`: name and `allocatable.count`.
+    pub drivers: Vec<(Text, Option<i32>)>,
+}
