@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::events::{Event, Events};
+use super::parse::{Event, Parser};
 use super::resolve::{Scalar, resolve};
-use super::{Entry, Limits, Map, Node, NodeValue, Span, YamlError};
+use super::scan::{Mark, SyntaxError};
+use super::{Entry, FileId, Limits, Map, Node, NodeValue, Span, YamlError};
 
 /// A finished value. Scalars stay unconverted until it is known whether they are a key.
 #[derive(Clone)]
@@ -54,6 +55,25 @@ enum Next {
     Merge(Span),
 }
 
+/// Where a document begins in its file.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) file: FileId,
+    pub(super) lines_before: u32,
+}
+
+impl Place {
+    fn span(self, mark: Mark) -> Span {
+        let line = u32::try_from(mark.line + 1).unwrap_or(u32::MAX);
+        let column = u32::try_from(mark.column + 1).unwrap_or(u32::MAX);
+        Span::new(self.file, line.saturating_add(self.lines_before), column)
+    }
+
+    fn error(self, error: SyntaxError) -> YamlError {
+        YamlError::new(error.message, self.span(error.mark))
+    }
+}
+
 /// Composes the documents of one file.
 pub(super) struct Composer<'l> {
     limits: &'l Limits,
@@ -82,14 +102,16 @@ impl<'l> Composer<'l> {
 
     /// The first document of the events, `None` when there is none. What follows it is not read,
     /// as go-yaml's `Unmarshal` does not.
-    pub(super) fn document(&mut self, events: &mut Events<'_>) -> Result<Option<Node>, YamlError> {
+    pub(super) fn document(&mut self, text: &str, from: Place) -> Result<Option<Node>, YamlError> {
+        let mut parser = Parser::new(text);
         self.stack.clear();
         self.anchors.clear();
         self.steps = 0;
         self.alias_steps = 0;
         let mut root = None;
         loop {
-            let (event, span) = events.next()?;
+            let (event, mark) = parser.next().map_err(|error| from.error(error))?;
+            let span = from.span(mark);
             match event {
                 Event::StreamEnd => return Ok(None),
                 Event::DocumentStart => self.count(1, false, span)?,
@@ -108,11 +130,11 @@ impl<'l> Composer<'l> {
         match event {
             Event::Scalar {
                 text,
-                plain,
+                implicit,
                 tag,
                 anchor,
             } => {
-                if self.takes_merge_key(&text, plain, &tag) {
+                if self.takes_merge_key(&text, implicit, &tag) {
                     if let Some(Frame {
                         content: Content::Map(_, next),
                         ..
@@ -123,7 +145,7 @@ impl<'l> Composer<'l> {
                     return Ok(None);
                 }
                 self.count(1, false, span)?;
-                let scalar = if plain || !tag.is_empty() {
+                let scalar = if implicit || !tag.is_empty() {
                     resolve(&tag, &text).map_err(|m| YamlError::new(m, span))?
                 } else {
                     Scalar::Str(text.into())
@@ -145,7 +167,7 @@ impl<'l> Composer<'l> {
                 built.steps = built.steps.saturating_add(1);
                 self.deliver(built, true)
             }
-            Event::ListStart { anchor } => {
+            Event::ListStart(anchor) => {
                 let merge = self.expects_merge_value();
                 let content = if merge {
                     Content::MergeList(Vec::new())
@@ -155,7 +177,7 @@ impl<'l> Composer<'l> {
                 self.open(content, anchor, u64::from(!merge), span)?;
                 Ok(None)
             }
-            Event::MapStart { anchor } => {
+            Event::MapStart(anchor) => {
                 self.open(Content::Map(Map::default(), Next::Key), anchor, 1, span)?;
                 Ok(None)
             }
@@ -165,9 +187,9 @@ impl<'l> Composer<'l> {
     }
 
     /// go-yaml v2, `decode.go :: isMerge`.
-    fn takes_merge_key(&self, text: &str, plain: bool, tag: &str) -> bool {
+    fn takes_merge_key(&self, text: &str, implicit: bool, tag: &str) -> bool {
         text == "<<"
-            && (plain && tag.is_empty() || tag == "tag:yaml.org,2002:merge")
+            && (implicit || tag == "tag:yaml.org,2002:merge")
             && matches!(
                 self.stack.last(),
                 Some(Frame {

@@ -7,18 +7,19 @@
 //! Kubernetes objects; [`decode`] puts a tree into any serde type.
 //!
 //! Where to look first: [`parse_documents`], then [`Node`]. A text is cut into documents at `---`
-//! lines (`documents`), parsed (`events`), its scalars given types (`resolve`) and composed into a
-//! tree under go-yaml's limits (`compose`). [`decode`] and [`DecodeError`] are the way into typed
+//! lines (`documents`), split into tokens (`scan`), parsed (`parse`), its scalars given types
+//! (`resolve`) and composed into a tree under go-yaml's limits (`compose`). [`decode`] and [`DecodeError`] are the way into typed
 //! objects, [`write`] the way out.
 
 mod compose;
 mod de;
 mod decode;
 mod documents;
-mod events;
 mod node;
+mod parse;
 mod path;
 mod resolve;
+mod scan;
 mod span;
 mod suggest;
 

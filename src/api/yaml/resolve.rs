@@ -79,7 +79,7 @@ fn number_or_word(text: &str) -> Scalar {
             word(text).unwrap_or_else(|| Scalar::Str(text.into()))
         }
         Some(b'.') => word(text)
-            .or_else(|| parse_float(text).map(Scalar::Float))
+            .or_else(|| dotted_float(text).map(Scalar::Float))
             .unwrap_or_else(|| Scalar::Str(text.into())),
         Some(b'+' | b'-' | b'0'..=b'9') => word(text)
             .or_else(|| number(text))
@@ -181,13 +181,23 @@ fn digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
 }
 
-/// Go's `strconv.ParseFloat(s, 64)` for texts that begin with a digit, sign or dot: decimal only
-/// here, and a value that overflows is no number.
+/// Go's `strconv.ParseFloat(s, 64)` on a text of [`is_yaml_float`]'s form; a value that overflows
+/// is no number.
 fn parse_float(text: &str) -> Option<f64> {
-    is_yaml_float(text)
-        .then(|| text.parse::<f64>().ok())
-        .flatten()
-        .filter(|f| f.is_finite())
+    text.parse().ok().filter(|f: &f64| f.is_finite())
+}
+
+/// A float that begins with its dot. go-yaml leaves the underscores to `ParseFloat` here, which
+/// wants a digit on both sides of each.
+fn dotted_float(text: &str) -> Option<f64> {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let mut underscores = (0..bytes.len()).filter(|at| bytes[*at] == b'_');
+    if !underscores.all(|at| at > 0 && digit(at + 1) && digit(at - 1)) {
+        return None;
+    }
+    let plain = text.replace('_', "");
+    is_yaml_float(&plain).then(|| parse_float(&plain)).flatten()
 }
 
 /// `!!binary`: standard base64 with padding, line breaks ignored, as Go's `StdEncoding`. Bytes

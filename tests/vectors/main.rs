@@ -1,0 +1,19 @@
+//! Behaviour recorded from the real Kubernetes components; a difference is this project's bug
+//! until shown otherwise.
+//!
+//! One test per recorded file. The files are read from the folder `$REHEARSAL_VECTORS` when it is
+//! set (`NAME.jsonl` or `NAME.jsonl.gz`), else from the packed copies beside this file. Every run
+//! prints `file/family passed/total`, and for each case that differs its id (its line number where
+//! it has none) and the first difference. A missing or empty file, an unreadable line, a field that
+//! the comparison does not know, and a family without a case are failures.
+//!
+//! To add a file: put `NAME.jsonl.gz` here, write `NAME.rs` with a `compare` function and the
+//! tolerances at its top, and call [`support::check`] from a test below.
+
+mod support;
+mod yaml;
+
+#[test]
+fn yaml() {
+    support::check(&yaml::VECTORS);
+}

@@ -1,0 +1,60 @@
+//! `yaml.jsonl`: small documents and the JSON that kubectl's strict conversion makes of them.
+//!
+//! Tolerated: numbers are compared by value (`1e+21` is 1e21), and of an error only that there is
+//! one, because the recording holds no more.
+
+use rehearsal::api::yaml::{FileId, Limits, parse_documents};
+use serde_json::Value;
+
+use super::support::{Case, Vectors, first_difference};
+
+/// The file. Families: what stands at the place under test.
+pub const VECTORS: Vectors = Vectors {
+    name: "yaml",
+    id: None,
+    fields: &["yaml", "json", "error"],
+    families: &["keys", "quoted", "scalars", "structures"],
+    family,
+    compare,
+};
+
+fn family(case: &Case) -> String {
+    let text = case.text("yaml").unwrap_or_default();
+    let family = match text.strip_prefix("k: ") {
+        _ if text.contains('\n') => "structures",
+        Some(value) if value.starts_with(['"', '\'']) => "quoted",
+        Some(_) => "scalars",
+        None if text.ends_with(": v") => "keys",
+        None => "structures",
+    };
+    family.to_owned()
+}
+
+fn compare(case: &Case) -> Result<(), String> {
+    let text = case.text("yaml")?;
+    let got = parse_documents(FileId(0), text.as_bytes(), &Limits::default());
+    match (case.fields.contains_key("error"), got) {
+        (true, Err(_)) => Ok(()),
+        (true, Ok(nodes)) => {
+            let got: Vec<Value> = nodes.iter().map(|node| node.to_json()).collect();
+            Err(format!("{text:?}: expected an error, got {got:?}"))
+        }
+        (false, Err(error)) => Err(format!(
+            "{text:?}: expected {}, got {error}",
+            case.text("json")?
+        )),
+        (false, Ok(nodes)) => {
+            let got = match nodes.as_slice() {
+                [] => Value::Null,
+                [node] => node.to_json(),
+                _ => return Err(format!("{text:?}: {} documents", nodes.len())),
+            };
+            let expected = serde_json::from_str(case.text("json")?)
+                .map_err(|error| format!("the recorded JSON: {error}"))?;
+            match first_difference(&expected, &got) {
+                Some(difference) => Err(format!("{text:?}: {difference}")),
+                None => Ok(()),
+            }
+        }
+    }
+}
