@@ -1,3 +1,5 @@
 //! Controllers: each reads a view and returns a plan.
 
 pub mod endpoint_slice;
+
+pub mod node_lifecycle;

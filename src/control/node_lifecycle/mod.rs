@@ -1,0 +1,609 @@
+//! Node life: leases that stop, nodes that become Unknown, zones that are cut off, taints.
+//!
+//! A port of `pkg/controller/nodelifecycle/node_lifecycle_controller.go`. Every monitor period each
+//! node's lease and heartbeat are compared with what was seen before ([`health`]). A node that was
+//! silent for the grace period becomes Ready=Unknown, its pods are marked not ready (which takes
+//! them out of Services at that moment), and it is queued for a NoExecute taint. The taints are
+//! rationed by zone, and by how much of the zone is gone ([`zones`]); evicting pods from tainted
+//! nodes is the taint eviction controller's business.
+
+pub mod health;
+
+pub mod zones;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::api::affinity::{Taint, TaintEffect};
+use crate::api::node::NodeConditionKind;
+use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
+use crate::api::{Kind, KubeEvent, Node, Pod, Text};
+use crate::client::outbox::Reply;
+use crate::client::{Controller, Keys, Plan, Step, SyncContext};
+use crate::engine::Time;
+use crate::store::{Change, Id, ObjectId, Op, Patch, View, Write};
+
+use health::{Health, Verdict};
+use zones::{ZoneKey, Zones};
+
+/// Flags of the controller manager, with upstream's names and defaults
+/// (`pkg/controller/nodelifecycle/config/v1alpha1/defaults.go`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flags {
+    /// `--node-monitor-period`.
+    pub monitor_period: Duration,
+    /// `--node-monitor-grace-period`: 50 s (40 s before 1.32).
+    pub grace_period: Duration,
+    /// `--node-startup-grace-period`.
+    pub startup_grace_period: Duration,
+    /// `--node-eviction-rate`, nodes per second.
+    pub eviction_rate: f64,
+    /// `--secondary-node-eviction-rate`, nodes per second.
+    pub secondary_eviction_rate: f64,
+    /// `--large-cluster-size-threshold`, nodes.
+    pub large_cluster: usize,
+    /// `--unhealthy-zone-threshold`, share of nodes.
+    pub unhealthy_zone: f64,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Flags {
+            monitor_period: Duration::from_secs(5),
+            grace_period: Duration::from_secs(50),
+            startup_grace_period: Duration::from_secs(60),
+            eviction_rate: 0.1,
+            secondary_eviction_rate: 0.01,
+            large_cluster: 50,
+            unhealthy_zone: 0.55,
+        }
+    }
+}
+
+/// What the controller works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// `doNodeProcessingPassWorker`: NoSchedule taints and labels of one node.
+    Node(Id<Node>),
+    /// `processPod`: a pod that was bound to a node that is already lost.
+    Pod(Id<Pod>),
+    /// `monitorNodeHealth`, every monitor period.
+    Monitor,
+    /// `doNoExecuteTaintingPass`, every 100 ms while nodes wait for a taint.
+    Tainter,
+}
+
+/// `scheduler.NodeEvictionPeriod`.
+const TAINT_PERIOD: Duration = Duration::from_millis(100);
+/// Taint of a node that said it is not ready.
+pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
+/// Taint of a node that says nothing.
+pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+
+/// The controller.
+#[derive(Debug, Default)]
+pub struct NodeLifecycleController {
+    flags: Flags,
+    health: Vec<Option<Health>>,
+    known: BTreeMap<Id<Node>, (Text, crate::api::Uid)>,
+    zones: Zones,
+    /// Nodes whose pods could not all be marked.
+    retry: BTreeSet<Id<Node>>,
+}
+
+impl NodeLifecycleController {
+    /// A controller with these flags.
+    pub fn new(flags: Flags) -> Self {
+        let zones = Zones::new(&flags);
+        NodeLifecycleController {
+            flags,
+            zones,
+            ..Default::default()
+        }
+    }
+
+    fn health(&mut self, node: Id<Node>) -> &mut Option<Health> {
+        if self.health.len() <= node.index() {
+            self.health.resize_with(node.index() + 1, || None);
+        }
+        &mut self.health[node.index()]
+    }
+
+    /// `monitorNodeHealth`.
+    fn monitor(&mut self, cx: &SyncContext<'_>) -> Plan {
+        let mut plan = Plan::none();
+        plan.requeue(self.flags.monitor_period);
+        self.classify(cx.view, &mut plan);
+        let mut pass = Pass::default();
+        for (id, node) in cx.view.nodes().iter() {
+            self.look_at(id, node, cx, &mut pass);
+        }
+        let exit = self.zones.handle_disruption(&pass.conditions, cx.now);
+        if exit.entered_master_disruption {
+            for (id, node) in cx.view.nodes().iter() {
+                self.mark_reachable(id, node, &mut pass.taints);
+            }
+        }
+        if exit.left_master_disruption {
+            for health in self.health.iter_mut().flatten() {
+                health.probed = cx.now;
+                health.transition = cx.now;
+            }
+        }
+        pass.into_plan(&mut plan);
+        plan
+    }
+
+    /// `classifyNodes`: new and removed nodes, new zones.
+    fn classify(&mut self, view: &View, plan: &mut Plan) {
+        for (id, node) in view.nodes().iter() {
+            self.zones.ensure(&ZoneKey::of(node), &self.flags);
+            if self.known.contains_key(&id) {
+                continue;
+            }
+            self.known
+                .insert(id, (node.meta.name.clone(), node.meta.uid));
+            let message = format!("Registered Node {} in Controller", node.meta.name);
+            plan.event(node_event(
+                &node.meta.name,
+                node.meta.uid,
+                "RegisteredNode",
+                format!("Node {} event: {message}", node.meta.name),
+            ));
+            self.zones.forget(&ZoneKey::of(node), id);
+        }
+        let gone: Vec<_> = self
+            .known
+            .keys()
+            .filter(|id| view.nodes().get(**id).is_none())
+            .copied()
+            .collect();
+        for id in gone {
+            if let Some((name, uid)) = self.known.remove(&id) {
+                let message = format!("Node {name} event: Removing Node {name} from Controller");
+                plan.event(node_event(&name, uid, "RemovingNode", message));
+            }
+            *self.health(id) = None;
+        }
+    }
+
+    /// One node of `monitorNodeHealth`.
+    fn look_at(&mut self, id: Id<Node>, node: &Node, cx: &SyncContext<'_>, pass: &mut Pass) {
+        let flags = self.flags.clone();
+        let verdict = health::try_update(self.health(id), node, cx, &flags);
+        let current = verdict.current;
+        if !node
+            .meta
+            .labels
+            .contains("node.kubernetes.io/exclude-disruption")
+        {
+            pass.conditions
+                .entry(ZoneKey::of(node))
+                .or_default()
+                .push(current);
+        }
+        if let Some(conditions) = &verdict.write {
+            let patch = Patch::NodeConditions(conditions.clone());
+            pass.nodes.push(Write::Patch {
+                object: id.into(),
+                uid: Some(node.meta.uid),
+                patch,
+            });
+        }
+        let Some(current) = current else { return };
+        self.taint_based_eviction(id, node, current, &mut pass.taints);
+        let turned = current != Truth::True && verdict.observed == Truth::True;
+        if turned {
+            let text = format!("Node {} status is now: NodeNotReady", node.meta.name);
+            pass.events.push(node_event(
+                &node.meta.name,
+                node.meta.uid,
+                "NodeNotReady",
+                text,
+            ));
+        }
+        if turned || (self.retry.contains(&id) && verdict.observed != Truth::True) {
+            pass.mark_pods_not_ready(node, cx);
+            self.retry.insert(id);
+        }
+        if pass_done(&verdict, current) {
+            self.retry.remove(&id);
+        }
+    }
+
+    /// `processTaintBaseEviction`.
+    fn taint_based_eviction(
+        &mut self,
+        id: Id<Node>,
+        node: &Node,
+        current: Truth,
+        writes: &mut Vec<Write>,
+    ) {
+        let has = |key| has_taint(node, key, TaintEffect::NoExecute);
+        let (wanted, opposite) = match current {
+            Truth::False => (NOT_READY, UNREACHABLE),
+            Truth::Unknown => (UNREACHABLE, NOT_READY),
+            Truth::True => {
+                self.mark_reachable(id, node, writes);
+                return;
+            }
+        };
+        if has(opposite) {
+            writes.push(swap_taint(id, node, wanted, opposite));
+        } else {
+            let zone = ZoneKey::of(node);
+            if !has(wanted) {
+                self.zones.forget(&zone, id);
+            }
+            self.zones.queue(&zone, id);
+        }
+    }
+
+    /// `markNodeAsReachable`.
+    fn mark_reachable(&mut self, id: Id<Node>, node: &Node, writes: &mut Vec<Write>) {
+        let remove: Vec<Taint> = [UNREACHABLE, NOT_READY]
+            .into_iter()
+            .filter(|key| has_taint(node, key, TaintEffect::NoExecute))
+            .map(|key| taint(key, TaintEffect::NoExecute))
+            .collect();
+        if !remove.is_empty() {
+            let patch = Patch::NodeTaints {
+                add: Vec::new(),
+                remove,
+            };
+            writes.push(Write::Patch {
+                object: id.into(),
+                uid: Some(node.meta.uid),
+                patch,
+            });
+        }
+        self.zones.forget(&ZoneKey::of(node), id);
+    }
+
+    /// `doNoExecuteTaintingPass`.
+    fn no_execute_pass(&mut self, cx: &SyncContext<'_>) -> Plan {
+        let mut plan = Plan::none();
+        let mut writes = Vec::new();
+        self.zones.take_due(cx.now, |id| {
+            let Some(node) = cx.view.nodes().get(id) else {
+                return true;
+            };
+            let Some(ready) = node.condition(&NodeConditionKind::Ready) else {
+                return false;
+            };
+            match ready.status {
+                Truth::False => writes.push(swap_taint(id, node, NOT_READY, UNREACHABLE)),
+                Truth::Unknown => writes.push(swap_taint(id, node, UNREACHABLE, NOT_READY)),
+                Truth::True => {}
+            }
+            true
+        });
+        for write in writes {
+            plan.write(
+                write,
+                "lost node gets its NoExecute taint (eviction rate of the zone)",
+            );
+        }
+        if self.zones.waiting() {
+            plan.requeue(TAINT_PERIOD);
+        }
+        plan
+    }
+
+    /// `processPod`.
+    fn pod(&self, id: Id<Pod>, cx: &SyncContext<'_>) -> Plan {
+        let mut plan = Plan::none();
+        let Some(pod) = cx.view.pods().get(id) else {
+            return plan;
+        };
+        let Some(name) = &pod.node_name else {
+            return plan;
+        };
+        let Some((node_id, node)) = cx.view.nodes().named(&Text::default(), name) else {
+            return plan;
+        };
+        let known = self
+            .health
+            .get(node_id.index())
+            .is_some_and(Option::is_some);
+        if known && node.condition(&NodeConditionKind::Ready).is_some() && !node.ready() {
+            let mut pass = Pass::default();
+            pass.mark_pod(id, pod, cx.now);
+            pass.into_plan(&mut plan);
+        }
+        plan
+    }
+}
+
+/// Once the pods were marked the node needs no retry; a failed write puts it back.
+fn pass_done(verdict: &Verdict, current: Truth) -> bool {
+    current == Truth::True || verdict.observed != Truth::True
+}
+
+/// The writes of one monitor pass, in the order in which they are sent.
+#[derive(Default)]
+struct Pass {
+    conditions: BTreeMap<ZoneKey, Vec<Option<Truth>>>,
+    nodes: Vec<Write>,
+    taints: Vec<Write>,
+    pods: Vec<Write>,
+    events: Vec<KubeEvent>,
+}
+
+impl Pass {
+    /// `MarkPodsNotReady` of `pkg/controller/util/node/controller_utils.go`.
+    fn mark_pods_not_ready(&mut self, node: &Node, cx: &SyncContext<'_>) {
+        for (id, pod) in cx.view.pods().on_node(&node.meta.name) {
+            self.mark_pod(id, pod, cx.now);
+        }
+    }
+
+    fn mark_pod(&mut self, id: Id<Pod>, pod: &Pod, now: Time) {
+        let Some(ready) = pod.status.condition(&PodConditionKind::Ready) else {
+            return;
+        };
+        if ready.status == Truth::False {
+            return;
+        }
+        let condition = PodCondition {
+            status: Truth::False,
+            since: now,
+            ..ready.clone()
+        };
+        self.pods.push(Write::Patch {
+            object: id.into(),
+            uid: Some(pod.meta.uid),
+            patch: Patch::PodConditions {
+                conditions: vec![condition],
+                phase: None,
+                reason: None,
+            },
+        });
+        self.events.push(KubeEvent {
+            kind: Kind::Pod,
+            namespace: pod.meta.namespace.clone(),
+            name: pod.meta.name.clone(),
+            uid: pod.meta.uid,
+            reason: "NodeNotReady".into(),
+            message: "Node is not ready".into(),
+            warning: true,
+            source: "node-controller".into(),
+        });
+    }
+
+    fn into_plan(self, plan: &mut Plan) {
+        for event in self.events {
+            plan.event(event);
+        }
+        let groups = [
+            (self.nodes, "no lease renewal within the grace period"),
+            (self.taints, "the node's Ready condition changed"),
+            (self.pods, "their node is not ready"),
+        ];
+        for (writes, rule) in groups {
+            if !writes.is_empty() {
+                plan.steps.push(Step::Parallel { writes, rule });
+            }
+        }
+    }
+}
+
+fn node_event(name: &Text, uid: crate::api::Uid, reason: &str, message: String) -> KubeEvent {
+    KubeEvent {
+        kind: Kind::Node,
+        namespace: Text::default(),
+        name: name.clone(),
+        uid,
+        reason: reason.into(),
+        message: message.into(),
+        warning: false,
+        source: "node-controller".into(),
+    }
+}
+
+fn taint(key: &str, effect: TaintEffect) -> Taint {
+    Taint {
+        key: key.into(),
+        value: Text::default(),
+        effect,
+        added: None,
+    }
+}
+
+fn has_taint(node: &Node, key: &str, effect: TaintEffect) -> bool {
+    node.taints
+        .iter()
+        .any(|t| t.key == key && t.effect == effect)
+}
+
+/// `SwapNodeControllerTaint`: adds one NoExecute taint, removes its opposite.
+fn swap_taint(id: Id<Node>, node: &Node, add: &str, remove: &str) -> Write {
+    Write::Patch {
+        object: id.into(),
+        uid: Some(node.meta.uid),
+        patch: Patch::NodeTaints {
+            add: vec![taint(add, TaintEffect::NoExecute)],
+            remove: vec![taint(remove, TaintEffect::NoExecute)],
+        },
+    }
+}
+
+/// `doNoScheduleTaintingPass`: NoSchedule taints mirror conditions and cordoning.
+fn no_schedule_pass(id: Id<Node>, view: &View) -> Plan {
+    const CONDITION_TAINTS: [(NodeConditionKind, Truth, &str); 6] = [
+        (NodeConditionKind::Ready, Truth::False, NOT_READY),
+        (NodeConditionKind::Ready, Truth::Unknown, UNREACHABLE),
+        (
+            NodeConditionKind::MemoryPressure,
+            Truth::True,
+            "node.kubernetes.io/memory-pressure",
+        ),
+        (
+            NodeConditionKind::DiskPressure,
+            Truth::True,
+            "node.kubernetes.io/disk-pressure",
+        ),
+        (
+            NodeConditionKind::NetworkUnavailable,
+            Truth::True,
+            "node.kubernetes.io/network-unavailable",
+        ),
+        (
+            NodeConditionKind::PidPressure,
+            Truth::True,
+            "node.kubernetes.io/pid-pressure",
+        ),
+    ];
+    const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+    let mut plan = Plan::none();
+    let Some(node) = view.nodes().get(id) else {
+        return plan;
+    };
+    let mut wanted: Vec<&str> = CONDITION_TAINTS
+        .iter()
+        .filter(|(kind, status, _)| node.condition(kind).is_some_and(|c| c.status == *status))
+        .map(|(_, _, key)| *key)
+        .collect();
+    if node.unschedulable {
+        wanted.push(UNSCHEDULABLE);
+    }
+    let ours = |t: &&Taint| {
+        t.effect == TaintEffect::NoSchedule
+            && (t.key == UNSCHEDULABLE || CONDITION_TAINTS.iter().any(|(_, _, key)| t.key == *key))
+    };
+    let remove: Vec<Taint> = node
+        .taints
+        .iter()
+        .filter(ours)
+        .filter(|t| !wanted.iter().any(|key| t.key == *key))
+        .cloned()
+        .collect();
+    let add: Vec<Taint> = wanted
+        .iter()
+        .filter(|key| !has_taint(node, key, TaintEffect::NoSchedule))
+        .map(|key| taint(key, TaintEffect::NoSchedule))
+        .collect();
+    if !add.is_empty() || !remove.is_empty() {
+        let patch = Patch::NodeTaints { add, remove };
+        let write = Write::Patch {
+            object: id.into(),
+            uid: Some(node.meta.uid),
+            patch,
+        };
+        plan.write(write, "NoSchedule taints mirror conditions");
+    }
+    reconcile_labels(id, node, &mut plan);
+    plan
+}
+
+/// `reconcileNodeLabels`: the beta labels of OS and architecture follow the stable ones.
+fn reconcile_labels(id: Id<Node>, node: &Node, plan: &mut Plan) {
+    let edits: Vec<(Text, Option<Text>)> = [
+        ("kubernetes.io/os", "beta.kubernetes.io/os"),
+        ("kubernetes.io/arch", "beta.kubernetes.io/arch"),
+    ]
+    .into_iter()
+    .filter_map(|(primary, secondary)| {
+        let value = node.meta.labels.get(primary)?;
+        (node.meta.labels.get(secondary) != Some(value))
+            .then(|| (Text::from(secondary), Some(value.clone())))
+    })
+    .collect();
+    if !edits.is_empty() {
+        let patch = Patch::Labels(edits);
+        let write = Write::Patch {
+            object: id.into(),
+            uid: Some(node.meta.uid),
+            patch,
+        };
+        plan.write(write, "beta labels follow the stable ones");
+    }
+}
+
+impl Controller for NodeLifecycleController {
+    type Key = Key;
+    const NAME: &'static str = "node-lifecycle-controller";
+    const WORKERS: usize = 8;
+
+    fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Key>) {
+        match change.kind() {
+            Kind::Node => {
+                if let Some(id) = change.object.and_then(ObjectId::typed::<Node>) {
+                    if change.op != Op::Delete {
+                        keys.add(Key::Node(id));
+                    }
+                    if self.zones.waiting() {
+                        keys.add(Key::Tainter);
+                    }
+                }
+            }
+            Kind::Pod => {
+                let Some((old, Some(new))) = change.rows::<Pod>() else {
+                    return;
+                };
+                let moved =
+                    new.node_name.is_some() && old.is_none_or(|old| old.node_name != new.node_name);
+                if moved
+                    && change.op != Op::Delete
+                    && let Some(id) = change.object.and_then(ObjectId::typed::<Pod>)
+                {
+                    keys.add(Key::Pod(id));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn sync(&mut self, key: Key, cx: &SyncContext<'_>) -> Plan {
+        match key {
+            Key::Monitor => self.monitor(cx),
+            Key::Tainter => self.no_execute_pass(cx),
+            Key::Node(id) => no_schedule_pass(id, cx.view),
+            Key::Pod(id) => self.pod(id, cx),
+        }
+    }
+
+    fn on_reply(
+        &mut self,
+        key: Key,
+        write: &Write,
+        reply: &Reply,
+        cx: &SyncContext<'_>,
+        _events: &mut Vec<KubeEvent>,
+    ) {
+        let Write::Patch { object, .. } = write else {
+            return;
+        };
+        if reply.is_ok() || matches!(reply, Err(crate::store::ApiError::NotFound(_))) {
+            return;
+        }
+        // A pod that could not be marked, a node that could not be tainted: once more next time.
+        if let (Key::Monitor, Some(pod)) = (key, object.typed::<Pod>())
+            && let Some(name) = cx.view.pods().get(pod).and_then(|p| p.node_name.as_ref())
+            && let Some((node, _)) = cx.view.nodes().named(&Text::default(), name)
+        {
+            self.retry.insert(node);
+        }
+        if let (Key::Tainter, Some(node)) = (key, object.typed::<Node>())
+            && let Some(row) = cx.view.nodes().get(node)
+        {
+            let zone = ZoneKey::of(row);
+            self.zones.forget(&zone, node);
+            self.zones.queue(&zone, node);
+        }
+    }
+
+    fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Key>) {
+        for (id, _) in view.nodes().iter() {
+            keys.add(Key::Node(id));
+        }
+        keys.add(Key::Monitor);
+    }
+
+    fn restart(&mut self) {
+        *self = NodeLifecycleController::new(self.flags.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests;
