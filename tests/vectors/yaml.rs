@@ -3,8 +3,7 @@
 //! Tolerated: numbers are compared by value (`1e+21` is 1e21), and of an error only that there is
 //! one, because the recording holds no more.
 
-use rehearsal::api::yaml::{FileId, Limits, parse_documents};
-use serde_json::Value;
+use rehearsal::api::yaml::{FileId, Limits, parse_document};
 
 use super::support::{Case, Vectors, first_difference};
 
@@ -32,26 +31,21 @@ fn family(case: &Case) -> String {
 
 fn compare(case: &Case) -> Result<(), String> {
     let text = case.text("yaml")?;
-    let got = parse_documents(FileId(0), text.as_bytes(), &Limits::default());
+    let got = parse_document(FileId(0), text.as_bytes(), &Limits::default());
     match (case.fields.contains_key("error"), got) {
         (true, Err(_)) => Ok(()),
-        (true, Ok(nodes)) => {
-            let got: Vec<Value> = nodes.iter().map(|node| node.to_json()).collect();
-            Err(format!("{text:?}: expected an error, got {got:?}"))
-        }
+        (true, Ok(node)) => Err(format!(
+            "{text:?}: expected an error, got {}",
+            node.to_json()
+        )),
         (false, Err(error)) => Err(format!(
             "{text:?}: expected {}, got {error}",
             case.text("json")?
         )),
-        (false, Ok(nodes)) => {
-            let got = match nodes.as_slice() {
-                [] => Value::Null,
-                [node] => node.to_json(),
-                _ => return Err(format!("{text:?}: {} documents", nodes.len())),
-            };
+        (false, Ok(node)) => {
             let expected = serde_json::from_str(case.text("json")?)
                 .map_err(|error| format!("the recorded JSON: {error}"))?;
-            match first_difference(&expected, &got) {
+            match first_difference(&expected, &node.to_json()) {
                 Some(difference) => Err(format!("{text:?}: {difference}")),
                 None => Ok(()),
             }

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
+use super::budget::Budget;
 use super::parse::{Event, Parser};
 use super::resolve::{Scalar, resolve};
 use super::scan::{Mark, SyntaxError};
-use super::{Entry, FileId, Limits, Map, Node, NodeValue, Span, YamlError};
+use super::{Entry, FileId, Map, Node, NodeValue, Span, YamlError};
 
 /// A finished value. Scalars stay unconverted until it is known whether they are a key.
 #[derive(Clone)]
@@ -70,40 +71,41 @@ impl Place {
     }
 
     fn error(self, error: SyntaxError) -> YamlError {
-        YamlError::new(error.message, self.span(error.mark))
+        let hint = hint(error.message).map(str::to_owned);
+        YamlError {
+            message: error.message.to_owned(),
+            span: self.span(error.mark),
+            hint,
+        }
     }
 }
 
 /// Composes the documents of one file.
-pub(super) struct Composer<'l> {
-    limits: &'l Limits,
+pub(super) struct Composer<'b, 'l> {
+    budget: &'b mut Budget<'l>,
     stack: Vec<Frame>,
     /// `None` while the anchored value is not finished: an alias to it would contain itself.
     anchors: FxHashMap<usize, Option<Built>>,
-    keys: FxHashSet<Arc<str>>,
     steps: u64,
     alias_steps: u64,
-    /// Values built or copied so far in the whole file.
-    built: u64,
 }
 
-impl<'l> Composer<'l> {
-    pub(super) fn new(limits: &'l Limits) -> Self {
+impl<'b, 'l> Composer<'b, 'l> {
+    pub(super) fn new(budget: &'b mut Budget<'l>) -> Self {
         Self {
-            limits,
+            budget,
             stack: Vec::new(),
             anchors: FxHashMap::default(),
-            keys: FxHashSet::default(),
             steps: 0,
             alias_steps: 0,
-            built: 0,
         }
     }
 
     /// The first document of the events, `None` when there is none. What follows it is not read,
     /// as go-yaml's `Unmarshal` does not.
     pub(super) fn document(&mut self, text: &str, from: Place) -> Result<Option<Node>, YamlError> {
-        let mut parser = Parser::new(text);
+        // A byte order mark may begin each part of a file, where files were joined.
+        let mut parser = Parser::new(text.strip_prefix('\u{FEFF}').unwrap_or(text));
         self.stack.clear();
         self.anchors.clear();
         self.steps = 0;
@@ -163,7 +165,8 @@ impl<'l> Composer<'l> {
                 self.count(1, false, span)?;
                 let mut built = self.aliased(id, span)?;
                 self.count(built.steps, true, span)?;
-                self.check_depth(self.stack.len() + built.height, span)?;
+                self.budget
+                    .check_depth(self.stack.len() + built.height, span)?;
                 built.steps = built.steps.saturating_add(1);
                 self.deliver(built, true)
             }
@@ -217,7 +220,7 @@ impl<'l> Composer<'l> {
         span: Span,
     ) -> Result<(), YamlError> {
         self.count(steps, false, span)?;
-        self.check_depth(self.stack.len() + 1, span)?;
+        self.budget.check_depth(self.stack.len() + 1, span)?;
         if anchor != 0 {
             self.anchors.insert(anchor, None);
         }
@@ -270,7 +273,7 @@ impl<'l> Composer<'l> {
 
     fn remember(&mut self, anchor: usize, built: &Built) -> Result<(), YamlError> {
         if anchor != 0 {
-            self.grow(built.steps, built.span)?;
+            self.budget.grow(built.steps, built.span)?;
             self.anchors.insert(anchor, Some(built.clone()));
         }
         Ok(())
@@ -348,13 +351,7 @@ impl<'l> Composer<'l> {
                 ));
             }
         };
-        if let Some(known) = self.keys.get(&key) {
-            return Ok(known.clone());
-        }
-        if key.len() <= 64 {
-            self.keys.insert(key.clone());
-        }
-        Ok(key)
+        Ok(self.budget.share(key))
     }
 
     /// go-yaml v2, `decode.go :: unmarshal`: counts decoding steps and stops documents that
@@ -371,24 +368,7 @@ impl<'l> Composer<'l> {
         {
             return Err(YamlError::new("document contains excessive aliasing", span));
         }
-        self.grow(steps, span)
-    }
-
-    fn grow(&mut self, values: u64, span: Span) -> Result<(), YamlError> {
-        self.built = self.built.saturating_add(values);
-        if self.built > self.limits.max_nodes {
-            let message = format!("more than {} values in one file", self.limits.max_nodes);
-            return Err(YamlError::new(message, span).hint("split the file"));
-        }
-        Ok(())
-    }
-
-    fn check_depth(&self, depth: usize, span: Span) -> Result<(), YamlError> {
-        if depth > self.limits.max_depth {
-            let message = format!("nested deeper than {} levels", self.limits.max_depth);
-            return Err(YamlError::new(message, span));
-        }
-        Ok(())
+        self.budget.grow(steps, span)
     }
 }
 
@@ -416,9 +396,7 @@ fn insert(map: &mut Map, key: Arc<str>, entry: Entry, at: Span) -> Result<(), Ya
             Ok(())
         }
         indexmap::map::Entry::Occupied(old) => {
-            let message = format!("key {:?} already set in map", old.key());
-            let first = old.get().key_span;
-            Err(YamlError::new(message, at).hint(format!("it is first set at {first}")))
+            Err(YamlError::key_twice(old.key(), old.get().key_span, at))
         }
     }
 }
@@ -455,4 +433,30 @@ fn allowed_alias_ratio(steps: u64) -> f64 {
         HIGH.. => 0.10,
         _ => 0.99 - 0.89 * ratio(steps - LOW, HIGH - LOW),
     }
+}
+
+/// What usually lies behind a syntax error.
+fn hint(message: &str) -> Option<&'static str> {
+    Some(match message {
+        "mapping values are not allowed in this context" => {
+            "quote a value that contains `: `, or check the indentation"
+        }
+        "did not find expected key" | "did not find expected '-' indicator" => {
+            "check the indentation of this line and of those above it"
+        }
+        "could not find expected ':'" => "a key is followed by `: `; check the indentation",
+        "found character that cannot start any token" => {
+            "indent with spaces, not tabs; quote a value that begins with @, ` or %"
+        }
+        "found unexpected end of stream" => "a quote is not closed",
+        "unknown anchor referenced" | "did not find expected alphabetic or numeric character" => {
+            "quote a value that begins with * or &"
+        }
+        "found unknown escape character" => "in double quotes write \\\\ for a backslash",
+        "did not find expected <document start>" => {
+            "kubectl reads no directives and one document per `---`"
+        }
+        "found incompatible YAML document" => "kubectl reads %YAML 1.1 only",
+        _ => return None,
+    })
 }

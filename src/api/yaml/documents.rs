@@ -1,139 +1,184 @@
-//! Cuts a file into documents, as kubectl does before any YAML is parsed, and refuses what is no
-//! text at all.
+//! From bytes to documents: the checks before parsing, and how kubectl cuts a file.
 //!
-//! kubectl (apimachinery, `util/yaml/decoder.go :: YAMLReader`) cuts at lines that begin with
-//! `---` and hands each part to the reader on its own; anchors and directives do not reach across.
-//! Of each part only the first document counts: what follows a `...` is not read.
+//! kubectl (apimachinery, `util/yaml/decoder.go`) cuts at lines that begin with `---` and hands
+//! each part to the reader on its own; anchors and directives do not reach across. Of each part
+//! only the first document counts: what follows a `...` is not read.
 
+use super::budget::Budget;
 use super::compose::{Composer, Place};
+use super::json;
 use super::{FileId, Limits, Node, Span, YamlError};
 
-/// Reads all documents of a file. Empty documents are skipped.
+/// Reads one document, as sigs.k8s.io/yaml, `YAMLToJSONStrict` does: the first of the text, `null`
+/// when it has none.
+///
+/// # Errors
+/// When the text is not UTF-8, not YAML, sets a key twice, or exceeds the limits.
+pub fn parse_document(file: FileId, text: &[u8], limits: &Limits) -> Result<Node, YamlError> {
+    let text = check_text(file, text, limits)?;
+    let place = Place {
+        file,
+        lines_before: 0,
+    };
+    check_characters(place, text)?;
+    let document = Composer::new(&mut Budget::new(limits)).document(text, place)?;
+    Ok(document.unwrap_or_else(|| Node::null(Span::new(file, 1, 1))))
+}
+
+/// Reads all documents of a file, as `kubectl apply -f` does. Empty documents are skipped.
 ///
 /// # Errors
 /// When the text is not UTF-8, not YAML, sets a key twice, or exceeds the limits.
 pub fn parse_documents(file: FileId, text: &[u8], limits: &Limits) -> Result<Vec<Node>, YamlError> {
-    if text.len() > limits.max_bytes {
-        let message = format!(
-            "the file has {} bytes, the limit is {}",
-            text.len(),
-            limits.max_bytes
-        );
-        return Err(YamlError::new(message, Span::new(file, 1, 1)).hint("split it"));
-    }
-    let text = check_text(file, text)?;
-    let mut composer = Composer::new(limits);
+    let text = check_text(file, text, limits)?;
+    let mut budget = Budget::new(limits);
     let mut nodes = Vec::new();
-    for part in split(text, file)? {
+    if !text.trim_start().starts_with('{') {
         let place = Place {
             file,
-            lines_before: part.lines_before,
+            lines_before: 0,
         };
-        let text = part.text.strip_prefix('\u{FEFF}').unwrap_or(part.text);
-        nodes.extend(
-            composer
-                .document(text, place)?
-                .filter(|node| !node.is_null()),
-        );
+        read_yaml(place, text, &mut budget, &mut nodes)?;
+        return Ok(nodes);
     }
-    Ok(nodes)
-}
-
-/// The bytes as text without control characters (`readerc.go` knows the same exceptions).
-fn check_text(file: FileId, bytes: &[u8]) -> Result<&str, YamlError> {
-    if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
-        return Err(
-            YamlError::new("the file is UTF-16", Span::new(file, 1, 1)).hint("save it as UTF-8")
-        );
-    }
-    let (valid, problem) = match std::str::from_utf8(bytes) {
-        Ok(text) => (text, None),
-        Err(error) => {
-            let valid = bytes[..error.valid_up_to()]
-                .utf8_chunks()
-                .next()
-                .map_or("", |c| c.valid());
-            (valid, Some("invalid UTF-8"))
+    match json::read(file, text, &mut budget, &mut nodes)? {
+        json::Outcome::Done => Ok(nodes),
+        json::Outcome::Yaml {
+            offset,
+            lines_before,
+            error,
+        } => {
+            let rest = &text[offset..];
+            // kubectl takes the blanks off, up to the end of the line.
+            let blank = rest.len() - rest.trim_start().len();
+            let (skipped, lines) = match rest[..blank].find('\n') {
+                Some(at) => (at + 1, 1),
+                None => (blank, 0),
+            };
+            if rest.len() - skipped + lines < 4 {
+                // Too short for its look at what follows the blanks.
+                return Err(error);
+            }
+            let place = Place {
+                file,
+                lines_before: lines_before + u32::from(lines > 0),
+            };
+            match read_yaml(place, &rest[skipped..], &mut budget, &mut nodes) {
+                Ok(()) => Ok(nodes),
+                // Of two errors the one for what the text looks like.
+                Err(_) if looks_like_json(rest) => Err(error),
+                Err(yaml) => Err(yaml),
+            }
         }
+    }
+}
+
+/// Whether the text begins as an object with a quoted key does.
+fn looks_like_json(text: &str) -> bool {
+    let inner = text.trim_start().strip_prefix('{');
+    inner.is_some_and(|inner| inner.trim_start().starts_with('"'))
+}
+
+fn read_yaml(
+    at: Place,
+    text: &str,
+    budget: &mut Budget<'_>,
+    nodes: &mut Vec<Node>,
+) -> Result<(), YamlError> {
+    check_characters(at, text)?;
+    // kubectl reads by lines and ends each of them.
+    let ended;
+    let text = if text.ends_with('\n') || text.is_empty() {
+        text
+    } else {
+        ended = format!("{text}\n");
+        &ended
     };
-    let control = valid
-        .char_indices()
-        .find(|(_, c)| !is_allowed(*c))
-        .map(|(at, _)| at);
-    let (at, message) = match (control, problem) {
-        (Some(at), _) => (at, "control characters are not allowed"),
-        (None, Some(message)) => (valid.len(), message),
-        (None, None) => return Ok(valid),
+    let mut composer = Composer::new(budget);
+    for (place, part) in split(text, at)? {
+        let document = composer.document(part, place)?;
+        nodes.extend(document.filter(|node| !node.is_null()));
+    }
+    Ok(())
+}
+
+/// The bytes as text, if they are text of an acceptable size.
+fn check_text<'t>(file: FileId, bytes: &'t [u8], limits: &Limits) -> Result<&'t str, YamlError> {
+    let error = |message: &str| YamlError::new(message, Span::new(file, 1, 1));
+    if bytes.len() > limits.max_bytes {
+        let message = format!(
+            "the file has {} bytes, the limit is {}",
+            bytes.len(),
+            limits.max_bytes
+        );
+        return Err(error(&message).hint("split it"));
+    }
+    if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
+        return Err(error("the file is UTF-16").hint("save it as UTF-8"));
+    }
+    std::str::from_utf8(bytes).map_err(|_| {
+        let valid = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let place = Place {
+            file,
+            lines_before: 0,
+        };
+        YamlError::new("invalid UTF-8", span_after(place, valid)).hint("is this a text file?")
+    })
+}
+
+/// Refuses control characters, as go-yaml's reader (`readerc.go`) does.
+fn check_characters(place: Place, text: &str) -> Result<(), YamlError> {
+    let allowed = |c: char| {
+        matches!(
+            c,
+            '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{A0}'..='\u{FFFD}' | '\u{10000}'..
+        )
     };
-    let before = &valid[..at];
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .map_or(0, |last| last.chars().count())
-        + 1;
+    match text.char_indices().find(|(_, c)| !allowed(*c)) {
+        None => Ok(()),
+        Some((at, _)) => {
+            let span = span_after(place, &text[..at]);
+            Err(YamlError::new("control characters are not allowed", span)
+                .hint("is this a text file?"))
+        }
+    }
+}
+
+/// The place right after some text.
+fn span_after(place: Place, text: &str) -> Span {
+    let line = text.matches('\n').count() + 1;
+    let last = text.rsplit('\n').next().unwrap_or_default();
     let line = u32::try_from(line).unwrap_or(u32::MAX);
-    let column = u32::try_from(column).unwrap_or(u32::MAX);
-    Err(YamlError::new(message, Span::new(file, line, column)).hint("is this a text file?"))
+    let column = u32::try_from(last.chars().count() + 1).unwrap_or(u32::MAX);
+    Span::new(place.file, line.saturating_add(place.lines_before), column)
 }
 
-const fn is_allowed(c: char) -> bool {
-    matches!(
-        c,
-        '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{A0}'..='\u{FFFD}' | '\u{10000}'..
-    )
-}
-
-/// A part of a file that holds one document.
-struct Part<'a> {
-    lines_before: u32,
-    text: &'a str,
-}
-
-/// Cuts at `---` lines. A part that holds nothing but directives belongs to the one after it;
-/// kubectl would hand it over alone, which is an error.
-fn split(text: &str, file: FileId) -> Result<Vec<Part<'_>>, YamlError> {
+/// `util/yaml/decoder.go :: YAMLReader.Read`: a separator ends the part before it; with nothing
+/// before it, it begins the part after it.
+fn split(text: &str, first: Place) -> Result<Vec<(Place, &str)>, YamlError> {
     let mut parts = Vec::new();
-    let (mut start, mut lines_before) = (0, 0);
-    let (mut offset, mut line) = (0, 0);
+    let (mut place, mut start) = (first, 0);
+    let (mut offset, mut line) = (0, first.lines_before);
     for piece in text.split_inclusive('\n') {
-        if let Some(rest) = separator(piece) {
+        let next = offset + piece.len();
+        if let Some(rest) = piece.strip_prefix("---") {
+            let rest = rest.trim();
             if !rest.is_empty() && !rest.starts_with('#') {
                 let message = format!("invalid Yaml document separator: {rest}");
-                return Err(YamlError::new(message, Span::new(file, line + 1, 1))
-                    .hint("kubectl wants `---` alone on its line"));
+                let span = Span::new(first.file, line + 1, 1);
+                return Err(
+                    YamlError::new(message, span).hint("kubectl wants `---` alone on its line")
+                );
             }
-            let part = &text[start..offset];
-            if !is_prologue(part) {
-                parts.push(Part {
-                    lines_before,
-                    text: part,
-                });
-                (start, lines_before) = (offset + piece.len(), line + 1);
+            if offset > start {
+                parts.push((place, &text[start..offset]));
+                start = next;
+                place.lines_before = line + 1;
             }
         }
-        offset += piece.len();
+        offset = next;
         line += 1;
     }
-    parts.push(Part {
-        lines_before,
-        text: &text[start..],
-    });
+    parts.push((place, &text[start..]));
     Ok(parts)
-}
-
-/// What follows the `---` of a separator line, trimmed.
-fn separator(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("---")?;
-    (rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])).then(|| rest.trim())
-}
-
-/// Whether the part holds directives and nothing else.
-fn is_prologue(part: &str) -> bool {
-    let mut lines = part.lines().filter(|line| {
-        let text = line.trim();
-        !(text.is_empty() || text.starts_with('#'))
-    });
-    lines.next().is_some_and(|line| line.starts_with('%'))
-        && lines.all(|line| line.starts_with('%'))
 }

@@ -11,10 +11,12 @@
 //! (`resolve`) and composed into a tree under go-yaml's limits (`compose`). [`decode`] and [`DecodeError`] are the way into typed
 //! objects, [`write`] the way out.
 
+mod budget;
 mod compose;
 mod de;
 mod decode;
 mod documents;
+mod json;
 mod node;
 mod parse;
 mod path;
@@ -24,7 +26,7 @@ mod span;
 mod suggest;
 
 pub use decode::{DecodeError, UnknownField, decode};
-pub use documents::parse_documents;
+pub use documents::{parse_document, parse_documents};
 pub use node::{Entry, Map, Node, NodeValue};
 pub use path::Path;
 pub use span::{FileId, Sources, Span};
@@ -75,6 +77,12 @@ impl YamlError {
             span,
             hint: None,
         }
+    }
+
+    /// A key that is set twice in one mapping.
+    fn key_twice(key: &str, first: Span, second: Span) -> Self {
+        Self::new(format!("key {key:?} already set in map"), second)
+            .hint(format!("it is first set at {first}"))
     }
 
     /// Adds a hint.

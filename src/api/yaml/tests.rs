@@ -30,7 +30,13 @@ fn documents_are_cut_at_separators_and_empty_ones_skipped() {
     check("a: 1\n--- # next\nb: 2", r#"{"a":1};{"b":2}"#);
     check("a: 1\r\n---\r\nb: 2\r\n", r#"{"a":1};{"b":2}"#);
     check("\u{feff}a: 1", r#"{"a":1}"#);
-    check("%YAML 1.1\n---\na: 1", r#"{"a":1}"#);
+    check("a: |\n  x\n  y", r#"{"a":"x\ny\n"}"#);
+    check(
+        "{\"a\":1}\n{\"b\":\"\\/\"} {\"c\":1.0}",
+        r#"{"a":1};{"b":"/"};{"c":1.0}"#,
+    );
+    check("{\"a\":1}\n---\nb: 2", r#"{"a":1};{"b":2}"#);
+    check("{a: b}", r#"{"a":"b"}"#);
     check("~\n---\na: 1", r#"{"a":1}"#);
 }
 

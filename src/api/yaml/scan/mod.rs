@@ -250,7 +250,10 @@ impl<'a> Scanner<'a> {
             return Ok(true);
         }
         if key.required {
-            return Err(self.error("could not find expected ':'"));
+            return Err(SyntaxError {
+                message: "could not find expected ':'",
+                mark: key.mark,
+            });
         }
         key.possible = false;
         Ok(false)
@@ -282,7 +285,10 @@ impl<'a> Scanner<'a> {
         let key = self.simple_keys[level];
         if key.possible {
             if key.required {
-                return Err(self.error("could not find expected ':'"));
+                return Err(SyntaxError {
+                    message: "could not find expected ':'",
+                    mark: key.mark,
+                });
             }
             self.simple_keys[level].possible = false;
             self.keys_by_token.remove(&key.token);

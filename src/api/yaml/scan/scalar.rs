@@ -154,6 +154,7 @@ impl<'a> Scanner<'a> {
     /// `scannerc.go :: yaml_parser_scan_flow_scalar`.
     pub(super) fn scan_quoted(&mut self, single: bool) -> Result<Cow<'a, str>, SyntaxError> {
         let quote = self.cursor.peek(0);
+        let start = self.cursor.mark;
         self.cursor.advance();
         if let Some(text) = self.scan_simple_quoted(quote) {
             return Ok(text.into());
@@ -165,7 +166,10 @@ impl<'a> Scanner<'a> {
                 return Err(self.error("found unexpected document indicator"));
             }
             if self.cursor.at_end() {
-                return Err(self.error("found unexpected end of stream"));
+                return Err(SyntaxError {
+                    message: "found unexpected end of stream",
+                    mark: start,
+                });
             }
             gap.broken = self.scan_quoted_word(single, &mut text)?;
             if self.cursor.peek(0) == quote {
