@@ -1,1 +1,19 @@
 //! Faults as data: what, where, from when until when.
+//!
+//! A [`Fault`] says what goes wrong, whom it may hit, and for how long. [`Fault::select`] chooses
+//! its targets in a view; every choice is a draw keyed by the fault's name and the candidate's, so
+//! that another fault or an unrelated pod does not change it. [`Fault::effects`] turns targets into
+//! [`Effect`]s, plain data that the composition root carries out; what does not end by itself has
+//! an inverse ([`Effect::inverse`]), so that healing is known before the harm is done.
+//!
+//! It does not know how a machine loses power or a link drops packets, and nothing here asks
+//! whether it is a test. Read first: [`model`], then [`effect`].
+
+pub mod model;
+
+pub mod effect;
+
+mod select;
+
+pub use effect::{Effect, Ends, LinkEffect, LinkRule, PodKey, Targets};
+pub use model::{Action, Fault, Mode, Peers, Place, Selector, WorkloadRef};

@@ -1,0 +1,154 @@
+//! The words of a fault: NodeChaos of this project, PodChaos and NetworkChaos of Chaos Mesh.
+//!
+//! Everything here was read from a file; nothing is chosen yet.
+
+use std::time::Duration;
+
+use super::effect::LinkEffect;
+use crate::api::Text;
+use crate::api::selector::LabelSelector;
+use crate::api::yaml::Span;
+
+/// A fault of a scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// `metadata.name`; also the name of its draws.
+    pub name: Text,
+    /// Kind as written: `NodeChaos`, `PodChaos`, `NetworkChaos`.
+    pub kind: Text,
+    /// Where it was written.
+    pub span: Span,
+    /// What goes wrong.
+    pub action: Action,
+    /// Whom it may hit.
+    pub selector: Selector,
+    /// How many of those.
+    pub mode: Mode,
+    /// How long; `None` for ever (or for a single act).
+    pub duration: Option<Duration>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// The machine loses power: kubelet and containers vanish without a word; power returns at the
+    /// end of the duration.
+    PowerOff,
+    /// The machine restarts: containers vanish, the kubelet is back after the boot time.
+    Reboot,
+    /// The kubelet process stops; containers go on.
+    KubeletStop,
+    /// Everything on the machine stands still.
+    Freeze,
+    /// Nothing passes between the selected nodes and the named places, in the given directions.
+    /// Written with `from` alone, it holds in both directions (cut off from); without either, from
+    /// everything that is not selected. Selected nodes still reach each other.
+    NodePartition {
+        /// Packets from these places to the selected nodes are lost.
+        from: Vec<Place>,
+        /// Packets from the selected nodes to these places are lost.
+        to: Vec<Place>,
+    },
+    /// Chaos Mesh `pod-kill`: delete the pods with this grace period, in seconds.
+    PodKill {
+        /// `gracePeriod`.
+        grace_s: u32,
+    },
+    /// Chaos Mesh `pod-failure`: the pods' containers stand in for nothing for the duration.
+    PodFailure,
+    /// Chaos Mesh `container-kill`: SIGKILL to the named containers (all when empty).
+    ContainerKill {
+        /// Container names.
+        containers: Vec<Text>,
+    },
+    /// Chaos Mesh `delay`, `loss`, `netem` (both) and `partition` of the selected pods' traffic.
+    Network {
+        /// What happens to the packets, all of it.
+        effects: Vec<LinkEffect>,
+        /// Whose traffic.
+        peers: Peers,
+    },
+}
+
+/// Direction and other end of a NetworkChaos.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Peers {
+    /// Affects packets that leave the selected pods.
+    pub outgoing: bool,
+    /// Affects packets that reach the selected pods.
+    pub incoming: bool,
+    /// The other end: `target.selector` with its mode; `None` for anybody.
+    pub target: Option<(Selector, Mode)>,
+}
+
+/// A place of the network that a partition names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Everything outside of the selection: the control plane, the edge, all other nodes.
+    Others,
+    /// The API server and the other components of the control plane.
+    ControlPlane,
+    /// All nodes of a zone.
+    Zone(Text),
+    /// All nodes of a pool.
+    Pool(Text),
+    /// One node.
+    Node(Text),
+    /// Where clients outside of the cluster come from.
+    Edge,
+}
+
+/// Whom a fault may hit. Every condition that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selector {
+    /// NodeChaos: the nodes that run pods of this workload (`deployment/shop/frontend`).
+    pub pods_of: Option<WorkloadRef>,
+    /// NodeChaos: nodes of these zones.
+    pub zones: Vec<Text>,
+    /// NodeChaos: nodes of these pools.
+    pub pools: Vec<Text>,
+    /// NodeChaos: nodes of these names.
+    pub names: Vec<Text>,
+    /// Nodes by label (NodeChaos; `nodeSelectors` of Chaos Mesh).
+    pub node_labels: LabelSelector,
+    /// Pods on these nodes (or on those that `node_labels` matches).
+    pub nodes: Vec<Text>,
+    /// Pods of these namespaces.
+    pub namespaces: Vec<Text>,
+    /// Pods by label.
+    pub labels: LabelSelector,
+    /// Pods by annotation.
+    pub annotations: LabelSelector,
+    /// Pods by field (`spec.nodeName`, `status.phase`, …) and value.
+    pub fields: Vec<(Text, Text)>,
+    /// Pods by phase, as in manifests.
+    pub phases: Vec<Text>,
+    /// Pods by namespace and name.
+    pub pods: Vec<(Text, Text)>,
+}
+
+/// A workload by kind, namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkloadRef {
+    /// Kind as in manifests.
+    pub kind: Text,
+    /// Namespace.
+    pub namespace: Text,
+    /// Name.
+    pub name: Text,
+}
+
+/// `mode` and `value`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One, drawn.
+    One,
+    /// All.
+    All,
+    /// This many, drawn.
+    Fixed(u32),
+    /// This percentage, rounded down, drawn.
+    FixedPercent(u32),
+    /// A drawn percentage up to this.
+    RandomMaxPercent(u32),
+}

@@ -1,0 +1,288 @@
+//! What a scenario says, parsed and checked: plain data without anything random or running.
+//!
+//! Every value that can turn out wrong later keeps the place where it was written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::api::affinity::Taint;
+use crate::api::quantity::Resources;
+use crate::api::yaml::Span;
+use crate::api::{Labels, Row, Text};
+use crate::fault::Fault;
+
+/// One scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// `metadata.name`.
+    pub name: Text,
+    /// The file that it was read from, as given on the command line.
+    pub file: String,
+    /// Where it stands.
+    pub span: Span,
+    /// `spec.kubernetesVersion`.
+    pub version: Text,
+    /// `spec.seed`, or `--seed`.
+    pub seed: u64,
+    /// `spec.duration`, or `--until`.
+    pub duration: Duration,
+    /// `spec.namespace`.
+    pub namespace: Text,
+    /// `spec.cluster`.
+    pub cluster: ClusterSpec,
+    /// What is applied at the beginning, in order, patches and replicas included.
+    pub objects: Vec<Applied>,
+    /// `spec.timeline` in order of time.
+    pub timeline: Vec<Step>,
+    /// `spec.expect`.
+    pub expect: Vec<Expectation>,
+    /// AppModels.
+    pub apps: Vec<crate::load::AppModel>,
+    /// Traffic.
+    pub traffic: Vec<crate::load::Traffic>,
+    /// What the traffic must keep to, in the order of files.
+    pub thresholds: Vec<Threshold>,
+    /// Kinds (and fields) that the model does not act on, with how often they occur.
+    pub not_modelled: Vec<(String, usize)>,
+    /// Digest of the whole resolved input without the seed.
+    pub digest: u128,
+}
+
+/// An object with where it was written.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The object.
+    pub row: Row,
+    /// As JSON, with the API server's defaults filled in.
+    pub json: Arc<Value>,
+    /// Where it was written.
+    pub span: Span,
+}
+
+/// One of `thresholds` of a Traffic, in k6's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    /// Name of the Traffic.
+    pub traffic: Text,
+    /// `http_req_failed`, `http_req_duration`.
+    pub metric: Text,
+    /// `rate<0.001`, `p(99)<300`.
+    pub expression: String,
+    /// Where it was written.
+    pub span: Span,
+}
+
+/// `spec.cluster`.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterSpec {
+    /// Node pools.
+    pub pools: Vec<NodePool>,
+    /// Component flags.
+    pub flags: Flags,
+    /// Storage classes.
+    pub storage_classes: Vec<StorageClassSpec>,
+    /// A KubeSchedulerConfiguration as JSON.
+    pub scheduler: Option<Value>,
+}
+
+/// A pool of equal nodes, named `<pool>-0`, `<pool>-1` …, zones dealt out in turn.
+#[derive(Clone, Debug, Default)]
+pub struct NodePool {
+    /// Name.
+    pub name: Text,
+    /// How many nodes.
+    pub count: u32,
+    /// Zones; empty for none.
+    pub zones: Vec<Text>,
+    /// Region; empty for none.
+    pub region: Text,
+    /// `node.kubernetes.io/instance-type`; empty for none.
+    pub instance_type: Text,
+    /// Capacity.
+    pub capacity: Resources,
+    /// Allocatable; the capacity unless given.
+    pub allocatable: Resources,
+    /// Further labels.
+    pub labels: Labels,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// Images that are there from the beginning.
+    pub images: Vec<Text>,
+}
+
+/// A storage class of the simulated cluster.
+#[derive(Clone, Debug, Default)]
+pub struct StorageClassSpec {
+    /// Name.
+    pub name: Text,
+    /// Default class.
+    pub default: bool,
+    /// Volumes belong to a zone.
+    pub zonal: bool,
+    /// `volumeBindingMode: WaitForFirstConsumer`.
+    pub wait_for_consumer: bool,
+    /// Time to attach.
+    pub attach: Duration,
+    /// Time to detach.
+    pub detach: Duration,
+}
+
+/// Component flags that the model acts on, with the defaults of the reference version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flags {
+    /// kube-controller-manager `--node-monitor-grace-period` (50 s; 40 s before 1.32).
+    pub node_monitor_grace_period: Duration,
+    /// kube-controller-manager `--node-monitor-period` (5 s).
+    pub node_monitor_period: Duration,
+    /// kube-controller-manager `--node-startup-grace-period` (1 min).
+    pub node_startup_grace_period: Duration,
+    /// kube-controller-manager `--node-eviction-rate` (0.1 nodes per second).
+    pub node_eviction_rate: f64,
+    /// kube-controller-manager `--secondary-node-eviction-rate` (0.01 nodes per second).
+    pub secondary_node_eviction_rate: f64,
+    /// kube-controller-manager `--unhealthy-zone-threshold` (0.55).
+    pub unhealthy_zone_threshold: f64,
+    /// kube-controller-manager `--large-cluster-size-threshold` (50).
+    pub large_cluster_size_threshold: u32,
+    /// kube-controller-manager `--terminated-pod-gc-threshold` (12,500).
+    pub terminated_pod_gc_threshold: u32,
+    /// kube-controller-manager `--endpoint-updates-batch-period` (0).
+    pub endpoint_updates_batch_period: Duration,
+    /// kube-controller-manager `--max-endpoints-per-slice` (100).
+    pub max_endpoints_per_slice: u32,
+    /// kube-controller-manager `--kube-api-qps` and `--kube-api-burst` (20, 30).
+    pub manager_qps: (u32, u32),
+    /// kube-scheduler client's qps and burst (50, 100).
+    pub scheduler_qps: (u32, u32),
+    /// kube-apiserver `--default-not-ready-toleration-seconds` (300).
+    pub default_not_ready_toleration_s: i64,
+    /// kube-apiserver `--default-unreachable-toleration-seconds` (300).
+    pub default_unreachable_toleration_s: i64,
+    /// kube-proxy `--iptables-min-sync-period` or that of the mode in use (1 s).
+    pub proxy_min_sync_period: Duration,
+    /// kube-proxy `--proxy-mode`.
+    pub proxy_mode: Text,
+    /// kubelet `--serialize-image-pulls` (true).
+    pub serialize_image_pulls: bool,
+    /// kubelet `--node-status-update-frequency` (10 s).
+    pub node_status_update_frequency: Duration,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Flags {
+            node_monitor_grace_period: seconds(50),
+            node_monitor_period: seconds(5),
+            node_startup_grace_period: seconds(60),
+            node_eviction_rate: 0.1,
+            secondary_node_eviction_rate: 0.01,
+            unhealthy_zone_threshold: 0.55,
+            large_cluster_size_threshold: 50,
+            terminated_pod_gc_threshold: 12_500,
+            endpoint_updates_batch_period: Duration::ZERO,
+            max_endpoints_per_slice: 100,
+            manager_qps: (20, 30),
+            scheduler_qps: (50, 100),
+            default_not_ready_toleration_s: 300,
+            default_unreachable_toleration_s: 300,
+            proxy_min_sync_period: seconds(1),
+            proxy_mode: Text::from("nftables"),
+            serialize_image_pulls: true,
+            node_status_update_frequency: seconds(10),
+        }
+    }
+}
+
+/// One step of the timeline.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When.
+    pub at: Duration,
+    /// Where it stands.
+    pub span: Span,
+    /// What.
+    pub action: StepAction,
+    /// A failure of this step does not fail the run.
+    pub optional: bool,
+    /// How long a kubectl step may take.
+    pub timeout: Option<Duration>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum StepAction {
+    /// A kubectl command line, without the word kubectl.
+    Kubectl(KubectlStep),
+    /// Apply objects and faults, in order.
+    Apply(Vec<StepItem>),
+}
+
+/// A kubectl step.
+#[derive(Clone, Debug)]
+pub struct KubectlStep {
+    /// As written.
+    pub line: String,
+    /// Objects of `-f FILE` arguments.
+    pub objects: Vec<Applied>,
+}
+
+/// What `apply` can hold.
+#[derive(Clone, Debug)]
+pub enum StepItem {
+    /// A Kubernetes object.
+    Object(Box<Applied>),
+    /// A fault.
+    Fault(Fault),
+}
+
+/// One of `spec.expect`.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    /// Name.
+    pub name: String,
+    /// Where it stands.
+    pub span: Span,
+    /// What must hold.
+    pub form: Form,
+    /// When its clock starts; see [`Form`] for the default.
+    pub from: Option<Duration>,
+    /// When it ends (`always`, `never`): the end of the run unless given.
+    pub until: Option<Duration>,
+}
+
+/// The forms of an expectation.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// `kubectl wait`. Its clock starts at the first kubectl step that names the resource, else at
+    /// the first fault, else at the first step, else at 0.
+    Wait {
+        /// `for`: `condition=Progressing`, `delete`, `jsonpath=…`.
+        condition: String,
+        /// Reason that the condition must have.
+        reason: Option<String>,
+        /// `deployment/frontend`.
+        resource: String,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// CEL that must hold at every moment from the first step (without steps: from when the
+    /// initial workloads were first ready).
+    Always(Cel),
+    /// CEL that must never hold.
+    Never(Cel),
+    /// CEL that must come to hold within this time. Its clock starts at the first fault, else at
+    /// the first step, else at 0.
+    Eventually(Cel, Duration),
+}
+
+/// A CEL expression with where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cel {
+    /// The expression.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
