@@ -148,6 +148,12 @@ pub struct Meta {
     pub deletion: Option<Deletion>,
 }
 
+/// An instant as the API records it: `metav1.Time` has whole seconds, so whatever is computed from
+/// a timestamp of an object (how long a pod has been ready, which object is older) sees those.
+pub fn recorded(time: Time) -> Time {
+    Time::from_secs(time.as_nanos() / 1_000_000_000)
+}
+
 /// The deletion mark of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Deletion {

@@ -1,4 +1,19 @@
 //! Controllers: each reads a view and returns a plan.
+//!
+//! What it is: ports of the controller manager's controllers. A sync decides in upstream's order and
+//! returns the writes that upstream would make; [`crate::client::Runner`] makes them.
+//!
+//! What it does not know: clocks, latencies, other controllers. They meet through objects only.
+//!
+//! Read first: [`replica_set`] (the simplest whole one), then [`deployment`].
+
+pub mod owner;
+
+pub mod pods;
+
+pub mod replica_set;
+
+pub mod deployment;
 
 pub mod endpoint_slice;
 

@@ -12,7 +12,9 @@ use super::view::View;
 use super::write::{ApiError, ObjectId, Patch, Propagation, merge_labels};
 use crate::api::affinity::{Taint, TaintEffect, Toleration, TolerationOperator};
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
-use crate::api::{Meta, Node, Pod, PodDisruptionBudget, PodSpec, PriorityClass, Row, Text};
+use crate::api::{
+    Meta, Node, OwnerRef, Pod, PodDisruptionBudget, PodSpec, PriorityClass, Row, Text,
+};
 use crate::engine::Time;
 
 /// Finalizer of foreground deletion.
@@ -244,6 +246,19 @@ pub(super) fn bound(pod: &Pod, node: &Text, now: Time) -> Result<Pod, ApiError> 
     Ok(new)
 }
 
+/// What an update of the status alone may change: besides the status, the annotations of a
+/// Deployment (`pkg/registry/apps/deployment :: deploymentStatusStrategy`), which is how its
+/// revision is recorded.
+pub(super) fn status_update(old: &Row, new: &Row) -> Row {
+    let mut merged = with_status_of(old, new);
+    if let (Row::Deployment(merged), Row::Deployment(new)) = (&mut merged, new)
+        && merged.meta.annotations != new.meta.annotations
+    {
+        Arc::make_mut(merged).meta.annotations = new.meta.annotations.clone();
+    }
+    merged
+}
+
 /// `base` with the status of `status_of`.
 pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
     macro_rules! merge {
@@ -273,10 +288,13 @@ pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
 pub(super) fn desired_differs(old: &Row, new: &Row) -> bool {
     match (old, new) {
         (Row::Deployment(a), Row::Deployment(b)) => {
-            a.source != b.source || a.replicas != b.replicas || a.paused != b.paused
+            a.source != b.source
+                || a.replicas != b.replicas
+                || a.paused != b.paused
+                || a.meta.annotations != b.meta.annotations
         }
         (Row::ReplicaSet(a), Row::ReplicaSet(b)) => {
-            a.source != b.source || a.replicas != b.replicas
+            a.source != b.source || a.replicas != b.replicas || a.min_ready_s != b.min_ready_s
         }
         (Row::PodDisruptionBudget(a), Row::PodDisruptionBudget(b)) => a.source != b.source,
         (Row::EndpointSlice(a), Row::EndpointSlice(b)) => {
@@ -358,6 +376,16 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
             meta.annotations = merge_labels(&meta.annotations, edits);
         }
         (Patch::Owners(owners), row) => row.meta_mut().owners = owners.clone().into(),
+        (Patch::AddOwner(owner), row) => add_owner(row.meta_mut(), owner)?,
+        (Patch::RemoveOwner(uid), row) => {
+            let meta = row.meta_mut();
+            meta.owners = meta
+                .owners
+                .iter()
+                .filter(|o| o.uid != *uid)
+                .cloned()
+                .collect();
+        }
         (Patch::Finalizers(all), row) => row.meta_mut().finalizers = all.clone().into(),
         (patch, row) => {
             let what = format!("{patch:?}");
@@ -373,6 +401,23 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
         }
     }
     Ok(new)
+}
+
+/// `apimachinery/pkg/api/validation :: ValidateOwnerReferences`: one controller at most.
+fn add_owner(meta: &mut Meta, owner: &OwnerRef) -> Result<(), ApiError> {
+    let others = meta.owners.iter().filter(|o| o.uid != owner.uid);
+    let owners: Vec<OwnerRef> = others.cloned().chain([owner.clone()]).collect();
+    if owner.controller
+        && let Some(other) = owners.iter().find(|o| o.controller && o.uid != owner.uid)
+    {
+        return Err(ApiError::Invalid(format!(
+            "metadata.ownerReferences: Only one reference can have Controller set to true. Found \
+             \"true\" in references for {} and {}",
+            other.name, owner.name
+        )));
+    }
+    meta.owners = owners.into();
+    Ok(())
 }
 
 /// `pkg/kubelet/status :: mergePodStatus`: conditions that the kubelet does not own survive.

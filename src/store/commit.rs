@@ -258,7 +258,7 @@ impl Store {
         if new.meta().revision != old.meta().revision {
             return Err(Self::conflict(object.kind, old.meta()));
         }
-        let merged = super::admit::with_status_of(&old, new);
+        let merged = super::admit::status_update(&old, new);
         Ok(self.replace(object, old, merged, at))
     }
 

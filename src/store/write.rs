@@ -128,6 +128,10 @@ pub enum Patch {
     Annotations(Vec<(Text, Option<Text>)>),
     /// Replaces the owner references (adoption and release).
     Owners(Vec<crate::api::OwnerRef>),
+    /// Adds an owner (adoption); refused when another controller owns the object already.
+    AddOwner(crate::api::OwnerRef),
+    /// Removes the owner of this uid (release); nothing happens when it is not there.
+    RemoveOwner(Uid),
     /// Replaces the finalizers; removing the last of a deleted object removes it.
     Finalizers(Vec<Text>),
     /// The `scale` subresource.

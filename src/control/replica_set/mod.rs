@@ -1,0 +1,358 @@
+//! ReplicaSets: as many pods as asked for, not more, not fewer.
+//!
+//! A port of `pkg/controller/replicaset/replica_set.go`. A sync claims pods by selector, creates what
+//! is missing in batches of 1, 2, 4 … (so that a refusal costs one request and not five hundred), or
+//! deletes what is too much, worst pod first ([`victims`]), and then reports what it counted before
+//! ([`status`]). It does not act again before its view shows the pods it asked for.
+//!
+//! What it does not know: Deployments. It only knows that another ReplicaSet of the same owner may
+//! have pods on the same nodes.
+
+pub mod status;
+
+pub mod victims;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::owner::{claim, controller_ref, resolve};
+use super::pods;
+use crate::api::{Kind, KubeEvent, OwnerRef, Pod, ReplicaSet, Row, Uid};
+use crate::client::{Controller, Keys, Outcome, Plan, Reply, Step, SyncContext, UidExpectations};
+use crate::engine::Time;
+use crate::store::{ApiError, Change, Id, Op, Propagation, View, Write};
+
+/// `pkg/controller/replicaset/replica_set.go :: BurstReplicas`: pods created or deleted in one sync.
+pub const BURST_REPLICAS: usize = 500;
+
+type Key = Id<ReplicaSet>;
+
+/// The ReplicaSet controller.
+#[derive(Debug, Default)]
+pub struct ReplicaSetController {
+    expectations: UidExpectations<Key>,
+    /// `ConsistencyStore`: the newest revision written for a key. A view that has not reached it is
+    /// too old to act on.
+    written: BTreeMap<Key, u64>,
+    syncs: BTreeMap<Key, Sync>,
+}
+
+/// What a sync remembers until its writes are answered.
+#[derive(Debug)]
+struct Sync {
+    set: Arc<ReplicaSet>,
+    /// The pods as they were counted when the sync began: that is what the status reports.
+    active: Vec<(Id<Pod>, Arc<Pod>)>,
+    terminating: usize,
+    /// Steps of the plan that claim pods.
+    claims: usize,
+    /// Expected pods whose requests have not been answered.
+    creates: usize,
+    deletes: BTreeSet<Uid>,
+    /// The first error of creating or deleting.
+    error: Option<String>,
+}
+
+impl Controller for ReplicaSetController {
+    type Key = Key;
+    const NAME: &'static str = "replicaset-controller";
+
+    fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
+        if let Some(id) = change.object.and_then(|o| o.typed::<ReplicaSet>()) {
+            if change.op == Op::Delete {
+                self.expectations.delete(id);
+                self.written.remove(&id);
+            }
+            keys.add(id);
+        } else if let Some((old, new)) = change.rows::<Pod>() {
+            match (change.op, old, new) {
+                (Op::Create, _, Some(new)) => self.pod_added(new, view, keys),
+                (Op::Update, Some(old), Some(new)) => self.pod_updated(old, new, view, keys),
+                (Op::Delete, _, Some(last)) => self.pod_deleted(last, view, keys),
+                _ => {}
+            }
+        }
+    }
+
+    fn sync(&mut self, key: Key, cx: &SyncContext<'_>) -> Plan {
+        if self
+            .written
+            .get(&key)
+            .is_some_and(|r| *r > cx.view.revision)
+        {
+            return Plan {
+                error: Some("the view is older than what was written".into()),
+                ..Plan::default()
+            };
+        }
+        self.written.remove(&key);
+        let Some(set) = cx.view.of::<ReplicaSet>().get(key) else {
+            self.expectations.delete(key);
+            return Plan::none();
+        };
+        let mut plan = Plan::none();
+        let needs_sync = self.expectations.satisfied(key, cx.now);
+        let owner = controller_ref(&**set);
+        let pods = cx.view.pods();
+        let rows = || {
+            let owned = pods.owned_by(set.meta.uid);
+            owned.chain(pods.orphans(&set.meta.namespace))
+        };
+        let terminating = pods
+            .owned_by(set.meta.uid)
+            .filter(|(_, p)| pods::terminating(p) && set.selector.matches(&p.meta.labels));
+        let active = rows().filter(|(_, p)| pods::active(p));
+        let mut sync = Sync {
+            set: set.clone(),
+            terminating: terminating.count(),
+            active: claim(&set.meta, &owner, &set.selector, active, &mut plan),
+            claims: plan.steps.len(),
+            creates: 0,
+            deletes: BTreeSet::new(),
+            error: None,
+        };
+        if needs_sync && !set.meta.deleting() {
+            self.manage(key, &mut sync, owner, &mut plan, cx);
+        }
+        self.syncs.insert(key, sync);
+        plan
+    }
+
+    fn on_reply(
+        &mut self,
+        key: Key,
+        write: &Write,
+        reply: &Reply,
+        _cx: &SyncContext<'_>,
+        events: &mut Vec<KubeEvent>,
+    ) {
+        if let (Ok(receipt), false) = (reply, matches!(write, Write::Delete { .. })) {
+            let written = self.written.entry(key).or_default();
+            *written = receipt.revision.max(*written);
+        }
+        let Some(sync) = self.syncs.get_mut(&key) else {
+            return;
+        };
+        match write {
+            Write::Create(_) => {
+                sync.creates -= 1;
+                if reply.is_err() {
+                    self.expectations.creation_observed(key);
+                }
+                let error = created(&sync.set, reply, events);
+                sync.error = sync.error.take().or(error);
+            }
+            Write::Delete { uid: Some(uid), .. } => {
+                sync.deletes.remove(uid);
+                if reply.is_err() {
+                    self.expectations.deletion_observed(key, *uid);
+                }
+                let error = deleted(&sync.set, reply, events);
+                sync.error = sync.error.take().or(error);
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, key: Key, outcome: &Outcome, cx: &SyncContext<'_>) -> Plan {
+        let Some(sync) = self.syncs.remove(&key) else {
+            return Plan::none();
+        };
+        // Nobody will see pods that were never asked for.
+        for _ in 0..sync.creates {
+            self.expectations.creation_observed(key);
+        }
+        for uid in &sync.deletes {
+            self.expectations.deletion_observed(key, *uid);
+        }
+        let mut plan = Plan::none();
+        if outcome.failed_step.is_some_and(|step| step < sync.claims) {
+            return plan;
+        }
+        let pods = || sync.active.iter().map(|(_, p)| &**p);
+        let error = sync.error.as_deref();
+        let status = status::calculate(&sync.set, pods(), sync.terminating, error, cx.now);
+        let (ready, available) = (status.ready, status.available);
+        if let Some(row) = status::updated(&sync.set, status) {
+            let row = Row::ReplicaSet(Arc::new(row));
+            plan.write(
+                Write::UpdateStatus(key.into(), row),
+                "report what was counted",
+            );
+        }
+        let min_ready_s = sync.set.min_ready_s;
+        if min_ready_s > 0 && ready != available {
+            let next = pods::next_availability(pods(), min_ready_s, cx.now);
+            plan.requeue(next.unwrap_or_else(|| pods::seconds(min_ready_s)));
+        }
+        plan
+    }
+
+    fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Key>) {
+        for (id, _) in view.of::<ReplicaSet>().iter() {
+            keys.add(id);
+        }
+    }
+
+    fn restart(&mut self) {
+        *self = ReplicaSetController::default();
+    }
+}
+
+impl ReplicaSetController {
+    /// `addPod`.
+    fn pod_added(&mut self, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
+        if pod.meta.deleting() {
+            self.pod_deleted(pod, view, keys);
+        } else if let Some(owner) = pod.meta.controller() {
+            if let Some(id) = resolve(view, &pod.meta.namespace, owner) {
+                self.expectations.creation_observed(id);
+                keys.add(id);
+            }
+        } else {
+            selecting(pod, view, keys);
+        }
+    }
+
+    /// `updatePod`.
+    fn pod_updated(&mut self, old: &Pod, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
+        if pod.meta.deleting() {
+            self.pod_deleted(pod, view, keys);
+            return;
+        }
+        let (owner, before) = (pod.meta.controller(), old.meta.controller());
+        if owner != before
+            && let Some(before) = before
+            && let Some(id) = resolve(view, &old.meta.namespace, before)
+        {
+            keys.add(id);
+        }
+        if let Some(owner) = owner {
+            let Some(id) = resolve::<ReplicaSet>(view, &pod.meta.namespace, owner) else {
+                return;
+            };
+            keys.add(id);
+            let min_ready_s = view.of().get(id).map_or(0, |set| set.min_ready_s);
+            if !old.status.ready() && pod.status.ready() && min_ready_s > 0 {
+                keys.add_after(id, pods::seconds(min_ready_s));
+            }
+        } else if owner != before || old.meta.labels != pod.meta.labels {
+            selecting(pod, view, keys);
+        }
+    }
+
+    /// `deletePod`: the mark counts, not only the removal.
+    fn pod_deleted(&mut self, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
+        if let Some(owner) = pod.meta.controller()
+            && let Some(id) = resolve(view, &pod.meta.namespace, owner)
+        {
+            self.expectations.deletion_observed(id, pod.meta.uid);
+            keys.add(id);
+        }
+    }
+
+    /// `manageReplicas`.
+    fn manage(
+        &mut self,
+        key: Key,
+        sync: &mut Sync,
+        owner: OwnerRef,
+        plan: &mut Plan,
+        cx: &SyncContext<'_>,
+    ) {
+        let set = sync.set.clone();
+        let wanted = usize::try_from(set.replicas).unwrap_or(0);
+        let have = sync.active.len();
+        if have < wanted {
+            let count = (wanted - have).min(BURST_REPLICAS);
+            self.expectations.expect_creations(key, count, cx.now);
+            sync.creates = count;
+            let owners: Arc<[OwnerRef]> = [owner].into();
+            let pod = Arc::new(pods::from_template(&set.template, &set.meta, &owners));
+            plan.steps.push(Step::SlowStart {
+                writes: vec![Write::Create(Row::Pod(pod)); count],
+                rule: "too few pods",
+            });
+        } else if have > wanted {
+            let count = (have - wanted).min(BURST_REPLICAS);
+            let chosen = victims::choose(&set, &sync.active, count, cx);
+            sync.deletes = chosen.iter().map(|(_, pod)| pod.meta.uid).collect();
+            self.expectations
+                .expect_deletions(key, sync.deletes.iter().copied(), cx.now);
+            let writes = chosen.iter().map(|(id, pod)| Write::Delete {
+                object: (*id).into(),
+                uid: Some(pod.meta.uid),
+                grace_s: None,
+                propagation: Propagation::Background,
+            });
+            plan.steps.push(Step::Parallel {
+                writes: writes.collect(),
+                rule: "too many pods",
+            });
+        }
+    }
+}
+
+/// `getPodReplicaSets`: whoever selects an orphan may want to adopt it.
+fn selecting(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
+    if pod.meta.labels.is_empty() {
+        return;
+    }
+    for (id, set) in view.of::<ReplicaSet>().in_namespace(&pod.meta.namespace) {
+        if !set.selector.is_empty() && set.selector.matches(&pod.meta.labels) {
+            keys.add(id);
+        }
+    }
+}
+
+/// An event about `set`.
+fn event(set: &ReplicaSet, reason: &str, message: String, warning: bool) -> KubeEvent {
+    KubeEvent {
+        kind: Kind::ReplicaSet,
+        namespace: set.meta.namespace.clone(),
+        name: set.meta.name.clone(),
+        uid: set.meta.uid,
+        reason: reason.into(),
+        message: message.into(),
+        warning,
+        source: ReplicaSetController::NAME.into(),
+    }
+}
+
+/// `RealPodControl.createPods` after the request: the event, and the error if it counts.
+fn created(set: &ReplicaSet, reply: &Reply, events: &mut Vec<KubeEvent>) -> Option<String> {
+    match reply {
+        Ok(receipt) => {
+            let name = receipt.row.as_ref().map(|r| r.meta().name.clone());
+            let message = format!("Created pod: {}", name.unwrap_or_default());
+            events.push(event(set, "SuccessfulCreate", message, false));
+            None
+        }
+        Err(error) => {
+            let message = format!("Error creating: {error}");
+            events.push(event(set, "FailedCreate", message, true));
+            Some(error.to_string())
+        }
+    }
+}
+
+/// `RealPodControl.DeletePod` after the request.
+fn deleted(set: &ReplicaSet, reply: &Reply, events: &mut Vec<KubeEvent>) -> Option<String> {
+    match reply {
+        Ok(receipt) => {
+            let name = receipt.row.as_ref().map(|r| r.meta().name.clone());
+            let message = format!("Deleted pod: {}", name.unwrap_or_default());
+            events.push(event(set, "SuccessfulDelete", message, false));
+            None
+        }
+        Err(ApiError::NotFound(_)) => None,
+        Err(error) => {
+            let message = format!("Error deleting: {error}");
+            events.push(event(set, "FailedDelete", message, true));
+            Some(format!("unable to delete pods: {error}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
