@@ -18,3 +18,5 @@ pub mod deployment;
 pub mod endpoint_slice;
 
 pub mod node_lifecycle;
+
+pub mod taint_eviction;
