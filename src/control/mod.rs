@@ -20,3 +20,5 @@ pub mod endpoint_slice;
 pub mod node_lifecycle;
 
 pub mod taint_eviction;
+
+pub mod pod_gc;

@@ -151,6 +151,13 @@ impl<T: Object> Table<T> {
         self.set(self.nodes.get(node))
     }
 
+    /// The names of nodes that have rows, sorted.
+    pub fn node_names(&self) -> Vec<&Text> {
+        let mut names: Vec<&Text> = self.nodes.keys().collect();
+        names.sort();
+        names
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.len
