@@ -17,8 +17,15 @@ use super::decode::{DecodeError, UnknownField};
 use super::path::Path;
 use super::suggest::closest;
 use super::{Entry, Node, NodeValue, Span};
+use crate::api::quantity::{Quantity, QuantityError};
 
-type Unknown = RefCell<Vec<UnknownField>>;
+/// What a whole decode shares.
+pub(super) struct Unknown {
+    /// The unknown fields found so far.
+    pub(super) fields: RefCell<Vec<UnknownField>>,
+    /// Whether an optional field's value counts as not written.
+    pub(super) absent: fn(&Path<'_>, &Node) -> bool,
+}
 
 /// One node to read, and where it stands.
 #[derive(Clone, Copy)]
@@ -98,6 +105,23 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
         self.located(result)
     }
 
+    /// An amount: text or a number in the grammar of [`Quantity`]; `null` is 0.
+    fn quantity<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let checked = match &self.node.value {
+            NodeValue::Str(text) => Quantity::parse(text).map(|_| ()),
+            NodeValue::Int(_) | NodeValue::UInt(_) | NodeValue::Float(_) => Ok(()),
+            NodeValue::Null => {
+                let zero = de::value::StrDeserializer::<DecodeError>::new("0");
+                return self.located(visitor.visit_newtype_struct(zero));
+            }
+            _ => Err(QuantityError::Format),
+        };
+        self.located(match checked {
+            Ok(()) => visitor.visit_newtype_struct(self),
+            Err(error) => Err(de::Error::custom(error)),
+        })
+    }
+
     fn list<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let result = match &self.node.value {
             NodeValue::List(items) => visitor.visit_seq(self.items(items)),
@@ -149,7 +173,7 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
         if fields.contains(key) {
             return;
         }
-        self.unknown.borrow_mut().push(UnknownField {
+        self.unknown.fields.borrow_mut().push(UnknownField {
             path: self.path.to_string(),
             span,
             suggestion: closest(key, fields.iter().copied()).map(str::to_owned),
@@ -199,7 +223,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        let result = if self.node.is_null() {
+        let result = if self.node.is_null() || (self.unknown.absent)(self.path, self.node) {
             visitor.visit_none()
         } else {
             visitor.visit_some(self)
@@ -217,9 +241,13 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        // The one newtype whose text has a grammar of its own that no visitor checks.
+        if name == "Quantity" {
+            return self.quantity(visitor);
+        }
         self.located(visitor.visit_newtype_struct(self))
     }
 

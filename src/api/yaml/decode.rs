@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::de::NodeDeserializer;
+use super::de::{NodeDeserializer, Unknown};
 use super::path::Path;
 use super::suggest::closest;
 use super::{Node, Span};
@@ -138,7 +138,21 @@ fn suggestion(word: &str, names: &[&str]) -> Option<String> {
 pub fn decode<'a, T: Deserialize<'a>>(
     node: &'a Node,
 ) -> Result<(T, Vec<UnknownField>), DecodeError> {
-    let unknown = RefCell::new(Vec::new());
+    decode_with(node, |_, _| false)
+}
+
+/// As [`decode`]; an optional field is not there when `absent` says so of its path and value.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with<'a, T: Deserialize<'a>>(
+    node: &'a Node,
+    absent: fn(&Path<'_>, &Node) -> bool,
+) -> Result<(T, Vec<UnknownField>), DecodeError> {
+    let unknown = Unknown {
+        fields: RefCell::new(Vec::new()),
+        absent,
+    };
     let value = T::deserialize(NodeDeserializer::new(node, &Path::Root, &unknown))?;
-    Ok((value, unknown.into_inner()))
+    Ok((value, unknown.fields.into_inner()))
 }

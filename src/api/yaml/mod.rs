@@ -25,7 +25,7 @@ mod scan;
 mod span;
 mod suggest;
 
-pub use decode::{DecodeError, UnknownField, decode};
+pub use decode::{DecodeError, UnknownField, decode, decode_with};
 pub use documents::{parse_document, parse_documents};
 pub use node::{Entry, Map, Node, NodeValue};
 pub use path::Path;
