@@ -14,6 +14,8 @@ pub mod text;
 
 pub mod quantity;
 
+pub mod duration;
+
 pub mod meta;
 
 pub mod selector;

@@ -4,6 +4,7 @@
 //! `file:line:column` that every message prints.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The number of an input file in a [`Sources`] table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,10 +50,11 @@ impl fmt::Display for Span {
     }
 }
 
-/// The names of the input files, in the order in which they were read.
+/// The names of the input files, and their texts, in the order in which they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     names: Vec<String>,
+    texts: Vec<Option<Arc<str>>>,
 }
 
 impl Sources {
@@ -69,7 +71,28 @@ impl Sources {
     pub fn add(&mut self, name: impl Into<String>) -> FileId {
         let id = u32::try_from(self.names.len()).expect("fewer than 2^32 input files");
         self.names.push(name.into());
+        self.texts.push(None);
         FileId(id)
+    }
+
+    /// Keeps the text of a file, so that messages can show the line that they are about.
+    pub fn keep_text(&mut self, file: FileId, text: impl Into<Arc<str>>) {
+        if let Some(slot) = self.texts.get_mut(file.0 as usize) {
+            *slot = Some(text.into());
+        }
+    }
+
+    /// The text of a file, if it was kept.
+    #[must_use]
+    pub fn text(&self, file: FileId) -> Option<&str> {
+        self.texts.get(file.0 as usize)?.as_deref()
+    }
+
+    /// The line at a place, without its end.
+    #[must_use]
+    pub fn line(&self, span: Span) -> Option<&str> {
+        let number = (span.line as usize).checked_sub(1)?;
+        self.text(span.file)?.lines().nth(number)
     }
 
     /// The name of a file, `<input>` for a number that this table did not give out.
