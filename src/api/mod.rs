@@ -46,6 +46,14 @@ pub mod config;
 
 pub mod kube_event;
 
+pub mod decode;
+
+pub mod defaults;
+
+pub mod validate;
+
+pub mod print;
+
 pub mod row;
 
 pub use config::{ConfigMap, Inert, Secret};

@@ -1,0 +1,476 @@
+//! The table of kinds: which type reads it, whether it has a namespace, what its names look like,
+//! and what fills in, checks and converts it.
+
+use k8s_openapi::api::admissionregistration::v1 as admission;
+use k8s_openapi::api::apps::v1 as apps;
+use k8s_openapi::api::autoscaling::{v1 as autoscaling1, v2 as autoscaling2};
+use k8s_openapi::api::batch::v1 as batch;
+use k8s_openapi::api::certificates::v1 as certificates;
+use k8s_openapi::api::coordination::v1 as coordination;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::flowcontrol::v1 as flowcontrol;
+use k8s_openapi::api::networking::v1 as networking;
+use k8s_openapi::api::node::v1 as runtime;
+use k8s_openapi::api::policy::v1 as policy;
+use k8s_openapi::api::rbac::v1 as rbac;
+use k8s_openapi::api::scheduling::v1 as scheduling;
+use k8s_openapi::api::storage::v1 as storage;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
+
+use super::meta::meta;
+use super::typed::{Steps, foreign, known};
+use super::{DecodeContext, Decoded, Problem};
+use super::{config, node, pod, service, volume, workload};
+use crate::api::Namespace;
+use crate::api::validate::NameRule;
+use crate::api::validate::names::{dns_label, dns_subdomain};
+use crate::api::yaml::Node;
+use crate::api::{defaults, print};
+
+fn plain<T>(namespaced: bool, name: NameRule) -> Steps<T> {
+    Steps {
+        namespaced,
+        name,
+        defaults: |_| {},
+        validate: |_, _, _| {},
+        row: None,
+        admit: |_| {},
+    }
+}
+
+/// Names that are only path segments: `path.ValidatePathSegmentName`.
+fn path_segment(name: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    if name == "." || name == ".." {
+        messages.push(format!("may not be '{name}'"));
+    }
+    for part in ["/", "%"] {
+        if name.contains(part) {
+            messages.push(format!("may not contain '{part}'"));
+        }
+    }
+    messages
+}
+
+type Outcome = Result<Decoded, Vec<Problem>>;
+
+/// Decodes an object of any kind in a current version.
+pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Outcome {
+    let text = |key| node.get(key).and_then(Node::as_str).unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    let outcome = match version {
+        "v1" => core_kinds(kind, node, cx),
+        "apps/v1" | "batch/v1" => workload_kinds(kind, node, cx),
+        "storage.k8s.io/v1" => storage_kinds(kind, node, cx),
+        "rbac.authorization.k8s.io/v1" => rbac_kinds(kind, node, cx),
+        _ => other_kinds(version, kind, node, cx),
+    };
+    if let Some(outcome) = outcome {
+        return outcome;
+    }
+    let mut decoded = foreign(node, cx)?;
+    decoded.warnings.extend(unknown_kind(node, version, kind));
+    Ok(decoded)
+}
+
+fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    Some(match kind {
+        "Pod" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::core::pod,
+                row: Some(|o, json, cx| pod::pod(o, json, cx).into()),
+                admit: print::admit::pod,
+                ..plain::<core::Pod>(true, sub)
+            },
+        ),
+        "Service" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::service::service,
+                row: Some(|o, json, cx| service::service(o, json, cx).into()),
+                ..plain::<core::Service>(true, dns_label)
+            },
+        ),
+        "ConfigMap" => known(
+            node,
+            cx,
+            &Steps {
+                row: Some(|o, json, cx| config::config_map(o, json, cx).into()),
+                ..plain::<core::ConfigMap>(true, sub)
+            },
+        ),
+        "Secret" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: |secret| {
+                    config::merge_string_data(secret);
+                    defaults::core::secret(secret);
+                },
+                row: Some(|o, json, cx| config::secret(o, json, cx).into()),
+                ..plain::<core::Secret>(true, sub)
+            },
+        ),
+        "Namespace" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::core::namespace,
+                row: Some(|o: &core::Namespace, _, cx| {
+                    let meta = meta(&o.metadata, cx);
+                    Namespace { meta }.into()
+                }),
+                admit: print::admit::namespace,
+                ..plain::<core::Namespace>(false, dns_label)
+            },
+        ),
+        "Node" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::core::node,
+                row: Some(|o, _, cx| node::node(o, cx).into()),
+                ..plain::<core::Node>(false, sub)
+            },
+        ),
+        "PersistentVolume" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::storage::volume,
+                row: Some(|o, json, cx| volume::volume(o, json, cx).into()),
+                admit: |json| print::admit::finalizer(json, "kubernetes.io/pv-protection"),
+                ..plain::<core::PersistentVolume>(false, sub)
+            },
+        ),
+        "PersistentVolumeClaim" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::storage::claim,
+                row: Some(|o, json, cx| volume::claim(o, json, cx).into()),
+                admit: |json| print::admit::finalizer(json, "kubernetes.io/pvc-protection"),
+                ..plain::<core::PersistentVolumeClaim>(true, sub)
+            },
+        ),
+        _ => return rare_core_kinds(kind, node, cx),
+    })
+}
+
+fn rare_core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    Some(match kind {
+        "ReplicationController" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::workload::replication_controller,
+                ..plain::<core::ReplicationController>(true, sub)
+            },
+        ),
+        "LimitRange" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::policy::limit_range,
+                ..plain::<core::LimitRange>(true, sub)
+            },
+        ),
+        "ResourceQuota" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::policy::resource_quota,
+                ..plain::<core::ResourceQuota>(true, sub)
+            },
+        ),
+        "PodTemplate" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::core::pod_template_object,
+                ..plain::<core::PodTemplate>(true, sub)
+            },
+        ),
+        "ServiceAccount" => known(node, cx, &plain::<core::ServiceAccount>(true, sub)),
+        "Endpoints" => known(node, cx, &plain::<core::Endpoints>(true, sub)),
+        "Event" => known(node, cx, &plain::<core::Event>(true, sub)),
+        _ => return None,
+    })
+}
+
+fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    Some(match kind {
+        "Deployment" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::workload::deployment,
+                row: Some(|o, json, cx| workload::deployment(o, json, cx).into()),
+                ..plain::<apps::Deployment>(true, sub)
+            },
+        ),
+        "ReplicaSet" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::workload::replica_set,
+                row: Some(|o, json, cx| workload::replica_set(o, json, cx).into()),
+                ..plain::<apps::ReplicaSet>(true, sub)
+            },
+        ),
+        "StatefulSet" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::workload::stateful_set,
+                ..plain::<apps::StatefulSet>(true, sub)
+            },
+        ),
+        "DaemonSet" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::workload::daemon_set,
+                admit: print::admit::daemon_set,
+                ..plain::<apps::DaemonSet>(true, sub)
+            },
+        ),
+        "Job" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::batch::job,
+                ..plain::<batch::Job>(true, sub)
+            },
+        ),
+        "CronJob" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::batch::cron_job,
+                ..plain::<batch::CronJob>(true, sub)
+            },
+        ),
+        "ControllerRevision" => known(node, cx, &plain::<apps::ControllerRevision>(true, sub)),
+        _ => return None,
+    })
+}
+
+fn storage_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    Some(match kind {
+        "StorageClass" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::storage::storage_class,
+                row: Some(|o, json, cx| volume::storage_class(o, json, cx).into()),
+                ..plain::<storage::StorageClass>(false, sub)
+            },
+        ),
+        "CSINode" => known(
+            node,
+            cx,
+            &Steps {
+                row: Some(|o, _, cx| volume::csi_node(o, cx).into()),
+                ..plain::<storage::CSINode>(false, sub)
+            },
+        ),
+        "CSIDriver" => known(node, cx, &plain::<storage::CSIDriver>(false, sub)),
+        "VolumeAttachment" => known(node, cx, &plain::<storage::VolumeAttachment>(false, sub)),
+        "CSIStorageCapacity" => known(node, cx, &plain::<storage::CSIStorageCapacity>(true, sub)),
+        _ => return None,
+    })
+}
+
+fn rbac_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    Some(match kind {
+        "Role" => known(node, cx, &plain::<rbac::Role>(true, path_segment)),
+        "RoleBinding" => known(node, cx, &plain::<rbac::RoleBinding>(true, path_segment)),
+        "ClusterRole" => known(node, cx, &plain::<rbac::ClusterRole>(false, path_segment)),
+        "ClusterRoleBinding" => known(
+            node,
+            cx,
+            &plain::<rbac::ClusterRoleBinding>(false, path_segment),
+        ),
+        _ => return None,
+    })
+}
+
+fn other_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    Some(match (version, kind) {
+        ("policy/v1", "PodDisruptionBudget") => known(
+            node,
+            cx,
+            &Steps {
+                row: Some(|o, json, cx| workload::disruption_budget(o, json, cx).into()),
+                ..plain::<policy::PodDisruptionBudget>(true, sub)
+            },
+        ),
+        ("scheduling.k8s.io/v1", "PriorityClass") => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::policy::priority_class,
+                row: Some(|o: &scheduling::PriorityClass, _, cx| {
+                    workload::priority_class(o, meta(&o.metadata, cx)).into()
+                }),
+                ..plain::<scheduling::PriorityClass>(false, sub)
+            },
+        ),
+        ("autoscaling/v2", "HorizontalPodAutoscaler") => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::autoscaling::autoscaler,
+                ..plain::<autoscaling2::HorizontalPodAutoscaler>(true, sub)
+            },
+        ),
+        ("autoscaling/v1", "HorizontalPodAutoscaler") => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::autoscaling::autoscaler_v1,
+                ..plain::<autoscaling1::HorizontalPodAutoscaler>(true, sub)
+            },
+        ),
+        ("networking.k8s.io/v1", "Ingress") => known(
+            node,
+            cx,
+            &Steps {
+                ..plain::<networking::Ingress>(true, sub)
+            },
+        ),
+        ("networking.k8s.io/v1", "NetworkPolicy") => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::policy::network_policy,
+                ..plain::<networking::NetworkPolicy>(true, sub)
+            },
+        ),
+        ("discovery.k8s.io/v1", "EndpointSlice") => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::service::endpoint_slice,
+                row: Some(|o, _, cx| service::endpoint_slice(o, cx).into()),
+                ..plain::<discovery::EndpointSlice>(true, sub)
+            },
+        ),
+        ("coordination.k8s.io/v1", "Lease") => known(
+            node,
+            cx,
+            &Steps {
+                row: Some(|o, _, cx| super::node::lease(o, cx).into()),
+                ..plain::<coordination::Lease>(true, sub)
+            },
+        ),
+        _ => return rare_kinds(version, kind, node, cx),
+    })
+}
+
+fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    macro_rules! plain_kind {
+        ($type:ty, $namespaced:literal) => {
+            known(node, cx, &plain::<$type>($namespaced, sub))
+        };
+    }
+    Some(match (version, kind) {
+        ("networking.k8s.io/v1", "IngressClass") => plain_kind!(networking::IngressClass, false),
+        ("node.k8s.io/v1", "RuntimeClass") => plain_kind!(runtime::RuntimeClass, false),
+        ("certificates.k8s.io/v1", "CertificateSigningRequest") => {
+            plain_kind!(certificates::CertificateSigningRequest, false)
+        }
+        ("admissionregistration.k8s.io/v1", kind) => match kind {
+            "MutatingWebhookConfiguration" => {
+                plain_kind!(admission::MutatingWebhookConfiguration, false)
+            }
+            "ValidatingWebhookConfiguration" => {
+                plain_kind!(admission::ValidatingWebhookConfiguration, false)
+            }
+            "ValidatingAdmissionPolicy" => plain_kind!(admission::ValidatingAdmissionPolicy, false),
+            "ValidatingAdmissionPolicyBinding" => {
+                plain_kind!(admission::ValidatingAdmissionPolicyBinding, false)
+            }
+            _ => return None,
+        },
+        ("flowcontrol.apiserver.k8s.io/v1", "FlowSchema") => {
+            plain_kind!(flowcontrol::FlowSchema, false)
+        }
+        ("flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration") => {
+            plain_kind!(flowcontrol::PriorityLevelConfiguration, false)
+        }
+        ("apiregistration.k8s.io/v1", "APIService") => plain_kind!(registration::APIService, false),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
+            plain_kind!(extensions::CustomResourceDefinition, false)
+        }
+        _ => return None,
+    })
+}
+
+/// Kinds of Kubernetes' own groups, for "did you mean".
+const KINDS: &[(&str, &str)] = &[
+    ("v1", "Pod"),
+    ("v1", "Service"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("v1", "Namespace"),
+    ("v1", "Node"),
+    ("v1", "PersistentVolume"),
+    ("v1", "PersistentVolumeClaim"),
+    ("v1", "ServiceAccount"),
+    ("v1", "LimitRange"),
+    ("v1", "ResourceQuota"),
+    ("v1", "ReplicationController"),
+    ("v1", "Endpoints"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "ReplicaSet"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("networking.k8s.io/v1", "Ingress"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("networking.k8s.io/v1", "IngressClass"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("scheduling.k8s.io/v1", "PriorityClass"),
+    ("storage.k8s.io/v1", "StorageClass"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+    ("coordination.k8s.io/v1", "Lease"),
+    ("discovery.k8s.io/v1", "EndpointSlice"),
+];
+
+/// A warning for a kind that is nearly one of Kubernetes' own, or one in the wrong version.
+fn unknown_kind(node: &Node, version: &str, kind: &str) -> Option<Problem> {
+    let group = |version: &str| version.rsplit_once('/').map_or("", |(g, _)| g).to_owned();
+    let ours = KINDS.iter().any(|(v, _)| group(v) == group(version));
+    if !ours {
+        return None;
+    }
+    let hint = match KINDS.iter().find(|(_, k)| *k == kind) {
+        Some((v, _)) => format!(" (did you mean apiVersion \"{v}\"?)"),
+        None => crate::api::yaml::closest(kind, KINDS.iter().map(|(_, k)| *k))
+            .map_or(String::new(), |near| format!(" (did you mean \"{near}\"?)")),
+    };
+    Some(Problem {
+        path: "kind".to_owned(),
+        span: node.get("kind").map(|n| n.span).filter(|s| s.is_known()),
+        reason: "UnknownKind".to_owned(),
+        message: format!("no matches for kind \"{kind}\" in version \"{version}\"{hint}"),
+    })
+}

@@ -1,0 +1,139 @@
+//! Manifests in, rows out: what the API server does to a request before it is stored.
+//!
+//! One object at a time, in the API server's order: old versions become current ones
+//! (`versions`), the tree is read strictly into the generated type of its kind (`typed`), defaults
+//! are filled in ([`super::defaults`]), the object is validated ([`super::validate`]), and the
+//! result is converted to a compact row (one file per group of kinds) and dropped. Kinds that the
+//! model does not act on become [`Inert`] rows with their whole JSON; kinds that Kubernetes does
+//! not know are never an error.
+//!
+//! Where to look first: [`decode`], then `kinds`, the table of what is done to which kind. The way
+//! back, rows to JSON, is [`super::print`].
+
+mod affinity;
+mod config;
+mod container;
+mod kinds;
+mod meta;
+mod node;
+mod not_modelled;
+mod pod;
+mod pod_status;
+mod service;
+mod typed;
+mod versions;
+mod volume;
+mod workload;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::Row;
+use super::yaml::{Node, Span};
+
+pub use typed::expand_list;
+
+/// What a decode needs to know besides the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeContext {
+    /// Namespace of namespaced objects that name none.
+    pub default_namespace: String,
+    /// The Kubernetes version whose rules apply, as `1.36`.
+    pub version: String,
+    /// Seconds from the Unix epoch to the beginning of the run: timestamps of a snapshot become
+    /// instants of the run with it; earlier ones fall on the beginning.
+    pub epoch_s: i64,
+}
+
+impl Default for DecodeContext {
+    /// Namespace `default`, the reference version, and a run that begins at the Unix epoch.
+    fn default() -> Self {
+        DecodeContext {
+            default_namespace: "default".to_owned(),
+            version: "1.36".to_owned(),
+            epoch_s: 0,
+        }
+    }
+}
+
+/// Something about an object that the API server would say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The field, as the API server prints paths; empty for the whole object.
+    pub path: String,
+    /// Where it was written (the nearest place when the field is missing), if that is known.
+    pub span: Option<Span>,
+    /// `FieldValueInvalid` and its kin, `BadRequest` for an object that does not decode,
+    /// `UnknownField`, `Deprecated`.
+    pub reason: String,
+    /// What is wrong, in the API server's words.
+    pub message: String,
+}
+
+/// `path: message`.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.path, self.message)
+        }
+    }
+}
+
+/// A field that the model stores but does not act on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotModelled {
+    /// Kind and field, `Pod.securityContext`, or the kind alone when all of it is inert.
+    pub what: String,
+    /// Path of the field.
+    pub path: String,
+}
+
+/// An object that the API server would accept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// The object as the store holds it.
+    pub row: Row,
+    /// The object with all defaults, as `kubectl apply --dry-run=server -o json` prints it.
+    pub json: Value,
+    /// Unknown fields and deprecated versions; the caller decides how serious they are.
+    pub warnings: Vec<Problem>,
+    /// Whether Kubernetes has this kind (foreign kinds are stored as written).
+    pub known: bool,
+    /// What of it the model does not act on.
+    pub not_modelled: Vec<NotModelled>,
+}
+
+/// Reads one object. A list is not an object: see [`expand_list`].
+///
+/// # Errors
+/// What the API server refuses the object for.
+pub fn decode(node: &Node, context: &DecodeContext) -> Result<Decoded, Vec<Problem>> {
+    typed::decode(node, context)
+}
+
+/// As [`decode`], from JSON that no file contains.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_json(value: &Value, context: &DecodeContext) -> Result<Decoded, Vec<Problem>> {
+    let node = Node::from_json(value, Span::NONE);
+    decode(&node, context)
+}
+
+/// The row after a patch of its JSON: decoded anew, with identity, revision and (for kinds that
+/// have one) the typed status of the old row.
+///
+/// # Errors
+/// As [`decode`].
+pub fn with_patched_json(
+    row: &Row,
+    patched: &Value,
+    context: &DecodeContext,
+) -> Result<Row, Vec<Problem>> {
+    let mut new = decode_json(patched, context)?.row;
+    typed::keep_identity(row, &mut new);
+    Ok(new)
+}

@@ -1,0 +1,269 @@
+//! The road that every object takes: versions, strict decode, defaults, validation, row.
+
+use std::sync::Arc;
+
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::kinds;
+use super::meta::meta;
+use super::not_modelled::not_modelled;
+use super::versions;
+use super::{DecodeContext, Decoded, NotModelled, Problem};
+use crate::api::print::prune;
+use crate::api::validate::field::{At, Errors};
+use crate::api::validate::{self, NameRule};
+use crate::api::yaml::{Node, NodeValue, Path, decode_with};
+use crate::api::{Inert, Kind, Row};
+
+/// What is done to the objects of one kind.
+pub(super) struct Steps<T> {
+    pub namespaced: bool,
+    pub name: NameRule,
+    pub defaults: fn(&mut T),
+    pub validate: fn(&T, &At<'_>, &mut Errors),
+    pub row: Option<fn(&T, &Value, &DecodeContext) -> Row>,
+    /// What admission plugins add to the printed object.
+    pub admit: fn(&mut Value),
+}
+
+/// Whether an optional value counts as not written: upstream's plain scalars do not tell their
+/// zero from absence, its pointers (see [`crate::api::print::keeps_zero`]) do.
+fn absent(path: &Path<'_>, node: &Node) -> bool {
+    let zero = match &node.value {
+        NodeValue::Bool(b) => !b,
+        NodeValue::Int(i) => *i == 0,
+        NodeValue::Str(s) => s.is_empty(),
+        _ => return false,
+    };
+    let Path::Key(parent, key) = path else {
+        return false;
+    };
+    zero && !crate::api::print::keeps_zero(parent_key(parent), key, node)
+}
+
+fn parent_key<'a>(path: &Path<'a>) -> &'a str {
+    match path {
+        Path::Root => "",
+        Path::Key(_, key) => key,
+        Path::Index(parent, _) => parent_key(parent),
+    }
+}
+
+pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Problem>> {
+    let refused = |path: &str, message: String| {
+        vec![Problem {
+            path: path.to_owned(),
+            span: Some(node.nearest_span(path)).filter(|span| span.is_known()),
+            reason: "BadRequest".to_owned(),
+            message,
+        }]
+    };
+    if node.as_map().is_none() {
+        let message = format!("cannot unmarshal {} into an object", node.kind());
+        return Err(refused("", message));
+    }
+    for key in ["apiVersion", "kind"] {
+        match node.get(key) {
+            Some(value) if value.as_str().is_none_or(str::is_empty) && !value.is_null() => {
+                return Err(refused(
+                    key,
+                    format!("{key} must be a string that is not empty"),
+                ));
+            }
+            Some(value) if !value.is_null() => {}
+            _ => {
+                let message = match key {
+                    "kind" => "Object 'Kind' is missing",
+                    _ => "apiVersion not set",
+                };
+                return Err(refused("", message.to_owned()));
+            }
+        }
+    }
+    let current = versions::current(node)?;
+    let (node, warning) = match &current {
+        Some((node, warning)) => (node, Some(warning.clone())),
+        None => (node, None),
+    };
+    let mut decoded = kinds::decode(node, cx)?;
+    decoded.warnings.extend(warning);
+    Ok(decoded)
+}
+
+/// Decodes an object of a kind that Kubernetes has.
+pub(super) fn known<T>(
+    node: &Node,
+    cx: &DecodeContext,
+    steps: &Steps<T>,
+) -> Result<Decoded, Vec<Problem>>
+where
+    T: Metadata<Ty = metav1::ObjectMeta> + DeserializeOwned + Serialize,
+{
+    let located = |problem: Problem| Problem {
+        span: Some(node.nearest_span(&problem.path)).filter(|span| span.is_known()),
+        ..problem
+    };
+    let (mut object, unknown) = decode_with::<T>(node, absent).map_err(|error| {
+        vec![Problem {
+            path: error.path,
+            span: Some(error.span).filter(|span| span.is_known()),
+            reason: "BadRequest".to_owned(),
+            message: error.message,
+        }]
+    })?;
+    let metadata = object.metadata_mut();
+    if !steps.namespaced {
+        metadata.namespace = None;
+    } else if metadata.namespace.is_none() {
+        metadata.namespace = Some(cx.default_namespace.clone());
+    }
+    (steps.defaults)(&mut object);
+
+    let mut errors = Errors::default();
+    let at = At::Root;
+    let meta_at = at.field("metadata");
+    validate::meta::object_meta(
+        object.metadata(),
+        steps.namespaced,
+        steps.name,
+        &meta_at,
+        &mut errors,
+    );
+    (steps.validate)(&object, &at, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors.into_problems().into_iter().map(located).collect());
+    }
+
+    let mut json = serde_json::to_value(&object).unwrap_or_default();
+    prune(&mut json);
+    let row = match steps.row {
+        Some(row) => row(&object, &json, cx),
+        None => inert(meta(object.metadata(), cx), &json),
+    };
+    let not_modelled = not_modelled(row.kind(), &json);
+    (steps.admit)(&mut json);
+    let warnings = unknown
+        .into_iter()
+        .map(|field| Problem {
+            path: field.path.clone(),
+            span: Some(field.span).filter(|span| span.is_known()),
+            reason: "UnknownField".to_owned(),
+            message: field.to_string(),
+        })
+        .collect();
+    Ok(Decoded {
+        row,
+        json,
+        warnings,
+        known: true,
+        not_modelled,
+    })
+}
+
+fn inert(meta: crate::api::Meta, json: &Value) -> Row {
+    let text = |key: &str| {
+        json.get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .into()
+    };
+    Inert {
+        meta,
+        api_version: text("apiVersion"),
+        kind: text("kind"),
+        body: Arc::new(json.clone()),
+    }
+    .into()
+}
+
+/// Decodes an object of a kind that Kubernetes does not have: its metadata must be readable, the
+/// rest is stored as written.
+pub(super) fn foreign(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Problem>> {
+    let empty = Node::empty_map(node.span);
+    let metadata = node.get("metadata").unwrap_or(&empty);
+    let decoded = decode_with::<metav1::ObjectMeta>(metadata, absent);
+    let (mut source, _) = decoded.map_err(|error| {
+        vec![Problem {
+            path: format!("metadata.{}", error.path),
+            span: Some(error.span).filter(|span| span.is_known()),
+            reason: "BadRequest".to_owned(),
+            message: error.message,
+        }]
+    })?;
+    let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
+    // Nothing says whether a foreign kind is namespaced; cluster-wide ones say so in their name.
+    if source.namespace.is_none() && !kind.starts_with("Cluster") {
+        source.namespace = Some(cx.default_namespace.clone());
+    }
+    let json = node.to_json();
+    Ok(Decoded {
+        row: inert(meta(&source, cx), &json),
+        json,
+        warnings: Vec::new(),
+        known: false,
+        not_modelled: vec![NotModelled {
+            what: kind.to_owned(),
+            path: String::new(),
+        }],
+    })
+}
+
+/// The items of a `List` (or `PodList` and its kin), or the node itself when it is none.
+pub fn expand_list(node: &Node) -> Vec<&Node> {
+    let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
+    match node.get("items") {
+        Some(items) if kind.ends_with("List") => match &items.value {
+            NodeValue::List(items) => items.iter().flat_map(expand_list).collect(),
+            NodeValue::Null => Vec::new(),
+            _ => vec![node],
+        },
+        _ => vec![node],
+    }
+}
+
+/// Gives `new` the identity and status of `old`.
+pub(super) fn keep_identity(old: &Row, new: &mut Row) {
+    let kept = old.meta().clone();
+    let meta = new.meta_mut();
+    meta.uid = kept.uid;
+    meta.revision = kept.revision;
+    meta.generation = kept.generation;
+    meta.created = kept.created;
+    meta.deletion = kept.deletion;
+    meta.generate_name = kept.generate_name;
+    meta.namespace = kept.namespace;
+    meta.name = kept.name;
+    macro_rules! keep_status {
+        ($($kind:ident),*) => {
+            match (old, new) {
+                $((Row::$kind(old), Row::$kind(new)) => {
+                    Arc::make_mut(new).status = old.status.clone();
+                })*
+                _ => {}
+            }
+        };
+    }
+    debug_assert_eq!(old.kind(), new.kind());
+    if let (Row::Pod(old), Row::Pod(new)) = (old, &mut *new) {
+        let new = Arc::make_mut(new);
+        new.node_name = old.node_name.clone();
+        if new.spec.source == old.spec.source {
+            new.spec = old.spec.clone();
+        }
+    }
+    if old.kind() != Kind::Inert {
+        keep_status!(
+            Pod,
+            Node,
+            Deployment,
+            ReplicaSet,
+            PodDisruptionBudget,
+            PersistentVolume,
+            PersistentVolumeClaim
+        );
+    }
+}

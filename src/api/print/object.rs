@@ -1,0 +1,449 @@
+//! Rows as JSON objects.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::status;
+use crate::api::affinity::{Taint, Toleration, TolerationOperator};
+use crate::api::quantity::{Format, Quantity, Resources};
+use crate::api::selector::{LabelSelector, Operator};
+use crate::api::service::{Endpoint, EndpointPort};
+use crate::api::volume::{ClaimPhase, VolumePhase};
+use crate::api::{
+    EndpointSlice, Labels, Meta, Node, PersistentVolume, PersistentVolumeClaim, Pod, Row, Text, Uid,
+};
+use crate::engine::Time;
+
+/// The object that `kubectl get -o json` would print, with instants counted from the Unix epoch.
+pub fn to_json(row: &Row) -> Value {
+    to_json_at(row, 0)
+}
+
+/// As [`to_json`]; the run began `epoch_s` seconds after the Unix epoch.
+pub fn to_json_at(row: &Row, epoch_s: i64) -> Value {
+    let clock = Clock { epoch_s };
+    let mut top = Map::new();
+    let (api_version, kind) = match row {
+        Row::Inert(object) => (object.api_version.to_string(), object.kind.to_string()),
+        row => (
+            row.kind().api_version().to_owned(),
+            row.kind().name().to_owned(),
+        ),
+    };
+    top.insert("apiVersion".to_owned(), json!(api_version));
+    top.insert("kind".to_owned(), json!(kind));
+    top.insert("metadata".to_owned(), metadata(row.meta(), clock));
+    body(row, clock, &mut top);
+    Value::Object(top)
+}
+
+/// Turns instants of the run into timestamps.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    epoch_s: i64,
+}
+
+impl Clock {
+    pub(super) fn print(self, time: Time) -> Value {
+        let nanos = i128::from(self.epoch_s) * 1_000_000_000 + i128::from(time.as_nanos());
+        // The API's timestamps have whole seconds.
+        let seconds = nanos.div_euclid(1_000_000_000);
+        let stamp = i64::try_from(seconds)
+            .ok()
+            .and_then(|s| Timestamp::from_second(s).ok());
+        json!(stamp.map_or_else(String::new, |stamp| stamp.to_string()))
+    }
+}
+
+/// Adds a field that says something.
+pub(super) fn put(map: &mut Map<String, Value>, key: &str, value: Value) {
+    let empty = match &value {
+        Value::Null => true,
+        Value::Bool(b) => !b,
+        Value::String(s) => s.is_empty(),
+        Value::Array(a) => a.is_empty(),
+        Value::Object(o) => o.is_empty(),
+        Value::Number(n) => n.as_i64() == Some(0),
+    };
+    if !empty {
+        map.insert(key.to_owned(), value);
+    }
+}
+
+pub(super) fn pairs(labels: &Labels) -> Value {
+    let pairs = labels.iter();
+    Value::Object(
+        pairs
+            .map(|(k, v)| (k.to_string(), json!(v.as_str())))
+            .collect(),
+    )
+}
+
+pub(super) fn texts(texts: &[Text]) -> Value {
+    Value::Array(texts.iter().map(|text| json!(text.as_str())).collect())
+}
+
+fn metadata(meta: &Meta, clock: Clock) -> Value {
+    let mut map = Map::new();
+    put(&mut map, "name", json!(meta.name.as_str()));
+    put(&mut map, "generateName", json!(meta.generate_name.as_str()));
+    put(&mut map, "namespace", json!(meta.namespace.as_str()));
+    if meta.uid != Uid::default() {
+        put(&mut map, "uid", json!(meta.uid.to_string()));
+        put(&mut map, "creationTimestamp", clock.print(meta.created));
+    }
+    if meta.revision != 0 {
+        put(
+            &mut map,
+            "resourceVersion",
+            json!(meta.revision.to_string()),
+        );
+    }
+    put(&mut map, "generation", json!(meta.generation));
+    put(&mut map, "labels", pairs(&meta.labels));
+    put(&mut map, "annotations", pairs(&meta.annotations));
+    put(&mut map, "finalizers", texts(&meta.finalizers));
+    let owners = meta.owners.iter().map(|owner| {
+        json!({
+            "apiVersion": owner.api_version.as_str(),
+            "kind": owner.kind_name.as_str(),
+            "name": owner.name.as_str(),
+            "uid": owner.uid.to_string(),
+            "controller": owner.controller,
+            "blockOwnerDeletion": owner.block_owner_deletion,
+        })
+    });
+    put(&mut map, "ownerReferences", owners.collect());
+    if let Some(deletion) = &meta.deletion {
+        map.insert("deletionTimestamp".to_owned(), clock.print(deletion.at));
+        map.insert(
+            "deletionGracePeriodSeconds".to_owned(),
+            json!(deletion.grace_s),
+        );
+    }
+    Value::Object(map)
+}
+
+/// The JSON an object came from, or an empty object.
+fn source(value: &Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap_or_default()
+}
+
+fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
+    let mut set = |key: &str, value: Value| {
+        top.insert(key.to_owned(), value);
+    };
+    match row {
+        Row::Pod(pod) => {
+            set("spec", pod_spec(pod));
+            set("status", status::pod(pod, clock));
+        }
+        Row::Node(node) => {
+            set("spec", node_spec(node, clock));
+            set("status", status::node(node, clock));
+        }
+        Row::Deployment(d) => {
+            let mut spec = source(&d.source);
+            spec.insert("replicas".to_owned(), json!(d.replicas));
+            spec.remove("paused");
+            put(&mut spec, "paused", json!(d.paused));
+            put(&mut spec, "template", Value::clone(&d.template.source));
+            spec.entry("selector")
+                .or_insert_with(|| selector(&d.selector));
+            set("spec", spec.into());
+            set("status", status::deployment(&d.status, clock));
+        }
+        Row::ReplicaSet(rs) => {
+            let mut spec = source(&rs.source);
+            spec.insert("replicas".to_owned(), json!(rs.replicas));
+            spec.insert("selector".to_owned(), selector(&rs.selector));
+            put(&mut spec, "template", Value::clone(&rs.template.source));
+            set("spec", spec.into());
+            set("status", status::replica_set(&rs.status, clock));
+        }
+        Row::Service(service) => {
+            let mut spec = source(&service.source);
+            if let Some(ip) = service.cluster_ip {
+                let ip = json!(std::net::Ipv4Addr::from(ip).to_string());
+                spec.insert("clusterIP".to_owned(), ip.clone());
+                spec.insert("clusterIPs".to_owned(), json!([ip]));
+            }
+            set("spec", spec.into());
+        }
+        Row::EndpointSlice(slice) => endpoint_slice(slice, &mut set),
+        Row::ConfigMap(map) => {
+            set("data", pairs(&map.data));
+            if map.immutable {
+                set("immutable", json!(true));
+            }
+        }
+        Row::Secret(secret) => {
+            set("type", json!(secret.kind.as_str()));
+            set("data", pairs(&secret.data));
+            if secret.immutable {
+                set("immutable", json!(true));
+            }
+        }
+        Row::PodDisruptionBudget(budget) => {
+            set("spec", source(&budget.source).into());
+            set("status", status::budget(&budget.status, clock));
+        }
+        Row::PriorityClass(class) => {
+            set("value", json!(class.value));
+            if class.global_default {
+                set("globalDefault", json!(true));
+            }
+            let policy = if class.preempt_never {
+                "Never"
+            } else {
+                "PreemptLowerPriority"
+            };
+            set("preemptionPolicy", json!(policy));
+        }
+        Row::Namespace(_) => {}
+        Row::Lease(lease) => set(
+            "spec",
+            json!({
+                "holderIdentity": lease.holder.as_str(),
+                "leaseDurationSeconds": lease.duration_s,
+                "renewTime": clock.print(lease.renewed),
+            }),
+        ),
+        Row::PersistentVolume(volume) => persistent_volume(volume, &mut set),
+        Row::PersistentVolumeClaim(claim) => persistent_claim(claim, &mut set),
+        Row::StorageClass(class) => {
+            for (key, value) in source(&class.source) {
+                if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+                    set(&key, value);
+                }
+            }
+        }
+        Row::CSINode(node) => {
+            let drivers = node.drivers.iter().map(|(name, count)| {
+                let mut driver = json!({"name": name.as_str(), "nodeID": node.meta.name.as_str()});
+                if let Some(count) = count {
+                    driver["allocatable"] = json!({"count": count});
+                }
+                driver
+            });
+            set("spec", json!({"drivers": drivers.collect::<Vec<_>>()}));
+        }
+        Row::Inert(object) => {
+            for (key, value) in source(&object.body) {
+                if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+                    set(&key, value);
+                }
+            }
+        }
+    }
+}
+
+/// The spec of a pod: as written and defaulted, with what admission and binding added.
+fn pod_spec(pod: &Pod) -> Value {
+    let mut spec = source(&pod.spec.source);
+    spec.remove("nodeName");
+    put(
+        &mut spec,
+        "nodeName",
+        json!(pod.node_name.as_deref().unwrap_or_default()),
+    );
+    let tolerations = pod.spec.tolerations.iter().map(toleration);
+    put(&mut spec, "tolerations", tolerations.collect());
+    put(
+        &mut spec,
+        "priorityClassName",
+        json!(pod.spec.priority_class.as_str()),
+    );
+    spec.insert("priority".to_owned(), json!(pod.spec.priority));
+    Value::Object(spec)
+}
+
+fn toleration(toleration: &Toleration) -> Value {
+    let mut map = Map::new();
+    put(&mut map, "key", json!(toleration.key.as_str()));
+    let operator = match toleration.operator {
+        TolerationOperator::Equal => "Equal",
+        TolerationOperator::Exists => "Exists",
+        TolerationOperator::Lt => "Lt",
+        TolerationOperator::Gt => "Gt",
+    };
+    put(&mut map, "operator", json!(operator));
+    put(&mut map, "value", json!(toleration.value.as_str()));
+    let effect = toleration.effect.map_or("", |effect| effect.name());
+    put(&mut map, "effect", json!(effect));
+    if let Some(seconds) = toleration.seconds {
+        map.insert("tolerationSeconds".to_owned(), json!(seconds));
+    }
+    Value::Object(map)
+}
+
+fn node_spec(node: &Node, clock: Clock) -> Value {
+    let taint = |taint: &Taint| {
+        let mut map = Map::new();
+        put(&mut map, "key", json!(taint.key.as_str()));
+        put(&mut map, "value", json!(taint.value.as_str()));
+        put(&mut map, "effect", json!(taint.effect.name()));
+        if let Some(added) = taint.added {
+            map.insert("timeAdded".to_owned(), clock.print(added));
+        }
+        Value::Object(map)
+    };
+    let mut spec = Map::new();
+    put(&mut spec, "providerID", json!(node.provider_id.as_str()));
+    put(&mut spec, "taints", node.taints.iter().map(taint).collect());
+    put(&mut spec, "unschedulable", json!(node.unschedulable));
+    Value::Object(spec)
+}
+
+/// Amounts as quantities: bytes in binary units, the rest in decimal ones.
+pub(super) fn resources(resources: &Resources) -> Value {
+    let mut map = Map::new();
+    let mut put = |name: &str, amount: Quantity, format: Format| {
+        map.insert(name.to_owned(), json!(amount.print(format)));
+    };
+    if resources.named & 1 != 0 {
+        let nanos = i128::from(resources.cpu_milli) * 1_000_000;
+        put("cpu", Quantity::from_nanos(nanos), Format::DecimalSi);
+    }
+    let units = Quantity::from_units;
+    if resources.named & 4 != 0 {
+        put(
+            "ephemeral-storage",
+            units(resources.ephemeral),
+            Format::BinarySi,
+        );
+    }
+    for (name, amount) in &resources.extended {
+        let binary = name.starts_with("hugepages-");
+        let format = if binary {
+            Format::BinarySi
+        } else {
+            Format::DecimalSi
+        };
+        put(name, units(*amount), format);
+    }
+    if resources.named & 2 != 0 {
+        put("memory", units(resources.memory), Format::BinarySi);
+    }
+    if resources.named & 8 != 0 {
+        put("pods", units(resources.pods), Format::DecimalSi);
+    }
+    Value::Object(map)
+}
+
+/// A selector with its `In` requirements of one value as `matchLabels` again.
+pub(super) fn selector(selector: &LabelSelector) -> Value {
+    if selector.nothing {
+        return Value::Null;
+    }
+    let (mut labels, mut expressions) = (Map::new(), Vec::new());
+    for requirement in &selector.requirements {
+        let key = requirement.key.to_string();
+        match (requirement.operator, requirement.values.as_slice()) {
+            (Operator::In, [value]) if !labels.contains_key(&key) => {
+                labels.insert(key, json!(value.as_str()));
+            }
+            (operator, values) => {
+                let mut map = Map::new();
+                put(&mut map, "key", json!(key));
+                put(&mut map, "operator", json!(format!("{operator:?}")));
+                put(&mut map, "values", texts(values));
+                expressions.push(Value::Object(map));
+            }
+        }
+    }
+    let mut map = Map::new();
+    put(&mut map, "matchExpressions", expressions.into());
+    put(&mut map, "matchLabels", labels.into());
+    Value::Object(map)
+}
+
+fn endpoint_slice(slice: &EndpointSlice, set: &mut impl FnMut(&str, Value)) {
+    let endpoint = |endpoint: &Endpoint| {
+        let mut map = Map::new();
+        let ip = std::net::Ipv4Addr::from(endpoint.ip).to_string();
+        map.insert("addresses".to_owned(), json!([ip]));
+        map.insert(
+            "conditions".to_owned(),
+            json!({
+                "ready": endpoint.ready,
+                "serving": endpoint.serving,
+                "terminating": endpoint.terminating,
+            }),
+        );
+        put(&mut map, "nodeName", json!(endpoint.node.as_str()));
+        if !endpoint.pod.is_empty() {
+            map.insert(
+                "targetRef".to_owned(),
+                json!({
+                    "kind": "Pod",
+                    "name": endpoint.pod.as_str(),
+                    "namespace": slice.meta.namespace.as_str(),
+                    "uid": endpoint.pod_uid.to_string(),
+                }),
+            );
+        }
+        put(&mut map, "zone", json!(endpoint.zone.as_str()));
+        Value::Object(map)
+    };
+    let port = |port: &EndpointPort| {
+        let mut map = Map::new();
+        map.insert("name".to_owned(), json!(port.name.as_str()));
+        put(&mut map, "port", json!(port.port));
+        put(&mut map, "protocol", json!(port.protocol.name()));
+        put(&mut map, "appProtocol", json!(port.app_protocol.as_str()));
+        Value::Object(map)
+    };
+    set("addressType", json!("IPv4"));
+    set("endpoints", slice.endpoints.iter().map(endpoint).collect());
+    set("ports", slice.ports.iter().map(port).collect());
+}
+
+fn persistent_volume(volume: &PersistentVolume, set: &mut impl FnMut(&str, Value)) {
+    let mut spec = source(&volume.source);
+    if let Some(claim) = &volume.claim {
+        let mut map = source(spec.get("claimRef").unwrap_or(&Value::Null));
+        map.entry("kind").or_insert(json!("PersistentVolumeClaim"));
+        map.entry("apiVersion").or_insert(json!("v1"));
+        put(&mut map, "name", json!(claim.name.as_str()));
+        put(&mut map, "namespace", json!(claim.namespace.as_str()));
+        if let Some(uid) = claim.uid {
+            put(&mut map, "uid", json!(uid.to_string()));
+        }
+        spec.insert("claimRef".to_owned(), map.into());
+    } else {
+        spec.remove("claimRef");
+    }
+    set("spec", spec.into());
+    let phase = match volume.status.phase {
+        VolumePhase::Pending => "Pending",
+        VolumePhase::Available => "Available",
+        VolumePhase::Bound => "Bound",
+        VolumePhase::Released => "Released",
+        VolumePhase::Failed => "Failed",
+    };
+    set("status", json!({ "phase": phase }));
+}
+
+fn persistent_claim(claim: &PersistentVolumeClaim, set: &mut impl FnMut(&str, Value)) {
+    let mut spec = source(&claim.source);
+    put(&mut spec, "volumeName", json!(claim.volume_name.as_str()));
+    if let Some(class) = &claim.storage_class {
+        spec.insert("storageClassName".to_owned(), json!(class.as_str()));
+    }
+    set("spec", spec.into());
+    let phase = match claim.status.phase {
+        ClaimPhase::Pending => "Pending",
+        ClaimPhase::Bound => "Bound",
+        ClaimPhase::Lost => "Lost",
+    };
+    let mut status = Map::new();
+    put(&mut status, "phase", json!(phase));
+    if claim.status.capacity != 0 {
+        let amount = Quantity::from_units(claim.status.capacity).print(Format::BinarySi);
+        put(&mut status, "capacity", json!({ "storage": amount }));
+        let modes = claim.access_modes.iter().map(|mode| json!(mode.name()));
+        put(&mut status, "accessModes", modes.collect());
+    }
+    set("status", status.into());
+}

@@ -1,0 +1,13 @@
+//! What the API server refuses, in its own words.
+//!
+//! Ports of `pkg/apis/*/validation/validation.go` on the generated types, after defaulting: the
+//! same order of checks, the same field paths, reasons and sentences. Every function adds to an
+//! [`field::Errors`]; none of them stops at the first error unless upstream does. Checks that
+//! compare an update with the old object are not here: the store does not see them.
+
+pub mod field;
+pub mod meta;
+pub mod names;
+
+/// The rule for an object's name: a message per rule that the name breaks.
+pub type NameRule = fn(&str) -> Vec<String>;
