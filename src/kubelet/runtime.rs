@@ -1,10 +1,10 @@
 //! The runtime boundary, as data: what a kubelet asks of a container runtime, and what it hears.
 //!
 //! A kubelet pushes [`RuntimeRequest`]s and is told [`RuntimeEvent`]s; whether Linux processes or a
-//! latency model answer, it never learns. Requests are large and shared (they carry the pod's row),
-//! events are small, `Copy` and plain numbers, so that they can be queued by the million, hashed and
-//! journalled. An answer may be late or never come: the kubelet keeps its own time limits, and every
-//! answer names its attempt, so that one to an older question is recognised and ignored.
+//! latency model answer, it never learns. Requests are large and shared (they carry the pod's
+//! row), events are small, `Copy` and plain numbers, so that they can be queued by the million,
+//! hashed and journalled. An answer may be late or never come: the kubelet keeps its own time
+//! limits, and every answer names its attempt, so that one to an older question is ignored.
 //!
 //! Contract of whoever answers:
 //! - one [`RuntimeEvent`] for every request, except [`Call::Signal`], whose consequence is
@@ -73,6 +73,8 @@ pub enum Call {
         container: ContainerId,
         /// The image as written.
         image: Text,
+        /// The node has it already; only the registry's word on it is asked for.
+        present: bool,
         /// The pod's row, for its pull secrets and namespace.
         row: Arc<Pod>,
     },

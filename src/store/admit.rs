@@ -357,6 +357,9 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
         (Patch::NodeConditions(conditions), Row::Node(node)) => {
             set_node_conditions(Arc::make_mut(node), conditions);
         }
+        (Patch::NodeImages(images), Row::Node(node)) => {
+            Arc::make_mut(node).status.images = images.clone();
+        }
         (Patch::NodeTaints { add, remove }, Row::Node(node)) => {
             edit_taints(Arc::make_mut(node), add, remove, now);
         }

@@ -113,6 +113,8 @@ pub enum Patch {
     NodeStatus(Box<NodeStatus>),
     /// Sets node conditions only.
     NodeConditions(Vec<crate::api::node::NodeCondition>),
+    /// Replaces the list of a node's images (names, size in bytes).
+    NodeImages(Vec<(Vec<Text>, i64)>),
     /// Adds taints (replacing those of equal key and effect) and removes others.
     NodeTaints {
         /// Taints to add.

@@ -1,0 +1,567 @@
+//! The kubelet of one node: its API towards the composition root, and who hears what.
+//!
+//! There may be thousands of kubelets in a run: an idle one is a few hundred bytes and two timers,
+//! its lease and its node status. Everything about one pod is in its pod worker; everything
+//! node-wide is in [`Host`]. A kubelet process that stops forgets all but what the runtime would
+//! report again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::admission;
+use super::config::KubeletConfig;
+use super::host::{Cx, Host, Topic};
+use super::pod_worker::{End, PodWorker, Work};
+use super::pressure::rank;
+use super::record::Record;
+use super::runtime::{ContainerId, ProbeKind, RuntimeEvent, container_of};
+use crate::api::pod_status::{Phase, PodStatus};
+use crate::api::{Node, Pod, Row};
+use crate::client::Reply;
+use crate::engine::Time;
+use crate::store::write::Trigger;
+use crate::store::{ApiError, Change, Id, Op};
+
+/// What a kubelet asks to be woken for. A timer that was overtaken by events finds nothing due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Event {
+    /// The runtime is listed (`genericPlegRelistPeriod`).
+    Relist,
+    /// Statuses are compared and sent again (`status_manager.go :: syncPeriod`).
+    StatusBatch,
+    /// The lease is due.
+    Lease,
+    /// The node's status is due, or its registration.
+    NodeStatus,
+    /// Memory is to be measured.
+    Memory,
+    /// Pods that the API server does not have are cleaned up (`housekeepingPeriod`).
+    Housekeeping,
+    /// A pod's entry in the work queue is due, or its active deadline.
+    Wake {
+        /// The pod.
+        pod: Id<Pod>,
+    },
+    /// What a pod's sync waits for is due.
+    Step {
+        /// The pod.
+        pod: Id<Pod>,
+    },
+    /// A stage of stopping a container is over.
+    Kill {
+        /// The pod.
+        pod: Id<Pod>,
+        /// The container.
+        index: u16,
+    },
+    /// A probe's ticker fires.
+    Probe {
+        /// The pod.
+        pod: Id<Pod>,
+        /// The container.
+        index: u16,
+        /// The probe.
+        which: ProbeKind,
+    },
+    /// A probe has taken too long.
+    ProbeTimeout {
+        /// The pod.
+        pod: Id<Pod>,
+        /// The container.
+        index: u16,
+        /// The probe.
+        which: ProbeKind,
+    },
+}
+
+const _: () = assert!(size_of::<Event>() == 8);
+
+/// How a kubelet comes to life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// It has been up since long before the run began: its loops are somewhere in their periods.
+    Established,
+    /// The process starts again; containers have gone on running and are taken over.
+    Restart,
+    /// The machine starts, for the first time or again: no container runs.
+    Reboot,
+}
+
+/// `kubelet.go :: housekeepingPeriod`.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// The kubelet of one node.
+#[derive(Debug)]
+pub struct Kubelet {
+    host: Host,
+    pods: BTreeMap<Id<Pod>, Box<PodWorker>>,
+    up: bool,
+}
+
+impl Kubelet {
+    /// The kubelet of machine `node`, whose labels, capacity and taints are those of `row`; it does
+    /// nothing until [`Kubelet::start`].
+    pub fn new(node: Id<Node>, row: Arc<Node>, config: Arc<KubeletConfig>) -> Kubelet {
+        Kubelet {
+            host: Host::new(node, row, config),
+            pods: BTreeMap::new(),
+            up: false,
+        }
+    }
+
+    /// The process starts. `pods` are those bound to the node, as listed from the API server.
+    pub fn start(&mut self, boot: Boot, pods: &[(Id<Pod>, Arc<Pod>)], cx: &mut Cx<'_>) {
+        self.stop();
+        self.up = true;
+        self.host.trigger = Trigger::Start;
+        self.host.begin(cx, boot == Boot::Established);
+        if boot == Boot::Reboot {
+            for pod in self.pods.values_mut() {
+                pod.record.power_off(cx.now);
+            }
+        }
+        for pod in self.pods.values_mut() {
+            pod.in_config = false;
+        }
+        if boot != Boot::Established {
+            let message = "Starting kubelet.".into();
+            self.host.tell_node(cx, false, "Starting", message);
+        }
+        self.host.start_node_status(cx);
+        self.host.start_lease(cx);
+        let mut listed: Vec<_> = pods.iter().collect();
+        listed.sort_by_key(|(id, row)| (row.meta.created, *id));
+        for (id, row) in listed {
+            self.add(*id, row.clone(), cx);
+        }
+        self.pods
+            .retain(|_, pod| pod.in_config || pod.record.any_running());
+        if self.pods.values().any(|pod| !pod.in_config) {
+            cx.out.at(cx.now + HOUSEKEEPING, Event::Housekeeping);
+        }
+        self.flush(cx);
+    }
+
+    /// The process dies: all but the runtime's own records is forgotten. Containers go on running.
+    pub fn stop(&mut self) {
+        self.up = false;
+        for pod in self.pods.values_mut() {
+            let record = std::mem::take(&mut pod.record);
+            **pod = PodWorker::new(pod.id, pod.row.clone(), record);
+        }
+    }
+
+    /// Whether the process runs.
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// The containers that run on the node according to its runtime, whatever the API shows.
+    pub fn running(&self) -> impl Iterator<Item = ContainerId> {
+        self.pods.values().flat_map(|pod| {
+            let slots = (0u16..).zip(&pod.record.containers);
+            slots.filter_map(|(index, slot)| {
+                let attempt = slot.current.filter(|c| c.running())?.number;
+                Some(ContainerId {
+                    pod: pod.id,
+                    index,
+                    attempt,
+                })
+            })
+        })
+    }
+
+    /// A change of a pod that is, or was, bound to this node.
+    pub fn on_pod(&mut self, change: &Change, cx: &mut Cx<'_>) {
+        let (Some(id), Some(Row::Pod(row))) =
+            (change.object.and_then(|o| o.typed::<Pod>()), &change.new)
+        else {
+            return;
+        };
+        if !self.up {
+            return;
+        }
+        self.host.trigger = Trigger::Change(change.revision);
+        let known = self.pods.get(&id).is_some_and(|pod| pod.in_config);
+        match (change.op, known) {
+            (Op::Delete, true) => self.remove(id, row.clone(), cx),
+            (Op::Delete, false) => {}
+            (_, true) => self.change(id, row.clone(), cx),
+            (_, false) if row.node_name.as_ref() == Some(&self.host.row.meta.name) => {
+                self.add(id, row.clone(), cx);
+            }
+            (_, false) => {}
+        }
+        self.flush(cx);
+    }
+
+    /// A timer is due.
+    pub fn on_event(&mut self, event: Event, cx: &mut Cx<'_>) {
+        if !self.up {
+            return;
+        }
+        self.host.trigger = Trigger::Timer;
+        match event {
+            Event::Relist => self.relist(cx),
+            Event::StatusBatch => self.batch(cx),
+            Event::Lease => self.host.on_lease_due(cx),
+            Event::NodeStatus => self.host.on_node_status_due(cx),
+            Event::Memory => self.memory_due(cx),
+            Event::Housekeeping => self.housekeeping(cx),
+            Event::Wake { pod } => self.with(pod, cx, PodWorker::on_wake),
+            Event::Step { pod } => self.with(pod, cx, PodWorker::on_step),
+            Event::Kill { pod, index } => {
+                self.with(pod, cx, |pod, host, cx| pod.on_kill_timer(host, cx, index));
+            }
+            Event::Probe { pod, index, which } => self.with(pod, cx, |pod, host, cx| {
+                pod.on_probe_tick(host, cx, index, which);
+            }),
+            Event::ProbeTimeout { pod, index, which } => self.with(pod, cx, |pod, host, cx| {
+                pod.on_probe_timeout(host, cx, index, which);
+            }),
+        }
+        self.flush(cx);
+    }
+
+    /// The runtime answers, or tells of its own accord.
+    pub fn on_runtime(&mut self, event: RuntimeEvent, cx: &mut Cx<'_>) {
+        self.host.trigger = Trigger::Runtime;
+        if let RuntimeEvent::Pulled {
+            container,
+            outcome,
+            mib,
+        } = event
+        {
+            let row = self.pods.get(&container.pod).map(|pod| pod.row.clone());
+            let image = row
+                .as_ref()
+                .and_then(|row| container_of(&row.spec, container.index).map(|c| &c.image));
+            let took = self.host.pull_done(cx, container, image, outcome, mib);
+            if let (true, Some(took)) = (self.up, took) {
+                self.with(container.pod, cx, |pod, host, cx| {
+                    pod.on_pulled(host, cx, container, outcome, took);
+                });
+            }
+        } else if self.up {
+            self.hear(event, cx);
+        } else {
+            self.record(event, cx.now);
+        }
+        if self.up {
+            self.flush(cx);
+        }
+    }
+
+    fn hear(&mut self, event: RuntimeEvent, cx: &mut Cx<'_>) {
+        match event {
+            RuntimeEvent::SandboxReady { pod, attempt, ok } => {
+                self.with(pod, cx, |pod, host, cx| {
+                    pod.on_sandbox(host, cx, attempt, ok)
+                });
+            }
+            RuntimeEvent::Started { container, outcome } => {
+                self.with(container.pod, cx, |pod, host, cx| {
+                    pod.on_started(host, cx, container, outcome);
+                });
+            }
+            RuntimeEvent::Exited {
+                container,
+                code,
+                oom,
+            } => self.with(container.pod, cx, |pod, host, cx| {
+                pod.on_exited(host, cx, container, (code, oom));
+            }),
+            RuntimeEvent::Probed {
+                container,
+                which,
+                n,
+                outcome,
+            } => self.with(container.pod, cx, |pod, host, cx| {
+                pod.on_probed(host, cx, container, (which, n), outcome);
+            }),
+            RuntimeEvent::HookDone {
+                container,
+                hook,
+                ok,
+            } => self.with(container.pod, cx, |pod, host, cx| {
+                pod.on_hook(host, cx, container, hook, ok);
+            }),
+            RuntimeEvent::Removed { pod } => self.with(pod, cx, PodWorker::on_removed),
+            RuntimeEvent::PodMemory { pod, kib } => {
+                if let Some(pod) = self.pods.get_mut(&pod) {
+                    pod.memory_bytes = Some(i64::from(kib) << 10);
+                }
+            }
+            RuntimeEvent::NodeMemory { available_kib, .. } => {
+                self.memory_measured(i64::from(available_kib) << 10, cx);
+            }
+            RuntimeEvent::Pulled { .. } => {}
+        }
+    }
+
+    fn record(&mut self, event: RuntimeEvent, now: Time) {
+        if let super::About::Pod(pod) = event.about()
+            && let Some(pod) = self.pods.get_mut(&pod)
+        {
+            pod.record.hear(event, now);
+        }
+    }
+
+    /// A write was answered.
+    pub fn on_reply(&mut self, token: u64, reply: &Reply, cx: &mut Cx<'_>) {
+        let Some((topic, life, pod)) = Topic::parse(token) else {
+            return;
+        };
+        if !self.up || life != self.host.life {
+            return;
+        }
+        self.host.trigger = Trigger::Timer;
+        match topic {
+            Topic::Status => self.status_replied(Id::new(pod), reply, cx),
+            Topic::Delete => self.delete_replied(Id::new(pod), reply, cx),
+            Topic::Event => self.host.event_replied(cx, reply),
+            Topic::Lease => self.host.on_lease_reply(cx, reply),
+            Topic::LeaseCreate => self.host.on_lease_created(cx, reply),
+            Topic::NodeStatus => self.host.on_node_status_reply(cx, reply),
+            Topic::Register => self.host.on_registered(cx, reply),
+        }
+        self.flush(cx);
+    }
+
+    /// Lets a pod's worker act, then begin what became due.
+    fn with(
+        &mut self,
+        pod: Id<Pod>,
+        cx: &mut Cx<'_>,
+        act: impl FnOnce(&mut PodWorker, &mut Host, &mut Cx<'_>),
+    ) {
+        let Some(worker) = self.pods.get_mut(&pod) else {
+            return;
+        };
+        act(worker, &mut self.host, cx);
+        worker.settle(&mut self.host, cx);
+        if worker.work == Work::Finished && !worker.in_config {
+            self.pods.remove(&pod);
+            self.host.images.forget(pod.0);
+        }
+    }
+
+    /// `HandlePodAdditions`.
+    fn add(&mut self, id: Id<Pod>, row: Arc<Pod>, cx: &mut Cx<'_>) {
+        let record = match self.pods.remove(&id) {
+            Some(mut old) => std::mem::take(&mut old.record),
+            None => Record::new(&row.spec),
+        };
+        let mut worker = Box::new(PodWorker::new(id, row.clone(), record));
+        let rejection = if row.status.phase.terminal() {
+            None
+        } else {
+            self.host.refresh_row(cx);
+            let others: Vec<&Pod> = self.active().map(|pod| &*pod.row).collect();
+            let pressure = self.host.pressure.memory;
+            admission::admit(&row, &self.host.row, &others, pressure).err()
+        };
+        let host = &mut self.host;
+        match rejection {
+            Some(why) => {
+                worker.rejected = true;
+                worker.tell(host, cx, true, why.reason.clone(), why.message.clone());
+                let status = PodStatus {
+                    phase: Phase::Failed,
+                    reason: Some(why.reason),
+                    message: Some(format!("Pod was rejected: {}", why.message).into()),
+                    observed_generation: row.meta.generation,
+                    conditions: row.status.conditions.clone(),
+                    ..PodStatus::default()
+                };
+                worker.set_status(host, cx, status, false, false);
+            }
+            None => {
+                worker.update(host, cx, None);
+                worker.settle(host, cx);
+                host.watch_memory(cx);
+            }
+        }
+        self.pods.insert(id, worker);
+    }
+
+    /// `filterOutInactivePods`.
+    fn active(&self) -> impl Iterator<Item = &PodWorker> {
+        let active = |pod: &&PodWorker| {
+            let status = pod.status.as_deref().unwrap_or(&pod.row.status);
+            !pod.rejected
+                && pod.work < Work::Terminated
+                && (pod.work == Work::Terminating || !status.phase.terminal())
+        };
+        self.pods.values().map(|pod| &**pod).filter(active)
+    }
+
+    /// `HandlePodUpdates` and `HandlePodReconcile`: which it is, is decided as by
+    /// `pkg/kubelet/config/config.go :: checkAndUpdatePod`.
+    fn change(&mut self, id: Id<Pod>, row: Arc<Pod>, cx: &mut Cx<'_>) {
+        let Some(worker) = self.pods.get_mut(&id) else {
+            return;
+        };
+        let old = std::mem::replace(&mut worker.row, row);
+        let new = &worker.row;
+        let differs = (!Arc::ptr_eq(&old.spec, &new.spec) && old.spec != new.spec)
+            || old.meta.labels != new.meta.labels
+            || old.meta.annotations != new.meta.annotations
+            || old.meta.deletion != new.meta.deletion;
+        let gates = !new.spec.readiness_gates.is_empty() && old.status != new.status;
+        if worker.needs_reconcile() || (worker.finished && worker.can_be_deleted(&worker.row)) {
+            self.host.arm_batch(cx);
+        }
+        if differs || gates {
+            self.with(id, cx, |pod, host, cx| pod.update(host, cx, None));
+        }
+    }
+
+    /// `HandlePodRemoves`: the API server has forgotten the pod.
+    fn remove(&mut self, id: Id<Pod>, row: Arc<Pod>, cx: &mut Cx<'_>) {
+        let end = End {
+            grace_s: None,
+            evicted: None,
+        };
+        self.with(id, cx, |pod, host, cx| {
+            pod.row = row;
+            pod.in_config = false;
+            if pod.rejected {
+                pod.work = Work::Finished;
+            }
+            pod.update(host, cx, Some(end));
+        });
+    }
+
+    fn housekeeping(&mut self, cx: &mut Cx<'_>) {
+        let orphans: Vec<Id<Pod>> = self
+            .pods
+            .values()
+            .filter(|pod| !pod.in_config && pod.work == Work::Sync)
+            .map(|pod| pod.id)
+            .collect();
+        for pod in orphans {
+            let end = End {
+                grace_s: Some(1),
+                evicted: None,
+            };
+            self.with(pod, cx, |pod, host, cx| pod.update(host, cx, Some(end)));
+        }
+    }
+
+    fn relist(&mut self, cx: &mut Cx<'_>) {
+        if self.host.relist_at != cx.now {
+            return;
+        }
+        self.host.relist_at = Time::MAX;
+        let pods: Vec<Id<Pod>> = self
+            .pods
+            .values()
+            .filter(|pod| pod.lag.is_some() || pod.pending)
+            .map(|pod| pod.id)
+            .collect();
+        for pod in pods {
+            self.with(pod, cx, PodWorker::on_relist);
+        }
+    }
+
+    fn memory_due(&mut self, cx: &mut Cx<'_>) {
+        let leaving = self.host.pressure.leaving;
+        let gone = leaving.is_none_or(|(pod, _)| {
+            self.pods
+                .get(&pod)
+                .is_none_or(|pod| pod.work >= Work::Terminated)
+        });
+        self.host.on_memory_due(cx, gone, !self.pods.is_empty());
+    }
+
+    fn memory_measured(&mut self, available: i64, cx: &mut Cx<'_>) {
+        if !self.host.on_memory(cx, available) {
+            return;
+        }
+        let message = "Attempting to reclaim memory".into();
+        self.host
+            .tell_node(cx, true, "EvictionThresholdMet", message);
+        let mut ranked: Vec<&PodWorker> = self.active().collect();
+        rank(&mut ranked);
+        let ranked: Vec<Id<Pod>> = ranked.iter().map(|pod| pod.id).collect();
+        for pod in ranked {
+            let mut evicted = false;
+            self.with(pod, cx, |pod, host, cx| {
+                evicted = pod.evict(host, cx, available);
+            });
+            if evicted {
+                self.host.evicting(cx, pod);
+                return;
+            }
+        }
+    }
+
+    /// `syncBatch(all)`.
+    fn batch(&mut self, cx: &mut Cx<'_>) {
+        if self.host.batch_at != cx.now {
+            return;
+        }
+        self.host.batch_at = Time::MAX;
+        for pod in self.pods.values_mut() {
+            if !pod.needs_update() && pod.needs_reconcile() {
+                pod.sent = pod.version.wrapping_sub(1);
+            }
+            if pod.needs_update() {
+                pod.queue_status(&mut self.host);
+            }
+        }
+    }
+
+    /// Sends the next status, unless one is under way.
+    fn flush(&mut self, cx: &mut Cx<'_>) {
+        while self.host.sending.is_none() {
+            let Some(id) = self.host.statuses.pop_front() else {
+                return;
+            };
+            let Some(pod) = self.pods.get_mut(&id) else {
+                continue;
+            };
+            pod.queued = false;
+            if pod.needs_update() && pod.send_status(&mut self.host, cx) {
+                self.host.sending = Some((id, pod.version));
+            }
+        }
+    }
+
+    fn status_replied(&mut self, id: Id<Pod>, reply: &Reply, cx: &mut Cx<'_>) {
+        let Some((_, version)) = self.host.sending.take_if(|(of, _)| *of == id) else {
+            return;
+        };
+        let Some(pod) = self.pods.get_mut(&id) else {
+            return;
+        };
+        match reply {
+            Ok(receipt) => {
+                pod.sent = version;
+                if let Some(Row::Pod(row)) = &receipt.row
+                    && pod.can_be_deleted(row)
+                {
+                    pod.send_delete(&mut self.host, cx);
+                    self.host.sending = Some((id, version));
+                }
+            }
+            Err(ApiError::NotFound(_) | ApiError::Conflict(_)) => pod.sent = version,
+            Err(_) => self.host.arm_batch(cx),
+        }
+    }
+
+    fn delete_replied(&mut self, id: Id<Pod>, reply: &Reply, cx: &mut Cx<'_>) {
+        self.host.sending.take_if(|(of, _)| *of == id);
+        match (reply, self.pods.get_mut(&id)) {
+            (Ok(_) | Err(ApiError::NotFound(_) | ApiError::Conflict(_)), Some(pod)) => {
+                pod.status = None;
+            }
+            (Err(_), Some(_)) => self.host.arm_batch(cx),
+            (_, None) => {}
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The kubelet's own pod conditions, with upstream's reasons and messages.
+//!
+//! `pkg/kubelet/status/generate.go`.
+
+use crate::api::PodSpec;
+use crate::api::container::Container;
+use crate::api::pod_status::{
+    ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Truth,
+};
+use crate::engine::Time;
+
+fn condition(
+    kind: PodConditionKind,
+    status: bool,
+    reason: Option<&str>,
+    message: Option<String>,
+) -> PodCondition {
+    PodCondition {
+        kind,
+        status: Truth::from(status),
+        since: Time::ZERO,
+        reason: reason.map(Into::into),
+        message: message.map(Into::into),
+    }
+}
+
+/// Names as Go prints a slice: `[a b]`.
+fn list(names: &[&str]) -> String {
+    format!("[{}]", names.join(" "))
+}
+
+fn named<'a>(
+    containers: &'a [Container],
+    statuses: &'a [ContainerStatus],
+) -> impl Iterator<Item = (&'a Container, Option<&'a ContainerStatus>)> {
+    let of = |i: usize| statuses.get(i);
+    containers.iter().enumerate().map(move |(i, c)| (c, of(i)))
+}
+
+/// Containers of unknown status, and those that are not as they should be.
+fn sorted_out<'a>(
+    containers: impl Iterator<Item = (&'a Container, Option<&'a ContainerStatus>)>,
+    good: impl Fn(&Container, &ContainerStatus) -> bool,
+) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (mut unknown, mut bad) = (Vec::new(), Vec::new());
+    for (container, status) in containers {
+        match status {
+            None => unknown.push(container.name.as_str()),
+            Some(status) if !good(container, status) => bad.push(container.name.as_str()),
+            Some(_) => {}
+        }
+    }
+    (unknown, bad)
+}
+
+fn describe(unknown: &[&str], bad: &[&str], what: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    if !unknown.is_empty() {
+        parts.push(format!("containers with unknown status: {}", list(unknown)));
+    }
+    if !bad.is_empty() {
+        parts.push(format!("containers with {what} status: {}", list(bad)));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// `GenerateContainersReadyCondition`.
+pub(super) fn containers_ready(spec: &PodSpec, status: &PodStatus) -> PodCondition {
+    let kind = PodConditionKind::ContainersReady;
+    if status.containers.is_empty() && status.init_containers.is_empty() {
+        return condition(kind, false, Some("UnknownContainerStatuses"), None);
+    }
+    let sidecars = named(&spec.init_containers, &status.init_containers)
+        .filter(|(container, _)| container.restart_always);
+    let all = sidecars.chain(named(&spec.containers, &status.containers));
+    let (unknown, unready) = sorted_out(all, |_, status| status.ready);
+    match status.phase {
+        Phase::Succeeded if unknown.is_empty() => {
+            condition(kind, false, Some("PodCompleted"), None)
+        }
+        Phase::Failed => condition(kind, false, Some("PodFailed"), None),
+        _ => match describe(&unknown, &unready, "unready") {
+            Some(message) => condition(kind, false, Some("ContainersNotReady"), Some(message)),
+            None => condition(kind, true, None, None),
+        },
+    }
+}
+
+/// `GeneratePodReadyCondition`; the readiness gates are read from the status' other conditions.
+pub(super) fn ready(spec: &PodSpec, status: &PodStatus) -> PodCondition {
+    let kind = PodConditionKind::Ready;
+    let containers = containers_ready(spec, status);
+    if containers.status != Truth::True {
+        return PodCondition { kind, ..containers };
+    }
+    let mut problems = Vec::new();
+    for gate in &spec.readiness_gates {
+        match status.condition(&PodConditionKind::Other(gate.clone())) {
+            None => problems.push(format!(
+                "corresponding condition of pod readiness gate \"{gate}\" does not exist."
+            )),
+            Some(c) if c.status != Truth::True => problems.push(format!(
+                "the status of pod readiness gate \"{gate}\" is not \"True\", but {}",
+                c.status.name()
+            )),
+            Some(_) => {}
+        }
+    }
+    if problems.is_empty() {
+        condition(kind, true, None, None)
+    } else {
+        let message = problems.join(", ");
+        condition(kind, false, Some("ReadinessGatesNotReady"), Some(message))
+    }
+}
+
+/// `GeneratePodInitializedCondition`.
+pub(super) fn initialized(spec: &PodSpec, status: &PodStatus, old: &PodStatus) -> PodCondition {
+    let kind = PodConditionKind::Initialized;
+    let all = named(&spec.init_containers, &status.init_containers);
+    let (unknown, incomplete) = sorted_out(all, |container, status| {
+        if container.restart_always {
+            status.started
+        } else {
+            status.ready
+        }
+    });
+    if status.phase == Phase::Succeeded && unknown.is_empty() {
+        return condition(kind, true, Some("PodCompleted"), None);
+    }
+    let any_main = status
+        .containers
+        .iter()
+        .any(|c| !matches!(c.state, ContainerState::Waiting { .. }));
+    let was = old
+        .condition(&kind)
+        .is_some_and(|c| c.status == Truth::True);
+    match describe(&unknown, &incomplete, "incomplete") {
+        Some(message) if !any_main && !was => {
+            condition(kind, false, Some("ContainersNotInitialized"), Some(message))
+        }
+        _ => condition(kind, true, None, None),
+    }
+}
+
+/// `generateContainersReadyConditionForTerminalPhase` and its sibling for `Ready`.
+pub(super) fn not_ready_any_more(kind: PodConditionKind, phase: Phase) -> PodCondition {
+    let reason = match phase {
+        Phase::Failed => Some("PodFailed"),
+        Phase::Succeeded => Some("PodCompleted"),
+        _ => None,
+    };
+    condition(kind, false, reason, None)
+}

@@ -1,0 +1,370 @@
+//! The node-wide part of a kubelet: who it is, its clocks, and how it speaks.
+//!
+//! Pod workers get a [`Host`] beside themselves; it knows no pod. Its periodic loops are grids of
+//! instants that need no timers of their own: whoever waits for a relist or a tick computes the
+//! next one, so an idle kubelet costs nothing but its lease.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::agent::Event;
+use super::config::KubeletConfig;
+use super::images::Images;
+use super::lease::Renewal;
+use super::node_status::Reporting;
+use super::pressure::Pressure;
+use super::runtime::{Call, RuntimeRequest};
+use super::telling::Telling;
+use crate::api::container::ConfigRef;
+use crate::api::pod_status::PodIp;
+use crate::api::{ConfigMap, Lease, Node, Pod, Secret, Text};
+use crate::client::{Budget, Outbox};
+use crate::engine::Time;
+use crate::engine::draws::{Draws, Purpose, entity_key};
+use crate::store::write::Trigger;
+use crate::store::{Cause, Id, Origin, View, Write};
+
+/// What a kubelet is given to act with, for one dispatch.
+pub struct Cx<'a> {
+    /// The instant.
+    pub now: Time,
+    /// Where timers and writes go.
+    pub out: &'a mut Outbox<Event>,
+    /// Where requests to the runtime go.
+    pub requests: &'a mut Vec<RuntimeRequest>,
+    /// Named draws.
+    pub draws: &'a Draws,
+    /// What the API server has.
+    pub lookup: &'a dyn Lookup,
+}
+
+/// What a kubelet can look up in the API: its watches of ConfigMaps, Secrets and its Node, and the
+/// one GET that a lease takes.
+pub trait Lookup {
+    /// Whether the ConfigMap or Secret that `wanted` names exists in `namespace`.
+    fn config(&self, wanted: &ConfigRef, namespace: &str) -> Found;
+    /// The Node of this name.
+    fn node(&self, name: &Text) -> Option<(Id<Node>, Arc<Node>)>;
+    /// The Lease of the node of this name.
+    fn lease(&self, node: &Text) -> Option<Id<Lease>>;
+}
+
+/// What was found of a ConfigMap or Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is there, with the key that was asked for.
+    Yes,
+    /// There is no such object.
+    NoObject,
+    /// The object does not have the key.
+    NoKey,
+}
+
+/// Namespace of the nodes' leases.
+pub(super) const LEASES: &str = "kube-node-lease";
+
+impl Lookup for View {
+    fn config(&self, wanted: &ConfigRef, namespace: &str) -> Found {
+        let data = if wanted.secret {
+            let found = self.of::<Secret>().find(namespace, &wanted.name);
+            found.map(|(_, o)| &o.data)
+        } else {
+            let found = self.of::<ConfigMap>().find(namespace, &wanted.name);
+            found.map(|(_, o)| &o.data)
+        };
+        match (data, &wanted.key) {
+            (None, _) => Found::NoObject,
+            (Some(data), Some(key)) if !data.contains(key) => Found::NoKey,
+            _ => Found::Yes,
+        }
+    }
+
+    fn node(&self, name: &Text) -> Option<(Id<Node>, Arc<Node>)> {
+        let (id, row) = self.nodes().named(&Text::default(), name)?;
+        Some((id, row.clone()))
+    }
+
+    fn lease(&self, node: &Text) -> Option<Id<Lease>> {
+        Some(self.of::<Lease>().find(LEASES, node)?.0)
+    }
+}
+
+/// A loop that runs every `period`, at `phase` after each multiple of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    period_ns: u64,
+    phase_ns: u64,
+}
+
+impl Grid {
+    /// The loop that began at `start`.
+    pub(super) fn from_start(period: Duration, start: Time) -> Grid {
+        Grid::with_phase(period, start.as_nanos())
+    }
+
+    pub(super) fn with_phase(period: Duration, phase_ns: u64) -> Grid {
+        let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Grid {
+            period_ns,
+            phase_ns: phase_ns % period_ns,
+        }
+    }
+
+    /// The first instant after `now`.
+    pub(super) fn after(self, now: Time) -> Time {
+        let now = now.as_nanos();
+        let Some(passed) = now.checked_sub(self.phase_ns) else {
+            return Time::from_nanos(self.phase_ns);
+        };
+        Time::from_nanos(self.phase_ns + (passed / self.period_ns + 1) * self.period_ns)
+    }
+
+    /// The last instant at or before `now`; the beginning of the run when there was none.
+    pub(super) fn last(self, now: Time) -> Time {
+        let passed = now.as_nanos().saturating_sub(self.phase_ns);
+        if now.as_nanos() < self.phase_ns {
+            return Time::ZERO;
+        }
+        Time::from_nanos(self.phase_ns + passed / self.period_ns * self.period_ns)
+    }
+}
+
+/// Who a write's reply is for: the kind of write, whose, and of which life of the kubelet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Topic {
+    Status,
+    Delete,
+    Event,
+    Lease,
+    LeaseCreate,
+    NodeStatus,
+    Register,
+}
+
+impl Topic {
+    const ALL: [Topic; 7] = [
+        Topic::Status,
+        Topic::Delete,
+        Topic::Event,
+        Topic::Lease,
+        Topic::LeaseCreate,
+        Topic::NodeStatus,
+        Topic::Register,
+    ];
+
+    pub(super) fn token(self, life: u16, pod: u32) -> u64 {
+        (self as u64) << 48 | u64::from(life) << 32 | u64::from(pod)
+    }
+
+    /// Topic, life and pod of a token.
+    pub(super) fn parse(token: u64) -> Option<(Topic, u16, u32)> {
+        let topic = *Topic::ALL.get(usize::try_from(token >> 48).ok()?)?;
+        let life = u16::try_from(token >> 32 & 0xffff).ok()?;
+        let pod = u32::try_from(token & 0xffff_ffff).ok()?;
+        Some((topic, life, pod))
+    }
+}
+
+const RELIST_PHASE: Purpose = Purpose::new("kubelet/relist-phase");
+const TICK_PHASE: Purpose = Purpose::new("kubelet/tick-phase");
+const BATCH_PHASE: Purpose = Purpose::new("kubelet/batch-phase");
+
+/// `pkg/kubelet/kubelet.go`: the sync loop looks for waiting pods every second.
+const TICK: Duration = Duration::from_secs(1);
+/// `pkg/kubelet/status/status_manager.go :: syncPeriod`.
+const BATCH: Duration = Duration::from_secs(10);
+
+/// The node-wide part of a kubelet.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// The machine, as the runtime knows it.
+    pub(super) machine: Id<Node>,
+    /// The Node object, as the API server knows it.
+    pub(super) api_node: Option<Id<Node>>,
+    pub(super) row: Arc<Node>,
+    pub(super) config: Arc<KubeletConfig>,
+    /// Key of the node's draws.
+    pub(super) entity: u64,
+    /// When this life began.
+    pub(super) started: Time,
+    /// Whether it was up long before the run began.
+    pub(super) established: bool,
+    /// Counts the process's lives.
+    pub(super) life: u16,
+    pub(super) relists: Grid,
+    pub(super) ticks: Grid,
+    pub(super) batches: Grid,
+    /// When the armed relist is due.
+    pub(super) relist_at: Time,
+    /// When the armed status batch is due.
+    pub(super) batch_at: Time,
+    /// What set the current dispatch off.
+    pub(super) trigger: Trigger,
+    pub(super) budget: Budget,
+    pub(super) telling: Telling,
+    pub(super) images: Images,
+    pub(super) renewal: Renewal,
+    pub(super) reporting: Reporting,
+    pub(super) pressure: Pressure,
+    /// Number of the address given last.
+    pub(super) last_address: u32,
+    /// Pods whose status is to be sent, and the one under way with its version.
+    pub(super) statuses: VecDeque<Id<Pod>>,
+    pub(super) sending: Option<(Id<Pod>, u32)>,
+}
+
+impl Host {
+    pub(super) fn new(machine: Id<Node>, row: Arc<Node>, config: Arc<KubeletConfig>) -> Host {
+        Host {
+            machine,
+            api_node: None,
+            entity: entity_key(&[&row.meta.name]),
+            started: Time::ZERO,
+            established: false,
+            life: 0,
+            relists: Grid::from_start(config.relist_period, Time::ZERO),
+            ticks: Grid::from_start(TICK, Time::ZERO),
+            batches: Grid::from_start(BATCH, Time::ZERO),
+            relist_at: Time::MAX,
+            batch_at: Time::MAX,
+            trigger: Trigger::Start,
+            budget: Budget::per_second(config.api_qps, config.api_burst),
+            telling: Telling::new(&config),
+            images: Images::new(&config),
+            renewal: Renewal::default(),
+            reporting: Reporting::default(),
+            pressure: Pressure::default(),
+            last_address: 1,
+            statuses: VecDeque::new(),
+            sending: None,
+            row,
+            config,
+        }
+    }
+
+    /// A new life of the process begins: everything but the machine is forgotten.
+    pub(super) fn begin(&mut self, cx: &Cx<'_>, established: bool) {
+        let images = std::mem::take(&mut self.images.present);
+        let next = Host {
+            api_node: self.api_node,
+            life: self.life + 1,
+            started: cx.now,
+            established,
+            last_address: self.last_address,
+            ..Host::new(self.machine, self.row.clone(), self.config.clone())
+        };
+        *self = next;
+        self.images.present = images;
+        let phase = |purpose, period: Duration| {
+            let phase = if established {
+                let bound = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+                cx.draws.below(purpose, self.entity, 0, bound)
+            } else {
+                cx.now.as_nanos()
+            };
+            Grid::with_phase(period, phase)
+        };
+        self.relists = phase(RELIST_PHASE, self.config.relist_period);
+        self.ticks = phase(TICK_PHASE, TICK);
+        self.batches = phase(BATCH_PHASE, BATCH);
+    }
+
+    /// Whether this span has passed since the process started.
+    pub(super) fn up_for(&self, span: Duration, now: Time) -> bool {
+        self.established || now.since(self.started) >= span
+    }
+
+    pub(super) fn cause(&self, rule: &'static str) -> Cause {
+        Cause {
+            origin: Origin::Kubelet(self.machine.0),
+            trigger: self.trigger,
+            rule,
+        }
+    }
+
+    /// Sends a write out of the request budget.
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Cx<'_>,
+        write: Write,
+        rule: &'static str,
+        topic: Topic,
+        pod: u32,
+    ) {
+        let at = self.budget.take(cx.now);
+        let token = topic.token(self.life, pod);
+        cx.out.send(at, write, self.cause(rule), token);
+    }
+
+    /// Sends a write of the heartbeat client, which has no budget.
+    pub(super) fn beat(&mut self, cx: &mut Cx<'_>, write: Write, rule: &'static str, topic: Topic) {
+        let token = topic.token(self.life, 0);
+        cx.out.send(cx.now, write, self.cause(rule), token);
+    }
+
+    /// Asks the runtime.
+    pub(super) fn ask(&self, cx: &mut Cx<'_>, what: Call) {
+        cx.requests.push(RuntimeRequest {
+            node: self.machine,
+            what,
+        });
+    }
+
+    /// Makes sure that the next relist happens.
+    pub(super) fn arm_relist(&mut self, cx: &mut Cx<'_>) {
+        if self.relist_at == Time::MAX {
+            self.relist_at = self.relists.after(cx.now);
+            cx.out.at(self.relist_at, Event::Relist);
+        }
+    }
+
+    /// Makes sure that the next status batch happens.
+    pub(super) fn arm_batch(&mut self, cx: &mut Cx<'_>) {
+        if self.batch_at == Time::MAX {
+            self.batch_at = self.batches.after(cx.now);
+            cx.out.at(self.batch_at, Event::StatusBatch);
+        }
+    }
+
+    /// `wait.Jitter`: `span` and up to `factor` of it more.
+    pub(super) fn jitter(
+        cx: &Cx<'_>,
+        purpose: Purpose,
+        entity: u64,
+        n: u64,
+        span: Duration,
+        factor: f64,
+    ) -> Duration {
+        let more = span.as_nanos() as f64 * factor * cx.draws.unit(purpose, entity, n);
+        span + Duration::from_nanos(more as u64)
+    }
+
+    /// The next address of the node's range, in turn: an address comes back only after all others
+    /// were given (the `host-local` plugin's way).
+    pub(super) fn next_address(&mut self, taken: &dyn Fn(PodIp) -> bool) -> PodIp {
+        let size = 1u32 << self.config.pod_bits;
+        let first = self
+            .config
+            .pod_network
+            .wrapping_add(self.machine.0 << self.config.pod_bits);
+        let mut ip = PodIp(first);
+        for _ in 0..size {
+            self.last_address = if self.last_address + 2 >= size {
+                2
+            } else {
+                self.last_address + 1
+            };
+            ip = PodIp(first.wrapping_add(self.last_address));
+            if !taken(ip) {
+                break;
+            }
+        }
+        ip
+    }
+
+    /// The node's own address.
+    pub(super) fn address(&self) -> PodIp {
+        PodIp(self.config.node_network.wrapping_add(self.machine.0 + 1))
+    }
+}

@@ -1,0 +1,294 @@
+//! Images: which are on the node, and the queue of pulls.
+//!
+//! `pkg/kubelet/images/image_manager.go` and `puller.go`. By default one image is pulled at a time
+//! on a node, whoever wants it, in the order of asking.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::back_off::{BackOff, Limits};
+use super::config::KubeletConfig;
+use super::host::{Cx, Host};
+use super::pod_worker::PodWorker;
+use super::runtime::{Call, ContainerId, PullOutcome, container_of};
+use super::start::Fault;
+use crate::api::container::{Container, PullPolicy};
+use crate::api::{Pod, Text};
+use crate::client::Budget;
+use crate::engine::Time;
+
+/// The images of one node.
+#[derive(Debug)]
+pub(super) struct Images {
+    /// On the node, by name with tag, with their sizes in MiB.
+    pub(super) present: BTreeMap<Text, u16>,
+    waiting: VecDeque<(ContainerId, Arc<Pod>)>,
+    /// Pulls that the runtime works on, and since when.
+    pulling: Vec<(ContainerId, Time)>,
+    /// Of failing pulls, by pod and image.
+    back_off: BTreeMap<(u32, Text), BackOff>,
+    registry: Option<Budget>,
+}
+
+/// Whether a container's image can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Here,
+    Pulling,
+    Missing(Fault),
+}
+
+impl Images {
+    pub(super) fn new(config: &KubeletConfig) -> Images {
+        let (qps, burst) = (config.registry_qps, config.registry_burst.max(1));
+        Images {
+            present: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            pulling: Vec::new(),
+            back_off: BTreeMap::new(),
+            registry: (qps > 0).then(|| Budget::per_second(qps, burst)),
+        }
+    }
+
+    /// The pod is gone: so is what was remembered about its pulls.
+    pub(super) fn forget(&mut self, pod: u32) {
+        self.back_off.retain(|(of, _), _| *of != pod);
+    }
+}
+
+/// `applyDefaultImageTag`: an image without tag or digest is the latest.
+pub(super) fn with_tag(image: &str) -> Text {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    if image.contains('@') || last.contains(':') {
+        Text::from(image)
+    } else {
+        Text::from(format!("{image}:latest"))
+    }
+}
+
+fn limits(config: &KubeletConfig) -> Limits {
+    Limits {
+        first: config.image_back_off,
+        longest: config.image_back_off_max,
+        expires: config.image_back_off_max * 2,
+    }
+}
+
+impl Host {
+    /// Asks for a pull, now or when it is its turn.
+    pub(super) fn pull(&mut self, cx: &mut Cx<'_>, container: ContainerId, row: &Arc<Pod>) {
+        self.images.waiting.push_back((container, row.clone()));
+        self.pull_next(cx);
+    }
+
+    fn pull_next(&mut self, cx: &mut Cx<'_>) {
+        let most = if self.config.serialize_image_pulls {
+            1
+        } else {
+            self.config
+                .max_parallel_image_pulls
+                .map_or(usize::MAX, |n| n as usize)
+        };
+        while self.images.pulling.len() < most {
+            let Some((container, row)) = self.images.waiting.pop_front() else {
+                return;
+            };
+            let Some(image) = container_of(&row.spec, container.index).map(|c| c.image.clone())
+            else {
+                continue;
+            };
+            self.images.pulling.push((container, cx.now));
+            let present = self.images.present.contains_key(&with_tag(&image));
+            let what = Call::PullImage {
+                container,
+                image,
+                present,
+                row,
+            };
+            self.ask(cx, what);
+        }
+    }
+
+    /// A pull ended: the next may begin. Returns how long the runtime took; `None` when it was not
+    /// asked for in this life.
+    pub(super) fn pull_done(
+        &mut self,
+        cx: &mut Cx<'_>,
+        container: ContainerId,
+        image: Option<&Text>,
+        outcome: PullOutcome,
+        mib: u16,
+    ) -> Option<Duration> {
+        if outcome == PullOutcome::Ok
+            && let Some(image) = image
+        {
+            let image = with_tag(image);
+            if self.images.present.insert(image, mib) != Some(mib) {
+                self.reporting.images_changed = true;
+            }
+        }
+        let pulls = &mut self.images.pulling;
+        let at = pulls.iter().position(|(c, _)| *c == container)?;
+        let (_, since) = pulls.remove(at);
+        self.pull_next(cx);
+        Some(cx.now.since(since))
+    }
+}
+
+impl PodWorker {
+    /// `EnsureImageExists` up to the pull itself.
+    pub(super) fn ensure_image(
+        &mut self,
+        host: &mut Host,
+        cx: &mut Cx<'_>,
+        container: &Container,
+        _index: u16,
+    ) -> Presence {
+        let image = &container.image;
+        let here = container.pull_policy != PullPolicy::Always
+            && host.images.present.contains_key(&with_tag(image));
+        if here {
+            let message = format!(
+                "Container image \"{image}\" already present on machine and can be accessed by \
+                 the pod"
+            );
+            self.tell(host, cx, false, "Pulled", message);
+            return Presence::Here;
+        }
+        if container.pull_policy == PullPolicy::Never {
+            let message =
+                format!("Container image \"{image}\" is not present with pull policy of Never");
+            self.tell(host, cx, true, "ErrImageNeverPull", message);
+            return Presence::Missing(Fault::NeverPull);
+        }
+        let limits = limits(&host.config);
+        let key = (self.id.0, with_tag(image));
+        let back_off = host.images.back_off.get(&key);
+        if back_off.is_some_and(|b| b.since_step(cx.now, limits)) {
+            let message = format!("Back-off pulling image \"{image}\"");
+            self.tell(host, cx, false, "BackOff", message);
+            return Presence::Missing(Fault::PullBackOff);
+        }
+        let message = format!("Pulling image \"{image}\"");
+        self.tell(host, cx, false, "Pulling", message);
+        let registry = host.images.registry.as_mut();
+        if registry.is_some_and(|registry| !registry.try_take(cx.now)) {
+            self.pull_failed(host, cx, image, "pull QPS exceeded");
+            return Presence::Missing(Fault::Pull);
+        }
+        Presence::Pulling
+    }
+
+    fn pull_failed(&mut self, host: &mut Host, cx: &mut Cx<'_>, image: &Text, why: &str) {
+        let message = format!("Failed to pull image \"{image}\": {why}");
+        self.tell(host, cx, true, "Failed", message);
+        let limits = limits(&host.config);
+        let key = (self.id.0, with_tag(image));
+        let back_off = host.images.back_off.entry(key).or_default();
+        back_off.step(cx.now, cx.now, limits);
+    }
+
+    /// The end of `pullImage`; returns whether the image is there.
+    pub(super) fn pull_ended(
+        &mut self,
+        host: &mut Host,
+        cx: &mut Cx<'_>,
+        image: &Text,
+        outcome: PullOutcome,
+        took: Duration,
+        waited: Duration,
+    ) -> bool {
+        let full = with_tag(image);
+        match outcome {
+            PullOutcome::Ok => {
+                let mib = host.images.present.get(&full).copied().unwrap_or(0);
+                let message = format!(
+                    "Successfully pulled image \"{image}\" in {} ({} including waiting). Image \
+                     size: {} bytes.",
+                    go_duration(took),
+                    go_duration(waited),
+                    u64::from(mib) << 20
+                );
+                self.tell(host, cx, false, "Pulled", message);
+                true
+            }
+            PullOutcome::NotFound => {
+                let why = format!(
+                    "rpc error: code = NotFound desc = failed to pull and unpack image \
+                     \"{full}\": failed to resolve reference \"{full}\": {full}: not found"
+                );
+                self.pull_failed(host, cx, image, &why);
+                false
+            }
+            PullOutcome::Unreachable => {
+                let why = format!(
+                    "rpc error: code = Unavailable desc = failed to pull and unpack image \
+                     \"{full}\": failed to resolve reference \"{full}\": failed to do request: \
+                     dial tcp: i/o timeout"
+                );
+                self.pull_failed(host, cx, image, &why);
+                false
+            }
+        }
+    }
+}
+
+/// Go's `Duration.String`, cut to milliseconds.
+pub(super) fn go_duration(span: Duration) -> String {
+    let millis = span.as_millis();
+    if millis == 0 {
+        return "0s".into();
+    }
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let (secs, rest) = (millis / 1000, millis % 1000);
+    let (h, m, s) = (secs / 3600, secs / 60 % 60, secs % 60);
+    let mut text = String::new();
+    if h > 0 {
+        text += &format!("{h}h");
+    }
+    if secs >= 60 {
+        text += &format!("{m}m");
+    }
+    text += &s.to_string();
+    if rest > 0 {
+        text += format!(".{rest:03}").trim_end_matches('0');
+    }
+    text + "s"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_print_as_go_prints_them() {
+        let table = [
+            (0, "0s"),
+            (999, "999ms"),
+            (1_000, "1s"),
+            (1_230, "1.23s"),
+            (60_000, "1m0s"),
+            (123_500, "2m3.5s"),
+            (3_600_000, "1h0m0s"),
+        ];
+        for (millis, text) in table {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn images_without_tag_or_digest_are_the_latest() {
+        let table = [
+            ("nginx", "nginx:latest"),
+            ("nginx:1", "nginx:1"),
+            ("registry:5000/nginx", "registry:5000/nginx:latest"),
+            ("a/b@sha256:12", "a/b@sha256:12"),
+        ];
+        for (image, full) in table {
+            assert_eq!(with_tag(image), full);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The node's lease: renewed every ten seconds, it is the heartbeat that node failure is judged by.
+//!
+//! `staging/src/k8s.io/component-helpers/apimachinery/lease/controller.go`, with the kubelet's
+//! duration of 40 s and its renewal after a quarter of that.
+
+use std::time::Duration;
+
+use super::agent::Event;
+use super::host::{Cx, Host, LEASES, Topic};
+use crate::api::{Kind, Lease, Meta, OwnerRef};
+use crate::client::Reply;
+use crate::engine::Time;
+use crate::engine::draws::Purpose;
+use crate::store::{ApiError, Id, Patch, Write};
+
+const PHASE: Purpose = Purpose::new("kubelet/lease-phase");
+const JITTER: Purpose = Purpose::new("kubelet/lease-jitter");
+/// `Run`: `JitterUntil` with this factor.
+const FACTOR: f64 = 0.04;
+/// `maxUpdateRetries`.
+const TRIES: u8 = 5;
+/// `backoffEnsureLease`: the first wait, and `maxBackoff`.
+const BACK_OFF: Duration = Duration::from_millis(200);
+const BACK_OFF_MAX: Duration = Duration::from_secs(7);
+
+/// Where the renewal of a lease stands.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    lease: Option<Id<Lease>>,
+    /// When it is renewed next, or given up on.
+    due: Time,
+    tries: u8,
+    wait: Duration,
+    /// Counts the draws.
+    n: u64,
+}
+
+impl Default for Renewal {
+    fn default() -> Self {
+        Renewal {
+            lease: None,
+            due: Time::MAX,
+            tries: 0,
+            wait: BACK_OFF,
+            n: 0,
+        }
+    }
+}
+
+impl Host {
+    fn renew_interval(&self) -> Duration {
+        Duration::from_secs(self.config.lease_duration_s.into()) / 4
+    }
+
+    fn next_renewal(&mut self, cx: &mut Cx<'_>) {
+        let interval = self.renew_interval();
+        let n = self.renewal.n;
+        self.renewal.n += 1;
+        let wait = Host::jitter(cx, JITTER, self.entity, n, interval, FACTOR);
+        self.lease_due(cx, cx.now + wait);
+    }
+
+    fn lease_due(&mut self, cx: &mut Cx<'_>, due: Time) {
+        self.renewal.due = due;
+        cx.out.at(due, Event::Lease);
+    }
+
+    /// The first renewal of this life. A node that was up before the run began is somewhere in its
+    /// interval.
+    pub(super) fn start_lease(&mut self, cx: &mut Cx<'_>) {
+        self.renewal.lease = cx.lookup.lease(&self.row.meta.name);
+        if self.established && self.renewal.lease.is_some() {
+            let interval = u64::try_from(self.renew_interval().as_nanos()).unwrap_or(1);
+            let phase = cx.draws.below(PHASE, self.entity, 0, interval.max(1));
+            self.lease_due(cx, cx.now + Duration::from_nanos(phase));
+            return;
+        }
+        self.renew(cx);
+    }
+
+    /// The lease is due, or its last renewal was not answered in time.
+    pub(super) fn on_lease_due(&mut self, cx: &mut Cx<'_>) {
+        if self.renewal.due == cx.now {
+            self.renewal.tries = 0;
+            self.renew(cx);
+        }
+    }
+
+    fn renew(&mut self, cx: &mut Cx<'_>) {
+        self.renewal.tries += 1;
+        // A request without an answer is given up after an interval.
+        let given_up = cx.now + self.renew_interval();
+        self.lease_due(cx, given_up);
+        if let Some(lease) = self.renewal.lease {
+            let write = Write::Patch {
+                object: lease.into(),
+                uid: None,
+                patch: Patch::Renew(cx.now),
+            };
+            self.beat(cx, write, "lease renewed", Topic::Lease);
+            return;
+        }
+        let name = self.row.meta.name.clone();
+        let owner = OwnerRef {
+            kind: Kind::Node,
+            api_version: "v1".into(),
+            kind_name: "Node".into(),
+            name: name.clone(),
+            uid: self.row.meta.uid,
+            controller: false,
+            block_owner_deletion: false,
+        };
+        let lease = Lease {
+            meta: Meta {
+                namespace: LEASES.into(),
+                name: name.clone(),
+                owners: [owner].into(),
+                ..Meta::default()
+            },
+            holder: name,
+            duration_s: self.config.lease_duration_s,
+            renewed: cx.now,
+        };
+        let write = Write::Create(lease.into());
+        self.beat(cx, write, "lease created", Topic::LeaseCreate);
+    }
+
+    /// A renewal was answered.
+    pub(super) fn on_lease_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+        match reply {
+            Ok(_) => self.next_renewal(cx),
+            Err(ApiError::NotFound(_)) => {
+                self.renewal.lease = None;
+                self.renew(cx);
+            }
+            Err(_) if self.renewal.tries < TRIES => self.renew(cx),
+            Err(_) => self.next_renewal(cx),
+        }
+    }
+
+    /// A creation was answered.
+    pub(super) fn on_lease_created(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+        self.renewal.lease = match reply {
+            Ok(receipt) => receipt.object.and_then(|object| object.typed()),
+            Err(ApiError::AlreadyExists(_)) => cx.lookup.lease(&self.row.meta.name),
+            Err(_) => None,
+        };
+        if reply.is_ok() {
+            self.renewal.wait = BACK_OFF;
+            self.next_renewal(cx);
+        } else if self.renewal.lease.is_some() {
+            self.renew(cx);
+        } else {
+            let wait = self.renewal.wait;
+            self.renewal.wait = (wait * 2).min(BACK_OFF_MAX);
+            self.lease_due(cx, cx.now + wait);
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The node's registration and status.
+//!
+//! `pkg/kubelet/kubelet_node_status.go` and `nodestatus/setters.go`: the status is computed every
+//! ten seconds and reported when it differs from what the API server shows, or after five minutes.
+
+use std::time::Duration;
+
+use super::agent::Event;
+use super::host::{Cx, Host, Topic};
+use super::record::whole_seconds;
+use super::telling::{About, Quiet};
+use crate::api::node::{NodeCondition, NodeConditionKind};
+use crate::api::pod_status::Truth;
+use crate::api::{Kind, Node, Text};
+use crate::client::Reply;
+use crate::engine::Time;
+use crate::engine::draws::Purpose;
+use crate::store::{ApiError, Patch, Write};
+
+const PHASE: Purpose = Purpose::new("kubelet/node-status-phase");
+const JITTER: Purpose = Purpose::new("kubelet/node-status-jitter");
+const DELAY: Purpose = Purpose::new("kubelet/node-status-delay");
+/// `wait.JitterUntil` of `syncNodeStatus`.
+const FACTOR: f64 = 0.04;
+/// `nodeStatusUpdateRetry`.
+const TRIES: u8 = 5;
+/// `registerWithAPIServer`: the first wait, and the longest.
+const REGISTER: Duration = Duration::from_millis(100);
+const REGISTER_MAX: Duration = Duration::from_secs(7);
+/// `nodeStatusMaxImages`.
+const MAX_IMAGES: usize = 50;
+
+/// Where the reporting of the node's status stands.
+#[derive(Debug)]
+pub(super) struct Reporting {
+    due: Time,
+    reported: Option<Time>,
+    /// `delayAfterNodeStatusChange`: spreads the periodic reports of many nodes.
+    delay: Spread,
+    pub(super) images_changed: bool,
+    /// A report is under way; whether it was a change, and its tries.
+    sending: Option<bool>,
+    tries: u8,
+    wait: Duration,
+    unschedulable: Option<bool>,
+    quiet: Quiet,
+    n: u64,
+}
+
+/// A signed span.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spread {
+    less: Duration,
+    more: Duration,
+}
+
+impl Default for Reporting {
+    fn default() -> Self {
+        Reporting {
+            due: Time::MAX,
+            reported: None,
+            delay: Spread::default(),
+            images_changed: false,
+            sending: None,
+            tries: 0,
+            wait: REGISTER,
+            unschedulable: None,
+            quiet: Quiet::default(),
+            n: 0,
+        }
+    }
+}
+
+/// What a condition of the node says: kind, status, reason, message, and the KubeEvent of a change.
+type Saying = (
+    NodeConditionKind,
+    bool,
+    &'static str,
+    &'static str,
+    &'static str,
+);
+
+fn sayings(memory_pressure: bool) -> [Saying; 4] {
+    let memory = if memory_pressure {
+        (
+            NodeConditionKind::MemoryPressure,
+            true,
+            "KubeletHasInsufficientMemory",
+            "kubelet has insufficient memory available",
+            "NodeHasInsufficientMemory",
+        )
+    } else {
+        (
+            NodeConditionKind::MemoryPressure,
+            false,
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+            "NodeHasSufficientMemory",
+        )
+    };
+    [
+        memory,
+        (
+            NodeConditionKind::DiskPressure,
+            false,
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+            "NodeHasNoDiskPressure",
+        ),
+        (
+            NodeConditionKind::PidPressure,
+            false,
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+            "NodeHasSufficientPID",
+        ),
+        (
+            NodeConditionKind::Ready,
+            true,
+            "KubeletReady",
+            "kubelet is posting ready status",
+            "NodeReady",
+        ),
+    ]
+}
+
+/// The node's conditions at `now`, what they were before, and the events of those that changed.
+/// The three pressures keep their words while their status stays; Ready does not.
+pub(super) fn conditions(
+    node: &Node,
+    memory_pressure: bool,
+    now: Time,
+) -> (Vec<NodeCondition>, Vec<&'static str>) {
+    let now = whole_seconds(now);
+    let mut events = Vec::new();
+    let mut all = Vec::new();
+    for (kind, truth, reason, message, event) in sayings(memory_pressure) {
+        let old = node.condition(&kind);
+        let kept = old.filter(|c| c.status == Truth::from(truth));
+        let ready = kind == NodeConditionKind::Ready;
+        if kept.is_none() && (!ready || old.is_some()) {
+            events.push(event);
+        }
+        let mut condition = NodeCondition {
+            kind,
+            status: Truth::from(truth),
+            heartbeat: now,
+            since: now,
+            reason: reason.into(),
+            message: message.into(),
+        };
+        if let Some(kept) = kept {
+            condition.since = kept.since;
+            if !ready {
+                condition.reason = kept.reason.clone();
+                condition.message = kept.message.clone();
+            }
+        }
+        all.push(condition);
+    }
+    (all, events)
+}
+
+fn changed(node: &Node, conditions: &[NodeCondition]) -> bool {
+    conditions.iter().any(|c| {
+        node.condition(&c.kind).is_none_or(|old| {
+            (old.status, &old.reason, &old.message) != (c.status, &c.reason, &c.message)
+        })
+    })
+}
+
+impl Host {
+    /// Tells about the node.
+    pub(super) fn tell_node(
+        &mut self,
+        cx: &mut Cx<'_>,
+        warning: bool,
+        reason: &'static str,
+        message: String,
+    ) {
+        let row = self.row.clone();
+        let about = About {
+            kind: Kind::Node,
+            meta: &row.meta,
+        };
+        let mut quiet = std::mem::take(&mut self.reporting.quiet);
+        self.tell(cx, about, &mut quiet, warning, reason, message);
+        self.reporting.quiet = quiet;
+    }
+
+    /// The first report of this life, after registering when the API server does not have the node.
+    pub(super) fn start_node_status(&mut self, cx: &mut Cx<'_>) {
+        self.refresh_row(cx);
+        if self.api_node.is_none() {
+            self.register(cx);
+            return;
+        }
+        if self.established && self.row.ready() {
+            let period = self.config.node_status_update;
+            let bound = u64::try_from(period.as_nanos()).unwrap_or(1).max(1);
+            let phase = cx.draws.below(PHASE, self.entity, 0, bound);
+            self.reporting.due = cx.now + Duration::from_nanos(phase);
+            cx.out.at(self.reporting.due, Event::NodeStatus);
+            return;
+        }
+        self.next_node_status(cx);
+        self.report(cx);
+    }
+
+    /// The node as its watch shows it.
+    pub(super) fn refresh_row(&mut self, cx: &Cx<'_>) {
+        let found = cx.lookup.node(&self.row.meta.name);
+        self.api_node = found.as_ref().map(|(id, _)| *id);
+        if let Some((_, row)) = found {
+            self.row = row;
+        }
+    }
+
+    fn register(&mut self, cx: &mut Cx<'_>) {
+        let mut node = Node::clone(&self.row);
+        node.meta.revision = 0;
+        node.meta.deletion = None;
+        node.status.conditions.clear();
+        let (conditions, _) = conditions(&node, false, cx.now);
+        node.status.conditions = conditions;
+        node.status.images = self.image_list();
+        self.reporting.due = Time::MAX;
+        let write = Write::Create(node.into());
+        self.send(cx, write, "node registered", Topic::Register, 0);
+    }
+
+    /// The registration was answered.
+    pub(super) fn on_registered(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+        match reply {
+            Ok(receipt) => {
+                self.api_node = receipt.object.and_then(|object| object.typed());
+                self.reporting.reported = Some(cx.now);
+                self.next_node_status(cx);
+            }
+            Err(ApiError::AlreadyExists(_)) => {
+                self.refresh_row(cx);
+                self.next_node_status(cx);
+                self.report(cx);
+            }
+            Err(_) => {
+                let wait = self.reporting.wait;
+                self.reporting.wait = (wait * 2).min(REGISTER_MAX);
+                self.reporting.due = cx.now + wait;
+                cx.out.at(self.reporting.due, Event::NodeStatus);
+            }
+        }
+    }
+
+    fn next_node_status(&mut self, cx: &mut Cx<'_>) {
+        let n = self.reporting.n;
+        self.reporting.n += 1;
+        let period = self.config.node_status_update;
+        let wait = Host::jitter(cx, JITTER, self.entity, n, period, FACTOR);
+        self.reporting.due = cx.now + wait;
+        cx.out.at(self.reporting.due, Event::NodeStatus);
+    }
+
+    /// `syncNodeStatus`.
+    pub(super) fn on_node_status_due(&mut self, cx: &mut Cx<'_>) {
+        if self.reporting.due != cx.now {
+            return;
+        }
+        let registered = self.api_node.is_some();
+        self.refresh_row(cx);
+        if !registered && self.api_node.is_none() {
+            self.register(cx);
+            return;
+        }
+        self.next_node_status(cx);
+        self.reporting.tries = 0;
+        self.report(cx);
+    }
+
+    /// `tryUpdateNodeStatus`.
+    fn report(&mut self, cx: &mut Cx<'_>) {
+        let Some(node) = self.api_node else {
+            return;
+        };
+        let (conditions, events) = conditions(&self.row, self.pressure.memory, cx.now);
+        let changed = changed(&self.row, &conditions) || self.reporting.images_changed;
+        if !changed && !self.report_is_due(cx.now) {
+            return;
+        }
+        for event in events {
+            let message = format!("Node {} status is now: {event}", self.row.meta.name);
+            self.tell_node(cx, false, event, message);
+        }
+        self.tell_schedulable(cx);
+        if changed || self.reporting.reported.is_none() {
+            self.reporting.delay = self.draw_delay(cx);
+        } else {
+            self.reporting.delay = Spread::default();
+        }
+        if self.reporting.images_changed {
+            let patch = Patch::NodeImages(self.image_list());
+            let write = Write::Patch {
+                object: node.into(),
+                uid: None,
+                patch,
+            };
+            self.beat(cx, write, "images on the node changed", Topic::NodeStatus);
+            self.reporting.images_changed = false;
+        }
+        let write = Write::Patch {
+            object: node.into(),
+            uid: None,
+            patch: Patch::NodeConditions(conditions),
+        };
+        self.reporting.sending = Some(changed);
+        self.reporting.tries += 1;
+        let rule = if changed {
+            "node status changed"
+        } else {
+            "node status report is due"
+        };
+        self.beat(cx, write, rule, Topic::NodeStatus);
+    }
+
+    /// `recordNodeSchedulableEvent`.
+    fn tell_schedulable(&mut self, cx: &mut Cx<'_>) {
+        let now = self.row.unschedulable;
+        let before = self.reporting.unschedulable.replace(now).unwrap_or(false);
+        if before != now {
+            let event = if now {
+                "NodeNotSchedulable"
+            } else {
+                "NodeSchedulable"
+            };
+            let message = format!("Node {} status is now: {event}", self.row.meta.name);
+            self.tell_node(cx, false, event, message);
+        }
+    }
+
+    /// `isUpdateStatusPeriodExpired`.
+    fn report_is_due(&self, now: Time) -> bool {
+        let Some(reported) = self.reporting.reported else {
+            return true;
+        };
+        let Spread { less, more } = self.reporting.delay;
+        let period = (self.config.node_status_report + more).saturating_sub(less);
+        now.since(reported) >= period
+    }
+
+    /// `calculateDelay`: up to half of the report period, less or more.
+    fn draw_delay(&self, cx: &Cx<'_>) -> Spread {
+        let share = cx.draws.unit(DELAY, self.entity, self.reporting.n) - 0.5;
+        let span = self.config.node_status_report.as_nanos() as f64 * share.abs();
+        let span = Duration::from_nanos(span as u64);
+        if share < 0.0 {
+            Spread {
+                less: span,
+                more: Duration::ZERO,
+            }
+        } else {
+            Spread {
+                less: Duration::ZERO,
+                more: span,
+            }
+        }
+    }
+
+    /// A report was answered.
+    pub(super) fn on_node_status_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+        match reply {
+            Ok(_) => self.reporting.reported = Some(cx.now),
+            Err(ApiError::Unreachable) => {}
+            Err(_) if self.reporting.tries < TRIES && self.reporting.sending.is_some() => {
+                self.reporting.sending = None;
+                self.refresh_row(cx);
+                self.report(cx);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// `nodestatus.Images`: the largest images first.
+    fn image_list(&self) -> Vec<(Vec<Text>, i64)> {
+        let mut images: Vec<(Vec<Text>, i64)> = self
+            .images
+            .present
+            .iter()
+            .map(|(name, mib)| (vec![name.clone()], i64::from(*mib) << 20))
+            .collect();
+        images.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+        images.truncate(MAX_IMAGES);
+        images
+    }
+}

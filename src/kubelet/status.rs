@@ -1,0 +1,292 @@
+//! The status manager: which status the API server should have, and when it is sent.
+//!
+//! `pkg/kubelet/status/status_manager.go`. A changed status is sent at once, one pod at a time;
+//! every ten seconds those are sent again that failed, or that somebody else has changed. The last
+//! status of a pod that is being deleted is followed by the deletion itself.
+
+use super::actions::restarts;
+use super::conditions::{self, not_ready_any_more};
+use super::host::{Cx, Host, Topic};
+use super::pod_worker::{PodWorker, Work};
+use super::probes::{status_mut, status_of};
+use super::record::whole_seconds;
+use crate::api::Pod;
+use crate::api::container::Container;
+use crate::api::pod_status::{
+    ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Terminated,
+    Truth,
+};
+use crate::engine::Time;
+use crate::store::{Patch, Propagation, Write};
+
+/// `PodConditionByKubelet`.
+fn by_kubelet(kind: &PodConditionKind) -> bool {
+    !matches!(
+        kind,
+        PodConditionKind::Other(_) | PodConditionKind::DisruptionTarget
+    )
+}
+
+/// `isPodStatusByKubeletEqual`: times of conditions, and conditions of others, do not count.
+fn same(a: &PodStatus, b: &PodStatus) -> bool {
+    let told = |c: &&PodCondition| !matches!(c.kind, PodConditionKind::Other(_));
+    let count = |s: &PodStatus| s.conditions.iter().filter(told).count();
+    count(a) == count(b)
+        && a.conditions.iter().filter(told).all(|c| {
+            b.condition(&c.kind).is_some_and(|d| {
+                d.status == c.status && d.reason == c.reason && d.message == c.message
+            })
+        })
+        && a.phase == b.phase
+        && a.reason == b.reason
+        && a.message == b.message
+        && a.start_time == b.start_time
+        && a.ip == b.ip
+        && a.containers == b.containers
+        && a.init_containers == b.init_containers
+        && a.observed_generation == b.observed_generation
+}
+
+/// `checkContainerStateTransition`: whether a container that has ended for good would come back.
+fn comes_back(pod: &Pod, old: &PodStatus, new: &PodStatus) -> bool {
+    let back = |containers: &[Container], old: &[ContainerStatus], new: &[ContainerStatus]| {
+        containers.iter().zip(old).zip(new).any(|((c, old), new)| {
+            let ContainerState::Terminated(t) = &old.state else {
+                return false;
+            };
+            let code = u8::try_from(t.exit_code).unwrap_or(u8::MAX);
+            !restarts(c, &pod.spec, code) && !matches!(new.state, ContainerState::Terminated(_))
+        })
+    };
+    back(&pod.spec.containers, &old.containers, &new.containers)
+        || back(
+            &pod.spec.init_containers,
+            &old.init_containers,
+            &new.init_containers,
+        )
+}
+
+impl PodWorker {
+    /// `SetPodStatus` and `updateStatusInternal`.
+    pub(super) fn set_status(
+        &mut self,
+        host: &mut Host,
+        cx: &mut Cx<'_>,
+        mut status: PodStatus,
+        force: bool,
+        finished: bool,
+    ) {
+        let old = self.status.as_deref().unwrap_or(&self.row.status);
+        if comes_back(&self.row, old, &status) {
+            return;
+        }
+        let now = whole_seconds(cx.now);
+        for condition in &mut status.conditions {
+            if matches!(condition.kind, PodConditionKind::Other(_)) {
+                continue;
+            }
+            condition.since = match old.condition(&condition.kind) {
+                Some(old) if old.status == condition.status => old.since,
+                _ => now,
+            };
+        }
+        status.start_time = old.start_time.or(status.start_time).or(Some(now));
+        status.observed_generation = status.observed_generation.max(old.observed_generation);
+        let unchanged = self.status.as_deref().is_some_and(|old| same(old, &status));
+        self.finished |= finished;
+        if unchanged && !force {
+            return;
+        }
+        self.status = Some(Box::new(status));
+        self.version += 1;
+        self.queue_status(host);
+    }
+
+    pub(super) fn queue_status(&mut self, host: &mut Host) {
+        if !self.queued {
+            self.queued = true;
+            host.statuses.push_back(self.id);
+        }
+    }
+
+    /// `SetContainerReadiness`.
+    pub(super) fn set_readiness(
+        &mut self,
+        host: &mut Host,
+        cx: &mut Cx<'_>,
+        index: usize,
+        attempt: u16,
+        ready: bool,
+    ) {
+        let spec = self.row.spec.clone();
+        let inits = spec.init_containers.len();
+        let Some(status) = self.status.as_deref() else {
+            return;
+        };
+        let known = status_of(status, inits, index);
+        if known.is_none_or(|c| c.restarts != u32::from(attempt) || c.ready == ready) {
+            return;
+        }
+        let mut status = status.clone();
+        if let Some(container) = status_mut(&mut status, inits, index) {
+            container.ready = ready;
+        }
+        let pod = conditions::ready(&spec, &status);
+        status.set_condition(pod);
+        let containers = conditions::containers_ready(&spec, &status);
+        status.set_condition(containers);
+        self.set_status(host, cx, status, false, false);
+    }
+
+    /// `SetContainerStartup`.
+    pub(super) fn set_startup(
+        &mut self,
+        host: &mut Host,
+        cx: &mut Cx<'_>,
+        index: usize,
+        attempt: u16,
+        started: bool,
+    ) {
+        let inits = self.row.spec.init_containers.len();
+        let Some(status) = self.status.as_deref() else {
+            return;
+        };
+        let known = status_of(status, inits, index);
+        if known.is_none_or(|c| c.restarts != u32::from(attempt) || c.started == started) {
+            return;
+        }
+        let mut status = status.clone();
+        if let Some(container) = status_mut(&mut status, inits, index) {
+            container.started = started;
+        }
+        self.set_status(host, cx, status, false, false);
+    }
+
+    /// `TerminatePod`: whatever is not known to have ended has failed, and the pod has ended.
+    pub(super) fn terminate_status(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let mut status = self.status.as_deref().unwrap_or(&self.row.status).clone();
+        let lost = |container: &mut ContainerStatus| {
+            if !matches!(container.state, ContainerState::Terminated(_)) {
+                container.state = ContainerState::Terminated(Box::new(Terminated {
+                    exit_code: 137,
+                    reason: "ContainerStatusUnknown".into(),
+                    ..Terminated::default()
+                }));
+            }
+        };
+        if has_initialized(&self.row) {
+            status.containers.iter_mut().for_each(lost);
+        }
+        let tried = |c: &ContainerStatus| {
+            c.last.is_some() || !matches!(c.state, ContainerState::Waiting { .. })
+        };
+        let inits = &mut status.init_containers;
+        let upto = inits.iter().rposition(tried).map_or(1, |at| at + 1);
+        inits.iter_mut().take(upto).for_each(lost);
+        if !status.phase.terminal() {
+            status.phase = Phase::Failed;
+        }
+        self.set_status(host, cx, status, true, true);
+    }
+
+    /// `needsUpdate`.
+    pub(super) fn needs_update(&self) -> bool {
+        self.status.is_some() && (self.version != self.sent || self.can_be_deleted(&self.row))
+    }
+
+    /// `needsReconcile`: the API server shows something else.
+    pub(super) fn needs_reconcile(&self) -> bool {
+        let status = self.status.as_deref();
+        status.is_some_and(|status| !same(&self.row.status, status))
+    }
+
+    /// `canBeDeleted`: only once the API server has the terminal phase.
+    pub(super) fn can_be_deleted(&self, row: &Pod) -> bool {
+        row.meta.deleting() && row.status.phase.terminal() && self.finished
+    }
+
+    /// `CouldHaveRunningContainers`.
+    fn could_run(&self) -> bool {
+        !self.rejected && self.work < Work::Terminated
+    }
+
+    /// `mergePodStatus`: what is sent, given what the API server has. Conditions that are not the
+    /// kubelet's stay out of it.
+    fn merged(&self, status: &PodStatus, now: Time) -> PodStatus {
+        let known = &self.row.status;
+        let ending = !known.phase.terminal() && status.phase.terminal();
+        let could_run = self.could_run();
+        let mut merged = status.clone();
+        merged.conditions.retain(|c| {
+            by_kubelet(&c.kind)
+                || (c.kind == PodConditionKind::DisruptionTarget && ending && !could_run)
+        });
+        if ending && could_run {
+            merged.phase = known.phase;
+            merged.reason = known.reason.clone();
+            merged.message = known.message.clone();
+        }
+        if merged.phase.terminal() {
+            for kind in [PodConditionKind::ContainersReady, PodConditionKind::Ready] {
+                let is = merged.condition(&kind);
+                if is.is_some_and(|c| c.status == Truth::True) {
+                    let mut condition = not_ready_any_more(kind, merged.phase);
+                    condition.since = whole_seconds(now);
+                    merged.set_condition(condition);
+                }
+            }
+        }
+        merged
+    }
+
+    /// `syncPod`: a GET and a PATCH. Returns whether anything was sent.
+    pub(super) fn send_status(&mut self, host: &mut Host, cx: &mut Cx<'_>) -> bool {
+        let Some(status) = self.status.as_deref().filter(|_| self.in_config) else {
+            self.sent = self.version;
+            return false;
+        };
+        let patch = Patch::PodStatus(Box::new(self.merged(status, cx.now)));
+        let write = Write::Patch {
+            object: self.id.into(),
+            uid: Some(self.row.meta.uid),
+            patch,
+        };
+        host.budget.take(cx.now);
+        host.send(cx, write, "pod status changed", Topic::Status, self.id.0);
+        true
+    }
+
+    /// Ends the pod's life in the API.
+    pub(super) fn send_delete(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let write = Write::Delete {
+            object: self.id.into(),
+            uid: Some(self.row.meta.uid),
+            grace_s: Some(0),
+            propagation: Propagation::Background,
+        };
+        host.send(cx, write, "containers have ended", Topic::Delete, self.id.0);
+    }
+}
+
+/// `hasPodInitialized`, from what the API server shows.
+fn has_initialized(pod: &Pod) -> bool {
+    let status = &pod.status;
+    let Some(last) = pod.spec.init_containers.last() else {
+        return true;
+    };
+    let begun = |c: &ContainerStatus| {
+        c.last.is_some() || !matches!(c.state, ContainerState::Waiting { .. })
+    };
+    if status.containers.iter().any(begun) {
+        return true;
+    }
+    let Some(shown) = status.init_containers.last() else {
+        return false;
+    };
+    if last.restart_always {
+        return shown.started && matches!(shown.state, ContainerState::Running { .. });
+    }
+    let done = |t: &Terminated| t.exit_code == 0;
+    let now = matches!(&shown.state, ContainerState::Terminated(t) if done(t));
+    now || shown.last.as_deref().is_some_and(done)
+}

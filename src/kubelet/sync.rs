@@ -1,0 +1,371 @@
+//! The three syncs of a pod: running it, stopping it, and letting go of it.
+//!
+//! `pkg/kubelet/kubelet.go :: SyncPod`, `SyncTerminatingPod`, `SyncTerminatedPod`, with the sandbox
+//! part of `kuberuntime_manager.go :: SyncPod`. Each first brings the status up to date with what
+//! the runtime was seen to run, then acts.
+
+use std::time::Duration;
+
+use super::actions;
+use super::agent::Event;
+use super::host::{Cx, Found, Host, Lookup};
+use super::pod_status::{self, Facts};
+use super::pod_worker::{Doing, Mount, PodWorker, Step, SyncError};
+use super::probes::{ProbeResult, worker};
+use super::record::{Record, Sandbox};
+use super::runtime::{Call, ProbeKind};
+use crate::api::container::ConfigRef;
+use crate::api::pod::VolumeSource;
+use crate::api::pod_status::{PodCondition, PodConditionKind, PodStatus, Truth};
+use crate::api::{Pod, Text};
+use crate::engine::Time;
+
+/// `volume_manager.go :: podAttachAndMountRetryInterval`: a new pod's volumes are found mounted at
+/// the second look.
+const MOUNT_POLL: Duration = Duration::from_millis(300);
+/// `volume_manager.go :: podAttachAndMountTimeout`.
+const MOUNT_TIMEOUT: Duration = Duration::from_secs(123);
+/// `pkg/volume/util/.../exponential_backoff.go`: between tries to mount one volume.
+const MOUNT_RETRY: Duration = Duration::from_millis(500);
+const MOUNT_RETRY_MAX: Duration = Duration::from_secs(122);
+/// `active_deadline.go`.
+const DEADLINE: (&str, &str) = (
+    "DeadlineExceeded",
+    "Pod was active on the node longer than the specified deadline",
+);
+
+impl PodWorker {
+    /// `SyncPod`.
+    pub(super) fn sync(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let (status, looks) = self.generate(host, cx, false, false);
+        let terminal = status.phase.terminal();
+        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        for index in looks {
+            self.trigger_readiness(host, cx, index);
+        }
+        self.arm_deadline(host, cx);
+        if terminal {
+            self.end_run(host, cx, true);
+        } else if self.mounted {
+            self.act(host, cx);
+        } else {
+            self.begin_mount(host, cx);
+        }
+    }
+
+    /// The status that follows from what was seen; with the containers whose readiness is to be
+    /// probed at once. `fresh` reads the runtime itself instead.
+    fn generate(
+        &mut self,
+        host: &mut Host,
+        cx: &mut Cx<'_>,
+        terminal: bool,
+        fresh: bool,
+    ) -> (PodStatus, Vec<usize>) {
+        let overdue = self.overdue(cx);
+        if overdue {
+            self.tell(host, cx, false, DEADLINE.0, DEADLINE.1.into());
+        }
+        let record = if fresh { &self.record } else { self.seen() };
+        let facts = Facts {
+            pod: &self.row,
+            old: self.status.as_deref().unwrap_or(&self.row.status),
+            record,
+            probes: &self.probes,
+            memory: &self.memory,
+            terminal,
+            evict: overdue.then_some(DEADLINE),
+            born: (!host.established).then_some(host.started),
+            host_ip: host.address(),
+        };
+        pod_status::generate(&facts)
+    }
+
+    /// `activeDeadlineHandler.pastActiveDeadline`.
+    fn overdue(&self, cx: &Cx<'_>) -> bool {
+        let status = self.status.as_deref().unwrap_or(&self.row.status);
+        let (Some(seconds), Some(start)) = (self.row.spec.active_deadline_s, status.start_time)
+        else {
+            return false;
+        };
+        cx.now.since(start).as_secs() >= seconds.unsigned_abs()
+    }
+
+    /// The sync loop looks at every tick whether a pod is past its deadline.
+    fn arm_deadline(&mut self, host: &Host, cx: &mut Cx<'_>) {
+        let start = self.status.as_ref().and_then(|s| s.start_time);
+        if let (Some(seconds), Some(start)) = (self.row.spec.active_deadline_s, start)
+            && self.deadline_at == Time::MAX
+        {
+            let end = start + Duration::from_secs(seconds.unsigned_abs());
+            let before = end.max(cx.now).as_nanos().saturating_sub(1);
+            self.deadline_at = host.ticks.after(Time::from_nanos(before));
+            cx.out.at(self.deadline_at, Event::Wake { pod: self.id });
+        }
+    }
+
+    fn begin_mount(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let mut mount = self.mount.take().unwrap_or_else(|| {
+            Box::new(Mount {
+                since: cx.now,
+                retry_at: cx.now,
+                wait: MOUNT_RETRY,
+            })
+        });
+        mount.since = cx.now;
+        self.mount = Some(mount);
+        self.poll_mount(host, cx);
+    }
+
+    /// `WaitForAttachAndMount`, with the volume manager's retries of ConfigMaps and Secrets.
+    fn poll_mount(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let Some(mut mount) = self.mount.take() else {
+            return;
+        };
+        let passed = cx.now.since(mount.since);
+        if cx.now >= mount.retry_at {
+            if let Some(message) = missing_volume(&self.row, cx.lookup) {
+                self.tell(host, cx, true, "FailedMount", message);
+                mount.retry_at = cx.now + mount.wait;
+                mount.wait = (mount.wait * 2).min(MOUNT_RETRY_MAX);
+            } else if passed >= MOUNT_POLL {
+                self.mounted = true;
+                self.act(host, cx);
+                return;
+            }
+        }
+        if passed >= MOUNT_TIMEOUT {
+            self.mount = Some(mount);
+            self.fail(SyncError::Other);
+            self.end_run(host, cx, false);
+            return;
+        }
+        let next = mount.retry_at.max(mount.since + MOUNT_POLL);
+        let due = next.min(mount.since + MOUNT_TIMEOUT);
+        self.mount = Some(mount);
+        self.wait_for(cx, Doing::Mount, Some(due));
+    }
+
+    /// The timer of the step under way.
+    pub(super) fn on_step(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let Some(run) = self.run.as_ref().filter(|run| run.due == cx.now) else {
+            return;
+        };
+        match run.doing {
+            Doing::Mount => self.poll_mount(host, cx),
+            Doing::PostStart(index, _) => self.started(host, cx, index, None),
+            _ => {}
+        }
+    }
+
+    /// The rest of `SyncPod`: probe workers, then what the runtime has to do.
+    fn act(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        self.add_probes(host, cx);
+        let Some(run) = self.run.as_deref() else {
+            return;
+        };
+        let record = &run.record;
+        let result = |index: usize, which: ProbeKind| -> Option<ProbeResult> {
+            let attempt = record.slot(index).current?;
+            worker(&self.probes, index, which)?.result_of(attempt.number)
+        };
+        let todo = actions::compute(&self.row, record, &result);
+        let changed = todo.sandbox && record.sandbox == Sandbox::Dead;
+        let mut steps = Vec::new();
+        if todo.kill_pod {
+            steps.push(Step::KillPod);
+        } else {
+            let kills = todo.kill.iter();
+            steps.extend(kills.filter_map(|(i, why)| Some(Step::Kill(index_of(*i)?, *why))));
+        }
+        if todo.sandbox {
+            steps.push(Step::Sandbox);
+        }
+        if todo.sandbox || !todo.kill_pod {
+            let starts = todo.init.iter().chain(&todo.start);
+            steps.extend(starts.filter_map(|i| Some(Step::Start(index_of(*i)?))));
+        }
+        if changed {
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            self.tell(host, cx, false, "SandboxChanged", message.into());
+        }
+        if let Some(run) = self.run.as_deref_mut() {
+            run.steps = steps.into();
+        }
+        self.go_on(host, cx);
+    }
+
+    /// Asks for a sandbox. Init containers of an earlier one are forgotten first.
+    pub(super) fn make_sandbox(&mut self, host: &mut Host, cx: &mut Cx<'_>) -> bool {
+        let inits = self.row.spec.init_containers.len();
+        let forget = |record: &mut Record| {
+            for slot in record.containers.iter_mut().take(inits) {
+                slot.current = None;
+                slot.previous = None;
+            }
+        };
+        forget(&mut self.record);
+        if let Some(run) = self.run.as_deref_mut() {
+            forget(&mut run.record);
+        }
+        self.record.sandboxes = self.record.sandboxes.wrapping_add(1).max(1);
+        let ip = if self.row.spec.host_network {
+            host.address()
+        } else {
+            host.next_address(&|_| false)
+        };
+        self.record.ip = Some(ip);
+        let what = Call::StartSandbox {
+            pod: self.id,
+            attempt: self.record.sandboxes,
+            row: self.row.clone(),
+            ip,
+        };
+        self.wait_for(cx, Doing::Sandbox, None);
+        host.ask(cx, what);
+        false
+    }
+
+    /// The sandbox is there, or could not be made.
+    pub(super) fn on_sandbox(&mut self, host: &mut Host, cx: &mut Cx<'_>, attempt: u8, ok: bool) {
+        if attempt != self.record.sandboxes || self.record.sandbox == Sandbox::Ready {
+            return;
+        }
+        if ok {
+            let now = cx.now;
+            let record = self.changing(host, cx);
+            record.sandbox = Sandbox::Ready;
+            record.since = now;
+        }
+        if self
+            .run
+            .as_ref()
+            .is_none_or(|run| run.doing != Doing::Sandbox)
+        {
+            return;
+        }
+        if ok {
+            self.sandbox_ready(host, cx);
+            self.go_on(host, cx);
+            return;
+        }
+        let message = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to \
+                       setup network for sandbox";
+        self.tell(host, cx, true, "FailedCreatePodSandBox", message.into());
+        self.fail(SyncError::Other);
+        self.end_run(host, cx, false);
+    }
+
+    /// `OnPodSandboxReady`: the condition is set without waiting for the sync to end.
+    fn sandbox_ready(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let mut status = self.status.as_deref().unwrap_or(&self.row.status).clone();
+        status.set_condition(PodCondition {
+            kind: PodConditionKind::PodReadyToStartContainers,
+            status: Truth::True,
+            since: cx.now,
+            reason: None,
+            message: None,
+        });
+        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+    }
+
+    /// Notes why the sync under way failed; the earliest end of a back-off wins over other errors.
+    pub(super) fn fail(&mut self, error: SyncError) {
+        if let Some(run) = self.run.as_deref_mut() {
+            run.error = Some(match (run.error, error) {
+                (Some(SyncError::BackOff(a)), SyncError::BackOff(b)) => {
+                    SyncError::BackOff(a.min(b))
+                }
+                (Some(SyncError::BackOff(a)), SyncError::Other) => SyncError::BackOff(a),
+                (_, error) => error,
+            });
+        }
+    }
+
+    /// `SyncTerminatingPod`.
+    pub(super) fn sync_terminating(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let (mut status, looks) = self.generate(host, cx, false, false);
+        if let Some(evicted) = &self.evicted {
+            let (reason, message) = &**evicted;
+            evict(&mut status, reason, message, cx);
+        }
+        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        for index in looks {
+            self.trigger_readiness(host, cx, index);
+        }
+        self.stop_liveness_and_startup();
+        // A pod that ended by itself has no grace period determined: its own applies.
+        let grace = (self.grace_s > 0).then_some(self.grace_s);
+        self.stop_all(host, cx, grace);
+    }
+
+    /// Nothing of the pod runs any more.
+    pub(super) fn stopped(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        self.probes.clear();
+        let (status, _) = self.generate(host, cx, true, true);
+        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.end_run(host, cx, false);
+    }
+
+    /// `SyncTerminatedPod`.
+    pub(super) fn sync_terminated(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let (status, _) = self.generate(host, cx, true, false);
+        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.terminate_status(host, cx);
+        self.end_run(host, cx, false);
+    }
+}
+
+fn index_of(index: usize) -> Option<u16> {
+    u16::try_from(index).ok()
+}
+
+/// `eviction_manager.go :: evictPod`: what it does to the status.
+fn evict(status: &mut PodStatus, reason: &str, message: &str, cx: &Cx<'_>) {
+    status.phase = crate::api::pod_status::Phase::Failed;
+    status.reason = Some(Text::from(reason));
+    status.message = Some(Text::from(message));
+    status.set_condition(PodCondition {
+        kind: PodConditionKind::DisruptionTarget,
+        status: Truth::True,
+        since: cx.now,
+        reason: Some("TerminationByKubelet".into()),
+        message: Some(message.into()),
+    });
+}
+
+/// The first volume that cannot be mounted, in the volume manager's words.
+fn missing_volume(pod: &Pod, lookup: &dyn Lookup) -> Option<String> {
+    let missing = |wanted: &ConfigRef| match lookup.config(wanted, &pod.meta.namespace) {
+        Found::Yes => None,
+        _ if wanted.optional => None,
+        found => Some(describe_missing(wanted, &pod.meta.namespace, found)),
+    };
+    pod.spec.volumes.iter().find_map(|volume| {
+        let problem = match &volume.source {
+            VolumeSource::Config(wanted) => missing(wanted),
+            VolumeSource::Projected(all) => all.iter().find_map(missing),
+            _ => None,
+        }?;
+        Some(format!(
+            "MountVolume.SetUp failed for volume \"{}\" : {problem}",
+            volume.name
+        ))
+    })
+}
+
+/// Upstream's words for a ConfigMap or Secret that is not there.
+pub(super) fn describe_missing(wanted: &ConfigRef, namespace: &str, found: Found) -> String {
+    let (kind, lower) = if wanted.secret {
+        ("Secret", "secret")
+    } else {
+        ("ConfigMap", "configmap")
+    };
+    match (found, &wanted.key) {
+        (Found::NoKey, Some(key)) => format!(
+            "couldn't find key {key} in {kind} {namespace}/{}",
+            wanted.name
+        ),
+        _ => format!("{lower} \"{}\" not found", wanted.name),
+    }
+}

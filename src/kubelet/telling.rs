@@ -1,0 +1,118 @@
+//! KubeEvents of a kubelet: sent in the background, one at a time, within a budget of their own.
+//!
+//! As `client::Recorder`, but what keeps a chatty object quiet is held by each pod worker, so that
+//! a node with many pods needs no cache of them. Similar events are not combined.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::config::KubeletConfig;
+use super::host::{Cx, Host, Topic};
+use crate::api::{Kind, KubeEvent, Meta, Text};
+use crate::client::{Budget, Reply};
+use crate::engine::Time;
+use crate::store::{ApiError, Cause, Write};
+
+/// `staging/src/k8s.io/client-go/tools/record/event.go :: maxTriesPerEvent`.
+const TRIES: u32 = 12;
+/// `defaultSleepDuration` between tries.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Events that wait at most.
+const QUEUED: usize = 1000;
+/// `events_cache.go :: defaultSpamBurst` and `defaultSpamQPS`.
+const SPAM_BURST: u32 = 25;
+const SPAM_INTERVAL_NS: u64 = 300_000_000_000;
+
+/// The queue of KubeEvents of one kubelet.
+#[derive(Debug)]
+pub(super) struct Telling {
+    queue: VecDeque<(KubeEvent, Cause)>,
+    sending: Option<Box<(KubeEvent, Cause, u32)>>,
+    budget: Budget,
+}
+
+/// How much may still be told about one object: Normal events, and Warnings.
+#[derive(Clone, Debug)]
+pub(super) struct Quiet([Budget; 2]);
+
+impl Default for Quiet {
+    fn default() -> Self {
+        let full = || Budget::new(SPAM_INTERVAL_NS, SPAM_BURST);
+        Quiet([full(), full()])
+    }
+}
+
+/// The object that an event is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    pub(super) kind: Kind,
+    pub(super) meta: &'a Meta,
+}
+
+impl Telling {
+    pub(super) fn new(config: &KubeletConfig) -> Telling {
+        Telling {
+            queue: VecDeque::new(),
+            sending: None,
+            budget: Budget::per_second(config.event_qps, config.event_burst.max(1)),
+        }
+    }
+}
+
+impl Host {
+    /// Tells about an object, unless too much was told about it lately.
+    pub(super) fn tell(
+        &mut self,
+        cx: &mut Cx<'_>,
+        about: About<'_>,
+        quiet: &mut Quiet,
+        warning: bool,
+        reason: impl Into<Text>,
+        message: String,
+    ) {
+        if !quiet.0[usize::from(warning)].try_take(cx.now) || self.telling.queue.len() >= QUEUED {
+            return;
+        }
+        let event = KubeEvent {
+            kind: about.kind,
+            namespace: about.meta.namespace.clone(),
+            name: about.meta.name.clone(),
+            uid: about.meta.uid,
+            reason: reason.into(),
+            message: message.into(),
+            warning,
+            source: "kubelet".into(),
+        };
+        let cause = self.cause("");
+        self.telling.queue.push_back((event, cause));
+        self.send_event(cx);
+    }
+
+    fn send_event(&mut self, cx: &mut Cx<'_>) {
+        if self.telling.sending.is_some() {
+            return;
+        }
+        if let Some((event, cause)) = self.telling.queue.pop_front() {
+            let at = self.telling.budget.take(cx.now);
+            let token = Topic::Event.token(self.life, 0);
+            cx.out.send(at, Write::Emit(event.clone()), cause, token);
+            self.telling.sending = Some(Box::new((event, cause, 1)));
+        }
+    }
+
+    /// The event under way was answered; an absent server is asked again, up to twelve times.
+    pub(super) fn event_replied(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
+        let Some(mut sent) = self.telling.sending.take() else {
+            return;
+        };
+        if matches!(reply, Err(ApiError::Unreachable)) && sent.2 < TRIES {
+            sent.2 += 1;
+            let at: Time = self.telling.budget.take(cx.now + PAUSE);
+            let token = Topic::Event.token(self.life, 0);
+            cx.out.send(at, Write::Emit(sent.0.clone()), sent.1, token);
+            self.telling.sending = Some(sent);
+            return;
+        }
+        self.send_event(cx);
+    }
+}

@@ -1,0 +1,1 @@
+//! Containers that crash, and how long they are kept waiting.
