@@ -1,0 +1,294 @@
+//! The state of the links: cuts, delay, loss, and what becomes of one packet.
+//!
+//! A fault is a [`Rule`]: from these ends to those ends, this effect. A cut in one direction is one
+//! rule, in both directions two ([`Links::add_both`]). Everything that travels asks
+//! [`Links::path`]: requests of users, calls between pods, and the API traffic of kubelets and
+//! proxies. A dropped packet of an open connection is the sender's business (it retransmits).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::topology::{Place, Topology};
+
+/// One end of a way: a place, and the pod there when the sender or receiver is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct End {
+    /// Where.
+    pub place: Place,
+    /// Number of the pod, `u32::MAX` when it is not a pod.
+    pub pod: u32,
+}
+
+impl End {
+    /// The end of a pod.
+    pub fn pod(place: Place, pod: u32) -> End {
+        End { place, pod }
+    }
+}
+
+impl From<Place> for End {
+    fn from(place: Place) -> End {
+        End {
+            place,
+            pod: u32::MAX,
+        }
+    }
+}
+
+/// A set of ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// Whether it holds everything.
+    pub everything: bool,
+    /// Places; everything there belongs to the set.
+    pub places: BTreeSet<Place>,
+    /// Pods by number.
+    pub pods: BTreeSet<u32>,
+}
+
+impl Members {
+    /// Everything.
+    pub fn everything() -> Members {
+        Members {
+            everything: true,
+            ..Members::default()
+        }
+    }
+
+    /// Some places.
+    pub fn places(places: impl IntoIterator<Item = Place>) -> Members {
+        Members {
+            places: places.into_iter().collect(),
+            ..Members::default()
+        }
+    }
+
+    /// Some pods.
+    pub fn pods(pods: impl IntoIterator<Item = u32>) -> Members {
+        Members {
+            pods: pods.into_iter().collect(),
+            ..Members::default()
+        }
+    }
+
+    /// Whether `end` belongs to it.
+    pub fn contains(&self, end: End) -> bool {
+        self.everything || self.places.contains(&end.place) || self.pods.contains(&end.pod)
+    }
+}
+
+/// What a rule does to packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// All are dropped.
+    Cut,
+    /// All arrive later.
+    Delay {
+        /// By this much,
+        by: Duration,
+        /// and up to this much more or less (uniformly).
+        jitter: Duration,
+    },
+    /// Some are dropped.
+    Loss {
+        /// How many of a million.
+        per_million: u32,
+    },
+}
+
+/// A fault of the network, in one direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Senders.
+    pub from: Members,
+    /// Receivers.
+    pub to: Members,
+    /// What happens.
+    pub effect: Effect,
+}
+
+/// The number of a rule, to take it away again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RuleId(pub u32);
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It arrives after this time.
+    Deliver(Duration),
+    /// It never arrives.
+    Drop,
+}
+
+/// All rules in force.
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    rules: Vec<(RuleId, Rule)>,
+    next: u32,
+}
+
+impl Links {
+    /// Puts a rule in force.
+    pub fn add(&mut self, rule: Rule) -> RuleId {
+        let id = RuleId(self.next);
+        self.next += 1;
+        self.rules.push((id, rule));
+        id
+    }
+
+    /// Puts a rule in force in both directions.
+    pub fn add_both(&mut self, rule: Rule) -> [RuleId; 2] {
+        let back = Rule {
+            from: rule.to.clone(),
+            to: rule.from.clone(),
+            effect: rule.effect,
+        };
+        [self.add(rule), self.add(back)]
+    }
+
+    /// Takes a rule away; returns whether it was in force.
+    pub fn remove(&mut self, id: RuleId) -> bool {
+        let before = self.rules.len();
+        self.rules.retain(|(rule, _)| *rule != id);
+        before != self.rules.len()
+    }
+
+    /// Whether a cut lies between two ends.
+    pub fn cut(&self, from: End, to: End) -> bool {
+        self.rules.iter().any(|(_, rule)| {
+            rule.effect == Effect::Cut && rule.from.contains(from) && rule.to.contains(to)
+        })
+    }
+
+    /// What becomes of one packet. `draw` decides jitter and loss; its low 20 bits are the
+    /// latency's own jitter. Packets within one pod, or of a node to itself, meet no rule.
+    #[inline]
+    pub fn path(&self, topology: &Topology, from: End, to: End, draw: u64) -> Verdict {
+        let mut latency = topology.latency(from.place, to.place, draw);
+        let same_pod = from.pod == to.pod && (from.pod != u32::MAX || from.place == to.place);
+        if self.rules.is_empty() || same_pod {
+            return Verdict::Deliver(latency);
+        }
+        for (id, rule) in &self.rules {
+            if !(rule.from.contains(from) && rule.to.contains(to)) {
+                continue;
+            }
+            // Each rule sees its own bits of the draw, whatever other rules there are.
+            let bits = remix(draw, id.0);
+            match rule.effect {
+                Effect::Cut => return Verdict::Drop,
+                Effect::Loss { per_million } => {
+                    if (u128::from(bits) * 1_000_000) >> 64 < u128::from(per_million) {
+                        return Verdict::Drop;
+                    }
+                }
+                Effect::Delay { by, jitter } => {
+                    let width = u128::from(2 * u64::try_from(jitter.as_nanos()).unwrap_or(0));
+                    let more = u64::try_from((u128::from(bits) * width) >> 64).unwrap_or(0);
+                    latency = (latency + by + Duration::from_nanos(more)).saturating_sub(jitter);
+                }
+            }
+        }
+        Verdict::Deliver(latency)
+    }
+}
+
+/// The finaliser of SplitMix64 over a draw and a rule's number.
+fn remix(draw: u64, rule: u32) -> u64 {
+    let mut x = draw.wrapping_add(u64::from(rule).wrapping_add(1) << 1);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::topology::Latencies;
+    use super::*;
+
+    fn world() -> (Topology, Place, Place) {
+        let mut topology = Topology::new(Latencies::default());
+        let (a, b) = (topology.node("a", "a"), topology.node("b", "b"));
+        (topology, a, b)
+    }
+
+    #[test]
+    fn a_one_way_cut_stops_one_direction_until_it_is_removed() {
+        let (topology, a, b) = world();
+        let mut links = Links::default();
+        let cut = links.add(Rule {
+            from: Members::places([a]),
+            to: Members::places([b]),
+            effect: Effect::Cut,
+        });
+        assert_eq!(links.path(&topology, a.into(), b.into(), 0), Verdict::Drop);
+        assert!(matches!(
+            links.path(&topology, b.into(), a.into(), 0),
+            Verdict::Deliver(_)
+        ));
+        assert!(links.cut(a.into(), b.into()) && !links.cut(b.into(), a.into()));
+        assert!(links.remove(cut) && !links.remove(cut));
+        assert!(matches!(
+            links.path(&topology, a.into(), b.into(), 0),
+            Verdict::Deliver(_)
+        ));
+    }
+
+    #[test]
+    fn a_cut_between_pods_leaves_other_pods_of_the_nodes_alone() {
+        let (topology, a, b) = world();
+        let mut links = Links::default();
+        links.add_both(Rule {
+            from: Members::pods([7]),
+            to: Members::everything(),
+            effect: Effect::Cut,
+        });
+        let path = |from, to| links.path(&topology, from, to, 0);
+        assert_eq!(path(End::pod(a, 7), b.into()), Verdict::Drop);
+        assert_eq!(path(b.into(), End::pod(a, 7)), Verdict::Drop);
+        assert!(matches!(
+            path(End::pod(a, 8), b.into()),
+            Verdict::Deliver(_)
+        ));
+        let own = path(End::pod(a, 7), End::pod(a, 7));
+        assert!(matches!(own, Verdict::Deliver(_)), "a pod reaches itself");
+    }
+
+    #[test]
+    fn loss_and_delay_follow_their_numbers() {
+        let (topology, a, b) = world();
+        let mut links = Links::default();
+        let loss = links.add(Rule {
+            from: Members::places([a]),
+            to: Members::everything(),
+            effect: Effect::Loss {
+                per_million: 250_000,
+            },
+        });
+        // binomial(10,000, 1/4): mean 2,500, standard deviation 43
+        let lost = (0..10_000u64)
+            .map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .filter(|draw| links.path(&topology, a.into(), b.into(), *draw) == Verdict::Drop)
+            .count();
+        assert!((2_300..2_700).contains(&lost), "{lost}");
+        links.remove(loss);
+        links.add(Rule {
+            from: Members::everything(),
+            to: Members::places([b]),
+            effect: Effect::Delay {
+                by: Duration::from_millis(100),
+                jitter: Duration::from_millis(10),
+            },
+        });
+        for n in 0..1_000u64 {
+            let draw = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let Verdict::Deliver(latency) = links.path(&topology, a.into(), b.into(), draw) else {
+                panic!("dropped");
+            };
+            let ms = latency.as_secs_f64() * 1e3;
+            assert!((90.5..110.7).contains(&ms), "{ms}");
+        }
+    }
+}
