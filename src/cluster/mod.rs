@@ -1,1 +1,3 @@
 //! The composition root: one event enum, one dispatch, no policy.
+
+pub mod dataplane;

@@ -95,6 +95,12 @@ impl<T> Slab<T> {
         value.as_ref().map(|_| Key { slot, generation })
     }
 
+    /// The keys of all things, in the order of their places.
+    pub fn keys(&self) -> Vec<Key> {
+        let slots = 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        slots.filter_map(|slot| self.key_at(slot)).collect()
+    }
+
     /// How many things there are.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()

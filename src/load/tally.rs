@@ -187,7 +187,9 @@ pub struct Tally {
     pub ok: u64,
     /// Requests that failed.
     pub failed: u64,
-    /// Of these, by cause.
+    /// Requests whose client ended before them.
+    pub abandoned: u64,
+    /// Failed requests by cause.
     pub failed_by: [u64; Cause::ALL.len()],
     groups: BTreeMap<Failure, Group>,
     latency: Histogram<u64>,
@@ -211,6 +213,7 @@ impl Default for Tally {
             attempts: 0,
             ok: 0,
             failed: 0,
+            abandoned: 0,
             failed_by: [0; Cause::ALL.len()],
             groups: BTreeMap::new(),
             latency: sketch(),
@@ -270,9 +273,14 @@ impl Tally {
         group.last = group.last.max(at);
     }
 
+    /// The client of a request is gone: nobody will learn how it went.
+    pub fn abandon(&mut self) {
+        self.abandoned += 1;
+    }
+
     /// Requests sent and not ended.
     pub fn in_flight(&self) -> u64 {
-        self.sent - self.ok - self.failed
+        self.sent - self.ok - self.failed - self.abandoned
     }
 
     /// The kinds of failures, most frequent first.

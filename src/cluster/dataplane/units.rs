@@ -1,0 +1,539 @@
+//! Containers of pods: started, probed, told to end, killed, and what becomes of their requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::client::Line;
+use super::exchange::{NONE, Status};
+use super::{DataPlane, Event, Out};
+use crate::api::container::Container;
+use crate::api::pod::RestartPolicy;
+use crate::api::{Pod as PodRow, Text};
+use crate::engine::draws::{Purpose, entity_key};
+use crate::engine::{Dist, Time};
+use crate::kubelet::RuntimeEvent;
+use crate::kubelet::runtime::{Call as RuntimeCall, ContainerId, Signal, container_of};
+use crate::load::client::Pool;
+use crate::load::instance::{self, EXIT_SIGKILL, Ending, Instance};
+use crate::load::tally::{Cause, Class};
+use crate::load::{AppModel, Key};
+use crate::net::{End, Place};
+use crate::store::Id;
+
+const STARTUP: Purpose = Purpose::new("load/startup");
+const EXIT: Purpose = Purpose::new("load/exit");
+const NEED: Purpose = Purpose::new("load/need");
+
+/// A pod that was ever seen: its name stays for reports.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: Text,
+    /// Name.
+    pub name: Text,
+    /// Its deletion was asked for, or it is gone from the API.
+    pub deleting: bool,
+    /// Its processes.
+    pub units: SmallVec<[Key; 1]>,
+}
+
+/// A container that runs.
+#[derive(Debug)]
+pub struct Unit {
+    /// Its name at the runtime boundary.
+    pub id: ContainerId,
+    /// Where.
+    pub place: Place,
+    /// The process.
+    pub instance: Instance,
+    /// Where it listens.
+    pub ports: Ports,
+    /// Senders of the model's calls.
+    pub calls: Arc<[u32]>,
+    /// The connections of each call.
+    pub pools: Vec<Pool<Line>>,
+    /// What it holds, in the order of acceptance.
+    pub first: Key,
+    /// See `first`.
+    pub last: Key,
+    /// When its node lost power.
+    pub vanished_at: Time,
+    /// When the pending [`Event::Life`] is due.
+    pub due: Time,
+}
+
+/// The ports that a container listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// These.
+    Only(SmallVec<[u16; 2]>),
+    /// All but these, which other containers of the pod declare.
+    AllBut(SmallVec<[u16; 2]>),
+}
+
+impl Ports {
+    /// Where a container listens: on what its model says, else on what it declares. The pod's first
+    /// container, when it declares nothing, listens wherever the others do not.
+    fn of(model: &AppModel, row: &PodRow, index: u16) -> Ports {
+        let spec = &row.spec;
+        let Some(container) = container_of(spec, index) else {
+            return Ports::Only(SmallVec::new());
+        };
+        let init = usize::from(index) < spec.init_containers.len();
+        if init && !container.restart_always {
+            return Ports::Only(SmallVec::new());
+        }
+        if !model.ports.is_empty() {
+            return Ports::Only(model.ports.iter().copied().collect());
+        }
+        let declared = |c: &Container| c.ports.iter().map(|p| p.port).collect::<SmallVec<_>>();
+        if !container.ports.is_empty() || usize::from(index) != spec.init_containers.len() {
+            return Ports::Only(declared(container));
+        }
+        let sidecars = spec.init_containers.iter().filter(|c| c.restart_always);
+        Ports::AllBut(
+            sidecars
+                .chain(&spec.containers)
+                .flat_map(declared)
+                .collect(),
+        )
+    }
+
+    /// Whether `port` is one of them; 0 stands for any.
+    #[inline]
+    pub fn contains(&self, port: u16) -> bool {
+        match self {
+            Ports::Only(ports) => ports.contains(&port) || (port == 0 && !ports.is_empty()),
+            Ports::AllBut(ports) => port == 0 || !ports.contains(&port),
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit code.
+    pub code: u8,
+    /// Killed by the kernel for its memory.
+    pub oom: bool,
+}
+
+/// The kernel killed it for its memory.
+pub const OUT_OF_MEMORY: Ended = Ended {
+    code: EXIT_SIGKILL,
+    oom: true,
+};
+
+/// The defaults: of a server, of a container that is meant to end, of an init container.
+pub(super) fn default_models() -> [Arc<AppModel>; 3] {
+    let job = Dist::LogNormal {
+        p50: Duration::from_secs(10),
+        p99: Duration::from_secs(30),
+    };
+    let init = Dist::LogNormal {
+        p50: Duration::from_millis(500),
+        p99: Duration::from_secs(2),
+    };
+    [
+        AppModel::default(),
+        AppModel::batch(job),
+        AppModel::batch(init),
+    ]
+    .map(Arc::new)
+}
+
+/// Whether some process of the pod serves.
+pub(super) fn alive(pods: &[Option<Pod>], units: &crate::load::Slab<Unit>, pod: u32) -> bool {
+    let pod = pods.get(pod as usize).and_then(Option::as_ref);
+    pod.is_some_and(|pod| {
+        let mut found = pod.units.iter().filter_map(|key| units.get(*key));
+        found.any(|unit| unit.instance.listens())
+    })
+}
+
+impl DataPlane {
+    /// A pod was created, changed or removed.
+    pub(super) fn pod_changed(&mut self, number: u32, row: &PodRow, gone: bool) {
+        let at = number as usize;
+        if self.pods.len() <= at {
+            self.pods.resize(at + 1, None);
+        }
+        let pod = self.pods[at].get_or_insert_with(|| Pod {
+            namespace: row.meta.namespace.clone(),
+            name: row.meta.name.clone(),
+            deleting: false,
+            units: SmallVec::new(),
+        });
+        pod.deleting |= gone || row.meta.deleting();
+    }
+
+    /// How a container behaves, and the senders of its calls.
+    fn model_of(&mut self, row: &PodRow, index: u16) -> (Arc<AppModel>, Arc<[u32]>) {
+        let spec = &row.spec;
+        let name = container_of(spec, index).map(|c| &c.name);
+        let first = usize::from(index) == spec.init_containers.len();
+        let found = self.models.iter().position(|model| {
+            let container = match &model.container {
+                Some(container) => Some(container) == name,
+                None => first,
+            };
+            container
+                && model.namespace == row.meta.namespace
+                && model.selector.matches(&row.meta.labels)
+        });
+        let Some(found) = found else {
+            let sidecar = container_of(spec, index).is_some_and(|c| c.restart_always);
+            let init = usize::from(index) < spec.init_containers.len();
+            let model = match (init, sidecar, spec.restart_policy) {
+                (true, false, _) => &self.default_init,
+                (false, _, RestartPolicy::OnFailure | RestartPolicy::Never) => &self.default_batch,
+                _ => &self.default_model,
+            };
+            return (model.clone(), Arc::from([]));
+        };
+        let model = self.models[found].clone();
+        if self.calls.len() <= found {
+            self.calls.resize(found + 1, None);
+        }
+        if self.calls[found].is_none() {
+            let calls = model.request.calls.iter().enumerate();
+            let senders: Arc<[u32]> = calls
+                .map(|(n, call)| self.add_call(&model.name, &model.namespace, n, call))
+                .collect();
+            self.calls[found] = Some(senders);
+        }
+        let senders = self.calls[found].clone();
+        (model, senders.unwrap_or_else(|| Arc::from([])))
+    }
+
+    /// The time that the model of a container gives its image's pull, if it does.
+    pub fn image_pull(&mut self, row: &PodRow, index: u16) -> Option<Dist> {
+        self.model_of(row, index).0.image_pull.clone()
+    }
+
+    /// A container's process was started on the pod's node.
+    pub fn start(&mut self, id: ContainerId, row: &PodRow, now: Time, out: &mut Out) {
+        self.pod_changed(id.pod.0, row, false);
+        let node = row.node_name.as_ref().map_or("", |n| n.as_str());
+        let place = self
+            .net
+            .place(node)
+            .unwrap_or_else(|| self.net.topology.node(node, ""));
+        let (model, calls) = self.model_of(row, id.index);
+        let instance = self.instance(id, row, model, place, now);
+        let ports = Ports::of(&instance.model, row, id.index);
+        let unit = Unit {
+            id,
+            place,
+            ports,
+            pools: calls.iter().map(|_| Pool::default()).collect(),
+            calls,
+            first: Key::NONE,
+            last: Key::NONE,
+            vanished_at: Time::MAX,
+            due: Time::MAX,
+            instance,
+        };
+        let key = self.units.insert(unit);
+        if let Some(pod) = &mut self.pods[id.pod.index()] {
+            pod.units.push(key);
+        }
+        self.watch_life(key, now, out);
+    }
+
+    fn instance(
+        &mut self,
+        id: ContainerId,
+        row: &PodRow,
+        model: Arc<AppModel>,
+        place: Place,
+        now: Time,
+    ) -> Instance {
+        let empty = Container::default();
+        let container = container_of(&row.spec, id.index).unwrap_or(&empty);
+        let entity = entity_key(&[&row.meta.namespace, &row.meta.name, &container.name]);
+        let attempt = u64::from(id.attempt);
+        let startup = model
+            .startup
+            .sample(self.draws.unit(STARTUP, entity, attempt));
+        // What is only meant to run and end never listens.
+        let batch = [&self.default_batch, &self.default_init];
+        let listens_at = match batch.iter().any(|b| Arc::ptr_eq(b, &model)) {
+            true => Time::MAX,
+            false => now + startup,
+        };
+        let exits_at = match &model.exit {
+            None => Time::MAX,
+            Some(exit) => {
+                let span = exit.after.sample(self.draws.unit(EXIT, entity, attempt));
+                match exit.from_listening {
+                    true => listens_at + span,
+                    false => now + span,
+                }
+            }
+        };
+        let positive = |amount: i64| u64::try_from(amount).ok().filter(|a| *a > 0);
+        let (requests, limits) = (&container.requests, &container.limits);
+        let weight = positive(requests.cpu_milli).unwrap_or(0);
+        let group = self.cpu.add(place.0, weight, positive(limits.cpu_milli));
+        let memory_base = model.memory.base.or(positive(requests.memory));
+        Instance {
+            group,
+            entity: self.draws.u64(STARTUP, entity, attempt),
+            stage: instance::Stage::Starting,
+            frozen: false,
+            terminating: false,
+            started: now,
+            listens_at,
+            exits_at,
+            drains_at: Time::MAX,
+            drained_at: Time::MAX,
+            memory_limit: positive(limits.memory),
+            memory_base: memory_base.unwrap_or(64 << 20),
+            active: 0,
+            queue: std::collections::VecDeque::new(),
+            served: 0,
+            model,
+        }
+    }
+
+    /// The process of a container that was started, while it runs.
+    pub(super) fn unit_of(&self, id: ContainerId) -> Option<Key> {
+        let pod = self.pods.get(id.pod.index())?.as_ref()?;
+        let mut keys = pod.units.iter().copied();
+        keys.find(|key| {
+            self.units
+                .get(*key)
+                .is_some_and(|u| u.id == id && u.instance.stage != instance::Stage::Vanished)
+        })
+    }
+
+    /// A signal reaches a container; of one that has ended nothing comes.
+    pub fn signal(&mut self, id: ContainerId, signal: Signal, now: Time, out: &mut Out) {
+        let Some(key) = self.unit_of(id) else {
+            return;
+        };
+        let ending = match signal {
+            Signal::Kill => Ending::Exit(EXIT_SIGKILL),
+            Signal::Term => self.units[key].instance.terminate(now),
+        };
+        match ending {
+            Ending::Exit(code) => self.end_unit(key, Ended { code, oom: false }, now, out),
+            Ending::GoesOn => self.watch_life(key, now, out),
+        }
+    }
+
+    /// Answers the requests of the runtime boundary that concern running processes: signals, probes,
+    /// hooks, memory. Sandboxes, pulls and the time that starting and removing take are the
+    /// backend's; it tells [`DataPlane::start`] and [`DataPlane::remove_pod`] when they are done.
+    pub fn on_call(&mut self, node: &str, call: &RuntimeCall, now: Time, out: &mut Out) {
+        match call {
+            RuntimeCall::Signal { container, signal } => {
+                self.signal(*container, *signal, now, out);
+            }
+            RuntimeCall::Probe {
+                container,
+                which,
+                n,
+                ..
+            } => {
+                if let Some(action) = call.action() {
+                    self.probe(*container, *which, *n, action, now, out);
+                }
+            }
+            RuntimeCall::Hook {
+                container, hook, ..
+            } => {
+                if let Some(action) = call.action() {
+                    self.hook(*container, *hook, action, now, out);
+                }
+            }
+            RuntimeCall::RemovePod { pod } => self.remove_pod(*pod, now, out),
+            RuntimeCall::Stats => self.stats(node, now, out),
+            RuntimeCall::StartSandbox { .. }
+            | RuntimeCall::PullImage { .. }
+            | RuntimeCall::StartContainer { .. } => {}
+        }
+    }
+
+    /// Kills what runs in a pod, without telling about it.
+    pub fn remove_pod(&mut self, pod: Id<PodRow>, now: Time, out: &mut Out) {
+        let Some(Some(found)) = self.pods.get(pod.index()) else {
+            return;
+        };
+        for key in found.units.clone() {
+            self.drop_unit(key, now, out);
+        }
+    }
+
+    /// A process ended: its kubelet is told, its clients see a reset.
+    pub(super) fn end_unit(&mut self, key: Key, how: Ended, now: Time, out: &mut Out) {
+        let container = self.units[key].id;
+        out.runtime.push(RuntimeEvent::Exited {
+            container,
+            code: how.code,
+            oom: how.oom,
+        });
+        self.drop_unit(key, now, out);
+    }
+
+    fn drop_unit(&mut self, key: Key, now: Time, out: &mut Out) {
+        let Some(unit) = self.units.get(key) else {
+            return;
+        };
+        let class = match unit.instance.terminating {
+            true => Class::SigtermRace,
+            false => Class::Killed,
+        };
+        let (group, pod) = (unit.instance.group, unit.id.pod);
+        // From now on nobody can reach it, so that what follows cannot come back to it.
+        self.units[key].instance.stage = instance::Stage::Draining;
+        for held in self.held_by(key) {
+            self.abandon_child(held);
+            let exchange = &mut self.exchanges[held];
+            exchange.held = false;
+            self.answer(held, Status::Failed(Cause::Reset, class), now, out);
+        }
+        self.cpu.remove(group, now, &mut self.wakes);
+        self.push_wakes(out);
+        self.units.remove(key);
+        if let Some(Some(pod)) = self.pods.get_mut(pod.index()) {
+            pod.units.retain(|unit| *unit != key);
+        }
+    }
+
+    /// What a process holds, in the order of acceptance.
+    pub(super) fn held_by(&self, key: Key) -> Vec<Key> {
+        let mut held = Vec::new();
+        let mut next = self.units[key].first;
+        while let Some(exchange) = self.exchanges.get(next) {
+            held.push(next);
+            next = exchange.after;
+        }
+        held
+    }
+
+    pub(super) fn abandon_child(&mut self, held: Key) {
+        let child = std::mem::replace(&mut self.exchanges[held].child, Key::NONE);
+        if let Some(exchange) = self.exchanges.get(child) {
+            let sender = exchange.sender;
+            self.senders[sender as usize].tally.abandon();
+        }
+        self.abandon(child);
+    }
+
+    /// Something may be due in a process's life.
+    pub(super) fn life(&mut self, key: Key, now: Time, out: &mut Out) {
+        let Some(unit) = self.units.get_mut(key) else {
+            return;
+        };
+        if unit.due != now || unit.instance.stage == instance::Stage::Vanished {
+            return;
+        }
+        unit.due = Time::MAX;
+        let instance = &mut unit.instance;
+        if instance.out_of_memory(now) {
+            return self.end_unit(key, OUT_OF_MEMORY, now, out);
+        }
+        if instance.exits_at <= now {
+            let code = instance.model.exit.as_ref().map_or(0, |e| e.code);
+            return self.end_unit(key, Ended { code, oom: false }, now, out);
+        }
+        if instance.drained_at <= now {
+            return self.end_unit(
+                key,
+                Ended {
+                    code: 0,
+                    oom: false,
+                },
+                now,
+                out,
+            );
+        }
+        if instance.drains_at <= now
+            && let Ending::Exit(code) = instance.drain(Duration::MAX, now)
+        {
+            return self.end_unit(key, Ended { code, oom: false }, now, out);
+        }
+        if instance.stage == instance::Stage::Starting && instance.listens_at <= now {
+            instance.stage = instance::Stage::Serving;
+            if !self.needs_are_there(key, now) {
+                return self.end_unit(
+                    key,
+                    Ended {
+                        code: 1,
+                        oom: false,
+                    },
+                    now,
+                    out,
+                );
+            }
+        }
+        self.watch_life(key, now, out);
+    }
+
+    /// Makes sure that an event comes when the process next changes by itself.
+    fn watch_life(&mut self, key: Key, now: Time, out: &mut Out) {
+        let unit = &mut self.units[key];
+        if let Some(at) = unit.instance.next_change(now)
+            && at != unit.due
+        {
+            unit.due = at.max(now);
+            out.at(unit.due, Event::Life(key));
+        }
+    }
+
+    /// Whether every Service that a process needs to come up accepts a connection.
+    fn needs_are_there(&mut self, key: Key, now: Time) -> bool {
+        let unit = &self.units[key];
+        let model = unit.instance.model.clone();
+        let from = End::pod(unit.place, unit.id.pod.0);
+        let entity = unit.instance.entity;
+        (0u64..).zip(&model.needs).all(|(n, need)| {
+            let target = self.net.target(need, &model.namespace);
+            let draw = self.draws.u64(NEED, entity, n);
+            let address = u64::from(from.pod);
+            let Ok(choice) = self.net.connect(from, target, address, draw, now) else {
+                return false;
+            };
+            let to = choice.endpoint;
+            !self.dark.contains(&to.place)
+                && !self.net.links().cut(from, End::pod(to.place, to.pod))
+                && (to.pod == NONE || alive(&self.pods, &self.units, to.pod))
+        })
+    }
+
+    /// A draining process that has nothing left exits.
+    pub(super) fn drained(&mut self, key: Key, now: Time, out: &mut Out) {
+        let done = self.units.get(key).is_some_and(|unit| {
+            let instance = &unit.instance;
+            instance.stage == instance::Stage::Draining
+                && instance.active == 0
+                && instance.queue.is_empty()
+        });
+        if done {
+            self.end_unit(
+                key,
+                Ended {
+                    code: 0,
+                    oom: false,
+                },
+                now,
+                out,
+            );
+        }
+    }
+
+    /// Stops a container's threads without telling anybody, or lets them go on.
+    pub fn freeze(&mut self, id: ContainerId, frozen: bool, now: Time, out: &mut Out) {
+        if let Some(key) = self.unit_of(id) {
+            let instance = &mut self.units[key].instance;
+            instance.frozen = frozen;
+            let group = instance.group;
+            self.cpu.freeze(group, frozen, now, &mut self.wakes);
+            self.push_wakes(out);
+        }
+    }
+}
