@@ -10,8 +10,14 @@
 //! To add a file: put `NAME.jsonl.gz` here, write `NAME.rs` with a `compare` function and the
 //! tolerances at its top, and call [`support::check`] from a test below.
 
+mod controllers;
 mod support;
 mod yaml;
+
+#[test]
+fn controllers() {
+    support::check_except(&controllers::VECTORS, controllers::NOT_PORTED);
+}
 
 #[test]
 fn yaml() {

@@ -1,0 +1,184 @@
+//! Writes what happened in the store as lines of the recording's format.
+
+use std::collections::BTreeMap;
+
+use rehearsal::api::workload::WorkloadCondition;
+use rehearsal::api::{Deployment, Kind, Meta, Pod, ReplicaSet, Text, Uid};
+use rehearsal::store::{Change, Op};
+use serde_json::{Map, Value, json};
+
+/// The lines so far, and what generated names are called in them.
+#[derive(Default)]
+pub struct Log {
+    /// Lines as recorded: `[seconds, kind, name, what, …]`.
+    pub lines: Vec<Value>,
+    aliases: BTreeMap<Text, String>,
+    /// How many objects each owner made.
+    made: BTreeMap<Uid, usize>,
+    told: BTreeMap<Uid, Value>,
+}
+
+impl Log {
+    /// What the object of this name is called.
+    pub fn alias(&self, name: &Text) -> String {
+        self.aliases.get(name).cloned().unwrap_or(name.to_string())
+    }
+
+    /// The name of what is called so.
+    pub fn name(&self, alias: &str) -> Option<Text> {
+        let mut all = self.aliases.iter();
+        all.find(|(_, a)| *a == alias).map(|(name, _)| name.clone())
+    }
+
+    /// Writes a line.
+    pub fn push(&mut self, at_s: f64, rest: &[Value]) {
+        let at_s = (at_s * 1000.0).round() / 1000.0;
+        let line = std::iter::once(json!(at_s)).chain(rest.iter().cloned());
+        self.lines.push(line.collect());
+    }
+
+    /// Writes what this change means.
+    pub fn change(&mut self, change: &Change, at_s: f64) {
+        if let Some(event) = &change.event {
+            let object = format!("{}/{}", event.kind.name(), self.alias(&event.name));
+            let message = event
+                .message
+                .split(' ')
+                .map(|word| self.alias(&word.into()));
+            let message = message.collect::<Vec<_>>().join(" ");
+            let line = [
+                json!("Event"),
+                json!(object),
+                json!(event.reason),
+                json!(1),
+                json!(message),
+            ];
+            self.push(at_s, &line);
+            return;
+        }
+        let Some(row) = &change.new else { return };
+        if change.op == Op::Create {
+            self.call(row.meta());
+        }
+        if let Some((old, Some(new))) = change.rows::<Pod>() {
+            self.pod(change.op, old, new, at_s);
+        } else if let Some((_, Some(new))) = change.rows::<ReplicaSet>() {
+            self.state(
+                Kind::ReplicaSet,
+                &new.meta,
+                change.op,
+                replica_set(new),
+                at_s,
+            );
+        } else if let Some((_, Some(new))) = change.rows::<Deployment>() {
+            self.state(
+                Kind::Deployment,
+                &new.meta,
+                change.op,
+                deployment(new),
+                at_s,
+            );
+        }
+    }
+
+    /// Names an object after its owner: `web-A` for the first ReplicaSet of `web`, `web-A.0` for its
+    /// first pod.
+    fn call(&mut self, meta: &Meta) {
+        let Some(owner) = meta.controller() else {
+            return;
+        };
+        let number = self.made.entry(owner.uid).or_insert(0);
+        let nth = *number;
+        *number += 1;
+        let parent = self.alias(&owner.name);
+        let alias = if owner.kind == Kind::Deployment {
+            format!("{parent}-{}", char::from(b'A' + nth as u8))
+        } else {
+            format!("{parent}.{nth}")
+        };
+        self.aliases.insert(meta.name.clone(), alias);
+    }
+
+    fn pod(&mut self, op: Op, old: Option<&Pod>, new: &Pod, at_s: f64) {
+        let name = json!(self.alias(&new.meta.name));
+        let mut tell = |what: &str, more: Value| {
+            let line = [json!("Pod"), name.clone(), json!(what), more];
+            let used = if line[3].is_null() { 3 } else { 4 };
+            self.push(at_s, &line[..used]);
+        };
+        if op == Op::Create {
+            tell("created", json!(new.meta.controller().is_some()));
+            return;
+        }
+        let Some(old) = old else { return };
+        if old.node_name != new.node_name {
+            tell("bound", json!(new.node_name));
+        }
+        if old.status.phase != new.status.phase {
+            tell("phase", json!(new.status.phase.name()));
+        }
+        let ready = |pod: &Pod| {
+            let kind = rehearsal::api::pod_status::PodConditionKind::Ready;
+            pod.status.condition(&kind).map(|c| c.status.name())
+        };
+        if ready(old) != ready(new) {
+            tell("ready", json!(ready(new)));
+        }
+        if !old.meta.deleting() && new.meta.deleting() {
+            tell("terminating", Value::Null);
+        }
+        if op == Op::Delete {
+            tell("gone", Value::Null);
+        }
+    }
+
+    fn state(&mut self, kind: Kind, meta: &Meta, op: Op, state: Value, at_s: f64) {
+        let (kind, name) = (json!(kind.name()), json!(self.alias(&meta.name)));
+        if op == Op::Delete {
+            self.push(at_s, &[kind, name, json!("gone")]);
+        } else if self.told.insert(meta.uid, state.clone()).as_ref() != Some(&state) {
+            self.push(at_s, &[kind, name, json!("is"), state]);
+        }
+    }
+}
+
+fn counts(all: &[(&str, i32)], conditions: &[WorkloadCondition]) -> Value {
+    let mut state = Map::new();
+    for (name, count) in all {
+        if *count != 0 {
+            state.insert((*name).to_owned(), json!(count));
+        }
+    }
+    let mut told: Vec<[&str; 3]> = conditions
+        .iter()
+        .map(|c| [&*c.kind, c.status.name(), &*c.reason])
+        .collect();
+    told.sort_unstable();
+    if !told.is_empty() {
+        state.insert("conditions".into(), json!(told));
+    }
+    Value::Object(state)
+}
+
+fn replica_set(set: &ReplicaSet) -> Value {
+    let status = &set.status;
+    let all = [("available", status.available), ("ready", status.ready)];
+    let mut state = counts(&all, &status.conditions);
+    state["replicas"] = json!(status.replicas);
+    state["want"] = json!(set.replicas);
+    state
+}
+
+fn deployment(deployment: &Deployment) -> Value {
+    let status = &deployment.status;
+    let all = [
+        ("available", status.available),
+        ("ready", status.ready),
+        ("replicas", status.replicas),
+        ("unavailable", status.unavailable),
+        ("updated", status.updated),
+    ];
+    let mut state = counts(&all, &status.conditions);
+    state["want"] = json!(deployment.replicas);
+    state
+}

@@ -1,0 +1,83 @@
+//! `controllers.jsonl`: what a real control plane did, replayed against the controllers here.
+//!
+//! The controllers run against the store; scheduler and kubelet are stand-ins that follow the
+//! recording ([`world`]). What both did is written as lines of the recording's format ([`log`]) and
+//! compared ([`story`]).
+//!
+//! Tolerated, because the recording machine was not infinitely fast and several informers raced:
+//! - times differ by up to half a second ([`story::TOLERANCE_S`]), and the recording may be late by
+//!   up to a second ([`story::LATE_S`]): many recordings ran at once on two processors. So that this
+//!   does not add up, the stand-ins bind and run a pod when the recording did, if that is within a
+//!   second of when they would;
+//! - counts and conditions are compared where nothing was recorded for half a second; on the way
+//!   there the order in which they changed does not matter;
+//! - KubeEvents are compared as a multiset, without scheduler and kubelet's;
+//! - of pods that upstream tells apart only by a random uid, another one may be the victim: victims
+//!   are compared by what the choice depends on;
+//! - the recording does not say at which fraction of a second it began, and the API keeps whole
+//!   seconds: a case passes if it does for one of ten beginnings.
+
+mod log;
+mod objects;
+mod story;
+mod world;
+
+use serde_json::Value;
+
+use super::support::{Case, Vectors};
+
+/// The families whose controllers exist.
+pub const VECTORS: Vectors = Vectors {
+    name: "controllers",
+    id: Some("id"),
+    fields: &["family", "id", "scenario", "log"],
+    families: &[
+        "adopt",
+        "deadline",
+        "history",
+        "orphan",
+        "pause",
+        "proportional",
+        "recreate",
+        "rollout",
+        "rollover",
+        "victims",
+    ],
+    family,
+    compare,
+};
+
+/// The families whose controllers do not exist yet.
+pub const NOT_PORTED: &[&str] = &[
+    "cronjob",
+    "daemonset",
+    "delete",
+    "endpoints",
+    "job",
+    "pdb",
+    "quota",
+    "statefulset",
+];
+
+fn family(case: &Case) -> String {
+    case.text("family").unwrap_or_default().to_owned()
+}
+
+fn compare(case: &Case) -> Result<(), String> {
+    let lines = |value: Option<&Value>| value.and_then(Value::as_array).cloned();
+    let expected = lines(case.fields.get("log")).ok_or("the case has no log")?;
+    let scenario = case.fields.get("scenario").ok_or("there is no scenario")?;
+    let mut nearest: Option<story::Difference> = None;
+    for tenth in 0..10 {
+        let got = world::replay(scenario, &expected, tenth * 100)?;
+        match story::compare(&expected, &got) {
+            Ok(()) => return Ok(()),
+            Err(difference) => {
+                if nearest.as_ref().is_none_or(|n| n.at_s < difference.at_s) {
+                    nearest = Some(difference);
+                }
+            }
+        }
+    }
+    Err(nearest.map(|n| n.to_string()).unwrap_or_default())
+}

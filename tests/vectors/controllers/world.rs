@@ -1,0 +1,398 @@
+//! A small cluster: store, controllers, and stand-ins for scheduler and kubelet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rehearsal::api::pod_status::{Phase, PodCondition, PodConditionKind, Truth};
+use rehearsal::api::{Deployment, Kind, Pod, PodStatus, Row, Text};
+use rehearsal::client::{Driven, Event, Outbox, Reply, Runner, Send};
+use rehearsal::control::deployment::DeploymentController;
+use rehearsal::control::replica_set::ReplicaSetController;
+use rehearsal::engine::{Draws, Queue, Time};
+use rehearsal::store::{
+    Cause, Change, Cursor, Id, ObjectId, Op, Patch, Propagation, Store, View, Write,
+};
+use serde_json::{Value, json};
+
+use super::log::Log;
+use super::objects;
+use super::story::LATE_S;
+
+/// From client to server, and back; and from server to informers.
+const REQUEST: Duration = Duration::from_millis(3);
+const REPLY: Duration = Duration::from_millis(2);
+const WATCH: Duration = Duration::from_millis(3);
+/// What the real scheduler took for a pod.
+const SCHEDULE: Duration = Duration::from_millis(6);
+/// A pod that the recording does not know goes to one of the ten nodes in turn.
+const NODES: u32 = 10;
+
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Begin,
+    Step(usize),
+    Deliver(u64),
+    Control(usize, Event),
+    Arrive(usize),
+    Answer(usize),
+    Bind(Id<Pod>),
+    Run(Id<Pod>),
+    Ready(Id<Pod>),
+    Gone(Id<Pod>),
+}
+
+struct World<'a> {
+    scenario: &'a Value,
+    store: Store,
+    /// What the informers have seen, up to `told`.
+    view: View,
+    controllers: Vec<Box<dyn Driven>>,
+    queue: Queue<Due>,
+    draws: Draws,
+    sends: Vec<(usize, Send)>,
+    replies: Vec<Option<Reply>>,
+    log: Log,
+    logged: u64,
+    begin: Time,
+    started: u32,
+    /// Where and when the recording bound its pods, and when it ran them.
+    bound: BTreeMap<&'a str, (&'a str, f64)>,
+    ran: BTreeMap<&'a str, f64>,
+    /// The pod that each step of the recording was about.
+    step_pods: Vec<&'a str>,
+}
+
+/// Runs a scenario that begins `phase_ms` after a full second; returns its log. `recorded` tells
+/// where pods are bound and which pods the steps are about.
+pub fn replay(scenario: &Value, recorded: &[Value], phase_ms: u64) -> Result<Vec<Value>, String> {
+    let lines = || recorded.iter();
+    let bound = lines().filter(|l| l[1] == "Pod" && l[3] == "bound");
+    let ran = lines().filter(|l| l[1] == "Pod" && l[4] == "Running");
+    let begin = Time::from_millis(phase_ms);
+    let mut world = World {
+        scenario,
+        store: Store::new(Draws::new(1)),
+        view: View::default(),
+        controllers: vec![
+            Box::new(Runner::new(DeploymentController::default())),
+            Box::new(Runner::new(ReplicaSetController::default())),
+        ],
+        queue: Queue::new(),
+        draws: Draws::new(1),
+        sends: Vec::new(),
+        replies: Vec::new(),
+        log: Log::default(),
+        logged: 0,
+        begin,
+        started: 0,
+        bound: bound
+            .filter_map(|l| Some((l[2].as_str()?, (l[4].as_str()?, l[0].as_f64()?))))
+            .collect(),
+        ran: ran
+            .filter_map(|l| Some((l[2].as_str()?, l[0].as_f64()?)))
+            .collect(),
+        step_pods: lines()
+            .filter(|l| l[1] == "Step")
+            .map(|l| l[4].as_str().unwrap_or_default())
+            .collect(),
+    };
+    world.queue.at(begin, Due::Begin);
+    let steps = scenario["steps"].as_array().ok_or("there are no steps")?;
+    for (i, step) in steps.iter().enumerate() {
+        let at = begin + seconds(&step["at"]);
+        world.queue.at(at, Due::Step(i));
+    }
+    let until = begin + seconds(&scenario["until"]);
+    while let Some((now, _, due)) = world.queue.pop_due(until) {
+        world.happen(due, now)?;
+        world.note();
+    }
+    Ok(world.log.lines)
+}
+
+fn seconds(json: &Value) -> Duration {
+    Duration::from_millis((json.as_f64().unwrap_or(0.0) * 1000.0).round() as u64)
+}
+
+impl World<'_> {
+    fn happen(&mut self, due: Due, now: Time) -> Result<(), String> {
+        let mut out = Outbox::default();
+        let mut who = 0;
+        match due {
+            Due::Begin => {
+                for i in 0..self.controllers.len() {
+                    let (view, draws) = (&self.view, &self.draws);
+                    self.controllers[i].start(view, now, draws, &mut out);
+                    self.take(i, &mut out);
+                }
+            }
+            Due::Step(i) => self.step(i, now)?,
+            Due::Deliver(revision) => self.deliver(revision, now),
+            Due::Control(i, event) => {
+                who = i;
+                self.controllers[i].on_event(event, &self.view, now, &self.draws, &mut out);
+            }
+            Due::Arrive(at) => {
+                let send = &self.sends[at].1;
+                let (write, cause) = (send.write.clone(), send.cause);
+                self.replies[at] = Some(self.store.write(&write, now, cause));
+                self.queue.after(REPLY, Due::Answer(at));
+            }
+            Due::Answer(at) => {
+                who = self.sends[at].0;
+                let reply = self.replies[at].take().ok_or("answered twice")?;
+                let (token, draws) = (self.sends[at].1.token, &self.draws);
+                self.controllers[who].on_reply(token, &reply, &self.view, now, draws, &mut out);
+            }
+            Due::Bind(pod) => self.bind(pod, now),
+            Due::Run(pod) => self.run(pod, now),
+            Due::Ready(pod) => self.set_ready(pod, true, now),
+            Due::Gone(pod) => {
+                let write = Write::Delete {
+                    object: pod.into(),
+                    uid: None,
+                    grace_s: Some(0),
+                    propagation: Propagation::Background,
+                };
+                drop(self.store.write(&write, now, Cause::default()));
+            }
+        }
+        self.take(who, &mut out);
+        Ok(())
+    }
+
+    fn take(&mut self, who: usize, out: &mut Outbox<Event>) {
+        for (at, event) in out.timers.drain(..) {
+            self.queue.at(at, Due::Control(who, event));
+        }
+        for send in out.sends.drain(..) {
+            self.queue
+                .at(send.at + REQUEST, Due::Arrive(self.sends.len()));
+            self.sends.push((who, send));
+            self.replies.push(None);
+        }
+    }
+
+    /// Writes down what was committed, and lets the informers know a little later.
+    fn note(&mut self) {
+        let head = self.store.log().head();
+        if head == self.logged {
+            return;
+        }
+        let changes = self.changes(self.logged, head);
+        self.logged = head;
+        for change in &changes {
+            let at_s = change.time.since(self.begin).as_secs_f64();
+            self.log.change(change, at_s);
+        }
+        self.queue.after(WATCH, Due::Deliver(head));
+    }
+
+    fn changes(&self, from: u64, to: u64) -> Vec<Change> {
+        let Ok(all) = self.store.log().since(Cursor(from)) else {
+            return Vec::new();
+        };
+        all.take_while(|c| c.revision <= to).cloned().collect()
+    }
+
+    fn deliver(&mut self, revision: u64, now: Time) {
+        let mut out = Outbox::default();
+        for change in self.changes(self.view.revision, revision) {
+            self.view.apply(&change);
+            for i in 0..self.controllers.len() {
+                let (view, draws) = (&self.view, &self.draws);
+                self.controllers[i].on_change(&change, view, now, draws, &mut out);
+                self.take(i, &mut out);
+            }
+            self.stand_ins(&change);
+        }
+    }
+
+    /// What scheduler and kubelet do about a pod.
+    fn stand_ins(&mut self, change: &Change) {
+        let Some((old, Some(new))) = change.rows::<Pod>() else {
+            return;
+        };
+        let Some(id) = change.object.and_then(ObjectId::typed::<Pod>) else {
+            return;
+        };
+        if change.op == Op::Create {
+            let soon = self.queue.now() + SCHEDULE;
+            let recorded = self.bound.get(self.log.alias(&new.meta.name).as_str());
+            let at = self.as_recorded(soon, recorded.map(|(_, at_s)| *at_s));
+            self.queue.at(at, Due::Bind(id));
+        }
+        let Some(old) = old else { return };
+        if old.node_name.is_none() && new.node_name.is_some() {
+            let rule = self.rule(new);
+            let stagger = seconds(&rule["stagger"]) * self.started;
+            self.started += 1;
+            let start = self.queue.now() + or_one(&rule["start"]) + stagger;
+            let recorded = self.ran.get(self.log.alias(&new.meta.name).as_str());
+            let at = self.as_recorded(start, recorded.copied());
+            self.queue.at(at, Due::Run(id));
+        }
+        if !old.meta.deleting() && new.meta.deleting() && change.op != Op::Delete {
+            let stop = or_one(&self.rule(new)["stop"]);
+            self.queue.after(stop, Due::Gone(id));
+        }
+    }
+
+    /// The first of the kubelet's rules that matches.
+    fn rule(&self, pod: &Pod) -> Value {
+        let image = pod.spec.containers.first().map(|c| c.image.to_string());
+        let rules = self.scenario["kubelet"].as_array().into_iter().flatten();
+        let mut matching = rules.filter(|rule| {
+            let wanted = &rule["match"]["image"];
+            wanted.is_null() || wanted.as_str() == image.as_deref()
+        });
+        matching.next().cloned().unwrap_or(json!({ "ready": 1 }))
+    }
+
+    /// The recorded time when it is near enough to the one by the rules.
+    fn as_recorded(&self, rule: Time, recorded_s: Option<f64>) -> Time {
+        let near = Duration::from_secs_f64(LATE_S);
+        recorded_s
+            .map(|at_s| self.begin + Duration::from_secs_f64(at_s))
+            .filter(|at| at.since(rule) <= near && rule.since(*at) <= near)
+            .map_or(rule, |at| at.max(self.queue.now()))
+    }
+
+    fn bind(&mut self, id: Id<Pod>, now: Time) {
+        let Some(pod) = self.store.view().pods().get(id).cloned() else {
+            return;
+        };
+        let alias = self.log.alias(&pod.meta.name);
+        let other = format!("n{:02}", id.0 % NODES);
+        let recorded = self.bound.get(alias.as_str());
+        let node = recorded.map_or(other.as_str(), |(node, _)| node);
+        let write = Write::Bind {
+            pod: id,
+            uid: pod.meta.uid,
+            node: node.into(),
+        };
+        drop(self.store.write(&write, now, Cause::default()));
+    }
+
+    fn run(&mut self, id: Id<Pod>, now: Time) {
+        let Some(pod) = self.store.view().pods().get(id).cloned() else {
+            return;
+        };
+        let mut status = pod.status.clone();
+        status.phase = Phase::Running;
+        self.patch_status(id, status, now);
+        self.set_ready(id, false, now);
+        let ready = &self.rule(&pod)["ready"];
+        if !ready.is_null() {
+            self.queue.after(seconds(ready), Due::Ready(id));
+        }
+    }
+
+    fn set_ready(&mut self, id: Id<Pod>, ready: bool, now: Time) {
+        let Some(pod) = self.store.view().pods().get(id) else {
+            return;
+        };
+        let mut status = pod.status.clone();
+        status.set_condition(PodCondition {
+            kind: PodConditionKind::Ready,
+            status: Truth::from(ready),
+            since: now,
+            reason: None,
+            message: None,
+        });
+        self.patch_status(id, status, now);
+    }
+
+    fn patch_status(&mut self, id: Id<Pod>, status: PodStatus, now: Time) {
+        let write = Write::Patch {
+            object: id.into(),
+            uid: None,
+            patch: Patch::PodStatus(Box::new(status)),
+        };
+        drop(self.store.write(&write, now, Cause::default()));
+    }
+
+    /// One request of the scenario.
+    fn step(&mut self, i: usize, now: Time) -> Result<(), String> {
+        let step = &self.scenario["steps"][i];
+        let op = step["op"].as_str().unwrap_or_default();
+        let kind = step["kind"].as_str().unwrap_or_default();
+        let name = step["name"].as_str().unwrap_or_default();
+        let write = match op {
+            "apply" => Write::Create(objects::row(&step["object"])?),
+            "scale" => {
+                let to = step["replicas"]
+                    .as_i64()
+                    .and_then(|n| i32::try_from(n).ok());
+                let patch = Patch::Replicas(to.ok_or("scale to what?")?);
+                self.patch(self.find(kind, name)?, patch)
+            }
+            "patch" => self.patch_deployment(name, &step["patch"])?,
+            "annotate-pod" => {
+                let edits = edits(&step["annotations"]);
+                self.patch(self.step_pod(i)?, Patch::Annotations(edits))
+            }
+            "label-pod" => self.patch(self.step_pod(i)?, Patch::Labels(edits(&step["labels"]))),
+            other => return Err(format!("{other} steps are not replayed")),
+        };
+        let reply = self.store.write(&write, now, Cause::default());
+        let code = match (&write, &reply) {
+            (_, Err(error)) => error.code(),
+            (Write::Create(_), Ok(_)) => 201,
+            _ => 200,
+        };
+        let message = reply.err().map(|e| e.to_string()).unwrap_or_default();
+        let at_s = now.since(self.begin).as_secs_f64();
+        let line = [json!("Step"), json!(op), json!(code), json!(message)];
+        self.log.push(at_s, &line);
+        Ok(())
+    }
+
+    fn find(&self, kind: &str, name: &str) -> Result<ObjectId, String> {
+        let kind = Kind::from_name(kind).ok_or_else(|| format!("no kind {kind}"))?;
+        let found = self.store.view().lookup(kind, objects::NAMESPACE, name);
+        found.ok_or_else(|| format!("{name} is not there"))
+    }
+
+    fn step_pod(&self, i: usize) -> Result<ObjectId, String> {
+        let alias = self.step_pods.get(i).copied().unwrap_or_default();
+        let name = self.log.name(alias).unwrap_or(Text::from(alias));
+        self.find("Pod", &name)
+    }
+
+    fn patch(&self, object: ObjectId, patch: Patch) -> Write {
+        Write::Patch {
+            object,
+            uid: None,
+            patch,
+        }
+    }
+
+    fn patch_deployment(&self, name: &str, patch: &Value) -> Result<Write, String> {
+        let object = self.find("Deployment", name)?;
+        let id = object.typed::<Deployment>().ok_or("not a Deployment")?;
+        let old = self.store.view().of::<Deployment>().get(id);
+        let old = old.ok_or("no such Deployment")?;
+        let mut json = objects::deployment_json(old);
+        objects::merge(&mut json, patch);
+        let mut new = objects::deployment(&json);
+        new.meta = old.meta.clone();
+        new.status = old.status.clone();
+        Ok(Write::Update(object, Row::Deployment(Arc::new(new))))
+    }
+}
+
+fn edits(json: &Value) -> Vec<(Text, Option<Text>)> {
+    let labels = objects::labels(json);
+    let edits = labels.iter().map(|(k, v)| (k.clone(), Some(v.clone())));
+    edits.collect()
+}
+
+fn or_one(json: &Value) -> Duration {
+    if json.is_null() {
+        Duration::from_secs(1)
+    } else {
+        seconds(json)
+    }
+}
