@@ -1,17 +1,18 @@
 //! A 128-bit digest of everything that happened, in order.
 //!
 //! Two runs with equal digests did the same things at the same times in the same order. The digest
-//! sees every dispatched event, so it must cost a few nanoseconds: it is a [`Hasher`] fed by derived
-//! [`Hash`](std::hash::Hash) impls, one step of eight bytes per integer, two 64-bit lanes that do not
-//! wait for each other. It is made for comparing runs, not against somebody who wants a collision.
+//! sees every dispatched event, so it must cost a few nanoseconds: it is a [`Hasher`] fed by
+//! derived [`Hash`](std::hash::Hash) impls, one step of eight bytes per integer, two 64-bit lanes
+//! that do not wait for each other. It is made for comparing runs, not against somebody who wants a
+//! collision.
 //!
 //! For a given input word a step is a permutation of the 128-bit state, and for a given state
 //! different words lead to different states. So a single difference is never lost again, and two
 //! sequences that differ in two neighbouring words cannot meet; others meet by chance alone.
 //!
-//! Platforms agree: every integer is widened to `u64` (signed ones with their sign), `usize` and the
-//! discriminants of derived enums likewise, byte strings are read little-endian. One exception is
-//! std's own: a *slice* of multi-byte integers reaches a hasher as its bytes in memory, so such
+//! Platforms agree: every integer is widened to `u64` (signed ones with their sign), `usize` and
+//! the discriminants of derived enums likewise, byte strings are read little-endian. One exception
+//! is std's own: a *slice* of multi-byte integers reaches a hasher as its bytes in memory, so such
 //! slices agree on little-endian machines only, and slices of `usize` on those of equal width.
 
 use std::fmt;

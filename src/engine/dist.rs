@@ -1,8 +1,9 @@
 //! Distributions of spans, sampled by inverse transform from one uniform number.
 //!
 //! One uniform number makes one sample, so a keyed draw gives the same quantile of whatever
-//! distribution is configured: a node with slower pulls pulls the same image slower, not differently.
-//! Only the `libm` crate's transcendental functions are used, whose bits are equal on every platform.
+//! distribution is configured: a node with slower pulls pulls the same image slower, not
+//! differently. Only the `libm` crate's transcendental functions are used, whose bits are equal on
+//! every platform.
 //!
 //! [`Dist`] is plain data; the layer that reads scenarios parses it and calls [`Dist::check`].
 //! Sampling never panics: a parameter that makes no sense gives a clamped sample.
@@ -53,8 +54,8 @@ pub enum Dist {
         scale: Duration,
     },
     /// Points (cumulative probability, span), both in rising order, joined by straight lines. The
-    /// first span is the shortest and the last the longest; two points of one probability are a gap,
-    /// two points of one span a lump.
+    /// first span is the shortest and the last the longest; two points of one probability are a
+    /// gap, two points of one span a lump.
     Empirical(Vec<(f64, Duration)>),
 }
 
@@ -156,7 +157,8 @@ fn ns(span: Duration) -> f64 {
     span.as_nanos() as f64
 }
 
-/// The nearest whole nanosecond; negative and undefined values become zero, too long ones the longest.
+/// The nearest whole nanosecond; negative and undefined values become zero, too long ones the
+/// longest.
 fn span(nanos: f64) -> Duration {
     Duration::from_nanos((nanos + 0.5) as u64)
 }
@@ -236,8 +238,8 @@ fn mean_of(points: &[(f64, Duration)]) -> f64 {
 }
 
 /// The value that a standard normal variable does not exceed with probability `p`: algorithm AS 241
-/// (PPND16) of M. J. Wichura, "The percentage points of the normal distribution", Applied Statistics
-/// 37 (1988), 477-484. Its relative error is about 1e-16. Infinite at 0 and 1.
+/// (PPND16) of M. J. Wichura, "The percentage points of the normal distribution", Applied
+/// Statistics 37 (1988), 477-484. Its relative error is about 1e-16. Infinite at 0 and 1.
 pub fn normal_quantile(p: f64) -> f64 {
     let q = p - 0.5;
     if q.abs() <= 0.425 {

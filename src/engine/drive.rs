@@ -1,9 +1,9 @@
 //! The loop: lets time pass, lets what is due happen, hands requests to the backend.
 //!
-//! A run against the outside is its input plus a journal: what came from outside, when, and after how
-//! many dispatched events it was heard. Replaying pushes each of these at exactly that point, so that
-//! sequence numbers, and with them every tie, come out as they did. [`drive`] can be left and called
-//! again at any time; all that it knows is in its arguments.
+//! A run against the outside is its input plus a journal: what came from outside, when, and after
+//! how many dispatched events it was heard. Replaying pushes each of these at exactly that point,
+//! so that sequence numbers, and with them every tie, come out as they did. [`drive`] can be left
+//! and called again at any time; all that it knows is in its arguments.
 
 use super::journal::{Closing, Journal, Playback};
 use super::queue::Queue;
@@ -93,8 +93,7 @@ where
     B: Backend<W> + ?Sized,
     O: Observer<W> + ?Sized,
 {
-    let mut requests = Vec::new();
-    let mut inbox = Vec::new();
+    let (mut requests, mut inbox) = (Vec::new(), Vec::new());
     let mut poll_at = queue.popped() + POLL_EVERY;
     loop {
         if !replay(tape, queue) {
@@ -116,44 +115,31 @@ where
             return Ended::Idle;
         };
         let horizon = reached.min(limits.until);
-        let pause_at = poll_at.min(limits.events).min(next_replayed(tape));
+        let heard_at = next_replayed(tape);
+        let pause_at = poll_at.min(limits.events).min(heard_at);
         while queue.popped() < pause_at {
-            let Some((now, seq, event)) = queue.pop_due(horizon) else {
+            let Some((time, seq, event)) = queue.pop_due(horizon) else {
                 break;
             };
-            observer.on_event(now, seq, &event);
+            observer.on_event(time, seq, &event);
             let first = queue.pushed();
             world.dispatch(event, &mut Turn::new(seq, queue, &mut requests));
-            for request in requests.drain(..) {
-                backend.submit(now, request, &mut inbox);
-            }
-            for (at, event) in inbox.drain(..) {
-                queue.at(at, event);
-            }
+            submit(&mut requests, backend, &mut inbox, queue);
             let caused = first..queue.pushed();
-            observer.after_event(
-                Dispatched {
-                    time: now,
-                    seq,
-                    caused,
-                },
-                &event,
-                world,
-            );
+            observer.after_event(Dispatched { time, seq, caused }, &event, world);
         }
-        let arrived = reached >= limits.until
-            && queue.peek_time().is_none_or(|due| due > limits.until)
-            && next_replayed(tape) > queue.popped();
-        if arrived {
+        let nothing_due = queue.peek_time().is_none_or(|due| due > limits.until);
+        if reached >= limits.until && nothing_due && heard_at > queue.popped() {
             queue.advance_to(limits.until.max(queue.now()));
             return Ended::Until;
         }
         if queue.popped() >= poll_at || reached < due {
             poll_at = queue.popped() + POLL_EVERY;
+            let (now, dispatched, pending) = (queue.now(), queue.popped(), queue.len());
             if stop(Progress {
-                now: queue.now(),
-                dispatched: queue.popped(),
-                pending: queue.len(),
+                now,
+                dispatched,
+                pending,
             }) {
                 return Ended::Stopped;
             }
@@ -161,8 +147,27 @@ where
     }
 }
 
-/// Pushes what the outside said, not before the present instant, and writes it down. While a journal
-/// is replayed nobody listens.
+/// Submits what a turn asked for and pushes what the backend answered at once.
+#[inline]
+fn submit<W: World, B: Backend<W> + ?Sized>(
+    requests: &mut Vec<W::Request>,
+    backend: &mut B,
+    inbox: &mut Vec<(Time, W::Event)>,
+    queue: &mut Queue<W::Event>,
+) {
+    if requests.is_empty() {
+        return;
+    }
+    for request in requests.drain(..) {
+        backend.submit(queue.now(), request, inbox);
+    }
+    for (at, event) in inbox.drain(..) {
+        queue.at(at, event);
+    }
+}
+
+/// Pushes what the outside said, not before the present instant, and writes it down. While a
+/// journal is replayed nobody listens.
 fn hear<E: Copy>(inbox: &mut Vec<(Time, E)>, tape: &mut Tape<'_, E>, queue: &mut Queue<E>) {
     for (at, event) in inbox.drain(..) {
         let at = at.max(queue.now());

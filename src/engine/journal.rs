@@ -195,8 +195,8 @@ impl<E: Copy> Playback<'_, E> {
         self.entries.first().map(|entry| entry.after)
     }
 
-    /// How many entries are left. Those that were heard after the last event of the recorded run may
-    /// stay when the replay stops there.
+    /// How many entries are left. Those that were heard after the last event of the recorded run
+    /// may stay when the replay stops there.
     pub fn remaining(&self) -> usize {
         self.entries.len()
     }

@@ -1,8 +1,8 @@
 //! Simulated time: whole nanoseconds since the run began.
 //!
 //! [`Time`] is an instant and [`Duration`] a span; adding two instants does not compile. Arithmetic
-//! that would leave the range (584 years) stops at its ends, so a drawn latency can never wrap around
-//! and become due in the past.
+//! that would leave the range (584 years) stops at its ends, so a drawn latency can never wrap
+//! around and become due in the past.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
@@ -94,8 +94,8 @@ impl AddAssign<Duration> for Time {
 impl Sub<Time> for Time {
     type Output = Duration;
 
-    /// The span between two instants. Asserts that `earlier` is not later; where that may be so, say
-    /// [`Time::since`].
+    /// The span between two instants. Asserts that `earlier` is not later; where that may be so,
+    /// say [`Time::since`].
     fn sub(self, earlier: Time) -> Duration {
         assert!(earlier <= self, "{earlier} is later than {self}");
         Duration::from_nanos(self.0 - earlier.0)

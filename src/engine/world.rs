@@ -1,9 +1,9 @@
 //! What is driven, and the two sides it talks to.
 //!
-//! A [`World`] reacts to one event at a time: it changes itself, pushes further events, and hands out
-//! requests. It is never told how long anything really takes: a [`Backend`] answers the requests and
-//! says how time passes. In a simulation time passes by being asked; against real processes it passes
-//! by itself, and the outside may speak meanwhile. The world cannot tell which.
+//! A [`World`] reacts to one event at a time: it changes itself, pushes further events, and hands
+//! out requests. It is never told how long anything really takes: a [`Backend`] answers the
+//! requests and says how time passes. In a simulation time passes by being asked; against real
+//! processes it passes by itself, and the outside may speak meanwhile. The world cannot tell which.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub struct Turn<'a, E, R> {
 }
 
 impl<'a, E: Copy, R> Turn<'a, E, R> {
-    /// The turn of the event with number `seq`, at the queue's current instant. The loop makes these;
-    /// so does a test of one world.
+    /// The turn of the event with number `seq`, at the queue's current instant. The loop makes
+    /// these; so does a test of one world.
     pub fn new(seq: u64, queue: &'a mut Queue<E>, requests: &'a mut Vec<R>) -> Turn<'a, E, R> {
         Turn {
             now: queue.now(),
@@ -68,9 +68,13 @@ pub trait Backend<W: World> {
     fn submit(&mut self, now: Time, request: W::Request, inbox: &mut Vec<(Time, W::Event)>);
 
     /// Lets time pass until `until`, or until the outside speaks; `None` means that nothing is due
-    /// and only the outside can go on. Returns the instant reached. `inbox` takes what the outside
-    /// said and when; that is journalled. Returns `None` when nothing will ever come from outside
-    /// again and time does not pass by itself, which ends the run.
+    /// and only the outside can go on. Returns the instant reached: earlier than `until` when the
+    /// outside spoke, later when the wall is late. Everything due by then happens before the next
+    /// call, so a simulation, to which the outside never speaks, may return [`Time::MAX`] and is
+    /// rarely asked. `inbox` takes what the outside said and when; that is journalled.
+    ///
+    /// Returns `None` when nothing will ever come from outside again and time does not pass by
+    /// itself, which ends the run; a simulation does when `until` is `None`.
     fn wait(&mut self, until: Option<Time>, inbox: &mut Vec<(Time, W::Event)>) -> Option<Time>;
 }
 
@@ -83,7 +87,7 @@ impl<W: World> Backend<W> for Silent {
     fn submit(&mut self, _: Time, _: W::Request, _: &mut Vec<(Time, W::Event)>) {}
 
     fn wait(&mut self, until: Option<Time>, _: &mut Vec<(Time, W::Event)>) -> Option<Time> {
-        until
+        until.map(|_| Time::MAX)
     }
 }
 
@@ -94,13 +98,13 @@ pub struct Dispatched {
     pub time: Time,
     /// Its sequence number.
     pub seq: u64,
-    /// The sequence numbers of the events that it caused: what its turn pushed, and what the backend
-    /// answered at once to what its turn asked for.
+    /// The sequence numbers of the events that it caused: what its turn pushed, and what the
+    /// backend answered at once to what its turn asked for.
     pub caused: Range<u64>,
 }
 
-/// Sees every event, for digests, records and checks; it cannot change anything. `()` sees nothing and
-/// costs nothing.
+/// Sees every event, for digests, records and checks; it cannot change anything. `()` sees nothing
+/// and costs nothing.
 pub trait Observer<W: World> {
     /// An event is about to happen.
     fn on_event(&mut self, time: Time, seq: u64, event: &W::Event) {

@@ -124,8 +124,8 @@ impl Squared for f64 {
 
 #[test]
 fn draws_are_uniform_over_entities_numbers_purposes_and_seeds() {
-    // 100,000 draws in 1,000 bins: chi-square with 999 degrees of freedom has standard deviation 45,
-    // so 999 +- 225 is five of them.
+    // 100,000 draws in 1,000 bins: chi-square with 999 degrees of freedom has standard deviation
+    // 45, so 999 +- 225 is five of them.
     type Draw = fn(u64) -> f64;
     let names: [(&str, Draw); 4] = [
         ("entity", |i| Draws::new(1).unit(START, i, 0)),
