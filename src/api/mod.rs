@@ -10,8 +10,6 @@
 
 pub mod yaml;
 
-pub mod patch;
-
 pub mod text;
 
 pub mod quantity;

@@ -11,6 +11,7 @@
 //! tolerances at its top, and call [`support::check`] from a test below.
 
 mod controllers;
+mod scheduler;
 mod support;
 mod yaml;
 
@@ -22,4 +23,9 @@ fn controllers() {
 #[test]
 fn yaml() {
     support::check(&yaml::VECTORS);
+}
+
+#[test]
+fn scheduler() {
+    support::check(&scheduler::VECTORS);
 }

@@ -123,6 +123,16 @@ pub fn decode_json(value: &Value, context: &DecodeContext) -> Result<Decoded, Ve
     decode(&node, context)
 }
 
+/// Reads an affinity on its own, as component configurations embed it.
+///
+/// # Errors
+/// When the value does not have the shape of an affinity.
+pub fn affinity_from_json(value: &Value) -> Result<super::affinity::Affinity, String> {
+    let read: k8s_openapi::api::core::v1::Affinity =
+        serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
+    Ok(affinity::affinity(&read).unwrap_or_default())
+}
+
 /// The row after a patch of its JSON: decoded anew, with identity, revision and (for kinds that
 /// have one) the typed status of the old row.
 ///

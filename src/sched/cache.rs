@@ -1,0 +1,541 @@
+//! What the scheduler knows about nodes and the pods on them, kept up to date change by change.
+//!
+//! Nodes have dense numbers ([`NodeIx`]), label values of topology keys have dense numbers per key
+//! (a "domain"), and pods are counted per class: all pods of one template, namespace and label set
+//! are one class, whose number of pods per node is kept. Spread and affinity then look at a few
+//! classes instead of at every pod (`pkg/scheduler/backend/cache`).
+//!
+//! The cache knows assumed pods: bound by the scheduler's own decision, not yet seen as bound.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::node_info::NodeInfo;
+use super::node_tree::NodeTree;
+use super::plugin::PodEntry;
+use super::plugins::volume_binding::{PodVolumes, SELECTED_NODE};
+use super::template::{Constraint, Template};
+use crate::api::affinity::TopologySpread;
+use crate::api::{Labels, Node, PersistentVolumeClaim, Pod, PodSpec, Text};
+
+/// The place of a node in the cache.
+pub type NodeIx = usize;
+/// The number of a topology key.
+pub type TopologyIx = usize;
+
+/// The domain of a missing label; also the value "" of a label that is there but empty.
+pub const EMPTY_DOMAIN: u32 = 0;
+/// A node that does not have the label.
+pub const NO_DOMAIN: u32 = u32::MAX;
+
+#[derive(Debug, Default)]
+struct Names {
+    numbers: FxHashMap<Text, usize>,
+    names: Vec<Text>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> usize {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let name = Text::from(name);
+        self.names.push(name.clone());
+        self.numbers.insert(name, self.names.len() - 1);
+        self.names.len() - 1
+    }
+}
+
+/// Numbers for names that inner loops compare.
+#[derive(Debug, Default)]
+pub struct Interned {
+    scalars: Names,
+    topologies: Names,
+    images: Names,
+}
+
+impl Interned {
+    /// The number of a scalar resource.
+    pub fn scalar(&mut self, name: &str) -> usize {
+        self.scalars.number(name)
+    }
+
+    /// The name of a scalar resource.
+    pub fn scalar_name(&self, number: usize) -> &Text {
+        &self.scalars.names[number]
+    }
+
+    /// The number of a scalar resource that was seen before.
+    pub fn known_scalar(&self, name: &str) -> Option<usize> {
+        self.scalars.numbers.get(name).copied()
+    }
+
+    /// The number of a topology key.
+    pub fn topology(&mut self, key: &str) -> TopologyIx {
+        self.topologies.number(key)
+    }
+
+    /// The number of an image name.
+    pub fn image(&mut self, name: &str) -> usize {
+        self.images.number(name)
+    }
+}
+
+/// The domains of one topology key.
+#[derive(Debug, Default)]
+struct Topology {
+    values: FxHashMap<Text, u32>,
+    domain_of: Vec<u32>,
+}
+
+impl Topology {
+    fn set(&mut self, node: NodeIx, value: Option<&Text>) {
+        if node >= self.domain_of.len() {
+            self.domain_of.resize(node + 1, NO_DOMAIN);
+        }
+        let next = u32::try_from(self.values.len()).expect("fewer than 2^32 domains");
+        self.domain_of[node] = match value {
+            None => NO_DOMAIN,
+            Some(value) => *self.values.entry(value.clone()).or_insert(next),
+        };
+    }
+}
+
+/// How many pods of a class are on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassCount {
+    /// The node.
+    pub node: NodeIx,
+    /// All pods.
+    pub total: u32,
+    /// Pods that are not being deleted.
+    pub live: u32,
+}
+
+/// Pods that scheduling cannot tell apart: one template, one namespace, one set of labels.
+#[derive(Debug)]
+pub struct Class {
+    /// Template.
+    pub template: Arc<Template>,
+    /// Namespace.
+    pub namespace: Text,
+    /// Labels.
+    pub labels: Labels,
+    /// Where they are, in the order of nodes.
+    pub nodes: Vec<ClassCount>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PodState {
+    node: NodeIx,
+    class: usize,
+    assumed: bool,
+    live: bool,
+}
+
+type ClassKey = (usize, Text, Labels);
+
+/// Nodes and the pods on them.
+#[derive(Debug, Default)]
+pub struct Cache {
+    interned: Interned,
+    templates: FxHashMap<usize, Arc<Template>>,
+    template_limit: usize,
+    nodes: Vec<NodeInfo>,
+    by_name: FxHashMap<Text, NodeIx>,
+    tree: NodeTree,
+    order: Vec<NodeIx>,
+    stale_order: bool,
+    topologies: Vec<Topology>,
+    /// Per image, the number of nodes that have it.
+    images: Vec<usize>,
+    pods: FxHashMap<u32, PodState>,
+    classes: Vec<Option<Class>>,
+    free_classes: Vec<usize>,
+    class_numbers: FxHashMap<ClassKey, usize>,
+    by_namespace: FxHashMap<Text, BTreeSet<usize>>,
+    with_affinity: BTreeSet<usize>,
+    claims: FxHashMap<(Text, Text), u32>,
+    taken_volumes: BTreeSet<Text>,
+    selected_nodes: FxHashMap<(Text, Text), Text>,
+}
+
+impl Cache {
+    /// Numbers for names.
+    pub fn interned(&self) -> &Interned {
+        &self.interned
+    }
+
+    /// The number of a topology key, with its domains worked out.
+    pub fn topology(&mut self, key: &str) -> TopologyIx {
+        let number = self.interned.topology(key);
+        self.fill_topologies();
+        number
+    }
+
+    /// The number of a scalar resource.
+    pub fn scalar(&mut self, name: &str) -> usize {
+        self.interned.scalar(name)
+    }
+
+    /// A spread constraint with its topology as a number.
+    pub fn constraint(&mut self, constraint: &TopologySpread) -> Constraint {
+        let constraint = Constraint::new(constraint, &mut self.interned);
+        self.fill_topologies();
+        constraint
+    }
+
+    /// What a spec means, from memory where it was seen before.
+    pub fn template(&mut self, spec: &Arc<PodSpec>) -> Arc<Template> {
+        let key = Arc::as_ptr(spec) as usize;
+        if let Some(template) = self.templates.get(&key) {
+            return template.clone();
+        }
+        if self.templates.len() >= self.template_limit.max(1024) {
+            self.templates.retain(|_, t| Arc::strong_count(t) > 1);
+            self.template_limit = self.templates.len() * 2;
+        }
+        let template = Arc::new(Template::new(spec, &mut self.interned));
+        self.fill_topologies();
+        self.templates.insert(key, template.clone());
+        template
+    }
+
+    /// A pod with its template.
+    pub fn entry(&mut self, id: u32, pod: &Arc<Pod>) -> PodEntry {
+        PodEntry {
+            id,
+            pod: pod.clone(),
+            template: self.template(&pod.spec),
+        }
+    }
+
+    /// Domains of topology keys that are new.
+    fn fill_topologies(&mut self) {
+        while self.topologies.len() < self.interned.topologies.names.len() {
+            let key = self.interned.topologies.names[self.topologies.len()].clone();
+            let mut topology = Topology::default();
+            topology.values.insert(Text::default(), EMPTY_DOMAIN);
+            for info in &self.nodes {
+                let labels = info.node.as_ref().map(|n| &n.meta.labels);
+                topology.set(info.ix, labels.and_then(|l| l.get(&key)));
+            }
+            self.topologies.push(topology);
+        }
+    }
+
+    fn set_domains(&mut self, ix: NodeIx) {
+        let labels = self.nodes[ix].node.as_ref().map(|n| &n.meta.labels);
+        for (number, topology) in self.topologies.iter_mut().enumerate() {
+            let key = &self.interned.topologies.names[number];
+            topology.set(ix, labels.and_then(|l| l.get(key)));
+        }
+    }
+
+    /// The domain of a node under a topology key, [`NO_DOMAIN`] when it lacks the label.
+    pub fn domain(&self, topology: TopologyIx, node: NodeIx) -> u32 {
+        let domains = &self.topologies[topology].domain_of;
+        domains.get(node).copied().unwrap_or(NO_DOMAIN)
+    }
+
+    /// The number of domains ever seen under a topology key.
+    pub fn domains(&self, topology: TopologyIx) -> usize {
+        self.topologies[topology].values.len()
+    }
+
+    fn slot(&mut self, name: &Text) -> NodeIx {
+        if let Some(ix) = self.by_name.get(name) {
+            return *ix;
+        }
+        let ix = self.nodes.len();
+        self.nodes.push(NodeInfo::new(ix, name.clone()));
+        self.by_name.insert(name.clone(), ix);
+        self.set_domains(ix);
+        ix
+    }
+
+    /// Adds or updates a node (`cacheImpl.AddNode`, `UpdateNode`).
+    pub fn set_node(&mut self, node: &Arc<Node>) {
+        let ix = self.slot(&node.meta.name);
+        let old = self.nodes[ix].node.clone();
+        self.tree.set(ix, old.as_deref(), Some(node));
+        self.stale_order = true;
+        self.drop_images(ix);
+        self.nodes[ix].set_node(node, &mut self.interned);
+        self.take_images(ix, node);
+        if old.is_none_or(|o| !o.meta.labels.same(&node.meta.labels)) {
+            self.set_domains(ix);
+        }
+    }
+
+    /// Removes a node; pods that are still bound to its name keep their place.
+    pub fn remove_node(&mut self, name: &Text) {
+        let Some(ix) = self.by_name.get(name).copied() else {
+            return;
+        };
+        let old = self.nodes[ix].node.take();
+        self.tree.set(ix, old.as_deref(), None);
+        self.stale_order = true;
+        self.drop_images(ix);
+        self.set_domains(ix);
+    }
+
+    fn take_images(&mut self, ix: NodeIx, node: &Node) {
+        let mut found: Vec<(usize, i64)> = Vec::new();
+        for (names, size) in &node.status.images {
+            for name in names {
+                let number = self.interned.image(name);
+                if number >= self.images.len() {
+                    self.images.resize(number + 1, 0);
+                }
+                match found.iter_mut().find(|(n, _)| *n == number) {
+                    Some((_, known)) => *known = *size,
+                    None => {
+                        self.images[number] += 1;
+                        found.push((number, *size));
+                    }
+                }
+            }
+        }
+        found.sort_unstable();
+        self.nodes[ix].images = found;
+    }
+
+    fn drop_images(&mut self, ix: NodeIx) {
+        for (number, _) in std::mem::take(&mut self.nodes[ix].images) {
+            self.images[number] -= 1;
+        }
+    }
+
+    /// The number of nodes that have an image.
+    pub fn nodes_with_image(&self, number: usize) -> usize {
+        self.images.get(number).copied().unwrap_or(0)
+    }
+
+    /// Brings the list of nodes up to date; called at the start of a cycle.
+    pub fn refresh(&mut self) {
+        if std::mem::take(&mut self.stale_order) {
+            self.order = self.tree.list();
+        }
+    }
+
+    /// The nodes that exist, zones interleaved, as of the last [`Cache::refresh`].
+    pub fn order(&self) -> &[NodeIx] {
+        &self.order
+    }
+
+    /// The number of places, those of nodes that are gone among them.
+    pub fn places(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// A node by place.
+    pub fn node(&self, ix: NodeIx) -> &NodeInfo {
+        &self.nodes[ix]
+    }
+
+    /// An existing node by name.
+    pub fn find(&self, name: &str) -> Option<&NodeInfo> {
+        let info = &self.nodes[*self.by_name.get(name)?];
+        info.node.is_some().then_some(info)
+    }
+
+    /// Whether a claim is used by any pod on a node.
+    pub fn claim_used(&self, namespace: &Text, name: &Text) -> bool {
+        self.claims.contains_key(&(namespace.clone(), name.clone()))
+    }
+
+    /// Whether a volume was decided on for a claim, which the view does not show yet.
+    pub fn volume_taken(&self, volume: &Text) -> bool {
+        self.taken_volumes.contains(volume)
+    }
+
+    /// The node that a claim's volume is to be provisioned for, decided or already written.
+    pub fn selected_node<'a>(&'a self, claim: &'a PersistentVolumeClaim) -> Option<&'a Text> {
+        let key = (claim.meta.namespace.clone(), claim.meta.name.clone());
+        let assumed = self.selected_nodes.get(&key);
+        assumed.or_else(|| claim.meta.annotations.get(SELECTED_NODE))
+    }
+
+    /// Remembers (or forgets) what was decided about volumes (`AssumePodVolumes`,
+    /// `RevertAssumedPodVolumes`).
+    pub fn assume_volumes(&mut self, volumes: &PodVolumes, node: Option<&Text>) {
+        for (volume, _) in &volumes.bindings {
+            match node {
+                Some(_) => self.taken_volumes.insert(volume.meta.name.clone()),
+                None => self.taken_volumes.remove(&volume.meta.name),
+            };
+        }
+        for claim in &volumes.provisions {
+            let key = (claim.meta.namespace.clone(), claim.meta.name.clone());
+            match node {
+                Some(node) => self.selected_nodes.insert(key, node.clone()),
+                None => self.selected_nodes.remove(&key),
+            };
+        }
+    }
+
+    /// All classes.
+    pub fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.classes.iter().flatten()
+    }
+
+    /// The classes of a namespace.
+    pub fn classes_in(&self, namespace: &Text) -> impl Iterator<Item = &Class> {
+        let numbers = self.by_namespace.get(namespace).into_iter().flatten();
+        numbers.filter_map(|n| self.classes[*n].as_ref())
+    }
+
+    /// The classes whose pods have pod affinity or anti-affinity.
+    pub fn classes_with_affinity(&self) -> impl Iterator<Item = &Class> {
+        let numbers = self.with_affinity.iter();
+        numbers.filter_map(|n| self.classes[*n].as_ref())
+    }
+
+    /// Adds a pod to a node, as assumed or as seen (`AssumePod`, `AddPod`). A pod that was assumed
+    /// elsewhere moves.
+    pub fn add_pod(&mut self, entry: PodEntry, node: &Text, assumed: bool) {
+        self.remove_pod(entry.id);
+        let ix = self.slot(node);
+        let live = !entry.pod.meta.deleting();
+        let class = self.class(&entry);
+        self.count(class, ix, 1, i64::from(live));
+        for claim in &entry.template.claims {
+            let key = (entry.pod.meta.namespace.clone(), claim.clone());
+            *self.claims.entry(key).or_insert(0) += 1;
+        }
+        let state = PodState {
+            node: ix,
+            class,
+            assumed,
+            live,
+        };
+        self.pods.insert(entry.id, state);
+        self.nodes[ix].add_pod(entry);
+    }
+
+    /// Takes a pod away from its node.
+    pub fn remove_pod(&mut self, id: u32) -> Option<PodEntry> {
+        let state = self.pods.remove(&id)?;
+        self.count(state.class, state.node, -1, -i64::from(state.live));
+        let entry = self.nodes[state.node].remove_pod(id)?;
+        for claim in &entry.template.claims {
+            let key = (entry.pod.meta.namespace.clone(), claim.clone());
+            if let Some(users) = self.claims.get_mut(&key) {
+                *users -= 1;
+                if *users == 0 {
+                    self.claims.remove(&key);
+                }
+            }
+        }
+        Some(entry)
+    }
+
+    /// A newer row of a pod that is on a node.
+    pub fn update_pod(&mut self, entry: PodEntry, node: &Text) {
+        let unchanged = self.pods.get(&entry.id).is_some_and(|state| {
+            let class = self.classes[state.class].as_ref();
+            self.nodes[state.node].name == *node
+                && state.live != entry.pod.meta.deleting()
+                && class.is_some_and(|c| {
+                    Arc::ptr_eq(&c.template, &entry.template) && c.labels == entry.pod.meta.labels
+                })
+        });
+        if !unchanged {
+            self.add_pod(entry, node, false);
+            return;
+        }
+        if let Some(state) = self.pods.get_mut(&entry.id) {
+            state.assumed = false;
+            let pods = &mut self.nodes[state.node].pods;
+            if let Some(old) = pods.iter_mut().find(|p| p.id == entry.id) {
+                *old = entry;
+            }
+        }
+    }
+
+    /// Whether a pod is assumed: decided, but not yet seen as bound.
+    pub fn assumed(&self, id: u32) -> bool {
+        self.pods.get(&id).is_some_and(|p| p.assumed)
+    }
+
+    /// Whether a pod is on a node.
+    pub fn has_pod(&self, id: u32) -> bool {
+        self.pods.contains_key(&id)
+    }
+
+    fn class(&mut self, entry: &PodEntry) -> usize {
+        let meta = &entry.pod.meta;
+        let key: ClassKey = (
+            Arc::as_ptr(&entry.template) as usize,
+            meta.namespace.clone(),
+            meta.labels.clone(),
+        );
+        if let Some(number) = self.class_numbers.get(&key) {
+            return *number;
+        }
+        let class = Class {
+            template: entry.template.clone(),
+            namespace: meta.namespace.clone(),
+            labels: meta.labels.clone(),
+            nodes: Vec::new(),
+        };
+        let number = self.free_classes.pop().unwrap_or_else(|| {
+            self.classes.push(None);
+            self.classes.len() - 1
+        });
+        let namespace = self.by_namespace.entry(class.namespace.clone());
+        namespace.or_default().insert(number);
+        if class.template.has_affinity() {
+            self.with_affinity.insert(number);
+        }
+        self.classes[number] = Some(class);
+        self.class_numbers.insert(key, number);
+        number
+    }
+
+    fn count(&mut self, number: usize, node: NodeIx, total: i64, live: i64) {
+        let class = self.classes[number].as_mut().expect("a class in use");
+        let at = match class.nodes.binary_search_by_key(&node, |c| c.node) {
+            Ok(at) => at,
+            Err(at) => {
+                let none = ClassCount {
+                    node,
+                    total: 0,
+                    live: 0,
+                };
+                class.nodes.insert(at, none);
+                at
+            }
+        };
+        let count = &mut class.nodes[at];
+        let sum = |n: u32, by: i64| u32::try_from(i64::from(n) + by).expect("counts agree");
+        count.total = sum(count.total, total);
+        count.live = sum(count.live, live);
+        if count.total == 0 {
+            class.nodes.remove(at);
+        }
+        if class.nodes.is_empty() {
+            self.drop_class(number);
+        }
+    }
+
+    fn drop_class(&mut self, number: usize) {
+        let Some(class) = self.classes[number].take() else {
+            return;
+        };
+        let key = (
+            Arc::as_ptr(&class.template) as usize,
+            class.namespace.clone(),
+            class.labels,
+        );
+        self.class_numbers.remove(&key);
+        self.with_affinity.remove(&number);
+        if let Some(numbers) = self.by_namespace.get_mut(&class.namespace) {
+            numbers.remove(&number);
+        }
+        self.free_classes.push(number);
+    }
+}

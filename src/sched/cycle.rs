@@ -1,0 +1,251 @@
+//! One scheduling cycle: which nodes fit, which of them is best, and what to say when none does
+//! (`pkg/scheduler/schedule_one.go`).
+
+use std::collections::BTreeMap;
+
+use super::cache::NodeIx;
+use super::config::Point;
+use super::framework::{Framework, PluginScores};
+use super::plugin::{Code, Cx, CycleState, PluginSet, PodEntry, Status};
+use super::queue::Nominator;
+use crate::engine::draws::{Draws, Purpose, entity_key};
+
+/// Chooses among nodes of equal score; keyed by the pod's name and the attempt.
+const TIE: Purpose = Purpose::new("sched/select-host");
+/// Below so many nodes, all are tried (`minFeasibleNodesToFind`).
+const MIN_FEASIBLE: usize = 100;
+/// At least so many percent are tried (`minFeasibleNodesPercentageToFind`).
+const MIN_PERCENTAGE: i32 = 5;
+
+/// Why no node fits: `framework.Diagnosis`.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnosis {
+    /// Nodes that were tried, with their refusals.
+    pub nodes: BTreeMap<NodeIx, Status>,
+    /// What is said of nodes that were not tried (left out before Filter).
+    pub absent: Option<Status>,
+    /// Plugins that rejected the pod anywhere.
+    pub rejected_by: PluginSet,
+    /// PreFilter's refusal of the pod as a whole.
+    pub pre_filter: Option<String>,
+    /// What PostFilter said.
+    pub post_filter: String,
+}
+
+impl Diagnosis {
+    fn note(&mut self, status: &Status) {
+        if let Some(plugin) = status.plugin
+            && status.code != Code::Error
+        {
+            self.rejected_by.insert(plugin);
+        }
+    }
+
+    /// `FitError.Error`.
+    pub fn message(&self, all_nodes: usize) -> String {
+        let mut message = format!("0/{all_nodes} nodes are available:");
+        if let Some(reason) = &self.pre_filter {
+            message.push_str(&format!(" {reason}."));
+        } else {
+            let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+            for status in self.nodes.values() {
+                for reason in &status.reasons {
+                    *reasons.entry(reason).or_insert(0) += 1;
+                }
+            }
+            if self.nodes.len() < all_nodes
+                && let Some(absent) = &self.absent
+            {
+                for reason in &absent.reasons {
+                    *reasons.entry(reason).or_insert(0) += all_nodes - self.nodes.len();
+                }
+            }
+            let reasons = reasons.iter();
+            let mut lines: Vec<String> = reasons.map(|(r, n)| format!("{n} {r}")).collect();
+            lines.sort();
+            if !lines.is_empty() {
+                message.push_str(&format!(" {}.", lines.join(", ")));
+            }
+        }
+        if !self.post_filter.is_empty() {
+            message.push_str(&format!(" {}", self.post_filter));
+        }
+        message
+    }
+}
+
+/// How the search for nodes is limited.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Percentage of nodes to score of the whole configuration.
+    pub percentage: i32,
+    /// Where the search starts (`nextStartNodeIndex`).
+    pub start: usize,
+    /// Pods with a promise of room.
+    pub nominator: &'a Nominator,
+}
+
+/// What the search found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Feasible nodes in the order of the search.
+    pub feasible: Vec<NodeIx>,
+    /// Refusals.
+    pub diagnosis: Diagnosis,
+    /// Nodes that were tried.
+    pub evaluated: usize,
+    /// Where the next search starts.
+    pub next_start: usize,
+    /// An error that ends the cycle without blaming the nodes.
+    pub error: Option<String>,
+}
+
+/// `numFeasibleNodesToFind`.
+pub fn feasible_to_find(percentage: i32, nodes: usize) -> usize {
+    if nodes < MIN_FEASIBLE {
+        return nodes;
+    }
+    let count = i32::try_from(nodes).unwrap_or(i32::MAX);
+    let percentage = if percentage == 0 {
+        (50 - count / 125).max(MIN_PERCENTAGE)
+    } else {
+        percentage
+    };
+    let found = usize::try_from(i64::from(count) * i64::from(percentage) / 100).unwrap_or(nodes);
+    found.max(MIN_FEASIBLE)
+}
+
+/// `findNodesThatFitPod`: PreFilter, then Filter on the nominated node alone, then on the others
+/// until enough fit.
+pub fn find_nodes(
+    framework: &Framework,
+    cx: &Cx<'_>,
+    state: &mut CycleState,
+    pod: &PodEntry,
+    search: Search<'_>,
+) -> Found {
+    let mut found = Found {
+        next_start: search.start,
+        ..Found::default()
+    };
+    let pre = framework.pre_filter(cx, state, pod);
+    found.diagnosis.rejected_by = pre.narrowed_by;
+    if let Some(status) = pre.rejected {
+        if status.code == Code::Error {
+            found.error = Some(status.message());
+            return found;
+        }
+        found.diagnosis.note(&status);
+        found.diagnosis.pre_filter = Some(status.message());
+        found.diagnosis.absent = Some(status);
+        return found;
+    }
+    if let Some(nodes) = &pre.nodes
+        && nodes.is_empty()
+    {
+        let names = pre.narrowed_by.names();
+        let message = match names.as_slice() {
+            [one] => format!("node(s) didn't satisfy plugin {one}"),
+            many => format!(
+                "node(s) didn't satisfy plugin(s) [{}] simultaneously",
+                many.join(" ")
+            ),
+        };
+        found.diagnosis.pre_filter = Some(message.clone());
+        found.diagnosis.absent = Some(Status::unresolvable(message));
+        return found;
+    }
+    if let Some(name) = &pod.pod.status.nominated_node
+        && let Some(info) = cx.cache.find(name)
+    {
+        let nodes = [info.ix];
+        try_nodes(framework, cx, state, pod, &nodes, search, &mut found);
+        if !found.feasible.is_empty() || found.error.is_some() {
+            return found;
+        }
+    }
+    let order = cx.cache.order();
+    match pre.nodes {
+        None => try_nodes(framework, cx, state, pod, order, search, &mut found),
+        Some(nodes) => {
+            let names = pre.narrowed_by.names().join(" ");
+            let message = format!("node(s) didn't satisfy plugin(s) [{names}]");
+            found.diagnosis.absent = Some(Status::unresolvable(message));
+            let nodes: Vec<NodeIx> = nodes.into_iter().collect();
+            try_nodes(framework, cx, state, pod, &nodes, search, &mut found);
+        }
+    }
+    let processed = found.feasible.len() + found.diagnosis.nodes.len();
+    found.next_start = (search.start + processed) % order.len().max(1);
+    found
+}
+
+/// `findNodesThatPassFilters`, one node after the other. Upstream's sixteen workers may look at a
+/// few more nodes before they stop.
+fn try_nodes(
+    framework: &Framework,
+    cx: &Cx<'_>,
+    state: &CycleState,
+    pod: &PodEntry,
+    nodes: &[NodeIx],
+    search: Search<'_>,
+    found: &mut Found,
+) {
+    if nodes.is_empty() {
+        return;
+    }
+    let percentage = framework.percentage_of_nodes_to_score;
+    let mut wanted = feasible_to_find(percentage.unwrap_or(search.percentage), nodes.len());
+    if !framework.any(Point::Score) {
+        wanted = 1;
+    }
+    for i in 0..nodes.len() {
+        let ix = nodes[(search.start + i) % nodes.len()];
+        let node = cx.cache.node(ix);
+        found.evaluated += 1;
+        match framework.filter_with_nominated(cx, state, pod, node, search.nominator) {
+            Ok(()) => {
+                found.feasible.push(ix);
+                if found.feasible.len() >= wanted {
+                    return;
+                }
+            }
+            Err(status) if status.code == Code::Error => {
+                found.error = Some(status.message());
+                return;
+            }
+            Err(status) => {
+                found.diagnosis.note(&status);
+                found.diagnosis.nodes.insert(ix, status);
+            }
+        }
+    }
+}
+
+/// Weighted sums of all plugins' scores, in the order of the nodes.
+pub fn totals(scores: &[PluginScores], nodes: usize) -> Vec<i64> {
+    let mut totals = vec![0; nodes];
+    for plugin in scores {
+        for (total, score) in totals.iter_mut().zip(&plugin.normalized) {
+            *total += score * plugin.weight;
+        }
+    }
+    totals
+}
+
+/// The best of several nodes; a draw decides among equals (upstream: at random). The draw is keyed
+/// by the pod's name, so that it is the same whatever else happens in the cluster.
+pub fn select(draws: &Draws, pod: &PodEntry, attempt: u32, totals: &[i64]) -> usize {
+    let most = totals.iter().copied().max().unwrap_or(0);
+    let best: Vec<usize> = (0..totals.len()).filter(|i| totals[*i] == most).collect();
+    match best.as_slice() {
+        [] => 0,
+        [one] => *one,
+        many => {
+            let meta = &pod.pod.meta;
+            let entity = entity_key(&[&meta.namespace, &meta.name]);
+            let draw = draws.below(TIE, entity, u64::from(attempt), many.len() as u64);
+            many[usize::try_from(draw).unwrap_or(0)]
+        }
+    }
+}

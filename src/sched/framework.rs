@@ -1,0 +1,313 @@
+//! The framework of one profile: which plugins run at which extension point, in which order and
+//! with which weight, and how their answers are put together (`pkg/scheduler/framework/runtime`).
+
+use std::collections::BTreeSet;
+
+use super::cache::{Cache, NodeIx};
+use super::config::{Enabled, Point, Profile};
+use super::events::ClusterEvent;
+use super::node_info::NodeInfo;
+use super::plugin::{
+    Code, Cx, CycleState, Plugin, PluginName, PluginSet, PodEntry, Points, PreFilter, Status,
+};
+use super::plugins;
+use super::queue::Nominator;
+use crate::api::{Pod, Text};
+
+/// A profile, ready to run.
+#[derive(Debug)]
+pub struct Framework {
+    /// `schedulerName`.
+    pub name: Text,
+    /// Overrides the configuration's percentage of nodes to score.
+    pub percentage_of_nodes_to_score: Option<i32>,
+    plugins: Vec<Box<dyn Plugin>>,
+    points: [Vec<usize>; Point::ALL.len()],
+    weights: Vec<i64>,
+    events: Vec<(PluginName, &'static [ClusterEvent])>,
+}
+
+/// What PreFilter of all plugins came to.
+#[derive(Debug)]
+pub struct PreFiltered {
+    /// The nodes that may be tried; `None` for all.
+    pub nodes: Option<BTreeSet<NodeIx>>,
+    /// The plugins that narrowed the nodes down.
+    pub narrowed_by: PluginSet,
+    /// The refusal, if any.
+    pub rejected: Option<Status>,
+}
+
+/// One plugin's scores of all feasible nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginScores {
+    /// Which plugin.
+    pub plugin: PluginName,
+    /// Its weight.
+    pub weight: i64,
+    /// As it gave them.
+    pub raw: Vec<i64>,
+    /// In 0..=100.
+    pub normalized: Vec<i64>,
+}
+
+const fn mask(point: Point) -> Points {
+    Points(1 << point as u16)
+}
+
+impl Framework {
+    /// Builds the plugins of a profile and lists them per extension point
+    /// (`NewFramework`, `expandMultiPointPlugins`, `getScoreWeights`).
+    pub fn new(profile: &Profile, cache: &mut Cache) -> Framework {
+        let mut all: Vec<PluginName> = Vec::new();
+        let explicit = profile.plugins.points.iter().flat_map(|p| &p.enabled);
+        for enabled in profile.plugins.multi_point.iter().chain(explicit) {
+            if !all.contains(&enabled.plugin) {
+                all.push(enabled.plugin);
+            }
+        }
+        let plugins: Vec<_> = all
+            .iter()
+            .map(|p| plugins::build(*p, &profile.args, cache))
+            .collect();
+        let find = |name: PluginName| all.iter().position(|p| *p == name).expect("was listed");
+        let points = Point::ALL.map(|point| {
+            let names = expand(profile, point, |name| {
+                plugins[find(name)].points().has(mask(point))
+            });
+            names.into_iter().map(find).collect::<Vec<_>>()
+        });
+        let score = &profile.plugins.points[Point::Score as usize].enabled;
+        let weight = |name: PluginName| {
+            let mut listed = score.iter().chain(&profile.plugins.multi_point);
+            let weight = listed.find(|e| e.plugin == name).map_or(0, |e| e.weight);
+            if weight == 0 { 1 } else { weight }
+        };
+        Framework {
+            name: profile.name.clone(),
+            percentage_of_nodes_to_score: profile.percentage_of_nodes_to_score,
+            weights: all.iter().map(|p| weight(*p)).collect(),
+            events: plugins.iter().map(|p| (p.name(), p.events())).collect(),
+            plugins,
+            points,
+        }
+    }
+
+    fn at(&self, point: Point) -> impl Iterator<Item = &dyn Plugin> {
+        self.points[point as usize]
+            .iter()
+            .map(|i| &*self.plugins[*i])
+    }
+
+    /// Whether a plugin takes part at an extension point.
+    pub fn runs(&self, plugin: PluginName, point: Point) -> bool {
+        self.at(point).any(|p| p.name() == plugin)
+    }
+
+    /// Whether any plugin takes part at an extension point.
+    pub fn any(&self, point: Point) -> bool {
+        !self.points[point as usize].is_empty()
+    }
+
+    /// The plugin of this name, if the profile has it.
+    pub fn plugin(&self, name: PluginName) -> Option<&dyn Plugin> {
+        self.plugins.iter().find(|p| p.name() == name).map(|p| &**p)
+    }
+
+    /// Plugins with the events that they registered.
+    pub fn events(&self) -> impl Iterator<Item = (PluginName, &'static [ClusterEvent])> {
+        self.events.iter().copied()
+    }
+
+    /// Whether the pod may enter the active queue; the first plugin that says no wins. A plugin
+    /// that held the pod back before is asked first.
+    pub fn pre_enqueue(&self, pod: &Pod, first: Option<PluginName>) -> Result<(), Status> {
+        let (before, after): (Vec<_>, Vec<_>) = self
+            .at(Point::PreEnqueue)
+            .partition(|p| Some(p.name()) == first);
+        for plugin in before.into_iter().chain(after) {
+            plugin
+                .pre_enqueue(pod)
+                .map_err(|status| status.by(plugin.name()))?;
+        }
+        Ok(())
+    }
+
+    /// `RunPreFilterPlugins`.
+    pub fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFiltered {
+        let mut result = PreFiltered {
+            nodes: None,
+            narrowed_by: PluginSet::default(),
+            rejected: None,
+        };
+        for plugin in self.at(Point::PreFilter) {
+            match plugin.pre_filter(cx, state, pod) {
+                PreFilter::Skip => state.skip_filter.insert(plugin.name()),
+                PreFilter::All => {}
+                PreFilter::Nodes(nodes) => {
+                    let nodes: BTreeSet<NodeIx> = nodes.into_iter().collect();
+                    result.narrowed_by.insert(plugin.name());
+                    let merged = match result.nodes.take() {
+                        None => nodes,
+                        Some(before) => before.intersection(&nodes).copied().collect(),
+                    };
+                    result.nodes = Some(merged);
+                }
+                PreFilter::Reject(status) => {
+                    let last = status.code != Code::Unschedulable;
+                    result.rejected = Some(status.by(plugin.name()));
+                    if last {
+                        return result;
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    /// `RunPreFilterExtensionAddPod`.
+    pub fn add_pod(
+        &self,
+        cx: &Cx<'_>,
+        state: &mut CycleState,
+        pod: &PodEntry,
+        other: &PodEntry,
+        node: &NodeInfo,
+    ) {
+        for plugin in self.at(Point::PreFilter) {
+            if !state.skip_filter.has(plugin.name()) {
+                plugin.add_pod(cx, state, pod, other, node);
+            }
+        }
+    }
+
+    /// `RunPreFilterExtensionRemovePod`.
+    pub fn remove_pod(
+        &self,
+        cx: &Cx<'_>,
+        state: &mut CycleState,
+        pod: &PodEntry,
+        other: &PodEntry,
+        node: &NodeInfo,
+    ) {
+        for plugin in self.at(Point::PreFilter) {
+            if !state.skip_filter.has(plugin.name()) {
+                plugin.remove_pod(cx, state, pod, other, node);
+            }
+        }
+    }
+
+    /// `RunFilterPlugins`: the first refusal.
+    pub fn filter(
+        &self,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        node: &NodeInfo,
+    ) -> Result<(), Status> {
+        for plugin in self.at(Point::Filter) {
+            if !state.skip_filter.has(plugin.name()) {
+                plugin
+                    .filter(cx, state, pod, node)
+                    .map_err(|status| status.by(plugin.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `RunFilterPluginsWithNominatedPods`: the pod must fit with the nominated pods of at least
+    /// its priority on the node, and without them (they may never arrive).
+    pub fn filter_with_nominated(
+        &self,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        node: &NodeInfo,
+        nominator: &Nominator,
+    ) -> Result<(), Status> {
+        let nominated = nominator.on(&node.name);
+        let priority = pod.pod.spec.priority;
+        let mut others = nominated
+            .iter()
+            .filter(|n| n.pod.spec.priority >= priority && n.pod.meta.uid != pod.pod.meta.uid)
+            .peekable();
+        if others.peek().is_some() {
+            let mut info = node.clone();
+            let mut with = state.clone();
+            for other in others {
+                info.add_pod(other.clone());
+                self.add_pod(cx, &mut with, pod, other, &info);
+            }
+            self.filter(cx, &with, pod, &info)?;
+        }
+        self.filter(cx, state, pod, node)
+    }
+
+    /// `RunPreScorePlugins` and `RunScorePlugins`.
+    pub fn score(
+        &self,
+        cx: &Cx<'_>,
+        state: &mut CycleState,
+        pod: &PodEntry,
+        nodes: &[NodeIx],
+    ) -> Vec<PluginScores> {
+        for plugin in self.at(Point::PreScore) {
+            if !plugin.pre_score(cx, state, pod, nodes) {
+                state.skip_score.insert(plugin.name());
+            }
+        }
+        let mut all = Vec::new();
+        for index in &self.points[Point::Score as usize] {
+            let plugin = &self.plugins[*index];
+            if state.skip_score.has(plugin.name()) {
+                continue;
+            }
+            let scores = nodes.iter();
+            let raw: Vec<i64> = scores
+                .map(|ix| plugin.score(cx, state, pod, cx.cache.node(*ix)))
+                .collect();
+            let mut normalized = raw.clone();
+            plugin.normalize(cx, state, nodes, &mut normalized);
+            all.push(PluginScores {
+                plugin: plugin.name(),
+                weight: self.weights[*index],
+                raw,
+                normalized,
+            });
+        }
+        all
+    }
+}
+
+/// The plugins of one extension point in order: those that the profile re-configures there first,
+/// then the rest of `multiPoint`, then what the extension point adds.
+fn expand(
+    profile: &Profile,
+    point: Point,
+    implements: impl Fn(PluginName) -> bool,
+) -> Vec<PluginName> {
+    let set = &profile.plugins.points[point as usize];
+    let explicit = || {
+        set.enabled
+            .iter()
+            .map(|e| e.plugin)
+            .filter(|p| implements(*p))
+    };
+    if set.disable_all {
+        return explicit().collect();
+    }
+    let multi: Vec<PluginName> = profile
+        .plugins
+        .multi_point
+        .iter()
+        .map(|e: &Enabled| e.plugin)
+        .filter(|p| implements(*p) && !set.disabled.contains(p))
+        .collect();
+    let mut order: Vec<PluginName> = explicit().filter(|p| multi.contains(p)).collect();
+    for plugin in multi.into_iter().chain(explicit()) {
+        if !order.contains(&plugin) {
+            order.push(plugin);
+        }
+    }
+    order
+}

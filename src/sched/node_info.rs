@@ -1,0 +1,136 @@
+//! One node with everything that the scheduler sums up about it.
+
+use std::sync::Arc;
+
+use super::cache::{Interned, NodeIx};
+use super::plugin::PodEntry;
+use super::template::HostPort;
+use crate::api::{Node, Text};
+
+/// Amounts of the resources that have a field of their own, and of the others by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// CPU in milli-cpu.
+    pub cpu: i64,
+    /// Memory in bytes.
+    pub memory: i64,
+    /// `ephemeral-storage` in bytes.
+    pub ephemeral: i64,
+    scalars: Vec<i64>,
+}
+
+impl Amounts {
+    /// The amount of a scalar resource by its number.
+    pub fn scalar(&self, number: usize) -> i64 {
+        self.scalars.get(number).copied().unwrap_or(0)
+    }
+
+    fn add_scalar(&mut self, number: usize, amount: i64) {
+        if number >= self.scalars.len() {
+            self.scalars.resize(number + 1, 0);
+        }
+        self.scalars[number] += amount;
+    }
+}
+
+/// A node and the sums over its pods (`framework.NodeInfo`).
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Its place in the cache.
+    pub ix: NodeIx,
+    /// Its name.
+    pub name: Text,
+    /// The row; `None` when pods are bound to a node that does not exist (any more).
+    pub node: Option<Arc<Node>>,
+    /// Pods on it, assumed ones among them.
+    pub pods: Vec<PodEntry>,
+    /// Sum of requests.
+    pub requested: Amounts,
+    /// Sum of CPU requests with defaults, in milli-cpu.
+    pub non_zero_cpu: i64,
+    /// Sum of memory requests with defaults, in bytes.
+    pub non_zero_memory: i64,
+    /// Host ports in use.
+    pub ports: Vec<HostPort>,
+    /// Allocatable amounts.
+    pub allocatable: Amounts,
+    /// Allocatable pod slots.
+    pub allowed_pods: i64,
+    /// Images on it by number, with their sizes in bytes, sorted.
+    pub images: Vec<(usize, i64)>,
+}
+
+impl NodeInfo {
+    /// An empty place for a node of this name.
+    pub fn new(ix: NodeIx, name: Text) -> NodeInfo {
+        NodeInfo {
+            ix,
+            name,
+            node: None,
+            pods: Vec::new(),
+            requested: Amounts::default(),
+            non_zero_cpu: 0,
+            non_zero_memory: 0,
+            ports: Vec::new(),
+            allocatable: Amounts::default(),
+            allowed_pods: 0,
+            images: Vec::new(),
+        }
+    }
+
+    /// The row. Only nodes that exist are ever handed to plugins.
+    pub fn row(&self) -> &Node {
+        self.node
+            .as_ref()
+            .expect("plugins only see nodes that exist")
+    }
+
+    /// Puts a row in place (`NodeInfo.SetNode`).
+    pub fn set_node(&mut self, node: &Arc<Node>, interned: &mut Interned) {
+        let from = &node.status.allocatable;
+        let mut allocatable = Amounts {
+            cpu: from.cpu_milli,
+            memory: from.memory,
+            ephemeral: from.ephemeral,
+            scalars: Vec::new(),
+        };
+        for (name, amount) in &from.extended {
+            allocatable.add_scalar(interned.scalar(name), *amount);
+        }
+        self.allocatable = allocatable;
+        self.allowed_pods = from.pods;
+        self.node = Some(node.clone());
+    }
+
+    /// Adds a pod and its sums.
+    pub fn add_pod(&mut self, entry: PodEntry) {
+        self.count(&entry, 1);
+        self.ports.extend(entry.template.ports.iter().cloned());
+        self.pods.push(entry);
+    }
+
+    /// Takes a pod and its sums away.
+    pub fn remove_pod(&mut self, id: u32) -> Option<PodEntry> {
+        let at = self.pods.iter().position(|p| p.id == id)?;
+        let entry = self.pods.swap_remove(at);
+        self.count(&entry, -1);
+        for port in &entry.template.ports {
+            if let Some(at) = self.ports.iter().position(|p| p == port) {
+                self.ports.swap_remove(at);
+            }
+        }
+        Some(entry)
+    }
+
+    fn count(&mut self, entry: &PodEntry, sign: i64) {
+        let template = &entry.template;
+        self.requested.cpu += sign * template.cpu;
+        self.requested.memory += sign * template.memory;
+        self.requested.ephemeral += sign * template.ephemeral;
+        for (number, amount) in &template.scalars {
+            self.requested.add_scalar(*number, sign * amount);
+        }
+        self.non_zero_cpu += sign * template.non_zero_cpu;
+        self.non_zero_memory += sign * template.non_zero_memory;
+    }
+}

@@ -1,0 +1,188 @@
+//! `nodeSelector`, node affinity, and affinity that the profile adds to every pod.
+
+use crate::api::affinity::NodeSelectorTerm;
+use crate::api::selector::{Operator, Requirement};
+use crate::api::{Labels, Node, PodSpec, Text};
+use crate::sched::cache::NodeIx;
+use crate::sched::config::NodeAffinityArgs;
+use crate::sched::events::{ADD, ClusterEvent, Involved, Resource, UPDATE_NODE_LABEL, event};
+use crate::sched::node_info::NodeInfo;
+use crate::sched::plugin::{
+    Cx, CycleState, Plugin, PluginName, PodEntry, Points, PreFilter, Status, default_normalize,
+};
+
+/// `nodeSelectorTerm.match`; `name` is `None` where there is no node name to compare with (the node
+/// affinity of volumes looks at labels alone).
+fn term_matches(term: &NodeSelectorTerm, labels: &Labels, name: Option<&Text>) -> bool {
+    if term.expressions.is_empty() && term.fields.is_empty() {
+        return false;
+    }
+    term.expressions.iter().all(|r| r.matches(labels))
+        && term.fields.iter().all(|r| field_matches(r, name))
+}
+
+/// Field selectors know one field, two operators and one value; anything else is a parse error,
+/// which matches no node.
+fn field_matches(r: &Requirement, name: Option<&Text>) -> bool {
+    let [value] = r.values.as_slice() else {
+        return false;
+    };
+    let Some(name) = name else {
+        return true;
+    };
+    let equal = r.key == "metadata.name" && value == name;
+    match r.operator {
+        Operator::In => equal,
+        Operator::NotIn => !equal,
+        _ => false,
+    }
+}
+
+/// Whether any term of a node selector matches these labels.
+pub fn any_term(terms: &[NodeSelectorTerm], labels: &Labels, name: Option<&Text>) -> bool {
+    terms.iter().any(|t| term_matches(t, labels, name))
+}
+
+fn matches_node(terms: &[NodeSelectorTerm], node: &Node) -> bool {
+    any_term(terms, &node.meta.labels, Some(&node.meta.name))
+}
+
+/// `RequiredNodeAffinity.Match`: `nodeSelector` and required node affinity.
+pub fn required(spec: &PodSpec, node: &Node) -> bool {
+    let labels = &node.meta.labels;
+    spec.node_selector
+        .iter()
+        .all(|(k, v)| labels.get(k) == Some(v))
+        && required_terms(spec).is_none_or(|terms| matches_node(terms, node))
+}
+
+fn required_terms(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {
+    spec.affinity.as_ref()?.node_required.as_deref()
+}
+
+/// Whether `required` can reject any node at all.
+pub fn constrained(spec: &PodSpec) -> bool {
+    !spec.node_selector.is_empty() || required_terms(spec).is_some()
+}
+
+fn preference(terms: &[(i32, NodeSelectorTerm)], node: &Node) -> i64 {
+    let (labels, name) = (&node.meta.labels, Some(&node.meta.name));
+    let matching = terms.iter().filter(|(_, t)| term_matches(t, labels, name));
+    matching.map(|(weight, _)| i64::from(*weight)).sum()
+}
+
+/// The plugin with its arguments.
+#[derive(Debug)]
+pub struct NodeAffinity(pub NodeAffinityArgs);
+
+impl NodeAffinity {
+    fn enforced(&self, node: &Node) -> bool {
+        let terms = self.0.required.as_deref();
+        terms.is_none_or(|terms| matches_node(terms, node))
+    }
+}
+
+/// The nodes that required affinity names, when every term names some (`None` otherwise): a term's
+/// requirements narrow its names, terms add up.
+fn named_nodes(terms: &[NodeSelectorTerm]) -> Option<Vec<&Text>> {
+    let mut names: Vec<&Text> = Vec::new();
+    let named = |r: &&Requirement| r.key == "metadata.name" && r.operator == Operator::In;
+    for term in terms {
+        let mut of_term: Option<Vec<&Text>> = None;
+        for requirement in term.fields.iter().filter(named) {
+            let values = &requirement.values;
+            of_term = Some(match of_term {
+                None => values.iter().collect(),
+                Some(before) => before.into_iter().filter(|n| values.contains(n)).collect(),
+            });
+        }
+        names.extend(of_term?);
+    }
+    Some(names)
+}
+
+impl Plugin for NodeAffinity {
+    fn name(&self) -> PluginName {
+        PluginName::NodeAffinity
+    }
+
+    fn points(&self) -> Points {
+        Points::PRE_FILTER
+            .and(Points::FILTER)
+            .and(Points::PRE_SCORE)
+            .and(Points::SCORE)
+    }
+
+    fn events(&self) -> &'static [ClusterEvent] {
+        const EVENTS: &[ClusterEvent] = &[event(Resource::Node, ADD | UPDATE_NODE_LABEL)];
+        EVENTS
+    }
+
+    fn hint(&self, _cx: &Cx<'_>, pod: &PodEntry, involved: &Involved<'_>) -> bool {
+        let Involved::Node(old, Some(new)) = involved else {
+            return true;
+        };
+        let spec = &pod.pod.spec;
+        self.enforced(new) && required(spec, new) && old.is_none_or(|old| !required(spec, old))
+    }
+
+    fn pre_filter(&self, cx: &Cx<'_>, _state: &mut CycleState, pod: &PodEntry) -> PreFilter {
+        let spec = &pod.template.spec;
+        if !constrained(spec) && self.0.required.is_none() {
+            return PreFilter::Skip;
+        }
+        let terms = required_terms(spec).unwrap_or_default();
+        match named_nodes(terms) {
+            _ if terms.is_empty() => PreFilter::All,
+            None => PreFilter::All,
+            Some(names) if names.is_empty() => {
+                PreFilter::Reject(Status::unresolvable("pod affinity terms conflict"))
+            }
+            Some(names) => {
+                let found = names.into_iter().filter_map(|n| cx.cache.find(n));
+                PreFilter::Nodes(found.map(|info| info.ix).collect())
+            }
+        }
+    }
+
+    fn filter(
+        &self,
+        _cx: &Cx<'_>,
+        _state: &CycleState,
+        pod: &PodEntry,
+        node: &NodeInfo,
+    ) -> Result<(), Status> {
+        if !self.enforced(node.row()) {
+            return Err(Status::unresolvable(
+                "node(s) didn't match scheduler-enforced node affinity",
+            ));
+        }
+        if !required(&pod.template.spec, node.row()) {
+            return Err(Status::unresolvable(
+                "node(s) didn't match Pod's node affinity/selector",
+            ));
+        }
+        Ok(())
+    }
+
+    fn pre_score(
+        &self,
+        _cx: &Cx<'_>,
+        _state: &mut CycleState,
+        pod: &PodEntry,
+        _nodes: &[NodeIx],
+    ) -> bool {
+        let affinity = pod.template.spec.affinity.as_ref();
+        affinity.is_some_and(|a| !a.node_preferred.is_empty()) || !self.0.preferred.is_empty()
+    }
+
+    fn score(&self, _cx: &Cx<'_>, _state: &CycleState, pod: &PodEntry, node: &NodeInfo) -> i64 {
+        let own = pod.template.spec.affinity.as_ref();
+        preference(&self.0.preferred, node.row())
+            + own.map_or(0, |a| preference(&a.node_preferred, node.row()))
+    }
+
+    fn normalize(&self, _cx: &Cx<'_>, _state: &CycleState, _nodes: &[NodeIx], scores: &mut [i64]) {
+        default_normalize(false, scores);
+    }
+}

@@ -1,0 +1,143 @@
+//! How many volumes of each CSI driver a node can attach. In-tree volumes that migrate to CSI and
+//! VolumeAttachments are not modelled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::volume_binding::claim_class;
+use super::volume_restrictions::claim;
+use crate::api::pod::VolumeSource;
+use crate::api::{CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass, Text};
+use crate::sched::events::{ADD, ClusterEvent, DELETE, Involved, Resource, UPDATE, event};
+use crate::sched::node_info::NodeInfo;
+use crate::sched::plugin::{
+    Cx, CycleState, Plugin, PluginName, PodEntry, Points, PreFilter, Status,
+};
+
+/// NodeVolumeLimits.
+#[derive(Debug)]
+pub struct NodeVolumeLimits;
+
+/// A volume by driver and handle.
+type VolumeKey = (Text, Text);
+
+/// `getCSIDriverInfo`: the driver and handle behind a claim; a claim without a volume counts under
+/// its own name with the provisioner of its class.
+fn driver_and_handle(cx: &Cx<'_>, claim: &PersistentVolumeClaim) -> Option<VolumeKey> {
+    let cluster = Text::default();
+    let volumes = cx.view.of::<PersistentVolume>();
+    if !claim.volume_name.is_empty()
+        && let Some((_, volume)) = volumes.named(&cluster, &claim.volume_name)
+    {
+        return volume.csi.clone();
+    }
+    let class = claim_class(claim);
+    let (_, class) = cx.view.of::<StorageClass>().named(&cluster, &class)?;
+    let handle = format!("unbound-{}", claim.meta.full_name());
+    Some((class.provisioner.clone(), Text::from(handle)))
+}
+
+/// `filterAttachableVolumes`: the CSI volumes of a pod.
+fn attachable(
+    cx: &Cx<'_>,
+    pod: &PodEntry,
+    new: bool,
+    into: &mut BTreeSet<VolumeKey>,
+) -> Result<(), Status> {
+    let namespace = &pod.pod.meta.namespace;
+    for name in &pod.template.claims {
+        match claim(cx, namespace, name) {
+            Ok(claim) => into.extend(driver_and_handle(cx, claim)),
+            Err(message) if new => {
+                let message = format!("looking up PVC {namespace}/{name}: {message}");
+                return Err(Status::unresolvable(message));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+impl Plugin for NodeVolumeLimits {
+    fn name(&self) -> PluginName {
+        PluginName::NodeVolumeLimits
+    }
+
+    fn points(&self) -> Points {
+        Points::PRE_FILTER.and(Points::FILTER)
+    }
+
+    fn events(&self) -> &'static [ClusterEvent] {
+        const EVENTS: &[ClusterEvent] = &[
+            event(Resource::CsiNode, ADD),
+            event(Resource::CsiNode, UPDATE),
+            event(Resource::Pod, DELETE),
+            event(Resource::PersistentVolumeClaim, ADD),
+        ];
+        EVENTS
+    }
+
+    fn hint(&self, _cx: &Cx<'_>, pod: &PodEntry, involved: &Involved<'_>) -> bool {
+        match involved {
+            Involved::Pod(Some(deleted), _) => {
+                let placed = deleted.node_name.is_some() || deleted.status.nominated_node.is_some();
+                let mut volumes = deleted.spec.volumes.iter();
+                placed && volumes.any(|v| matches!(v.source, VolumeSource::Claim { .. }))
+            }
+            Involved::Claim(_, Some(claim)) => {
+                claim.meta.namespace == pod.pod.meta.namespace
+                    && pod.template.claims.contains(&claim.meta.name)
+            }
+            Involved::CsiNode(Some(old), Some(new)) => {
+                let limit = |node: &CSINode, driver: &Text| {
+                    let mut drivers = node.drivers.iter();
+                    let found = drivers.find(|(name, _)| name == driver);
+                    found.and_then(|(_, count)| *count).unwrap_or(0)
+                };
+                let mut drivers = new.drivers.iter();
+                drivers.any(|(name, count)| count.unwrap_or(0) > limit(old, name))
+            }
+            _ => true,
+        }
+    }
+
+    fn pre_filter(&self, _cx: &Cx<'_>, _state: &mut CycleState, pod: &PodEntry) -> PreFilter {
+        if pod.template.claims.is_empty() {
+            return PreFilter::Skip;
+        }
+        PreFilter::All
+    }
+
+    fn filter(
+        &self,
+        cx: &Cx<'_>,
+        _state: &CycleState,
+        pod: &PodEntry,
+        node: &NodeInfo,
+    ) -> Result<(), Status> {
+        let mut wanted = BTreeSet::new();
+        attachable(cx, pod, true, &mut wanted)?;
+        let csi = cx.view.of::<CSINode>().named(&Text::default(), &node.name);
+        let limits = csi.map(|(_, csi)| csi.drivers.as_slice()).unwrap_or(&[]);
+        if wanted.is_empty() || limits.is_empty() {
+            return Ok(());
+        }
+        let mut attached = BTreeSet::new();
+        for existing in &node.pods {
+            attachable(cx, existing, false, &mut attached)?;
+        }
+        let mut new: BTreeMap<&Text, i64> = BTreeMap::new();
+        for (driver, _) in wanted.difference(&attached) {
+            *new.entry(driver).or_insert(0) += 1;
+        }
+        for (driver, count) in new {
+            let used = attached.iter().filter(|(d, _)| d == driver).count();
+            let limit = limits.iter().find(|(name, _)| name == driver);
+            let limit = limit.and_then(|(_, limit)| *limit);
+            let sum = i64::try_from(used).unwrap_or(i64::MAX) + count;
+            if limit.is_some_and(|limit| sum > i64::from(limit)) {
+                return Err(Status::unschedulable("node(s) exceed max volume count"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,435 @@
+//! From a decision to a binding, and from a preemption to deleted victims: the writes that follow a
+//! cycle, and what their replies mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Event, Failure, Preempting, Scheduler};
+use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
+use crate::api::volume::ClaimRef;
+use crate::api::{PersistentVolume, PersistentVolumeClaim, Pod, Row, Text};
+use crate::client::{Outbox, Reply};
+use crate::engine::Time;
+use crate::sched::config::Point;
+use crate::sched::events::{ASSIGNED_POD_DELETE, Involved};
+use crate::sched::plugin::{Cx, CycleState, PluginName, PodEntry};
+use crate::sched::plugins::volume_binding::{PodVolumes, SELECTED_NODE, fully_bound};
+use crate::sched::preempt::BY_SCHEDULER;
+use crate::sched::queue::QueuedPod;
+use crate::store::{ApiError, Id, Patch, Propagation, View, Write};
+
+/// `VolumeBindingArgs.bindTimeoutSeconds`.
+const BIND_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A request whose reply matters.
+#[derive(Clone, Debug)]
+pub(super) enum Pending {
+    /// A pod's binding.
+    Bind { queued: QueuedPod, node: Text },
+    /// A volume or claim of a pod that waits for its volumes.
+    Volume { pod: u32 },
+    /// The condition of a victim of this preemptor, or its deletion.
+    Victim {
+        preemptor: u32,
+        victim: PodEntry,
+        delete: bool,
+    },
+}
+
+/// A pod with a node that waits for its volumes to be bound there (`PreBind`).
+#[derive(Clone, Debug)]
+pub(super) struct VolumeWait {
+    queued: QueuedPod,
+    node: Text,
+    volumes: PodVolumes,
+    since: Time,
+}
+
+impl Scheduler {
+    /// `assumeAndReserve`, then the binding cycle up to its first request.
+    #[expect(clippy::too_many_arguments, reason = "everything that a cycle knows")]
+    pub(super) fn assume(
+        &mut self,
+        profile: usize,
+        queued: QueuedPod,
+        state: &CycleState,
+        node: &Text,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        let framework = &self.frameworks[profile];
+        let cx = Cx {
+            view,
+            cache: &self.cache,
+        };
+        let reserves = framework.runs(PluginName::VolumeBinding, Point::Reserve);
+        let info = self.cache.find(node);
+        let volumes = match (&state.volume_claims, info) {
+            (Some(claims), Some(info)) if reserves => claims.find(&cx, info.row()),
+            _ => Ok(PodVolumes::default()),
+        };
+        let volumes = match volumes {
+            Ok(volumes) => volumes,
+            Err(status) => {
+                self.fail(queued, Failure::error(status.message()), view, now, out);
+                return;
+            }
+        };
+        self.nominator.remove(queued.entry.id);
+        self.cache.add_pod(queued.entry.clone(), node, true);
+        if volumes == PodVolumes::default() {
+            self.bind(queued, node.clone(), now, out);
+        } else {
+            self.bind_volumes(queued, node.clone(), volumes, view, now, out);
+        }
+    }
+
+    /// DefaultBinder.
+    fn bind(&mut self, queued: QueuedPod, node: Text, now: Time, out: &mut Outbox<Event>) {
+        let write = Write::Bind {
+            pod: Id::new(queued.entry.id),
+            uid: queued.entry.pod.meta.uid,
+            node: node.clone(),
+        };
+        let pending = Pending::Bind { queued, node };
+        self.send(write, "best node", Some(pending), now, out);
+    }
+
+    /// `bindAPIUpdate`: volumes get their claim, claims to be provisioned get their node.
+    fn bind_volumes(
+        &mut self,
+        queued: QueuedPod,
+        node: Text,
+        volumes: PodVolumes,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        let id = queued.entry.id;
+        self.cache.assume_volumes(&volumes, Some(&node));
+        for (volume, claim) in &volumes.bindings {
+            let mut bound = PersistentVolume::clone(volume);
+            bound.claim = Some(ClaimRef {
+                namespace: claim.meta.namespace.clone(),
+                name: claim.meta.name.clone(),
+                uid: Some(claim.meta.uid),
+            });
+            let volumes = view.of::<PersistentVolume>();
+            if let Some((object, _)) = volumes.named(&Text::default(), &volume.meta.name) {
+                let write = Write::Update(object.into(), Row::from(bound));
+                let pending = Some(Pending::Volume { pod: id });
+                self.send(write, "volume for the pod", pending, now, out);
+            }
+        }
+        for claim in &volumes.provisions {
+            let claims = view.of::<PersistentVolumeClaim>();
+            let found = claims.named(&claim.meta.namespace, &claim.meta.name);
+            if let Some((object, _)) = found {
+                let edits = vec![(Text::from(SELECTED_NODE), Some(node.clone()))];
+                let write = Write::Patch {
+                    object: object.into(),
+                    uid: Some(claim.meta.uid),
+                    patch: Patch::Annotations(edits),
+                };
+                let pending = Some(Pending::Volume { pod: id });
+                self.send(write, "node for the volume", pending, now, out);
+            }
+        }
+        let wait = VolumeWait {
+            queued,
+            node,
+            volumes,
+            since: now,
+        };
+        self.volume_waits.insert(id, wait);
+    }
+
+    /// `checkBindings`, once a second: pods whose volumes are all bound go on.
+    pub(super) fn check_volumes(&mut self, view: &View, now: Time, out: &mut Outbox<Event>) {
+        let ids: Vec<u32> = self.volume_waits.keys().copied().collect();
+        for id in ids {
+            let Some(wait) = self.volume_waits.get(&id) else {
+                continue;
+            };
+            let bindings = wait.volumes.bindings.iter().map(|(_, claim)| claim);
+            let mut claims = bindings.chain(&wait.volumes.provisions);
+            let done = claims.all(|c| bound_now(view, c));
+            let late = now.since(wait.since) > BIND_TIMEOUT;
+            if !(done || late) {
+                continue;
+            }
+            let Some(wait) = self.volume_waits.remove(&id) else {
+                continue;
+            };
+            self.cache.assume_volumes(&wait.volumes, None);
+            if done {
+                self.bind(wait.queued, wait.node, now, out);
+            } else {
+                let message = "running PreBind plugin \"VolumeBinding\": binding volumes: context \
+                               deadline exceeded";
+                self.unbind(wait.queued, message.into(), view, now, out);
+            }
+        }
+    }
+
+    /// The answer to one of its requests.
+    pub fn on_reply(
+        &mut self,
+        token: u64,
+        reply: &Reply,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        match self.pending.remove(&token) {
+            None => return,
+            Some(Pending::Bind { queued, node }) => match reply {
+                Ok(_) => {
+                    let pod = queued.entry.pod.clone();
+                    let name = pod.meta.full_name();
+                    let message = format!("Successfully assigned {name} to {node}");
+                    self.report(&pod, "Scheduled", message, false, now, out);
+                }
+                Err(error) => {
+                    let message = format!("running Bind plugin \"DefaultBinder\": {error}");
+                    self.unbind(queued, message, view, now, out);
+                }
+            },
+            Some(Pending::Volume { pod }) => {
+                if let Err(error) = reply
+                    && let Some(wait) = self.volume_waits.remove(&pod)
+                {
+                    self.cache.assume_volumes(&wait.volumes, None);
+                    let message = format!("running PreBind plugin \"VolumeBinding\": {error}");
+                    self.unbind(wait.queued, message, view, now, out);
+                }
+            }
+            Some(Pending::Victim {
+                preemptor,
+                victim,
+                delete,
+            }) => self.victim_replied(preemptor, victim, delete, reply, view, now, out),
+        }
+        self.wake(now, out);
+    }
+
+    /// `handleBindingCycleError`: the place becomes free again, and the pod is tried again.
+    fn unbind(
+        &mut self,
+        queued: QueuedPod,
+        message: String,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        let id = queued.entry.id;
+        if self.cache.assumed(id) {
+            self.cache.remove_pod(id);
+            let mut pod = Pod::clone(&queued.entry.pod);
+            pod.node_name = Some(Text::default());
+            let gone = Involved::Pod(Some(&pod), None);
+            self.move_all(ASSIGNED_POD_DELETE, &gone, None, view, now);
+        }
+        self.fail(queued, Failure::error(message), view, now, out);
+    }
+
+    /// `prepareCandidateAsync`: nominations of lower priority on the node end, the victims are
+    /// deleted, the last one after all others.
+    pub(super) fn delete_victims(
+        &mut self,
+        preemptor: &PodEntry,
+        node: &Text,
+        victims: Vec<PodEntry>,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        let mut victims: Vec<PodEntry> = victims
+            .into_iter()
+            .filter(|v| !v.pod.meta.deleting())
+            .collect();
+        let Some(last) = victims.pop() else {
+            return;
+        };
+        let lower = |p: &&PodEntry| p.pod.spec.priority < preemptor.pod.spec.priority;
+        let nominated: Vec<PodEntry> = self
+            .nominator
+            .on(node)
+            .iter()
+            .filter(lower)
+            .cloned()
+            .collect();
+        for pod in nominated {
+            if pod.pod.status.nominated_node.is_some() {
+                let patch = Patch::Scheduling {
+                    condition: None,
+                    nominate: Some(Text::default()),
+                };
+                let write = Write::Patch {
+                    object: Id::<Pod>::new(pod.id).into(),
+                    uid: Some(pod.pod.meta.uid),
+                    patch,
+                };
+                self.send(write, "room given to a higher priority", None, now, out);
+            }
+        }
+        let state = Preempting {
+            scheduler: preemptor.pod.spec.scheduler_name.clone(),
+            uid: preemptor.pod.meta.uid,
+            node: node.clone(),
+            remaining: victims.len(),
+            last: last.clone(),
+            last_sent: victims.is_empty(),
+            failed: false,
+        };
+        self.preempting.insert(preemptor.id, state);
+        if victims.is_empty() {
+            self.preempt_pod(preemptor.id, last, view, now, out);
+        }
+        for victim in victims {
+            self.preempt_pod(preemptor.id, victim, view, now, out);
+        }
+    }
+
+    /// `PreemptPod`: first the condition, then the deletion.
+    fn preempt_pod(
+        &mut self,
+        preemptor: u32,
+        victim: PodEntry,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        let Some(preempting) = self.preempting.get(&preemptor) else {
+            return;
+        };
+        let message = format!(
+            "{}: preempting to accommodate a higher priority pod",
+            preempting.scheduler
+        );
+        let condition = PodCondition {
+            kind: PodConditionKind::DisruptionTarget,
+            status: Truth::True,
+            since: now,
+            reason: Some(BY_SCHEDULER.into()),
+            message: Some(Text::from(message)),
+        };
+        let row = view.pods().get(Id::new(victim.id));
+        let mut status = row.unwrap_or(&victim.pod).status.clone();
+        if !status.set_condition(condition.clone()) {
+            self.delete_victim(preemptor, victim, now, out);
+            return;
+        }
+        let write = Write::Patch {
+            object: Id::<Pod>::new(victim.id).into(),
+            uid: Some(victim.pod.meta.uid),
+            patch: Patch::Scheduling {
+                condition: Some(condition),
+                nominate: None,
+            },
+        };
+        let pending = Pending::Victim {
+            preemptor,
+            victim,
+            delete: false,
+        };
+        self.send(write, "preemption", Some(pending), now, out);
+    }
+
+    fn delete_victim(
+        &mut self,
+        preemptor: u32,
+        victim: PodEntry,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        let write = Write::Delete {
+            object: Id::<Pod>::new(victim.id).into(),
+            uid: Some(victim.pod.meta.uid),
+            grace_s: None,
+            propagation: Propagation::Background,
+        };
+        let pending = Pending::Victim {
+            preemptor,
+            victim,
+            delete: true,
+        };
+        self.send(write, "preemption", Some(pending), now, out);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a reply with its circumstances")]
+    fn victim_replied(
+        &mut self,
+        preemptor: u32,
+        victim: PodEntry,
+        deleted: bool,
+        reply: &Reply,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        let Some(preempting) = self.preempting.get_mut(&preemptor) else {
+            return;
+        };
+        match reply {
+            Ok(_) if !deleted => {
+                self.delete_victim(preemptor, victim, now, out);
+                return;
+            }
+            Ok(_) => {
+                let (uid, node) = (preempting.uid, preempting.node.clone());
+                let message = format!("Preempted by pod {uid} on node {node}");
+                self.report(&victim.pod, "Preempted", message, false, now, out);
+            }
+            // It is gone already: that is what was wanted.
+            Err(ApiError::NotFound(_)) => {}
+            Err(_) => preempting.failed = true,
+        }
+        self.victim_done(preemptor, &victim, view, now, out);
+    }
+
+    fn victim_done(
+        &mut self,
+        preemptor: u32,
+        victim: &PodEntry,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        let Some(preempting) = self.preempting.get_mut(&preemptor) else {
+            return;
+        };
+        let is_last = preempting.last.id == victim.id;
+        if !is_last {
+            preempting.remaining -= 1;
+            if preempting.remaining > 0 {
+                return;
+            }
+            if !preempting.failed {
+                preempting.last_sent = true;
+                let last = preempting.last.clone();
+                self.preempt_pod(preemptor, last, view, now, out);
+                return;
+            }
+        }
+        let failed = preempting.failed;
+        self.preempting.remove(&preemptor);
+        if failed {
+            // The preemption came to nothing: the pod is tried again at once.
+            let gate = super::Doors {
+                frameworks: &self.frameworks,
+                preempting: &self.preempting,
+                view,
+            };
+            self.queue.force(preemptor, &gate);
+        }
+    }
+}
+
+/// Whether the view shows a claim as fully bound.
+fn bound_now(view: &View, claim: &Arc<PersistentVolumeClaim>) -> bool {
+    let claims = view.of::<PersistentVolumeClaim>();
+    let found = claims.named(&claim.meta.namespace, &claim.meta.name);
+    found.is_some_and(|(_, now)| fully_bound(now))
+}

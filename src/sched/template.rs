@@ -1,0 +1,325 @@
+//! What a pod's spec means to the scheduler, computed once per spec.
+//!
+//! Pods of one workload share one `Arc<PodSpec>`; everything that depends on the spec alone is
+//! worked out the first time it is seen: requests, host ports, image numbers, affinity terms with
+//! their topology numbers. Names that the inner loops would compare are replaced by small numbers
+//! here.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::cache::{Interned, TopologyIx};
+use crate::api::affinity::{InclusionPolicy, PodAffinityTerm, TopologySpread, WhenUnsatisfiable};
+use crate::api::container::{Container, Protocol};
+use crate::api::pod::VolumeSource;
+use crate::api::quantity::Resources;
+use crate::api::selector::LabelSelector;
+use crate::api::{Labels, PodSpec, Text};
+use crate::store::View;
+
+/// CPU that a container without a request counts as, in milli-cpu
+/// (`pkg/scheduler/util :: DefaultMilliCPURequest`).
+pub const DEFAULT_MILLI_CPU: i64 = 100;
+/// Memory that a container without a request counts as, in bytes
+/// (`pkg/scheduler/util :: DefaultMemoryRequest`).
+pub const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
+
+/// A host port in use or wanted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// Address, `0.0.0.0` for any.
+    pub ip: Text,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Number.
+    pub port: u16,
+}
+
+/// `0.0.0.0`: every address of the host.
+pub const ANY_IP: &str = "0.0.0.0";
+
+impl HostPort {
+    /// `HostPortInfo.CheckConflict`.
+    pub fn conflicts(&self, other: &HostPort) -> bool {
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.ip == ANY_IP || other.ip == ANY_IP || self.ip == other.ip)
+    }
+}
+
+/// A term of pod affinity or anti-affinity with its topology as a number.
+#[derive(Clone, Debug)]
+pub struct Term {
+    /// Which pods.
+    pub selector: LabelSelector,
+    /// Namespaces by name; empty means the namespace of the pod that has the term, unless
+    /// `namespace_selector` is given.
+    pub namespaces: Vec<Text>,
+    /// Namespaces by label.
+    pub namespace_selector: Option<LabelSelector>,
+    /// The topology key.
+    pub topology: TopologyIx,
+}
+
+impl Term {
+    fn new(term: &PodAffinityTerm, interned: &mut Interned) -> Term {
+        Term {
+            selector: term.selector.clone(),
+            namespaces: term.namespaces.clone(),
+            namespace_selector: term.namespace_selector.clone(),
+            topology: interned.topology(&term.topology_key),
+        }
+    }
+
+    /// [`Term::matches`] for a term that was not worked out (only hints ask, rarely).
+    pub fn api_matches(
+        term: &PodAffinityTerm,
+        owner: &Text,
+        namespace: &Text,
+        labels: &Labels,
+        view: &View,
+    ) -> bool {
+        Term::new(term, &mut Interned::default()).matches(owner, namespace, labels, view)
+    }
+
+    /// `AffinityTerm.Matches`: whether a term of a pod in namespace `owner` selects a pod of this
+    /// namespace and these labels.
+    pub fn matches(&self, owner: &Text, namespace: &Text, labels: &Labels, view: &View) -> bool {
+        self.in_namespaces(owner, namespace, view) && self.selector.matches(labels)
+    }
+
+    fn in_namespaces(&self, owner: &Text, namespace: &Text, view: &View) -> bool {
+        if self.namespaces.is_empty() && self.namespace_selector.is_none() {
+            return owner == namespace;
+        }
+        if self.namespaces.contains(namespace) {
+            return true;
+        }
+        match &self.namespace_selector {
+            None => false,
+            Some(selector) if selector.is_empty() => true,
+            Some(selector) => view
+                .of::<crate::api::Namespace>()
+                .named(&Text::default(), namespace)
+                .is_some_and(|(_, n)| selector.matches(&n.meta.labels)),
+        }
+    }
+}
+
+/// A topology spread constraint with its topology as a number.
+#[derive(Clone, Debug)]
+pub struct Constraint {
+    /// Largest allowed difference.
+    pub max_skew: i32,
+    /// The topology key.
+    pub topology: TopologyIx,
+    /// Whether the key is `kubernetes.io/hostname`.
+    pub hostname: bool,
+    /// Filter rather than score.
+    pub hard: bool,
+    /// Which pods.
+    pub selector: LabelSelector,
+    /// Keys whose values are taken from the incoming pod.
+    pub match_label_keys: Vec<Text>,
+    /// `minDomains`, 1 when absent.
+    pub min_domains: i32,
+    /// Nodes that the pod's node affinity excludes are not counted.
+    pub honor_affinity: bool,
+    /// Nodes with taints that the pod does not tolerate are not counted.
+    pub honor_taints: bool,
+}
+
+impl Constraint {
+    /// From its API form.
+    pub fn new(c: &TopologySpread, interned: &mut Interned) -> Constraint {
+        Constraint {
+            max_skew: c.max_skew,
+            topology: interned.topology(&c.topology_key),
+            hostname: c.topology_key == "kubernetes.io/hostname",
+            hard: c.when_unsatisfiable == WhenUnsatisfiable::DoNotSchedule,
+            selector: c.selector.clone(),
+            match_label_keys: c.match_label_keys.clone(),
+            min_domains: c.min_domains.unwrap_or(1),
+            honor_affinity: c.node_affinity_policy == InclusionPolicy::Honor,
+            honor_taints: c.node_taints_policy == InclusionPolicy::Honor,
+        }
+    }
+}
+
+/// What one spec means to the scheduler.
+#[derive(Debug)]
+pub struct Template {
+    /// The spec; keeps its address from being used again.
+    pub spec: Arc<PodSpec>,
+    /// Requested CPU in milli-cpu.
+    pub cpu: i64,
+    /// Requested memory in bytes.
+    pub memory: i64,
+    /// Requested `ephemeral-storage` in bytes.
+    pub ephemeral: i64,
+    /// Other requested resources by number, in the order of their names.
+    pub scalars: SmallVec<[(usize, i64); 1]>,
+    /// Requested CPU with a default for containers that name none.
+    pub non_zero_cpu: i64,
+    /// Requested memory with a default for containers that name none.
+    pub non_zero_memory: i64,
+    /// Host ports of containers and sidecars.
+    pub ports: Vec<HostPort>,
+    /// Images of all containers (init containers first), then of image volumes, with repetitions.
+    pub images: Vec<usize>,
+    /// `podAffinity.required…`.
+    pub required: Vec<Term>,
+    /// `podAntiAffinity.required…`.
+    pub anti_required: Vec<Term>,
+    /// `podAffinity.preferred…`.
+    pub preferred: Vec<(i32, Term)>,
+    /// `podAntiAffinity.preferred…`.
+    pub anti_preferred: Vec<(i32, Term)>,
+    /// `topologySpreadConstraints`.
+    pub spread: Vec<Constraint>,
+    /// Names of the claims that its volumes use.
+    pub claims: Vec<Text>,
+}
+
+impl Template {
+    /// Works out what `spec` means.
+    pub fn new(spec: &Arc<PodSpec>, interned: &mut Interned) -> Template {
+        let requests = pod_requests(spec, false);
+        let non_zero = pod_requests(spec, true);
+        let scalars = requests.extended.iter();
+        let scalars = scalars.map(|(name, amount)| (interned.scalar(name), *amount));
+        let scalars = scalars.collect();
+        let affinity = spec.affinity.clone().unwrap_or_default();
+        let terms = |terms: &[PodAffinityTerm], interned: &mut Interned| -> Vec<Term> {
+            terms.iter().map(|t| Term::new(t, interned)).collect()
+        };
+        let weighted = |terms: &[(i32, PodAffinityTerm)], interned: &mut Interned| -> Vec<_> {
+            let terms = terms.iter();
+            terms
+                .map(|(weight, t)| (*weight, Term::new(t, interned)))
+                .collect()
+        };
+        Template {
+            spec: spec.clone(),
+            cpu: requests.cpu_milli,
+            memory: requests.memory,
+            ephemeral: requests.ephemeral,
+            scalars,
+            non_zero_cpu: non_zero.cpu_milli,
+            non_zero_memory: non_zero.memory,
+            ports: host_ports(spec),
+            images: images(spec, interned),
+            required: terms(&affinity.pod_required, interned),
+            anti_required: terms(&affinity.anti_required, interned),
+            preferred: weighted(&affinity.pod_preferred, interned),
+            anti_preferred: weighted(&affinity.anti_preferred, interned),
+            spread: spec
+                .topology_spread
+                .iter()
+                .map(|c| Constraint::new(c, interned))
+                .collect(),
+            claims: claims(spec),
+        }
+    }
+
+    /// Whether the pod has any pod affinity or anti-affinity (`podWithAffinity`).
+    pub fn has_affinity(&self) -> bool {
+        !(self.required.is_empty()
+            && self.anti_required.is_empty()
+            && self.preferred.is_empty()
+            && self.anti_preferred.is_empty())
+    }
+}
+
+/// `component-helpers/resource :: PodRequests`. With `non_missing`, containers that name no cpu or
+/// memory count with the scheduler's defaults.
+pub fn pod_requests(spec: &PodSpec, non_missing: bool) -> Resources {
+    let of = |container: &Container| {
+        let mut requests = container.requests.clone();
+        if non_missing && requests.named & 1 == 0 {
+            requests.cpu_milli += DEFAULT_MILLI_CPU;
+        }
+        if non_missing && requests.named & 2 == 0 {
+            requests.memory += DEFAULT_MEMORY;
+        }
+        requests
+    };
+    let mut sum = Resources::default();
+    for container in &spec.containers {
+        sum.add(&of(container));
+    }
+    let mut sidecars = Resources::default();
+    let mut init = Resources::default();
+    for container in &spec.init_containers {
+        let requests = of(container);
+        if container.restart_always {
+            sum.add(&requests);
+            sidecars.add(&requests);
+            init.max(&sidecars);
+        } else {
+            let mut with_sidecars = requests;
+            with_sidecars.add(&sidecars);
+            init.max(&with_sidecars);
+        }
+    }
+    sum.max(&init);
+    sum.add(&spec.overhead);
+    sum
+}
+
+/// `pkg/scheduler/util :: GetHostPorts`: sidecars first, then containers.
+pub fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let sidecars = spec.init_containers.iter().filter(|c| c.restart_always);
+    let ports = sidecars.chain(&spec.containers).flat_map(|c| &c.ports);
+    ports
+        .filter(|p| p.host_port > 0)
+        .map(|p| HostPort {
+            ip: if p.host_ip.is_empty() {
+                Text::from(ANY_IP)
+            } else {
+                p.host_ip.clone()
+            },
+            protocol: p.protocol,
+            port: p.host_port,
+        })
+        .collect()
+}
+
+fn images(spec: &PodSpec, interned: &mut Interned) -> Vec<usize> {
+    let containers = spec.init_containers.iter().chain(&spec.containers);
+    let mut all: Vec<usize> = containers
+        .map(|c| interned.image(&normalized_image(&c.image)))
+        .collect();
+    for volume in &spec.volumes {
+        if let VolumeSource::Other {
+            field, identity, ..
+        } = &volume.source
+            && field == "image"
+        {
+            all.push(interned.image(&normalized_image(identity)));
+        }
+    }
+    all
+}
+
+/// `imagelocality :: normalizedImageName`: a name without tag means `:latest`.
+pub fn normalized_image(name: &str) -> String {
+    let tagged = name.rfind(':').map_or(-1, |at| at as i64);
+    let slash = name.rfind('/').map_or(-1, |at| at as i64);
+    if tagged <= slash {
+        format!("{name}:latest")
+    } else {
+        name.to_owned()
+    }
+}
+
+fn claims(spec: &PodSpec) -> Vec<Text> {
+    let volumes = spec.volumes.iter();
+    volumes
+        .filter_map(|v| match &v.source {
+            VolumeSource::Claim { name, .. } => Some(name.clone()),
+            _ => None,
+        })
+        .collect()
+}
