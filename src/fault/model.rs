@@ -78,7 +78,7 @@ pub struct Peers {
     /// Affects packets that reach the selected pods.
     pub incoming: bool,
     /// The other end: `target.selector` with its mode; `None` for anybody.
-    pub target: Option<(Selector, Mode)>,
+    pub target: Option<(Box<Selector>, Mode)>,
 }
 
 /// A place of the network that a partition names.

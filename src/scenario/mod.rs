@@ -1,8 +1,56 @@
 //! Scenario input: parsed, validated, every value located.
 //!
-//! What it is: everything between files and a description of a run. What it does not know: time,
-//! chance, or how anything runs. Read first: [`types`].
+//! What it is: everything between files and the description of a run. [`load`] reads scenarios with
+//! all that they name: manifests in files, folders, lists and kustomizations, faults, AppModels,
+//! Traffic; it edits, decodes and checks them, and returns plain data ([`types`]), or every problem
+//! that it found, each with file, line and column. What it does not know: time, chance, or how
+//! anything runs.
+//!
+//! Where to look first: [`types`] (what comes out), `load` (the order in which things are read),
+//! `spec` (the fields of a Scenario), [`diagnostic`] (messages). Our own kinds are read strictly by
+//! `fields`; Kubernetes objects go through [`crate::api::decode`].
 
 pub mod types;
 
+pub mod diagnostic;
+
+mod fields;
+
+mod files;
+
+mod load;
+
+mod digest;
+
+mod spec;
+
+mod cluster;
+
+mod flags;
+
+mod timeline;
+
+mod expect;
+
+mod app_model;
+
+mod traffic;
+
+mod chaos;
+
+mod chaos_mesh;
+
+mod kustomize;
+
+mod objects;
+
+mod reference;
+
+mod checks;
+
+pub use diagnostic::{Diagnostic, Severity, render};
+pub use load::{LoadOptions, Loaded, Rejected, load};
 pub use types::*;
+
+#[cfg(test)]
+mod tests;

@@ -164,6 +164,8 @@ pub struct Flags {
     pub proxy_min_sync_period: Duration,
     /// kube-proxy `--proxy-mode`.
     pub proxy_mode: Text,
+    /// kube-controller-manager `--concurrent-deployment-syncs` and its kin, as far as given.
+    pub concurrent_syncs: Vec<(Text, u32)>,
     /// kubelet `--serialize-image-pulls` (true).
     pub serialize_image_pulls: bool,
     /// kubelet `--node-status-update-frequency` (10 s).
@@ -190,6 +192,7 @@ impl Default for Flags {
             default_unreachable_toleration_s: 300,
             proxy_min_sync_period: seconds(1),
             proxy_mode: Text::from("nftables"),
+            concurrent_syncs: Vec::new(),
             serialize_image_pulls: true,
             node_status_update_frequency: seconds(10),
         }
@@ -225,12 +228,15 @@ pub enum StepAction {
 pub struct KubectlStep {
     /// As written.
     pub line: String,
+    /// Where the line stands.
+    pub span: Span,
     /// Objects of `-f FILE` arguments.
     pub objects: Vec<Applied>,
 }
 
 /// What `apply` can hold.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a scenario has few of them")]
 pub enum StepItem {
     /// A Kubernetes object.
     Object(Box<Applied>),

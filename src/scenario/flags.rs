@@ -1,0 +1,278 @@
+//! `spec.cluster.flags`: component flags by their real names.
+//!
+//! A flag that the model acts on sets a field of [`Flags`]; one that exists but changes nothing
+//! here is counted as not modelled; any other is an error.
+
+use super::diagnostic::Diagnostic;
+use super::fields::{Problems, Value};
+use super::types::Flags;
+use crate::api::Text;
+
+/// The flags of each component that the model acts on.
+const MODELLED: [(&str, &[&str]); 5] = [
+    (
+        "kube-controller-manager",
+        &[
+            "node-monitor-grace-period",
+            "node-monitor-period",
+            "node-startup-grace-period",
+            "node-eviction-rate",
+            "secondary-node-eviction-rate",
+            "unhealthy-zone-threshold",
+            "large-cluster-size-threshold",
+            "terminated-pod-gc-threshold",
+            "endpointslice-updates-batch-period",
+            "max-endpoints-per-slice",
+            "kube-api-qps",
+            "kube-api-burst",
+            "concurrent-deployment-syncs",
+            "concurrent-replicaset-syncs",
+            "concurrent-service-endpoint-syncs",
+            "concurrent-gc-syncs",
+            "concurrent-namespace-syncs",
+        ],
+    ),
+    ("kube-scheduler", &["kube-api-qps", "kube-api-burst"]),
+    (
+        "kube-apiserver",
+        &[
+            "default-not-ready-toleration-seconds",
+            "default-unreachable-toleration-seconds",
+        ],
+    ),
+    (
+        "kube-proxy",
+        &[
+            "proxy-mode",
+            "mode",
+            "min-sync-period",
+            "iptables-min-sync-period",
+            "ipvs-min-sync-period",
+            "nftables-min-sync-period",
+        ],
+    ),
+    (
+        "kubelet",
+        &["serialize-image-pulls", "node-status-update-frequency"],
+    ),
+];
+
+/// Flags that exist and that nothing here depends on.
+const OTHERS: [(&str, &[&str]); 5] = [
+    (
+        "kube-controller-manager",
+        &[
+            "controllers",
+            "feature-gates",
+            "leader-elect",
+            "leader-elect-lease-duration",
+            "leader-elect-renew-deadline",
+            "leader-elect-retry-period",
+            "attach-detach-reconcile-sync-period",
+            "cluster-cidr",
+            "concurrent-cron-job-syncs",
+            "concurrent-daemonset-syncs",
+            "concurrent-endpoint-syncs",
+            "concurrent-ephemeralvolume-syncs",
+            "concurrent-horizontal-pod-autoscaler-syncs",
+            "concurrent-job-syncs",
+            "concurrent-rc-syncs",
+            "concurrent-resource-quota-syncs",
+            "concurrent-serviceaccount-token-syncs",
+            "concurrent-statefulset-syncs",
+            "concurrent-ttl-after-finished-syncs",
+            "endpoint-updates-batch-period",
+            "horizontal-pod-autoscaler-cpu-initialization-period",
+            "horizontal-pod-autoscaler-downscale-stabilization",
+            "horizontal-pod-autoscaler-initial-readiness-delay",
+            "horizontal-pod-autoscaler-sync-period",
+            "horizontal-pod-autoscaler-tolerance",
+            "min-resync-period",
+            "namespace-sync-period",
+            "node-cidr-mask-size",
+            "pvclaimbinder-sync-period",
+            "resource-quota-sync-period",
+            "service-cluster-ip-range",
+            "v",
+        ],
+    ),
+    (
+        "kube-scheduler",
+        &[
+            "config",
+            "feature-gates",
+            "leader-elect",
+            "pod-max-in-unschedulable-pods-duration",
+            "v",
+        ],
+    ),
+    (
+        "kube-apiserver",
+        &[
+            "admission-control-config-file",
+            "disable-admission-plugins",
+            "enable-admission-plugins",
+            "event-ttl",
+            "feature-gates",
+            "max-mutating-requests-inflight",
+            "max-requests-inflight",
+            "request-timeout",
+            "service-cluster-ip-range",
+            "v",
+            "watch-cache",
+        ],
+    ),
+    (
+        "kube-proxy",
+        &[
+            "cluster-cidr",
+            "config-sync-period",
+            "feature-gates",
+            "iptables-sync-period",
+            "ipvs-scheduler",
+            "ipvs-sync-period",
+            "nftables-sync-period",
+            "sync-period",
+            "v",
+        ],
+    ),
+    (
+        "kubelet",
+        &[
+            "cpu-cfs-quota",
+            "cpu-manager-policy",
+            "event-burst",
+            "event-qps",
+            "eviction-hard",
+            "eviction-max-pod-grace-period",
+            "eviction-minimum-reclaim",
+            "eviction-pressure-transition-period",
+            "eviction-soft",
+            "eviction-soft-grace-period",
+            "feature-gates",
+            "image-gc-high-threshold",
+            "image-gc-low-threshold",
+            "kube-api-burst",
+            "kube-api-qps",
+            "kube-reserved",
+            "max-parallel-image-pulls",
+            "max-pods",
+            "node-status-report-frequency",
+            "registry-burst",
+            "registry-qps",
+            "shutdown-grace-period",
+            "sync-frequency",
+            "system-reserved",
+            "topology-manager-policy",
+            "v",
+        ],
+    ),
+];
+
+/// Reads `flags` into what the version's defaults are; returns the flags that change nothing.
+pub fn read(value: &Value<'_>, flags: &mut Flags, problems: &mut Problems) -> Vec<String> {
+    let mut unused = Vec::new();
+    let components = MODELLED.map(|(component, _)| component);
+    for (component, value) in value.entries(problems) {
+        let Some(at) = components.iter().position(|known| *known == component) else {
+            let unknown = Diagnostic::error("UnknownField", "unknown component", value.span());
+            problems.push(
+                unknown
+                    .at(value.path.as_str())
+                    .suggest(component, components),
+            );
+            continue;
+        };
+        for (name, value) in value.entries(problems) {
+            let name = name.trim_start_matches("--");
+            if MODELLED[at].1.contains(&name) {
+                set(component, name, &value, flags, problems);
+            } else if OTHERS[at].1.contains(&name) {
+                unused.push(format!("{component} --{name}"));
+            } else {
+                let known = MODELLED[at].1.iter().chain(OTHERS[at].1).copied();
+                let unknown = Diagnostic::error("UnknownField", "unknown flag", value.span());
+                problems.push(unknown.at(value.path.as_str()).suggest(name, known));
+            }
+        }
+    }
+    unused
+}
+
+fn set(component: &str, name: &str, value: &Value<'_>, flags: &mut Flags, problems: &mut Problems) {
+    let target = match name {
+        "node-monitor-grace-period" => &mut flags.node_monitor_grace_period,
+        "node-monitor-period" => &mut flags.node_monitor_period,
+        "node-startup-grace-period" => &mut flags.node_startup_grace_period,
+        "endpointslice-updates-batch-period" => &mut flags.endpoint_updates_batch_period,
+        "min-sync-period"
+        | "iptables-min-sync-period"
+        | "ipvs-min-sync-period"
+        | "nftables-min-sync-period" => &mut flags.proxy_min_sync_period,
+        "node-status-update-frequency" => &mut flags.node_status_update_frequency,
+        "node-eviction-rate" | "secondary-node-eviction-rate" | "unhealthy-zone-threshold" => {
+            return set_ratio(name, value, flags, problems);
+        }
+        "proxy-mode" | "mode" => {
+            if let Some(word) = value.word(&["nftables", "iptables", "ipvs"], problems) {
+                flags.proxy_mode = Text::from(word);
+            }
+            return;
+        }
+        "serialize-image-pulls" => {
+            flags.serialize_image_pulls = value.flag(problems).unwrap_or(true);
+            return;
+        }
+        _ => return set_count(component, name, value, flags, problems),
+    };
+    if let Some(span) = value.duration(problems) {
+        if span.is_zero() && name == "node-monitor-period" {
+            problems.push(value.invalid("must be longer than 0"));
+        }
+        *target = span;
+    }
+}
+
+fn set_ratio(name: &str, value: &Value<'_>, flags: &mut Flags, problems: &mut Problems) {
+    let (most, target) = match name {
+        "node-eviction-rate" => (f64::INFINITY, &mut flags.node_eviction_rate),
+        "secondary-node-eviction-rate" => (f64::INFINITY, &mut flags.secondary_node_eviction_rate),
+        _ => (1.0, &mut flags.unhealthy_zone_threshold),
+    };
+    if let Some(number) = value.number(0.0, most, problems) {
+        *target = number;
+    }
+}
+
+fn set_count(
+    component: &str,
+    name: &str,
+    value: &Value<'_>,
+    flags: &mut Flags,
+    problems: &mut Problems,
+) {
+    let Some(count) = value.count(problems) else {
+        return;
+    };
+    let positive = name.starts_with("concurrent-") || name.starts_with("kube-api-");
+    if positive && count == 0 {
+        problems.push(value.invalid("must be greater than 0"));
+        return;
+    }
+    match (component, name) {
+        (_, "large-cluster-size-threshold") => flags.large_cluster_size_threshold = count,
+        (_, "terminated-pod-gc-threshold") => flags.terminated_pod_gc_threshold = count,
+        (_, "max-endpoints-per-slice") => flags.max_endpoints_per_slice = count,
+        (_, "default-not-ready-toleration-seconds") => {
+            flags.default_not_ready_toleration_s = i64::from(count);
+        }
+        (_, "default-unreachable-toleration-seconds") => {
+            flags.default_unreachable_toleration_s = i64::from(count);
+        }
+        ("kube-scheduler", "kube-api-qps") => flags.scheduler_qps.0 = count,
+        ("kube-scheduler", "kube-api-burst") => flags.scheduler_qps.1 = count,
+        (_, "kube-api-qps") => flags.manager_qps.0 = count,
+        (_, "kube-api-burst") => flags.manager_qps.1 = count,
+        _ => flags.concurrent_syncs.push((Text::from(name), count)),
+    }
+}

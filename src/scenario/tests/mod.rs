@@ -1,0 +1,3 @@
+//! Scenarios from text and from the repository's own files.
+
+mod repository;
