@@ -124,6 +124,11 @@ fn sayings(memory_pressure: bool) -> [Saying; 4] {
     ]
 }
 
+/// The conditions that a healthy kubelet has reported long ago.
+pub fn initial_conditions(node: &Node) -> Vec<NodeCondition> {
+    conditions(node, false, Time::ZERO).0
+}
+
 /// The node's conditions at `now`, what they were before, and the events of those that changed.
 /// The three pressures keep their words while their status stays; Ready does not.
 pub(super) fn conditions(

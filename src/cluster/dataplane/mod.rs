@@ -122,6 +122,8 @@ pub struct DataPlane {
     units: Slab<Unit>,
     /// By the number of the pod.
     pods: Vec<Option<Pod>>,
+    /// Pods whose containers only sleep.
+    idle: std::collections::BTreeSet<u32>,
     /// Places without power.
     dark: BTreeSet<Place>,
     /// Number and memory of the nodes.
@@ -148,6 +150,7 @@ impl DataPlane {
             exchanges: Slab::default(),
             units: Slab::default(),
             pods: Vec::new(),
+            idle: std::collections::BTreeSet::new(),
             dark: BTreeSet::new(),
             nodes: BTreeMap::new(),
             cpu: Cpu::default(),

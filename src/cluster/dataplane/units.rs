@@ -260,7 +260,8 @@ impl DataPlane {
             .sample(self.draws.unit(STARTUP, entity, attempt));
         // What is only meant to run and end never listens.
         let batch = [&self.default_batch, &self.default_init];
-        let listens_at = match batch.iter().any(|b| Arc::ptr_eq(b, &model)) {
+        let idle = self.idle.contains(&id.pod.0);
+        let listens_at = match idle || batch.iter().any(|b| Arc::ptr_eq(b, &model)) {
             true => Time::MAX,
             false => now + startup,
         };
@@ -355,6 +356,16 @@ impl DataPlane {
             RuntimeCall::StartSandbox { .. }
             | RuntimeCall::PullImage { .. }
             | RuntimeCall::StartContainer { .. } => {}
+        }
+    }
+
+    /// Containers of this pod that are started from now on only sleep and never listen, or are
+    /// themselves again.
+    pub fn set_idle(&mut self, pod: Id<PodRow>, idle: bool) {
+        if idle {
+            self.idle.insert(pod.0);
+        } else {
+            self.idle.remove(&pod.0);
         }
     }
 

@@ -1,0 +1,129 @@
+//! The simulated runtime: how long containers take to come and go.
+//!
+//! It answers what a container runtime answers (sandboxes, pulls, starts, removals) after a drawn
+//! latency. What happens inside a container (listening, probes, signals, memory) is the data plane's
+//! business. Every draw is keyed by the pod's name and attempt, so that pod 17 starts as fast under
+//! one scheduler as under another.
+
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Event, Request};
+use crate::engine::{Backend, Dist, Draws, Purpose, Time, entity_key};
+use crate::kubelet::runtime::{Call, PullOutcome, RuntimeEvent, StartOutcome};
+
+const SANDBOX: Purpose = Purpose::new("runtime/sandbox");
+const PULL: Purpose = Purpose::new("runtime/pull");
+const START: Purpose = Purpose::new("runtime/start");
+/// Every image is this large, in MiB.
+const IMAGE_MIB: u16 = 100;
+const REMOVE: Purpose = Purpose::new("runtime/remove");
+
+/// How long the runtime takes; measured values come from `calibrate`.
+#[derive(Clone, Debug)]
+pub struct RuntimeLatency {
+    /// Network namespace, addresses, pause process.
+    pub sandbox: Dist,
+    /// An image without an `imagePull` in its AppModel.
+    pub pull: Dist,
+    /// Create and start one container.
+    pub start: Dist,
+    /// Kill what runs and take the sandbox away.
+    pub remove: Dist,
+}
+
+impl Default for RuntimeLatency {
+    /// The order of magnitude of containerd with a CNI plugin on an unloaded node; a registry in
+    /// the same region and an image of about 100 MB.
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        RuntimeLatency {
+            sandbox: Dist::LogNormal {
+                p50: ms(150),
+                p99: ms(600),
+            },
+            pull: Dist::LogNormal {
+                p50: ms(2_000),
+                p99: ms(8_000),
+            },
+            start: Dist::LogNormal {
+                p50: ms(120),
+                p99: ms(500),
+            },
+            remove: Dist::LogNormal {
+                p50: ms(60),
+                p99: ms(250),
+            },
+        }
+    }
+}
+
+/// The backend of a simulated run.
+#[derive(Debug)]
+pub struct Simulated {
+    draws: Draws,
+    latency: RuntimeLatency,
+}
+
+impl Simulated {
+    /// A runtime with these latencies.
+    pub fn new(draws: Draws, latency: RuntimeLatency) -> Self {
+        Simulated { draws, latency }
+    }
+
+    fn answer(&self, request: &Request) -> Option<(Duration, RuntimeEvent)> {
+        let draw =
+            |dist: &Dist, purpose, n| dist.sample(self.draws.unit(purpose, request.entity, n));
+        Some(match &request.runtime.what {
+            Call::StartSandbox { pod, attempt, .. } => (
+                draw(&self.latency.sandbox, SANDBOX, u64::from(*attempt)),
+                RuntimeEvent::SandboxReady {
+                    pod: *pod,
+                    attempt: *attempt,
+                    ok: true,
+                },
+            ),
+            Call::PullImage {
+                container, image, ..
+            } => {
+                let dist = request.pull.as_ref().unwrap_or(&self.latency.pull);
+                let n = entity_key(&[image]).wrapping_add(u64::from(container.attempt));
+                let pulled = RuntimeEvent::Pulled {
+                    container: *container,
+                    outcome: PullOutcome::Ok,
+                    mib: IMAGE_MIB,
+                };
+                (draw(dist, PULL, n), pulled)
+            }
+            Call::StartContainer { container, .. } => (
+                draw(
+                    &self.latency.start,
+                    START,
+                    u64::from(container.index) << 16 | u64::from(container.attempt),
+                ),
+                RuntimeEvent::Started {
+                    container: *container,
+                    outcome: StartOutcome::Ok,
+                },
+            ),
+            Call::RemovePod { pod } => (
+                draw(&self.latency.remove, REMOVE, 0),
+                RuntimeEvent::Removed { pod: *pod },
+            ),
+            Call::Signal { .. } | Call::Probe { .. } | Call::Hook { .. } | Call::Stats => {
+                return None;
+            }
+        })
+    }
+}
+
+impl Backend<Cluster> for Simulated {
+    fn submit(&mut self, now: Time, request: Request, inbox: &mut Vec<(Time, Event)>) {
+        if let Some((after, event)) = self.answer(&request) {
+            inbox.push((now + after, Event::Runtime(event)));
+        }
+    }
+
+    fn wait(&mut self, until: Option<Time>, _: &mut Vec<(Time, Event)>) -> Option<Time> {
+        until
+    }
+}

@@ -1,0 +1,210 @@
+//! Requests on their way: latency, loss, commit, reply.
+//!
+//! A component's write arrives at the API server some milliseconds after it was sent and its answer
+//! travels back for some more; in between others may write, which is where stale-read conflicts
+//! come from. Requests live in a slab, so that the events that carry them stay small.
+
+use std::time::Duration;
+
+use crate::api::{Kind, KubeEvent, Meta};
+use crate::client::{Reply, Send};
+use crate::engine::{Digest, Dist, Draws, Purpose, Time, entity_key};
+use crate::store::{ApiError, Store, Write};
+
+const LATENCY: Purpose = Purpose::new("api/latency");
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// A controller of the controller manager, by its place in the list.
+    Controller(u8),
+    /// The scheduler.
+    Scheduler,
+    /// The kubelet of this node.
+    Kubelet(u32),
+    /// The scenario's kubectl.
+    Kubectl,
+}
+
+/// A request between its sender and the answer.
+#[derive(Debug)]
+struct InFlight {
+    from: Sender,
+    send: Send,
+    reply: Option<Reply>,
+}
+
+/// How long requests take.
+#[derive(Clone, Debug)]
+pub struct ApiLatency {
+    /// A write, from sending to the answer.
+    pub write: Dist,
+    /// From a commit to its delivery by a watch.
+    pub watch: Duration,
+    /// A request that gets no answer fails after this long.
+    pub timeout: Duration,
+}
+
+impl Default for ApiLatency {
+    /// Milliseconds as on an unloaded control plane with etcd on SSDs: the recorded control plane
+    /// commits a small write in 3 to 6 ms and delivers it to watchers in about 1 ms.
+    fn default() -> Self {
+        ApiLatency {
+            write: Dist::LogNormal {
+                p50: Duration::from_millis(4),
+                p99: Duration::from_millis(15),
+            },
+            watch: Duration::from_millis(1),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The API server with the requests it has not answered yet.
+#[derive(Debug)]
+pub struct ApiServer {
+    /// The storage.
+    pub store: Store,
+    /// Latency model.
+    pub latency: ApiLatency,
+    draws: Draws,
+    in_flight: Vec<Option<InFlight>>,
+    free: Vec<u32>,
+}
+
+impl ApiServer {
+    /// A server over an empty store.
+    pub fn new(draws: Draws, latency: ApiLatency) -> Self {
+        ApiServer {
+            store: Store::new(draws),
+            latency,
+            draws,
+            in_flight: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// Takes a request from its sender; returns its number and when it arrives.
+    pub fn accept(&mut self, from: Sender, send: Send) -> (u32, Time) {
+        let arrives = send.at + self.share(&send, 3);
+        let request = InFlight {
+            from,
+            send,
+            reply: None,
+        };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.in_flight[number as usize] = Some(request);
+                number
+            }
+            None => {
+                self.in_flight.push(Some(request));
+                u32::try_from(self.in_flight.len() - 1).expect("fewer than 4 G requests in flight")
+            }
+        };
+        (number, arrives)
+    }
+
+    /// Three quarters of the latency lie before the commit, one quarter after it.
+    fn share(&self, send: &Send, quarters: u32) -> Duration {
+        // The draw is keyed by what the request is about and when it was sent, so that requests
+        // about other objects cannot move it.
+        let unit = self
+            .draws
+            .unit(LATENCY, about(&self.store, &send.write), send.at.as_nanos());
+        self.latency.write.sample(unit) * quarters / 4
+    }
+
+    /// Carries out a request that arrived; returns when its answer is back at the sender.
+    pub fn commit(&mut self, number: u32, now: Time) -> Option<(Sender, Time)> {
+        let mut request = self.in_flight[number as usize].take()?;
+        request.reply = Some(
+            self.store
+                .write(&request.send.write, now, request.send.cause),
+        );
+        let back = now + self.share(&request.send, 1);
+        let from = request.from;
+        self.in_flight[number as usize] = Some(request);
+        Some((from, back))
+    }
+
+    /// Marks a request as lost on its way; its sender learns that after the timeout.
+    pub fn lose(&mut self, number: u32, now: Time) -> Time {
+        if let Some(request) = &mut self.in_flight[number as usize] {
+            request.reply = Some(Err(ApiError::Unreachable));
+        }
+        now + self.latency.timeout
+    }
+
+    /// Who sent a request.
+    pub fn sender(&self, number: u32) -> Option<Sender> {
+        self.in_flight[number as usize].as_ref().map(|r| r.from)
+    }
+
+    /// Takes the answer of a request, which frees its number.
+    pub fn finish(&mut self, number: u32) -> Option<(Sender, u64, Reply)> {
+        let request = self.in_flight[number as usize].take()?;
+        self.free.push(number);
+        let reply = request.reply.unwrap_or(Err(ApiError::Unreachable));
+        Some((request.from, request.send.token, reply))
+    }
+}
+
+/// A stable key of the object that a write is about.
+fn about(store: &Store, write: &Write) -> u64 {
+    let key = |kind: Kind, meta: &Meta| {
+        let name = if meta.name.is_empty() {
+            &meta.generate_name
+        } else {
+            &meta.name
+        };
+        entity_key(&[kind.name(), &meta.namespace, name])
+    };
+    let object = match write {
+        Write::Create(row) => return key(row.kind(), row.meta()),
+        Write::Emit(KubeEvent {
+            namespace,
+            name,
+            reason,
+            ..
+        }) => {
+            return entity_key(&["Event", namespace, name, reason]);
+        }
+        Write::Update(object, _) | Write::UpdateStatus(object, _) => *object,
+        Write::Patch { object, .. } | Write::Delete { object, .. } => *object,
+        Write::Bind { pod, .. } | Write::Evict { pod, .. } => (*pod).into(),
+    };
+    store
+        .view()
+        .row(object)
+        .map_or(0, |row| key(row.kind(), row.meta()))
+}
+
+/// Feeds what happened to an object into the run's digest.
+pub fn digest_change(digest: &mut Digest, change: &crate::store::Change) {
+    use std::hash::Hash;
+    (change.revision, change.time, change.object, change.op).hash(digest);
+    if let Some(row) = &change.new {
+        digest_row(digest, row);
+    }
+    if let Some(event) = &change.event {
+        event.hash(digest);
+    }
+}
+
+fn digest_row(digest: &mut Digest, row: &crate::api::Row) {
+    use crate::api::Row;
+    use std::hash::Hash;
+    let meta = row.meta();
+    (&meta.name, meta.generation, meta.deletion).hash(digest);
+    match row {
+        Row::Pod(pod) => (&pod.node_name, &pod.status).hash(digest),
+        Row::Node(node) => (node.unschedulable, &node.taints, &node.status.conditions).hash(digest),
+        Row::Lease(lease) => lease.renewed.hash(digest),
+        Row::ReplicaSet(rs) => (rs.replicas, &rs.status).hash(digest),
+        Row::Deployment(d) => (d.replicas, d.paused, &d.status).hash(digest),
+        Row::EndpointSlice(slice) => slice.endpoints.hash(digest),
+        Row::PodDisruptionBudget(budget) => budget.status.hash(digest),
+        _ => {}
+    }
+}

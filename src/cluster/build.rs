@@ -1,0 +1,364 @@
+//! A scenario becomes a cluster: machines, control plane, initial objects, traffic.
+//!
+//! Initial objects are stored at once, as if they had been applied long ago, and the cluster is
+//! driven until its workloads serve (or [`PATIENCE`] is over): only then does the run's own time
+//! begin, with its timeline and traffic. What is simulated before that is not part of the story.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::api::node::NodeStatus;
+use crate::api::{Deployment, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet, Row, Text};
+use crate::client::Outbox;
+use crate::client::runner::{Driven, Runner};
+use crate::control::deployment::DeploymentController;
+use crate::control::endpoint_slice::EndpointSliceController;
+use crate::control::node_lifecycle::{self, NodeLifecycleController};
+use crate::control::pod_gc::PodGcController;
+use crate::control::replica_set::ReplicaSetController;
+use crate::control::taint_eviction::TaintEvictionController;
+use crate::engine::{Draws, Queue, Time, Turn};
+use crate::kubelet::Boot;
+use crate::kubelet::{Kubelet, KubeletConfig};
+use crate::net::NetConfig;
+use crate::scenario::types::{Applied, Flags, NodePool, Scenario};
+use crate::sched::{Scheduler, SchedulerConfig};
+use crate::store::{Cause, Change, Op, Write};
+
+use super::api_server::{ApiLatency, ApiServer};
+use super::dataplane::DataPlane;
+use super::dispatch::{Cluster, Consequences};
+use super::event::Event;
+use super::machine::Machine;
+use super::process::Process;
+use super::timeline::{Note, Timeline};
+
+/// How long the initial workloads get to become ready before the run begins all the same.
+pub const PATIENCE: Duration = Duration::from_secs(600);
+/// How often they are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// An initial object that the API server refuses.
+#[derive(Debug)]
+pub struct Refused {
+    /// The object.
+    pub object: Applied,
+    /// The server's words.
+    pub error: crate::store::ApiError,
+}
+
+impl Cluster {
+    /// The cluster of a scenario, and the queue to drive it with.
+    pub fn build(scenario: &Scenario) -> Result<(Cluster, Queue<Event>), Box<Refused>> {
+        let draws = Draws::new(scenario.seed);
+        let flags = &scenario.cluster.flags;
+        let mut cluster = Cluster {
+            api: ApiServer::new(draws, ApiLatency::default()),
+            draws,
+            data: DataPlane::new(net_config(flags), draws),
+            timeline: Timeline::new(scenario.timeline.clone(), &scenario.namespace),
+            machines: Vec::new(),
+            manager: Process::new(ApiLatency::default().watch),
+            controllers: controllers(flags),
+            scheduler_process: Process::new(ApiLatency::default().watch),
+            scheduler: Scheduler::new(scheduler_config(scenario), draws),
+            simulated: true,
+            node_ids: FxHashMap::default(),
+            homes: FxHashMap::default(),
+            settled: crate::store::Cursor(0),
+            requests: Vec::new(),
+            data_out: super::dataplane::Out::default(),
+            rules: Vec::new(),
+            starting: std::collections::BTreeMap::new(),
+            kubelet_config: Arc::new(kubelet_config(flags)),
+            traffic: scenario.traffic.clone(),
+        };
+        for model in &scenario.apps {
+            cluster.data.add_model(model.clone());
+        }
+        cluster.populate(scenario)?;
+        let mut queue = Queue::new();
+        let mut requests = Vec::new();
+        cluster.start(&mut Turn::new(0, &mut queue, &mut requests));
+        assert!(requests.is_empty(), "nothing runs before the first event");
+        Ok((cluster, queue))
+    }
+
+    /// Stores what is there at the beginning.
+    fn populate(&mut self, scenario: &Scenario) -> Result<(), Box<Refused>> {
+        for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            self.seed(namespace(name).into());
+        }
+        for pool in &scenario.cluster.pools {
+            for nth in 0..pool.count {
+                self.seed(node(pool, nth).into());
+            }
+        }
+        // Namespaces and priority classes first: others are admitted by them.
+        let rank = |object: &Applied| match object.row.kind() {
+            Kind::Namespace => 0,
+            Kind::PriorityClass => 1,
+            _ => 2,
+        };
+        let mut objects: Vec<&Applied> = scenario.objects.iter().collect();
+        objects.sort_by_key(|object| rank(object));
+        for object in objects {
+            let exists = object.row.kind() == Kind::Namespace
+                && self
+                    .api
+                    .store
+                    .view()
+                    .lookup(Kind::Namespace, "", &object.row.meta().name)
+                    .is_some();
+            if exists {
+                continue;
+            }
+            let write = Write::Create(object.row.clone());
+            if let Err(error) = self.api.store.write(&write, Time::ZERO, Cause::default()) {
+                return Err(Box::new(Refused {
+                    object: object.clone(),
+                    error,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    fn seed(&mut self, row: Row) {
+        self.api
+            .store
+            .write(&Write::Create(row), Time::ZERO, Cause::default())
+            .expect("the cluster's own objects are good");
+    }
+
+    /// Everything starts: control plane, kubelets, the wait for the initial workloads.
+    fn start(&mut self, turn: Consequences<'_, '_>) {
+        let changes: Vec<Change> = match self.api.store.log().since(crate::store::Cursor(0)) {
+            Ok(changes) => changes.cloned().collect(),
+            Err(_) => Vec::new(),
+        };
+        for change in &changes {
+            self.data.on_change(change, turn.now);
+            self.new_node(change, turn);
+        }
+        self.settled = crate::store::Cursor(self.api.store.log().head());
+        self.manager.restart(&self.api.store);
+        self.scheduler_process.restart(&self.api.store);
+        for which in 0..self.controllers.len() {
+            let mut out = Outbox::default();
+            let view = &self.manager.view;
+            self.controllers[which].start(view, turn.now, &self.draws, &mut out);
+            self.from_controller(u8::try_from(which).expect("few controllers"), out, turn);
+        }
+        let mut out = Outbox::default();
+        self.scheduler
+            .start(&self.scheduler_process.view, turn.now, &mut out);
+        self.from_scheduler(out, turn);
+        for node in 0..u32::try_from(self.machines.len()).unwrap_or(u32::MAX) {
+            self.start_kubelet(node, Boot::Established, turn);
+        }
+        self.settle(turn);
+        turn.at(Time::ZERO, Event::Settle);
+    }
+
+    /// A Node object that is new gets a machine, unless it is that machine registering again.
+    pub(super) fn new_node(&mut self, change: &Change, turn: Consequences<'_, '_>) {
+        if change.op != Op::Create {
+            return;
+        }
+        let (Some(object), Some(Row::Node(row))) = (change.object, &change.new) else {
+            return;
+        };
+        let name = row.meta.name.clone();
+        if let Some(&before) = self.node_ids.get(&name) {
+            // The machine keeps its kubelet; the node's new number leads to it.
+            let machine = self
+                .machines
+                .get_mut(before as usize)
+                .and_then(Option::take);
+            self.put_machine(object.index, machine);
+            for home in self.homes.values_mut() {
+                if *home == before {
+                    *home = object.index;
+                }
+            }
+            self.node_ids.insert(name, object.index);
+            return;
+        }
+        self.node_ids.insert(name.clone(), object.index);
+        let id = crate::store::Id::new(object.index);
+        let kubelet = Kubelet::new(id, row.clone(), self.kubelet_config.clone());
+        self.put_machine(object.index, Some(Machine::new(id, name, kubelet)));
+        if turn.now > Time::ZERO {
+            self.start_kubelet(object.index, Boot::Reboot, turn);
+        }
+    }
+
+    fn put_machine(&mut self, node: u32, machine: Option<Machine>) {
+        let at = node as usize;
+        if self.machines.len() <= at {
+            self.machines.resize_with(at + 1, || None);
+        }
+        self.machines[at] = machine;
+    }
+
+    /// Looks at the initial workloads; when they serve, the run's own time begins.
+    pub(super) fn settle_down(&mut self, turn: Consequences<'_, '_>) {
+        let missing = self.not_ready();
+        if !missing.is_empty() && turn.now < Time::ZERO + PATIENCE {
+            turn.after(LOOK, Event::Settle);
+            return;
+        }
+        let epoch = turn.now;
+        self.timeline.epoch = Some(epoch);
+        self.timeline
+            .notes
+            .push(Note::Settled { at: epoch, missing });
+        for (index, step) in (0u32..).zip(&self.timeline.steps) {
+            turn.at(epoch + step.at, Event::Step(index));
+        }
+        for traffic in std::mem::take(&mut self.traffic) {
+            self.data.add_traffic(&traffic, epoch, &mut self.data_out);
+        }
+        self.drain_data(turn);
+    }
+
+    /// Workloads that do not serve as they should, `deployment/ns/name 1/3`.
+    pub fn not_ready(&self) -> Vec<String> {
+        let view = self.api.store.view();
+        let mut missing = Vec::new();
+        for (_, d) in view.of::<Deployment>().iter() {
+            let done = d.status.observed_generation >= d.meta.generation
+                && d.status.available >= d.replicas
+                && d.status.updated >= d.replicas;
+            if !done && !d.paused {
+                missing.push(format!(
+                    "deployment/{} {}/{}",
+                    d.meta.full_name(),
+                    d.status.available,
+                    d.replicas
+                ));
+            }
+        }
+        for (_, rs) in view.of::<ReplicaSet>().iter() {
+            if rs.meta.controller().is_none() && rs.status.available < rs.replicas {
+                missing.push(format!("replicaset/{}", rs.meta.full_name()));
+            }
+        }
+        for (_, pod) in view.of::<Pod>().iter() {
+            let bare = pod.meta.controller().is_none();
+            if bare && !pod.status.ready() && !pod.status.phase.terminal() {
+                missing.push(format!("pod/{}", pod.meta.full_name()));
+            }
+        }
+        missing
+    }
+}
+
+fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
+    let batch = flags.endpoint_updates_batch_period;
+    let slices = EndpointSliceController::new(batch, flags.max_endpoints_per_slice as usize);
+    let lifecycle = NodeLifecycleController::new(node_lifecycle::Flags {
+        monitor_period: flags.node_monitor_period,
+        grace_period: flags.node_monitor_grace_period,
+        startup_grace_period: flags.node_startup_grace_period,
+        eviction_rate: flags.node_eviction_rate,
+        secondary_eviction_rate: flags.secondary_node_eviction_rate,
+        large_cluster: flags.large_cluster_size_threshold as usize,
+        unhealthy_zone: flags.unhealthy_zone_threshold,
+    });
+    let pod_gc = PodGcController::new(flags.terminated_pod_gc_threshold as usize);
+    vec![
+        Box::new(Runner::new(DeploymentController::default())),
+        Box::new(Runner::new(ReplicaSetController::default())),
+        Box::new(Runner::new(slices)),
+        Box::new(Runner::new(lifecycle)),
+        Box::new(Runner::new(TaintEvictionController::default())),
+        Box::new(Runner::new(pod_gc)),
+    ]
+}
+
+fn net_config(flags: &Flags) -> NetConfig {
+    let mut config = NetConfig::default();
+    config.proxy.min_sync = flags.proxy_min_sync_period;
+    config
+}
+
+fn kubelet_config(flags: &Flags) -> KubeletConfig {
+    KubeletConfig {
+        serialize_image_pulls: flags.serialize_image_pulls,
+        node_status_update: flags.node_status_update_frequency,
+        ..KubeletConfig::default()
+    }
+}
+
+fn scheduler_config(_scenario: &Scenario) -> SchedulerConfig {
+    SchedulerConfig::default()
+}
+
+fn namespace(name: &str) -> Namespace {
+    Namespace {
+        meta: Meta {
+            name: name.into(),
+            labels: [("kubernetes.io/metadata.name", name)]
+                .into_iter()
+                .collect(),
+            ..Meta::default()
+        },
+    }
+}
+
+/// The n-th node of a pool, with what a kubelet sets by itself.
+fn node(pool: &NodePool, nth: u32) -> Node {
+    let name = Text::from(format!("{}-{nth}", pool.name));
+    let mut labels: Labels = [
+        ("kubernetes.io/hostname", name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", "amd64"),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", "amd64"),
+    ]
+    .into_iter()
+    .collect();
+    if !pool.zones.is_empty() {
+        let zone = &pool.zones[nth as usize % pool.zones.len()];
+        labels = labels.with("topology.kubernetes.io/zone", zone.clone());
+    }
+    if !pool.region.is_empty() {
+        labels = labels.with("topology.kubernetes.io/region", pool.region.clone());
+    }
+    if !pool.instance_type.is_empty() {
+        labels = labels.with(
+            "node.kubernetes.io/instance-type",
+            pool.instance_type.clone(),
+        );
+    }
+    for (key, value) in pool.labels.iter() {
+        labels = labels.with(key, value.clone());
+    }
+    let status = NodeStatus {
+        capacity: pool.capacity.clone(),
+        allocatable: pool.allocatable.clone(),
+        images: pool
+            .images
+            .iter()
+            .map(|image| (vec![image.clone()], 100 << 20))
+            .collect(),
+        ..NodeStatus::default()
+    };
+    let meta = Meta {
+        name,
+        labels,
+        ..Meta::default()
+    };
+    let mut node = Node {
+        meta,
+        taints: pool.taints.clone(),
+        status,
+        ..Node::default()
+    };
+    node.status.conditions = crate::kubelet::initial_conditions(&node);
+    node
+}

@@ -1,0 +1,413 @@
+//! Who handles which event, and where the consequences go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::api_server::{ApiServer, Sender};
+use super::dataplane::DataPlane;
+use super::event::Event;
+use super::machine::Machine;
+use super::process::Process;
+use super::runtime::Request;
+use super::timeline::Timeline;
+use crate::api::{Kind, Pod, Text};
+use crate::client::runner::Driven;
+use crate::client::{Outbox, Send};
+use crate::engine::{Draws, Turn, World};
+use crate::kubelet::runtime::{About, Call, RuntimeRequest};
+use crate::kubelet::{ContainerId, Cx, Kubelet, RuntimeEvent, StartOutcome};
+use crate::sched::Scheduler;
+use crate::store::{Change, Cursor, Id};
+
+/// The whole cluster.
+pub struct Cluster {
+    /// The API server and its storage.
+    pub api: ApiServer,
+    /// Named draws of this run.
+    pub draws: Draws,
+    /// Network and load.
+    pub data: DataPlane,
+    /// What the scenario does, and when.
+    pub timeline: Timeline,
+    /// Machines by node number; `None` where a Node object has no machine (never existed).
+    pub machines: Vec<Option<Machine>>,
+    pub(super) manager: Process,
+    pub(super) controllers: Vec<Box<dyn Driven>>,
+    pub(super) scheduler_process: Process,
+    pub(super) scheduler: Scheduler,
+    /// Whether application behaviour is simulated here (else the backend answers everything).
+    pub(super) simulated: bool,
+    pub(super) node_ids: FxHashMap<Text, u32>,
+    /// Which machine runs a pod's containers, also after the pod is gone from the API.
+    pub(super) homes: FxHashMap<u32, u32>,
+    /// The log up to which consequences were passed on.
+    pub(super) settled: Cursor,
+    pub(super) requests: Vec<RuntimeRequest>,
+    pub(super) data_out: super::dataplane::Out,
+    /// Rules of the network in force, with what they were made from.
+    pub(super) rules: Vec<(crate::fault::LinkRule, crate::net::RuleId)>,
+    /// Containers whose start was asked for.
+    pub(super) starting: BTreeMap<ContainerId, Arc<Pod>>,
+    pub(super) kubelet_config: Arc<crate::kubelet::KubeletConfig>,
+    /// What begins when the initial workloads serve.
+    pub(super) traffic: Vec<crate::load::Traffic>,
+}
+
+/// The events and requests of one dispatch.
+pub type Consequences<'a, 'b> = &'a mut Turn<'b, Event, Request>;
+
+impl World for Cluster {
+    type Event = Event;
+    type Request = Request;
+
+    fn dispatch(&mut self, event: Event, turn: &mut Turn<'_, Event, Request>) {
+        match event {
+            Event::Arrive(number) => self.arrive(number, turn),
+            Event::Answer(number) => self.answer(number, turn),
+            Event::ToManager => self.deliver_to_manager(turn),
+            Event::ToScheduler => self.deliver_to_scheduler(turn),
+            Event::ToKubelet(node) => self.deliver_to_kubelet(node, turn),
+            Event::Controller(which, event) => {
+                let mut out = Outbox::default();
+                let controller = &mut self.controllers[usize::from(which)];
+                controller.on_event(event, &self.manager.view, turn.now, &self.draws, &mut out);
+                self.from_controller(which, out, turn);
+            }
+            Event::Scheduler(event) => {
+                let mut out = Outbox::default();
+                let view = &self.scheduler_process.view;
+                self.scheduler.on_event(event, view, turn.now, &mut out);
+                self.from_scheduler(out, turn);
+            }
+            Event::Kubelet(node, event) => {
+                self.kubelet(node, turn, |kubelet, cx| kubelet.on_event(event, cx));
+            }
+            Event::Runtime(event) => self.runtime(event, turn),
+            Event::Data(event) => {
+                self.data.on_event(event, turn.now, &mut self.data_out);
+                self.drain_data(turn);
+                return;
+            }
+            Event::Settle => self.settle_down(turn),
+            Event::Step(step) => self.begin_step(step, turn),
+            Event::Kubectl(step) => self.go_on(step, turn),
+            Event::Heal(fault) => self.heal(fault, turn),
+            Event::Boot(node) => self.boot(node, turn),
+        }
+        self.settle(turn);
+    }
+}
+
+impl Cluster {
+    fn arrive(&mut self, number: u32, turn: Consequences<'_, '_>) {
+        if !self.request_passes(number) {
+            let back = self.api.lose(number, turn.now);
+            turn.at(back, Event::Answer(number));
+            return;
+        }
+        if let Some((_, back)) = self.api.commit(number, turn.now) {
+            turn.at(back, Event::Answer(number));
+        }
+    }
+
+    /// Whether a request's sender reaches the API server.
+    fn request_passes(&self, number: u32) -> bool {
+        match self.api.sender(number) {
+            Some(Sender::Kubelet(node)) => {
+                self.machine(node).is_some_and(|m| m.powered && m.reachable)
+            }
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    fn answer(&mut self, number: u32, turn: Consequences<'_, '_>) {
+        let Some((from, token, reply)) = self.api.finish(number) else {
+            return;
+        };
+        let now = turn.now;
+        match from {
+            Sender::Controller(which) => {
+                let mut out = Outbox::default();
+                let controller = &mut self.controllers[usize::from(which)];
+                let view = &self.manager.view;
+                controller.on_reply(token, &reply, view, now, &self.draws, &mut out);
+                self.from_controller(which, out, turn);
+            }
+            Sender::Scheduler => {
+                let mut out = Outbox::default();
+                let view = &self.scheduler_process.view;
+                self.scheduler.on_reply(token, &reply, view, now, &mut out);
+                self.from_scheduler(out, turn);
+            }
+            Sender::Kubelet(node) => {
+                self.kubelet(node, turn, |kubelet, cx| {
+                    kubelet.on_reply(token, &reply, cx)
+                });
+            }
+            Sender::Kubectl => self.kubectl_reply(token, &reply, turn),
+        }
+    }
+
+    fn deliver_to_manager(&mut self, turn: Consequences<'_, '_>) {
+        let changes = self.manager.take(&self.api.store, turn.now);
+        for change in &changes {
+            self.manager.view.apply(change);
+            for which in 0..self.controllers.len() {
+                let mut out = Outbox::default();
+                let view = &self.manager.view;
+                self.controllers[which].on_change(change, view, turn.now, &self.draws, &mut out);
+                self.from_controller(u8::try_from(which).expect("few controllers"), out, turn);
+            }
+        }
+    }
+
+    fn deliver_to_scheduler(&mut self, turn: Consequences<'_, '_>) {
+        let changes = self.scheduler_process.take(&self.api.store, turn.now);
+        for change in &changes {
+            let mut out = Outbox::default();
+            self.scheduler_process.view.apply(change);
+            let view = &self.scheduler_process.view;
+            self.scheduler.on_change(change, view, turn.now, &mut out);
+            self.from_scheduler(out, turn);
+        }
+    }
+
+    fn deliver_to_kubelet(&mut self, node: u32, turn: Consequences<'_, '_>) {
+        while let Some(change) = self
+            .machine_mut(node)
+            .and_then(|machine| machine.delivered(turn.now))
+        {
+            self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(&change, cx));
+        }
+    }
+
+    /// Lets the kubelet of a node act, if the machine has power, and passes on what it wants. A
+    /// kubelet whose process is down ignores all but its runtime's records.
+    pub(super) fn kubelet(
+        &mut self,
+        node: u32,
+        turn: Consequences<'_, '_>,
+        act: impl FnOnce(&mut Kubelet, &mut Cx<'_>),
+    ) {
+        let mut out = Outbox::default();
+        let mut requests = std::mem::take(&mut self.requests);
+        if let Some(Some(machine)) = self.machines.get_mut(node as usize)
+            && machine.powered
+        {
+            let mut cx = Cx {
+                now: turn.now,
+                out: &mut out,
+                requests: &mut requests,
+                draws: &self.draws,
+                lookup: self.api.store.view(),
+            };
+            act(&mut machine.kubelet, &mut cx);
+        }
+        for (at, event) in out.timers {
+            turn.at(at, Event::Kubelet(node, event));
+        }
+        for send in out.sends {
+            self.send(Sender::Kubelet(node), send, turn);
+        }
+        for request in requests.drain(..) {
+            self.route(node, request, turn);
+        }
+        self.requests = requests;
+    }
+
+    /// Where a runtime request goes: behaviour of simulated containers to the data plane, the rest
+    /// to the backend.
+    fn route(&mut self, node: u32, request: RuntimeRequest, turn: Consequences<'_, '_>) {
+        match &request.what {
+            Call::StartSandbox { pod, .. } => {
+                self.homes.insert(pod.0, node);
+            }
+            Call::StartContainer { container, row, .. } if self.simulated => {
+                self.starting.insert(*container, row.clone());
+            }
+            _ => {}
+        }
+        if !self.simulated {
+            turn.request(Request::new(request, self.api.store.view()));
+            return;
+        }
+        let now = turn.now;
+        if let Some(row) = self.api.store.view().nodes().get(request.node) {
+            let name = row.meta.name.clone();
+            self.data
+                .on_call(&name, &request.what, now, &mut self.data_out);
+        }
+        match &request.what {
+            Call::Signal { .. } | Call::Probe { .. } | Call::Hook { .. } | Call::Stats => {}
+            what => {
+                let pull = match what {
+                    Call::PullImage { container, row, .. } => {
+                        self.data.image_pull(row, container.index)
+                    }
+                    _ => None,
+                };
+                let mut request = Request::new(request, self.api.store.view());
+                request.pull = pull;
+                turn.request(request);
+            }
+        }
+        self.drain_data(turn);
+    }
+
+    fn runtime(&mut self, event: RuntimeEvent, turn: Consequences<'_, '_>) {
+        let node = match event.about() {
+            About::Node(node) => node.0,
+            About::Pod(pod) => match self.homes.get(&pod.0) {
+                Some(node) => *node,
+                None => return,
+            },
+        };
+        if !self.machine(node).is_some_and(|machine| machine.powered) {
+            return;
+        }
+        match event {
+            RuntimeEvent::Removed { pod } => {
+                self.homes.remove(&pod.0);
+            }
+            RuntimeEvent::Started { container, outcome } => {
+                if let Some(row) = self.starting.remove(&container)
+                    && outcome == StartOutcome::Ok
+                {
+                    self.data
+                        .start(container, &row, turn.now, &mut self.data_out);
+                    self.drain_data(turn);
+                }
+            }
+            _ => {}
+        }
+        self.kubelet(node, turn, |kubelet, cx| kubelet.on_runtime(event, cx));
+    }
+
+    pub(super) fn from_controller(
+        &mut self,
+        which: u8,
+        out: Outbox<crate::client::runner::Event>,
+        turn: Consequences<'_, '_>,
+    ) {
+        for (at, event) in out.timers {
+            turn.at(at, Event::Controller(which, event));
+        }
+        for send in out.sends {
+            self.send(Sender::Controller(which), send, turn);
+        }
+    }
+
+    pub(super) fn from_scheduler(
+        &mut self,
+        out: Outbox<crate::sched::Event>,
+        turn: Consequences<'_, '_>,
+    ) {
+        for (at, event) in out.timers {
+            turn.at(at, Event::Scheduler(event));
+        }
+        for send in out.sends {
+            self.send(Sender::Scheduler, send, turn);
+        }
+    }
+
+    pub(super) fn send(&mut self, from: Sender, send: Send, turn: Consequences<'_, '_>) {
+        let (number, arrives) = self.api.accept(from, send);
+        turn.at(arrives.max(turn.now), Event::Arrive(number));
+    }
+
+    /// Passes on what this dispatch changed: to the data plane, to kubelets, to the watches.
+    pub(super) fn settle(&mut self, turn: Consequences<'_, '_>) {
+        let now = turn.now;
+        while self.settled.0 < self.api.store.log().head() {
+            let next = self.settled.0 + 1;
+            let Some(change) = self.api.store.log().get(next).cloned() else {
+                break;
+            };
+            self.settled = Cursor(next);
+            self.data.on_change(&change, now);
+            self.new_node(&change, turn);
+            self.pass_on(&change, turn);
+        }
+        if let Some(due) = self.manager.wants(self.api.store.log(), now) {
+            turn.at(due, Event::ToManager);
+        }
+        if let Some(due) = self.scheduler_process.wants(self.api.store.log(), now) {
+            turn.at(due, Event::ToScheduler);
+        }
+        self.drain_data(turn);
+    }
+
+    /// A change that a kubelet watches.
+    fn pass_on(&mut self, change: &Change, turn: Consequences<'_, '_>) {
+        match change.kind() {
+            Kind::Pod => {
+                let Some((old, new)) = change.rows::<Pod>() else {
+                    return;
+                };
+                let Some(name) = new.or(old).and_then(|pod| pod.node_name.clone()) else {
+                    return;
+                };
+                let Some(&node) = self.node_ids.get(&name) else {
+                    return;
+                };
+                let due = turn.now + self.api.latency.watch;
+                if let Some(machine) = self.machine_mut(node)
+                    && machine.watch(change, due)
+                {
+                    turn.at(due, Event::ToKubelet(node));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the data plane wants: timers, and what simulated containers tell their kubelets.
+    pub(super) fn drain_data(&mut self, turn: Consequences<'_, '_>) {
+        while !self.data_out.timers.is_empty() || !self.data_out.runtime.is_empty() {
+            let mut out = std::mem::take(&mut self.data_out);
+            for (at, event) in out.timers.drain(..) {
+                turn.at(at, Event::Data(event));
+            }
+            for event in out.runtime.drain(..) {
+                turn.at(turn.now, Event::Runtime(event));
+            }
+            if self.data_out.timers.is_empty() && self.data_out.runtime.is_empty() {
+                self.data_out = out;
+            }
+        }
+    }
+
+    /// The machine of a node.
+    pub fn machine(&self, node: u32) -> Option<&Machine> {
+        self.machines.get(node as usize)?.as_ref()
+    }
+
+    pub(super) fn machine_mut(&mut self, node: u32) -> Option<&mut Machine> {
+        self.machines.get_mut(node as usize)?.as_mut()
+    }
+
+    /// The machine with this name.
+    pub fn machine_named(&self, name: &str) -> Option<(u32, &Machine)> {
+        let node = *self.node_ids.get(name)?;
+        Some((node, self.machine(node)?))
+    }
+
+    /// The place of the slowest reader of the log: what lies before it may be forgotten.
+    pub fn slowest(&self) -> Cursor {
+        let mut slowest = self.settled;
+        for process in [&self.manager, &self.scheduler_process] {
+            if process.up {
+                slowest = slowest.min(process.cursor());
+            }
+        }
+        slowest
+    }
+
+    /// The row of a pod as the API has it.
+    pub fn pod(&self, pod: Id<Pod>) -> Option<&Arc<Pod>> {
+        self.api.store.view().pods().get(pod)
+    }
+}

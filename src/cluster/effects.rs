@@ -1,0 +1,304 @@
+//! What faults do to machines, links and pods: effects carried out, and taken back.
+
+use crate::api::{Pod, Text};
+use crate::engine::Time;
+use crate::fault::{Effect, Ends, LinkEffect, LinkRule, PodKey};
+use crate::kubelet::Boot;
+use crate::kubelet::runtime::Signal;
+use crate::net::{self, Members, Place, RuleId};
+use crate::store::write::Trigger;
+use crate::store::{Cause, Id, Origin, Propagation, Write};
+
+use super::api_server::Sender;
+use super::dispatch::{Cluster, Consequences};
+use super::event::Event;
+
+/// From the return of power to a running kubelet.
+pub const BOOT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+
+impl Cluster {
+    /// Carries out one effect of fault number `fault`.
+    pub(super) fn apply(&mut self, effect: &Effect, fault: u32, turn: Consequences<'_, '_>) {
+        let now = turn.now;
+        match effect {
+            Effect::PowerOff(name) => self.power_off(name, now),
+            Effect::PowerOn(name) => self.power_on(name, turn),
+            Effect::Reboot(name) => {
+                self.power_off(name, now);
+                self.power_on(name, turn);
+            }
+            Effect::KubeletStop(name) => {
+                if let Some(machine) = self.machine_by_name(name) {
+                    machine.kubelet_up = false;
+                    machine.cut();
+                    machine.kubelet.stop();
+                }
+            }
+            Effect::KubeletStart(name) => {
+                if let Some(&node) = self.node_ids.get(name) {
+                    if let Some(machine) = self.machine_mut(node) {
+                        machine.kubelet_up = true;
+                    }
+                    self.start_kubelet(node, Boot::Restart, turn);
+                }
+            }
+            Effect::Freeze(name) => self.freeze(name, true, turn),
+            Effect::Thaw(name) => self.freeze(name, false, turn),
+            Effect::Disturb(rule) => self.disturb(rule, turn),
+            Effect::Calm(rule) => self.calm(rule, turn),
+            Effect::DeletePod { pod, grace_s } => self.delete_pod(pod, *grace_s, fault, turn),
+            Effect::KillContainer { pod, container } => {
+                self.signal_containers(pod, std::slice::from_ref(container), turn);
+            }
+            Effect::FailPod { pod, containers } => self.fail_pod(pod, containers, true, turn),
+            Effect::RestorePod { pod, containers } => self.fail_pod(pod, containers, false, turn),
+        }
+        self.drain_data(turn);
+    }
+
+    fn machine_by_name(&mut self, name: &Text) -> Option<&mut super::Machine> {
+        let node = *self.node_ids.get(name)?;
+        self.machine_mut(node)
+    }
+
+    fn power_off(&mut self, name: &Text, now: Time) {
+        let Some(machine) = self.machine_by_name(name) else {
+            return;
+        };
+        machine.powered = false;
+        machine.kubelet_up = false;
+        machine.kubelet.stop();
+        machine.cut();
+        self.data.node_power(name, false, now);
+    }
+
+    fn power_on(&mut self, name: &Text, turn: Consequences<'_, '_>) {
+        if let Some(&node) = self.node_ids.get(name) {
+            turn.after(BOOT_TIME, Event::Boot(node));
+        }
+    }
+
+    /// The machine has booted: nothing runs on it, its kubelet starts.
+    pub(super) fn boot(&mut self, node: u32, turn: Consequences<'_, '_>) {
+        let now = turn.now;
+        let Some(name) = self.machine_name(node) else {
+            return;
+        };
+        let Some(machine) = self.machine_mut(node) else {
+            return;
+        };
+        if machine.powered {
+            return;
+        }
+        machine.powered = true;
+        machine.kubelet_up = true;
+        self.data.node_power(&name, true, now);
+        self.homes.retain(|_, home| *home != node);
+        self.start_kubelet(node, Boot::Reboot, turn);
+    }
+
+    /// Starts the kubelet of a machine with the pods that the API server lists for it.
+    pub(super) fn start_kubelet(&mut self, node: u32, boot: Boot, turn: Consequences<'_, '_>) {
+        let Some(name) = self.machine_name(node) else {
+            return;
+        };
+        let view = self.api.store.view();
+        let pods = match self.machines.get_mut(node as usize) {
+            Some(Some(machine)) => machine.list(view, &name),
+            _ => return,
+        };
+        self.kubelet(node, turn, |kubelet, cx| kubelet.start(boot, &pods, cx));
+    }
+
+    /// The name of a machine's node, also when its Node object is gone.
+    pub(super) fn machine_name(&self, node: u32) -> Option<Text> {
+        self.machine(node).map(|machine| machine.name.clone())
+    }
+
+    fn freeze(&mut self, name: &Text, frozen: bool, turn: Consequences<'_, '_>) {
+        let Some(machine) = self.machine_by_name(name) else {
+            return;
+        };
+        let running: Vec<_> = machine.kubelet.running().collect();
+        machine.kubelet_up = !frozen;
+        if frozen {
+            machine.cut();
+            machine.kubelet.stop();
+        }
+        for id in running {
+            self.data.freeze(id, frozen, turn.now, &mut self.data_out);
+        }
+        if !frozen && let Some(&node) = self.node_ids.get(name) {
+            self.start_kubelet(node, Boot::Restart, turn);
+        }
+    }
+
+    fn find(&self, key: &PodKey) -> Option<Id<Pod>> {
+        let (id, row) = self
+            .api
+            .store
+            .view()
+            .pods()
+            .named(&key.namespace, &key.name)?;
+        (row.meta.uid == key.uid).then_some(id)
+    }
+
+    fn members(&self, ends: &Ends) -> Members {
+        if ends.anybody {
+            return Members::everything();
+        }
+        let mut members = Members::default();
+        if ends.control_plane {
+            members.places.insert(Place::CONTROL_PLANE);
+        }
+        if ends.edge {
+            members.places.insert(Place::EDGE);
+        }
+        members.places.extend(
+            ends.nodes
+                .iter()
+                .filter_map(|name| self.data.net().place(name)),
+        );
+        members.pods.extend(
+            ends.pods
+                .iter()
+                .filter_map(|key| self.find(key))
+                .map(|id| id.0),
+        );
+        members
+    }
+
+    fn disturb(&mut self, rule: &LinkRule, turn: Consequences<'_, '_>) {
+        let effect = match rule.effect {
+            LinkEffect::Cut => net::Effect::Cut,
+            LinkEffect::Delay {
+                latency, jitter, ..
+            } => net::Effect::Delay {
+                by: latency,
+                jitter,
+            },
+            LinkEffect::Loss { per_million, .. } => net::Effect::Loss { per_million },
+        };
+        let net_rule = net::Rule {
+            from: self.members(&rule.from),
+            to: self.members(&rule.to),
+            effect,
+        };
+        let id: RuleId = self.data.add_rule(net_rule, turn.now);
+        self.rules.push((rule.clone(), id));
+        self.look_at_links(turn);
+    }
+
+    fn calm(&mut self, rule: &LinkRule, turn: Consequences<'_, '_>) {
+        if let Some(at) = self.rules.iter().position(|(r, _)| r == rule) {
+            let (_, id) = self.rules.remove(at);
+            self.data.remove_rule(id, turn.now);
+        }
+        self.look_at_links(turn);
+    }
+
+    /// Which machines reach the API server now; those that do again relist.
+    fn look_at_links(&mut self, turn: Consequences<'_, '_>) {
+        for node in 0..u32::try_from(self.machines.len()).unwrap_or(u32::MAX) {
+            let Some(name) = self.machine_name(node) else {
+                continue;
+            };
+            let Some(place) = self.data.net().place(&name) else {
+                continue;
+            };
+            let links = self.data.net().links();
+            let control = Place::CONTROL_PLANE.into();
+            let reachable = !links.cut(place.into(), control) && !links.cut(control, place.into());
+            let Some(machine) = self.machine_mut(node) else {
+                continue;
+            };
+            if machine.reachable == reachable {
+                continue;
+            }
+            machine.reachable = reachable;
+            if !reachable {
+                machine.cut();
+                continue;
+            }
+            let view = self.api.store.view();
+            let changes = match self.machines.get_mut(node as usize) {
+                Some(Some(machine)) => machine.relist(view, &name),
+                _ => Vec::new(),
+            };
+            for change in changes {
+                self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(&change, cx));
+            }
+        }
+    }
+
+    fn delete_pod(
+        &mut self,
+        key: &PodKey,
+        grace_s: Option<u32>,
+        fault: u32,
+        turn: Consequences<'_, '_>,
+    ) {
+        let Some(pod) = self.find(key) else { return };
+        let write = Write::Delete {
+            object: pod.into(),
+            uid: Some(key.uid),
+            grace_s,
+            propagation: Propagation::Background,
+        };
+        let cause = Cause {
+            origin: Origin::Scenario,
+            trigger: Trigger::Fault(fault),
+            rule: "deleted by a fault",
+        };
+        let send = crate::client::Send {
+            at: turn.now,
+            write,
+            cause,
+            token: u64::MAX,
+        };
+        self.send(Sender::Kubectl, send, turn);
+    }
+
+    /// The containers of a pod that run according to its node's runtime.
+    fn running(&self, key: &PodKey, names: &[Text]) -> Vec<crate::kubelet::ContainerId> {
+        let Some(pod) = self.find(key) else {
+            return Vec::new();
+        };
+        let Some(row) = self.pod(pod) else {
+            return Vec::new();
+        };
+        let Some(machine) = self.homes.get(&pod.0).and_then(|home| self.machine(*home)) else {
+            return Vec::new();
+        };
+        let named = |index: u16| {
+            crate::kubelet::runtime::container_of(&row.spec, index)
+                .is_some_and(|c| names.is_empty() || names.contains(&c.name))
+        };
+        machine
+            .kubelet
+            .running()
+            .filter(|id| id.pod == pod && named(id.index))
+            .collect()
+    }
+
+    fn signal_containers(&mut self, key: &PodKey, names: &[Text], turn: Consequences<'_, '_>) {
+        for id in self.running(key, names) {
+            self.data
+                .signal(id, Signal::Kill, turn.now, &mut self.data_out);
+        }
+    }
+
+    /// Chaos Mesh replaces the images of the pod's containers by one that only sleeps: the
+    /// containers are restarted and nothing listens in them.
+    fn fail_pod(
+        &mut self,
+        key: &PodKey,
+        names: &[Text],
+        failing: bool,
+        turn: Consequences<'_, '_>,
+    ) {
+        let Some(pod) = self.find(key) else { return };
+        self.data.set_idle(pod, failing);
+        self.signal_containers(key, names, turn);
+    }
+}

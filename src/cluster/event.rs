@@ -1,0 +1,49 @@
+//! Everything that can happen in a run, in one closed enum.
+//!
+//! It is `Copy` and at most 16 bytes, so that a million pending events stay in cache; whatever is
+//! larger (a request, a plan) lives with its owner and the event carries its number. The inner
+//! enums belong to the layers that handle them.
+
+use serde::{Deserialize, Serialize};
+
+use super::dataplane;
+use crate::client::runner;
+use crate::kubelet::{self, RuntimeEvent};
+use crate::sched;
+
+/// One event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Event {
+    /// A request reaches the API server.
+    Arrive(u32),
+    /// An answer reaches the sender of a request.
+    Answer(u32),
+    /// The controller manager's watches deliver.
+    ToManager,
+    /// The scheduler's watches deliver.
+    ToScheduler,
+    /// The watch of this node's kubelet delivers.
+    ToKubelet(u32),
+    /// A controller, by its place in the list.
+    Controller(u8, runner::Event),
+    /// The scheduler.
+    Scheduler(sched::Event),
+    /// The kubelet of a node.
+    Kubelet(u32, kubelet::Event),
+    /// A container runtime speaks.
+    Runtime(RuntimeEvent),
+    /// Network and load.
+    Data(dataplane::Event),
+    /// The initial workloads are looked at: once they serve, the run's own time begins.
+    Settle,
+    /// A timeline step is due.
+    Step(u32),
+    /// kubectl goes on with a step.
+    Kubectl(u32),
+    /// The end of a fault.
+    Heal(u32),
+    /// A machine that was switched off boots again.
+    Boot(u32),
+}
+
+const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

@@ -1,0 +1,143 @@
+//! A machine: the node as hardware, with the kubelet on it and the kubelet's watch.
+//!
+//! The kubelet's watch is filtered to the pods of its node. It is a queue of changes on their way;
+//! while the machine cannot reach the API server nothing is queued, and when it can again the
+//! kubelet relists, as after a broken watch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::api::{Node, Pod, Row, Text};
+use crate::engine::Time;
+use crate::kubelet::Kubelet;
+use crate::store::{Cause, Change, Id, ObjectId, Op, View};
+
+/// One machine of the cluster.
+pub struct Machine {
+    /// The Node object it registered as.
+    pub node: Id<Node>,
+    /// The node's name.
+    pub name: Text,
+    /// The kubelet process.
+    pub kubelet: Kubelet,
+    /// Mains power.
+    pub powered: bool,
+    /// Whether the kubelet process runs.
+    pub kubelet_up: bool,
+    /// Whether packets between the kubelet and the API server get through.
+    pub reachable: bool,
+    /// Changes on their way, with the time at which they are delivered.
+    queue: VecDeque<(Time, Change)>,
+    /// The pods that were delivered and not deleted since: what a relist is compared with.
+    known: BTreeMap<Id<Pod>, Arc<Pod>>,
+    /// A broken watch: relist when possible.
+    stale: bool,
+}
+
+impl Machine {
+    /// A machine that is up.
+    pub fn new(node: Id<Node>, name: Text, kubelet: Kubelet) -> Self {
+        Machine {
+            node,
+            name,
+            kubelet,
+            powered: true,
+            kubelet_up: true,
+            reachable: true,
+            queue: VecDeque::new(),
+            known: BTreeMap::new(),
+            stale: false,
+        }
+    }
+
+    /// Whether the kubelet runs and hears the API server.
+    pub fn listening(&self) -> bool {
+        self.powered && self.kubelet_up && self.reachable
+    }
+
+    /// Puts a change on its way; returns whether a delivery must be scheduled for `due`.
+    pub fn watch(&mut self, change: &Change, due: Time) -> bool {
+        if !self.listening() {
+            self.stale = true;
+            self.queue.clear();
+            return false;
+        }
+        self.queue.push_back((due, change.clone()));
+        true
+    }
+
+    /// The next change that is due.
+    pub fn delivered(&mut self, now: Time) -> Option<Change> {
+        if !self.listening() || self.queue.front().is_none_or(|(due, _)| *due > now) {
+            return None;
+        }
+        let (_, change) = self.queue.pop_front()?;
+        self.learn(&change);
+        Some(change)
+    }
+
+    fn learn(&mut self, change: &Change) {
+        let (Some(id), Some(Row::Pod(row))) =
+            (change.object.and_then(ObjectId::typed::<Pod>), &change.new)
+        else {
+            return;
+        };
+        if change.op == Op::Delete {
+            self.known.remove(&id);
+        } else {
+            self.known.insert(id, row.clone());
+        }
+    }
+
+    /// The pods that the API server lists for this node, and what the kubelet knows from now on.
+    pub fn list(&mut self, view: &View, name: &str) -> Vec<(Id<Pod>, Arc<Pod>)> {
+        self.stale = false;
+        self.queue.clear();
+        let pods: Vec<_> = view
+            .pods()
+            .on_node(name)
+            .map(|(id, row)| (id, row.clone()))
+            .collect();
+        self.known = pods.iter().cloned().collect();
+        pods
+    }
+
+    /// The watch broke (partition, stopped kubelet, power).
+    pub fn cut(&mut self) {
+        self.stale = true;
+        self.queue.clear();
+    }
+
+    /// What a relist tells a kubelet that was cut off: every pod of the node as it is now, and a
+    /// deletion for each pod that it knew and that is gone.
+    pub fn relist(&mut self, view: &View, name: &str) -> Vec<Change> {
+        if !self.stale || !self.listening() {
+            return Vec::new();
+        }
+        let before = std::mem::take(&mut self.known);
+        let pods = self.list(view, name);
+        let change = |id: Id<Pod>, op: Op, row: &Arc<Pod>| Change {
+            revision: view.revision,
+            time: Time::ZERO,
+            object: Some(id.into()),
+            op,
+            old: (op != Op::Create).then(|| Row::Pod(row.clone())),
+            new: Some(Row::Pod(row.clone())),
+            event: None,
+            cause: Cause::default(),
+        };
+        let gone = before
+            .iter()
+            .filter(|(id, _)| !self.known.contains_key(id))
+            .map(|(id, row)| change(*id, Op::Delete, row));
+        let present = pods.iter().map(|(id, row)| {
+            let op = if before.contains_key(id) {
+                Op::Update
+            } else {
+                Op::Create
+            };
+            change(*id, op, row)
+        });
+        gone.chain(present).collect()
+    }
+}

@@ -1,0 +1,231 @@
+//! A small cluster end to end: a Deployment comes up, is rolled, loses a node.
+
+use std::time::Duration;
+
+use super::*;
+use crate::api::decode::{DecodeContext, decode};
+use crate::api::quantity::Resources;
+use crate::api::yaml::{FileId, Limits, Span, parse_documents};
+use crate::api::{Deployment, Node, Text};
+use crate::backend::sim::{RuntimeLatency, Simulated};
+use crate::engine::{self, Queue, Tape, Time, drive};
+use crate::fault::{Action, Fault, Mode, Selector};
+use crate::scenario::types::{
+    Applied, ClusterSpec, KubectlStep, NodePool, Scenario, Step, StepAction, StepItem,
+};
+
+const WEB: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: main
+        image: registry.example/web:1
+        ports: [{name: http, containerPort: 8080}]
+        resources: {requests: {cpu: 200m, memory: 128Mi}}
+        readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 2}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http}]
+";
+
+fn scenario(manifests: &str, timeline: Vec<Step>) -> Scenario {
+    let documents =
+        parse_documents(FileId(0), manifests.as_bytes(), &Limits::default()).expect("good YAML");
+    let objects = documents
+        .iter()
+        .map(|document| {
+            let decoded = decode(document, &DecodeContext::default()).expect("a good object");
+            Applied {
+                row: decoded.row,
+                json: decoded.json.into(),
+                span: Span::NONE,
+            }
+        })
+        .collect();
+    let capacity = Resources {
+        cpu_milli: 4000,
+        memory: 16 << 30,
+        pods: 110,
+        named: 0b1011,
+        ..Resources::default()
+    };
+    let pool = NodePool {
+        name: "web".into(),
+        count: 4,
+        zones: vec!["a".into(), "b".into()],
+        capacity: capacity.clone(),
+        allocatable: capacity,
+        ..NodePool::default()
+    };
+    Scenario {
+        name: "test".into(),
+        file: String::new(),
+        span: Span::NONE,
+        version: "1.36".into(),
+        seed: 1,
+        duration: Duration::from_secs(900),
+        namespace: "default".into(),
+        cluster: ClusterSpec {
+            pools: vec![pool],
+            ..ClusterSpec::default()
+        },
+        objects,
+        timeline,
+        expect: Vec::new(),
+        apps: Vec::new(),
+        traffic: Vec::new(),
+        thresholds: Vec::new(),
+        not_modelled: Vec::new(),
+        digest: 0,
+    }
+}
+
+struct Run {
+    cluster: Cluster,
+    queue: Queue<Event>,
+    backend: Simulated,
+}
+
+impl Run {
+    fn new(scenario: &Scenario) -> Run {
+        let (cluster, queue) = Cluster::build(scenario).expect("accepted");
+        let draws = cluster.draws;
+        Run {
+            cluster,
+            queue,
+            backend: Simulated::new(draws, RuntimeLatency::default()),
+        }
+    }
+
+    fn until(&mut self, at: Time) {
+        let limits = engine::drive::Limits::until(at);
+        let Run {
+            cluster,
+            queue,
+            backend,
+        } = self;
+        drive(
+            cluster,
+            queue,
+            backend,
+            &mut Tape::Off,
+            &mut (),
+            limits,
+            &mut |_| false,
+        );
+    }
+
+    fn epoch(&mut self) -> Time {
+        let mut at = Time::ZERO;
+        while self.cluster.timeline.epoch.is_none() {
+            at += Duration::from_secs(1);
+            self.until(at);
+        }
+        self.cluster.timeline.epoch.expect("checked")
+    }
+
+    fn ready(&self, name: &str) -> (i32, i32, i32) {
+        let view = self.cluster.api.store.view();
+        let (_, d) = view
+            .of::<Deployment>()
+            .find("default", name)
+            .expect("the Deployment");
+        (d.status.ready, d.status.updated, d.status.replicas)
+    }
+}
+
+fn step(at: u64, action: StepAction) -> Step {
+    Step {
+        at: Duration::from_secs(at),
+        span: Span::NONE,
+        action,
+        optional: false,
+        timeout: None,
+    }
+}
+
+fn kubectl(line: &str) -> StepAction {
+    StepAction::Kubectl(KubectlStep {
+        line: line.into(),
+        objects: Vec::new(),
+    })
+}
+
+#[test]
+fn a_deployment_comes_up_and_is_rolled_to_a_new_image() {
+    let steps = vec![step(
+        10,
+        kubectl("set image deployment/web main=registry.example/web:2"),
+    )];
+    let mut run = Run::new(&scenario(WEB, steps));
+    let epoch = run.epoch();
+    assert!(epoch < Time::from_secs(60), "up at {epoch}");
+    assert_eq!(run.ready("web"), (3, 3, 3));
+    run.until(epoch + Duration::from_secs(11));
+    assert!(run.ready("web").1 < 3, "the rollout has begun");
+    run.until(epoch + Duration::from_secs(300));
+    assert_eq!(run.ready("web"), (3, 3, 3));
+    let pods = run.cluster.api.store.view();
+    let images: Vec<Text> = pods
+        .pods()
+        .iter()
+        .map(|(_, p)| p.spec.containers[0].image.clone())
+        .collect();
+    assert_eq!(images, vec![Text::from("registry.example/web:2"); 3]);
+}
+
+#[test]
+fn a_lost_node_is_noticed_after_its_lease_and_its_pods_are_replaced_after_their_toleration() {
+    let fault = Fault {
+        name: "lose".into(),
+        kind: "NodeChaos".into(),
+        span: Span::NONE,
+        action: Action::PowerOff,
+        selector: Selector {
+            names: vec!["web-0".into()],
+            ..Selector::default()
+        },
+        mode: Mode::All,
+        duration: None,
+    };
+    let steps = vec![step(60, StepAction::Apply(vec![StepItem::Fault(fault)]))];
+    let mut run = Run::new(&scenario(WEB, steps));
+    let epoch = run.epoch();
+    let lost = epoch + Duration::from_secs(60);
+    let ready = |run: &Run| {
+        let view = run.cluster.api.store.view();
+        let (_, node) = view.of::<Node>().find("", "web-0").expect("web-0");
+        node.ready()
+    };
+    run.until(lost + Duration::from_secs(39));
+    assert!(
+        ready(&run),
+        "the last lease is at most 10 s older than the loss"
+    );
+    run.until(lost + Duration::from_secs(56));
+    assert!(
+        !ready(&run),
+        "50 s after the last lease, seen at the next look"
+    );
+    run.until(lost + Duration::from_secs(339));
+    let on_it = |run: &Run| run.cluster.api.store.view().pods().on_node("web-0").count();
+    let stuck = on_it(&run);
+    run.until(lost + Duration::from_secs(400));
+    assert_eq!(run.ready("web").0, 3, "replaced elsewhere");
+    assert_eq!(
+        on_it(&run),
+        stuck,
+        "nobody is left to confirm the end of the old pods"
+    );
+}

@@ -1,0 +1,466 @@
+//! What a verb writes to one object, and what kubectl prints for it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::verb::{PatchType, ResourceKind, Rollout, Targets, Verb};
+use crate::api::affinity::{Taint, TaintEffect};
+use crate::api::decode::{DecodeContext, with_patched_json};
+use crate::api::print::to_json;
+use crate::api::{Kind, Row, Text};
+use crate::control::deployment;
+use crate::engine::Time;
+use crate::store::write::Trigger;
+use crate::store::{Cause, ObjectId, Patch, View, Write};
+
+/// One object that a verb is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Which.
+    pub object: ObjectId,
+    /// `deployment.apps/web`.
+    pub name: String,
+}
+
+/// What to do with one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write this; kubectl prints the line when it is done.
+    Write(Write, String),
+    /// Nothing to write; kubectl prints the line.
+    Say(String),
+}
+
+/// `deployment.apps/web`, as kubectl prints names.
+pub fn printed_name(row: &Row) -> String {
+    let kind = row.kind();
+    let (api, kind_name) = match row {
+        Row::Inert(inert) => (
+            inert.api_version.to_string(),
+            inert.kind.to_ascii_lowercase(),
+        ),
+        _ => (
+            kind.api_version().to_owned(),
+            kind.name().to_ascii_lowercase(),
+        ),
+    };
+    let group = api.split_once('/').map_or("", |(group, _)| group);
+    let dot = if group.is_empty() { "" } else { "." };
+    format!("{kind_name}{dot}{group}/{}", row.meta().name)
+}
+
+/// The objects that a verb names, in kubectl's order.
+///
+/// # Errors
+/// `NotFound`, in kubectl's words.
+pub fn resolve(targets: &Targets, view: &View) -> Result<Vec<Target>, String> {
+    let mut found = Vec::new();
+    for (kind, name) in &targets.named {
+        let rows = match kind {
+            ResourceKind::Typed(kind) => view.rows(*kind),
+            ResourceKind::Other(other) => {
+                let mut rows = view.rows(Kind::Inert);
+                rows.retain(|(_, row)| matches!(row, Row::Inert(i) if is_kind(&i.kind, other)));
+                rows
+            }
+        };
+        let before = found.len();
+        for (object, row) in rows {
+            let meta = row.meta();
+            let here = meta.namespace.is_empty()
+                || targets.all_namespaces
+                || meta.namespace == targets.namespace;
+            let named = name.is_empty() || meta.name == *name;
+            let selected = targets
+                .selector
+                .as_ref()
+                .is_none_or(|s| s.matches(&meta.labels));
+            if here && named && selected {
+                found.push(Target {
+                    object,
+                    name: printed_name(&row),
+                });
+            }
+        }
+        if found.len() == before && !name.is_empty() {
+            let plural = match kind {
+                ResourceKind::Typed(kind) => {
+                    let group = kind.api_version().split_once('/').map_or("", |(g, _)| g);
+                    let dot = if group.is_empty() { "" } else { "." };
+                    format!("{}{dot}{group}", kind.plural())
+                }
+                ResourceKind::Other(other) => other.to_string(),
+            };
+            return Err(format!(
+                "Error from server (NotFound): {plural} \"{name}\" not found"
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn is_kind(kind: &str, word: &str) -> bool {
+    const SHORT: &[(&str, &str)] = &[
+        ("sts", "statefulset"),
+        ("ds", "daemonset"),
+        ("cj", "cronjob"),
+        ("hpa", "horizontalpodautoscaler"),
+        ("ing", "ingress"),
+        ("sa", "serviceaccount"),
+    ];
+    let word = SHORT
+        .iter()
+        .find(|(s, _)| *s == word)
+        .map_or(word, |(_, long)| *long);
+    let kind = kind.to_ascii_lowercase();
+    kind == word || format!("{kind}s") == word || format!("{kind}es") == word
+}
+
+/// What `verb` does to one object, as it is now.
+///
+/// # Errors
+/// In kubectl's words.
+pub fn action(verb: &Verb, target: &Target, view: &View, now: Time) -> Result<Action, String> {
+    let Some(row) = view.row(target.object) else {
+        return Err(format!(
+            "Error from server (NotFound): {} not found",
+            target.name
+        ));
+    };
+    match verb {
+        Verb::Scale(_, replicas, current) => scale(target, &row, *replicas, *current),
+        Verb::SetImage(_, images) => {
+            let json = to_json(&row);
+            let new = set_images(json.clone(), images, &target.name)?;
+            edited(target, &row, &json, &new, "image updated")
+        }
+        Verb::Rollout(_, what) => rollout(target, &row, what, view, now),
+        Verb::Cordon(_, on) => Ok(cordon(target, &row, *on)),
+        Verb::Taint(_, add, remove, overwrite) => taint(target, &row, add, remove, *overwrite),
+        Verb::Mark(_, annotate, edits, overwrite) => {
+            mark(target, &row, *annotate, edits, *overwrite)
+        }
+        Verb::Patch(_, kind, patch) => {
+            let json = to_json(&row);
+            let new = apply_patch(&row, &json, *kind, patch)?;
+            if json == new {
+                return Ok(Action::Say(format!("{} patched (no change)", target.name)));
+            }
+            edited(target, &row, &json, &new, "patched")
+        }
+        Verb::Apply | Verb::Delete(..) | Verb::Drain(..) => {
+            Err(format!("{} is not an edit of one object", target.name))
+        }
+    }
+}
+
+fn edited(
+    target: &Target,
+    row: &Row,
+    old: &Value,
+    new: &Value,
+    what: &str,
+) -> Result<Action, String> {
+    if old == new {
+        return Ok(Action::Say(String::new()));
+    }
+    let context = DecodeContext::default();
+    let new = with_patched_json(row, new, &context).map_err(|problems| {
+        let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        format!("The {} is invalid: {}", target.name, list.join(", "))
+    })?;
+    let write = Write::Update(target.object, new);
+    Ok(Action::Write(write, format!("{} {what}", target.name)))
+}
+
+fn patch(target: &Target, patch: Patch) -> Write {
+    Write::Patch {
+        object: target.object,
+        uid: None,
+        patch,
+    }
+}
+
+fn scale(
+    target: &Target,
+    row: &Row,
+    replicas: i32,
+    current: Option<i32>,
+) -> Result<Action, String> {
+    let now = match row {
+        Row::Deployment(d) => d.replicas,
+        Row::ReplicaSet(rs) => rs.replicas,
+        _ => return Err(format!("error: cannot scale {}", target.name)),
+    };
+    if let Some(current) = current.filter(|c| *c != now) {
+        return Err(format!(
+            "error: Expected replicas to be {current}, was {now}"
+        ));
+    }
+    let write = patch(target, Patch::Replicas(replicas));
+    Ok(Action::Write(write, format!("{} scaled", target.name)))
+}
+
+/// `kubectl set image`: the container of that name, or `*` for all.
+fn set_images(mut json: Value, images: &[(Text, Text)], name: &str) -> Result<Value, String> {
+    let pointer = if json.pointer("/spec/template").is_some() {
+        "/spec/template/spec"
+    } else {
+        "/spec"
+    };
+    let Some(spec) = json.pointer_mut(pointer) else {
+        return Err(format!("error: {name} has no containers"));
+    };
+    for (container, image) in images {
+        let mut found = false;
+        for list in ["initContainers", "containers"] {
+            let Some(containers) = spec.get_mut(list).and_then(Value::as_array_mut) else {
+                continue;
+            };
+            for each in containers {
+                if container == "*" || each.get("name").and_then(Value::as_str) == Some(container) {
+                    each["image"] = json!(image.as_str());
+                    found = true;
+                }
+            }
+        }
+        if !found {
+            return Err(format!(
+                "error: unable to find container named \"{container}\""
+            ));
+        }
+    }
+    Ok(json)
+}
+
+fn rollout(
+    target: &Target,
+    row: &Row,
+    what: &Rollout,
+    view: &View,
+    now: Time,
+) -> Result<Action, String> {
+    let Row::Deployment(d) = row else {
+        return Err(format!(
+            "error: {} has no rollouts in this model",
+            target.name
+        ));
+    };
+    match what {
+        Rollout::Restart if d.paused => {
+            Err("error: can't restart paused deployment (run rollout resume first)".into())
+        }
+        Rollout::Restart => {
+            let json = to_json(row);
+            let mut new = json.clone();
+            let annotations = "/spec/template/metadata";
+            if let Some(meta) = new.pointer_mut(annotations) {
+                let at = format!("t+{}", now.clock());
+                meta["annotations"]["kubectl.kubernetes.io/restartedAt"] = json!(at);
+            }
+            edited(target, row, &json, &new, "restarted")
+        }
+        Rollout::Pause | Rollout::Resume => {
+            let pause = *what == Rollout::Pause;
+            if d.paused == pause {
+                let state = if pause {
+                    "already paused"
+                } else {
+                    "not paused"
+                };
+                return Err(format!("error: {} is {state}", target.name));
+            }
+            let done = if pause { "paused" } else { "resumed" };
+            let write = patch(target, Patch::Paused(pause));
+            Ok(Action::Write(write, format!("{} {done}", target.name)))
+        }
+        Rollout::Undo(to) => {
+            let old = deployment::revision::undo_target(d, view, *to)
+                .map_err(|e| format!("error: {e}"))?;
+            match deployment::revision::undone(d, old).map_err(|e| format!("error: {e}"))? {
+                None => {
+                    let why = "skipped rollback (current template already matches revision)";
+                    Ok(Action::Say(format!("{} {why}", target.name)))
+                }
+                Some(new) => {
+                    let write = Write::Update(target.object, Row::Deployment(Arc::new(new)));
+                    Ok(Action::Write(write, format!("{} rolled back", target.name)))
+                }
+            }
+        }
+        Rollout::Status(_) => Err("rollout status writes nothing".into()),
+    }
+}
+
+fn cordon(target: &Target, row: &Row, on: bool) -> Action {
+    let state = if on { "cordoned" } else { "uncordoned" };
+    match row {
+        Row::Node(node) if node.unschedulable == on => {
+            Action::Say(format!("{} already {state}", target.name))
+        }
+        _ => {
+            let write = patch(target, Patch::Unschedulable(on));
+            Action::Write(write, format!("{} {state}", target.name))
+        }
+    }
+}
+
+fn taint(
+    target: &Target,
+    row: &Row,
+    add: &[Taint],
+    remove: &[(Text, Option<TaintEffect>)],
+    overwrite: bool,
+) -> Result<Action, String> {
+    let Row::Node(node) = row else {
+        return Err(format!("error: {} is no node", target.name));
+    };
+    for new in add {
+        let clash = node
+            .taints
+            .iter()
+            .any(|t| t.key == new.key && t.effect == new.effect);
+        if clash && !overwrite {
+            return Err(format!(
+                "error: node {} already has {} taint(s) with same effect(s) and --overwrite is \
+                 false",
+                node.meta.name, new.key
+            ));
+        }
+    }
+    let gone: Vec<Taint> = node
+        .taints
+        .iter()
+        .filter(|t| {
+            remove
+                .iter()
+                .any(|(key, effect)| t.key == *key && effect.is_none_or(|e| e == t.effect))
+        })
+        .cloned()
+        .collect();
+    if gone.is_empty() && add.is_empty() {
+        let keys: Vec<&str> = remove.iter().map(|(key, _)| key.as_str()).collect();
+        return Err(format!("error: taint \"{}\" not found", keys.join(",")));
+    }
+    let done = if add.is_empty() {
+        "untainted"
+    } else {
+        "tainted"
+    };
+    let write = patch(
+        target,
+        Patch::NodeTaints {
+            add: add.to_vec(),
+            remove: gone,
+        },
+    );
+    Ok(Action::Write(write, format!("{} {done}", target.name)))
+}
+
+fn mark(
+    target: &Target,
+    row: &Row,
+    annotate: bool,
+    edits: &[(Text, Option<Text>)],
+    overwrite: bool,
+) -> Result<Action, String> {
+    let meta = row.meta();
+    let old = if annotate {
+        &meta.annotations
+    } else {
+        &meta.labels
+    };
+    for (key, value) in edits {
+        if let (Some(value), Some(before)) = (value, old.get(key))
+            && before != value
+            && !overwrite
+        {
+            let name = &meta.name;
+            return Err(format!(
+                "error: '{key}' already has a value ({before}), and --overwrite is false ({name})"
+            ));
+        }
+    }
+    let done = match (annotate, edits.iter().all(|(_, value)| value.is_none())) {
+        (true, _) => "annotated",
+        (false, true) => "unlabeled",
+        (false, false) => "labeled",
+    };
+    let edits = edits.to_vec();
+    let patch_of = if annotate {
+        Patch::Annotations(edits)
+    } else {
+        Patch::Labels(edits)
+    };
+    Ok(Action::Write(
+        patch(target, patch_of),
+        format!("{} {done}", target.name),
+    ))
+}
+
+fn apply_patch(row: &Row, json: &Value, kind: PatchType, patch: &Value) -> Result<Value, String> {
+    use crate::api::patch::{json_patch, merge_patch, strategic_merge_patch};
+    use crate::api::yaml::{Node, Span};
+    let mut object = Node::from_json(json, Span::NONE);
+    let patch = Node::from_json(patch, Span::NONE);
+    let result = match kind {
+        PatchType::Strategic if row.kind() != Kind::Inert => {
+            strategic_merge_patch(&mut object, &patch)
+        }
+        PatchType::Strategic | PatchType::Merge => {
+            merge_patch(&mut object, &patch);
+            Ok(())
+        }
+        PatchType::Json => json_patch(&mut object, &patch),
+    };
+    result
+        .map(|()| object.to_json())
+        .map_err(|e| format!("error: {}", e.message))
+}
+
+/// The write that `kubectl apply` makes for an object, and what it prints.
+///
+/// # Errors
+/// In kubectl's words.
+pub fn apply(row: &Row, view: &View) -> Result<Action, String> {
+    let meta = row.meta();
+    let name = printed_name(row);
+    let Some(object) = view.lookup(row.kind(), &meta.namespace, &meta.name) else {
+        return Ok(Action::Write(
+            Write::Create(row.clone()),
+            format!("{name} created"),
+        ));
+    };
+    let Some(old) = view.row(object) else {
+        return Err(format!("{name} not found"));
+    };
+    let (before, wanted) = (to_json(&old), to_json(row));
+    let mut new = before.clone();
+    for key in ["spec", "data", "stringData", "value", "webhooks", "rules"] {
+        if let Some(value) = wanted.get(key) {
+            new[key] = value.clone();
+        }
+    }
+    for key in ["labels", "annotations"] {
+        if let Some(Value::Object(wanted)) = wanted.pointer(&format!("/metadata/{key}")) {
+            for (k, v) in wanted {
+                new["metadata"][key][k] = v.clone();
+            }
+        }
+    }
+    if new == before {
+        return Ok(Action::Say(format!("{name} unchanged")));
+    }
+    edited(&Target { object, name }, &old, &before, &new, "configured")
+}
+
+/// The cause of a step's writes with kubectl's words as the rule.
+pub fn cause_of(cause: Cause, rule: &'static str) -> Cause {
+    let trigger: Trigger = cause.trigger;
+    Cause {
+        origin: cause.origin,
+        trigger,
+        rule,
+    }
+}
