@@ -73,7 +73,7 @@ impl Phold {
     }
 
     fn delay(&self, word: u64) -> u64 {
-        let below = |bound: u64| ((word >> 32) * bound) >> 32;
+        let below = |bound: u64| ((u128::from(word >> 32) * u128::from(bound)) >> 32) as u64;
         match self.delays {
             Delays::Uniform => below(2_000_000_000),
             Delays::Exponential => {

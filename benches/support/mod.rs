@@ -18,6 +18,8 @@ pub struct Args {
     pub json: bool,
     /// Run a tenth.
     pub quick: bool,
+    /// Run a thousandth: `cargo test --benches`, which gives no `--bench`, only wants to see it work.
+    pub smoke: bool,
     /// Only workloads whose name contains this.
     pub only: Option<String>,
 }
@@ -25,12 +27,15 @@ pub struct Args {
 impl Args {
     /// Reads the command line; an argument that is not known ends the process with code 2.
     pub fn read() -> Args {
-        let mut args = Args::default();
+        let mut args = Args {
+            smoke: true,
+            ..Args::default()
+        };
         let mut given = std::env::args().skip(1);
         while let Some(arg) = given.next() {
             match arg.as_str() {
-                // Added by cargo.
-                "--bench" => {}
+                // Added by `cargo bench`.
+                "--bench" => args.smoke = false,
                 "--json" => args.json = true,
                 "--quick" => args.quick = true,
                 "--only" => args.only = given.next(),
@@ -44,13 +49,14 @@ impl Args {
         args
     }
 
-    /// `count`, or a tenth of it when quick.
+    /// `count`, or less when quick.
     pub fn scaled(&self, count: u64) -> u64 {
-        if self.quick {
-            (count / 10).max(1)
-        } else {
-            count
-        }
+        let part = match self {
+            Args { smoke: true, .. } => 1_000,
+            Args { quick: true, .. } => 10,
+            _ => 1,
+        };
+        (count / part).max(1)
     }
 
     /// Whether the workload is to be run.

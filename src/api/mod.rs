@@ -10,6 +10,8 @@
 
 pub mod yaml;
 
+pub mod patch;
+
 pub mod text;
 
 pub mod quantity;

@@ -113,11 +113,13 @@ impl PodWorker {
         index: u16,
         why: KillWhy,
     ) -> bool {
-        let seen = self
-            .run
-            .as_ref()
-            .and_then(|run| run.record.slot(usize::from(index)).current);
-        let Some(attempt) = seen.or(self.record.slot(usize::from(index)).current) else {
+        let at = usize::from(index);
+        // A failed hook is the new container's; otherwise it is the one that the sync saw.
+        let record = match (why, self.run.as_deref()) {
+            (KillWhy::PostStart, _) | (_, None) => &self.record,
+            (_, Some(run)) => &run.record,
+        };
+        let Some(attempt) = record.slot(at).current else {
             return true;
         };
         self.kills.push(Kill {

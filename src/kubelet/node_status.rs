@@ -34,6 +34,8 @@ const MAX_IMAGES: usize = 50;
 #[derive(Debug)]
 pub(super) struct Reporting {
     due: Time,
+    /// `registrationCompleted`: a node that is deleted later is not made again in this life.
+    registered: bool,
     reported: Option<Time>,
     /// `delayAfterNodeStatusChange`: spreads the periodic reports of many nodes.
     delay: Spread,
@@ -58,6 +60,7 @@ impl Default for Reporting {
     fn default() -> Self {
         Reporting {
             due: Time::MAX,
+            registered: false,
             reported: None,
             delay: Spread::default(),
             images_changed: false,
@@ -200,6 +203,7 @@ impl Host {
             self.register(cx);
             return;
         }
+        self.reporting.registered = true;
         if self.established && self.row.ready() {
             let period = self.config.node_status_update;
             let bound = u64::try_from(period.as_nanos()).unwrap_or(1).max(1);
@@ -238,11 +242,13 @@ impl Host {
     pub(super) fn on_registered(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
         match reply {
             Ok(receipt) => {
+                self.reporting.registered = true;
                 self.api_node = receipt.object.and_then(|object| object.typed());
                 self.reporting.reported = Some(cx.now);
                 self.next_node_status(cx);
             }
             Err(ApiError::AlreadyExists(_)) => {
+                self.reporting.registered = true;
                 self.refresh_row(cx);
                 self.next_node_status(cx);
                 self.report(cx);
@@ -270,9 +276,8 @@ impl Host {
         if self.reporting.due != cx.now {
             return;
         }
-        let registered = self.api_node.is_some();
         self.refresh_row(cx);
-        if !registered && self.api_node.is_none() {
+        if !self.reporting.registered {
             self.register(cx);
             return;
         }

@@ -226,7 +226,12 @@ impl PodWorker {
             return;
         }
         let now = cx.now;
-        if let Some(slot) = self.changing(host, cx).slot_mut(index) {
+        // A container that could not be created is nothing that a relist could see.
+        let record = match outcome {
+            StartOutcome::CreateFailed => &mut self.record,
+            _ => self.changing(host, cx),
+        };
+        if let Some(slot) = record.slot_mut(index) {
             slot.hear_start(attempt, outcome, now);
         }
         let created = |this: &mut Self, host: &mut Host, cx: &mut Cx<'_>| {

@@ -345,7 +345,7 @@ impl<'b, 'l> Composer<'b, 'l> {
                 .into_key()
                 .map_err(|message| YamlError::new(message, built.span))?,
             Item::Tree(value) => {
-                let message = format!("invalid map key: a {} cannot be a key", value.kind());
+                let message = format!("invalid map key: {} cannot be a key", value);
                 return Err(YamlError::new(message, built.span).hint(
                     "a template such as {{ .Values.x }} must be rendered first, or be quoted",
                 ));

@@ -3,6 +3,7 @@
 //! The tree knows nothing of Kubernetes: it is JSON with spans. Patches edit it in place, the
 //! typed decode ([`super::decode`]) reads it, and printing goes through [`Node::to_json`].
 
+use std::fmt;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -67,6 +68,17 @@ impl NodeValue {
             Self::Str(_) => "string",
             Self::List(_) => "list",
             Self::Map(_) => "map",
+        }
+    }
+}
+
+impl fmt::Display for NodeValue {
+    /// The kind with its article, for messages: `an integer`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Int(_) | Self::UInt(_) => f.write_str("an integer"),
+            _ => write!(f, "a {}", self.kind()),
         }
     }
 }

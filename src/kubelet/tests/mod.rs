@@ -1,10 +1,15 @@
 //! The kubelet against a scripted runtime and a real store.
 //!
-//! A [`Machine`] is one node: its kubelet, a store with 5 ms of latency each way, and a runtime that
-//! does what a [`Script`] says. What happened is a list of lines, one for each KubeEvent, each
-//! change of a pod's status and each signal, with the time in seconds; the tests are tables of them.
+//! A [`Machine`] is one node: its kubelet, a store with 5 ms of latency each way, and a runtime
+//! that does what a [`Script`] says. What happened is a list of lines, one for each KubeEvent, each
+//! change of a pod's status and each signal, with the time in seconds; tests are tables of them.
 
 mod crash_loop;
+mod fake;
+mod images;
+mod node;
+mod probing;
+mod stopping;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,6 +85,8 @@ struct Machine {
     scripts: BTreeMap<String, Script>,
     /// How long pulls take, by image, and how they end.
     pulls: BTreeMap<String, (Duration, PullOutcome)>,
+    /// Pods that the runtime was asked to run.
+    pods: BTreeMap<Id<Pod>, Arc<Pod>>,
     /// Containers that run, and since when.
     running: BTreeMap<ContainerId, Time>,
     memory: (u32, Vec<(Id<Pod>, u32)>),
@@ -187,6 +194,7 @@ impl Machine {
             acts: Vec::new(),
             scripts: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            pods: BTreeMap::new(),
             running: BTreeMap::new(),
             memory: (4 << 20, Vec::new()),
             unreachable: false,
@@ -344,168 +352,6 @@ impl Machine {
         }
     }
 
-    fn after(&mut self, wait: Duration, event: RuntimeEvent) {
-        self.queue.after(wait, Due::Runtime(event));
-    }
-
-    fn name_of(&self, container: ContainerId) -> String {
-        let row = self.store.view().pods().get(container.pod);
-        let row = row.expect("the tests' pods stay until their containers are gone");
-        runtime::container_of(&row.spec, container.index)
-            .unwrap()
-            .name
-            .to_string()
-    }
-
-    fn script_of(&self, container: ContainerId) -> Script {
-        let name = self.name_of(container);
-        self.scripts.get(&name).cloned().unwrap_or_default()
-    }
-
-    fn ask(&mut self, request: RuntimeRequest) {
-        assert_eq!(request.node, self.node);
-        if self.trace {
-            let at = secs(self.queue.now());
-            let line = format!("{:?}", request.what);
-            let end = line.find([' ', '{', '(']).unwrap_or(line.len());
-            self.lines.push(format!("{at} ask {}", &line[..end]));
-        }
-        let ms = Duration::from_millis;
-        match request.what {
-            Call::StartSandbox { pod, attempt, .. } => {
-                let ok = true;
-                self.after(ms(200), RuntimeEvent::SandboxReady { pod, attempt, ok });
-            }
-            Call::PullImage {
-                container, image, ..
-            } => {
-                let known = self.pulls.get(image.as_str()).copied();
-                let (wait, outcome) = known.unwrap_or((ms(1000), PullOutcome::Ok));
-                let mib = if outcome == PullOutcome::Ok { 64 } else { 0 };
-                let event = RuntimeEvent::Pulled {
-                    container,
-                    outcome,
-                    mib,
-                };
-                self.after(wait, event);
-            }
-            Call::StartContainer { container, .. } => {
-                let (wait, outcome) = self.script_of(container).start;
-                self.after(wait, RuntimeEvent::Started { container, outcome });
-            }
-            Call::Signal { container, signal } => self.signal(container, signal),
-            Call::Probe {
-                container,
-                which,
-                n,
-                ..
-            } => self.probed(container, which, n),
-            Call::Hook {
-                container, hook, ..
-            } => {
-                let (wait, ok) = self.script_of(container).hook;
-                let event = RuntimeEvent::HookDone {
-                    container,
-                    hook,
-                    ok,
-                };
-                self.after(wait, event);
-            }
-            Call::RemovePod { pod } => {
-                self.running.retain(|container, _| container.pod != pod);
-                self.after(ms(50), RuntimeEvent::Removed { pod });
-            }
-            Call::Stats => {
-                let (available_kib, pods) = self.memory.clone();
-                for (pod, kib) in pods {
-                    self.after(ms(1), RuntimeEvent::PodMemory { pod, kib });
-                }
-                let node = self.node;
-                let event = RuntimeEvent::NodeMemory {
-                    node,
-                    available_kib,
-                };
-                self.after(ms(1), event);
-            }
-        }
-    }
-
-    fn signal(&mut self, container: ContainerId, signal: Signal) {
-        let at = secs(self.queue.now());
-        let name = self.name_of(container);
-        self.lines.push(format!("{at} {signal:?} {name}"));
-        let (wait, code) = match signal {
-            Signal::Kill => (Some(Duration::from_millis(1)), 137),
-            Signal::Term => (self.script_of(container).on_term, 143),
-        };
-        if let Some(wait) = wait {
-            let oom = false;
-            self.after(
-                wait,
-                RuntimeEvent::Exited {
-                    container,
-                    code,
-                    oom,
-                },
-            );
-        }
-    }
-
-    fn probed(&mut self, container: ContainerId, which: ProbeKind, n: u32) {
-        let Some(since) = self.running.get(&container) else {
-            return;
-        };
-        let age = self.queue.now().since(*since);
-        let script = self.script_of(container);
-        let answer = script.answers.iter().rev().find(|(from, ..)| *from <= age);
-        if self.trace {
-            let at = secs(self.queue.now());
-            let name = self.name_of(container);
-            self.lines
-                .push(format!("{at} probe {name} {}", which.name()));
-        }
-        if let Some((_, wait, outcome)) = answer {
-            let event = RuntimeEvent::Probed {
-                container,
-                which,
-                n: n as u8,
-                outcome: *outcome,
-            };
-            self.after(*wait, event);
-        }
-    }
-
-    fn hear(&mut self, event: RuntimeEvent) {
-        match event {
-            RuntimeEvent::Started {
-                container,
-                outcome: StartOutcome::Ok,
-            } => {
-                self.running.insert(container, self.queue.now());
-                let exits = self.script_of(container).exits;
-                let at = usize::from(container.attempt).min(exits.len().saturating_sub(1));
-                if let Some(Some((wait, code))) = exits.get(at).copied() {
-                    let oom = false;
-                    self.after(
-                        wait,
-                        RuntimeEvent::Exited {
-                            container,
-                            code,
-                            oom,
-                        },
-                    );
-                }
-            }
-            RuntimeEvent::Exited { container, .. } => {
-                if self.running.remove(&container).is_none() {
-                    return;
-                }
-            }
-            _ => {}
-        }
-        self.with(|k, cx| k.on_runtime(event, cx));
-    }
-
     /// The lines that contain one of `words`.
     fn lines_with(&self, words: &[&str]) -> Vec<String> {
         let has = |line: &&String| words.iter().any(|word| line.contains(word));
@@ -523,7 +369,13 @@ impl Machine {
     }
 }
 
+/// Long lines are cut, as the expected ones are.
 fn same_lines(got: &[String], expected: &str) {
+    let cut = |line: &String| match line.char_indices().nth(80) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.clone(),
+    };
+    let got: Vec<String> = got.iter().map(cut).collect();
     let expected: Vec<&str> = expected
         .lines()
         .map(str::trim)
@@ -587,7 +439,7 @@ fn a_pod_starts_and_becomes_ready() {
         0.000 a Pending
         0.010 a Pending web=ContainerCreating
         0.510 a Pulling: Pulling image "web:1"
-        1.510 a Pulled: Successfully pulled image "web:1" in 1s (1s including waiting). Image size: 67108864 bytes.
+        1.510 a Pulled: Successfully pulled image "web:1" in 1s (1s including waiting). …
         1.610 a Created: Container created
         1.610 a Running web=running
         1.620 a Started: Container started
