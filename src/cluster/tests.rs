@@ -157,6 +157,7 @@ fn step(at: u64, action: StepAction) -> Step {
 
 fn kubectl(line: &str) -> StepAction {
     StepAction::Kubectl(KubectlStep {
+        span: crate::api::yaml::Span::NONE,
         line: line.into(),
         objects: Vec::new(),
     })
