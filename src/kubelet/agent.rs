@@ -5,7 +5,7 @@
 //! node-wide is in [`Host`]. A kubelet process that stops forgets all but what the runtime would
 //! report again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::admission;
 use super::config::KubeletConfig;
 use super::host::{Cx, Host, Topic};
-use super::pod_worker::{End, PodWorker, Work};
+use super::pod_worker::{Copy, End, PodWorker, Work};
 use super::pressure::rank;
-use super::record::Record;
+use super::record::{Record, Sandbox};
 use super::runtime::{ContainerId, ProbeKind, RuntimeEvent, container_of};
 use crate::api::pod_status::{Phase, PodStatus};
 use crate::api::{Node, Pod, Row};
@@ -94,6 +94,9 @@ pub enum Boot {
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
 /// The kubelet of one node.
+///
+/// Every write that it sends is to be answered by [`Kubelet::on_reply`] while the process lives, by
+/// [`ApiError::Unreachable`] when nothing better comes: it sends one status at a time.
 #[derive(Debug)]
 pub struct Kubelet {
     host: Host,
@@ -119,6 +122,7 @@ impl Kubelet {
         self.host.trigger = Trigger::Start;
         self.host.begin(cx, boot == Boot::Established);
         if boot == Boot::Reboot {
+            self.host.free_all_addresses();
             for pod in self.pods.values_mut() {
                 pod.record.power_off(cx.now);
             }
@@ -172,6 +176,32 @@ impl Kubelet {
                 })
             })
         })
+    }
+
+    /// The watch of the node's pods had to begin anew: `pods` are those bound to it now.
+    pub fn relisted(&mut self, pods: &[(Id<Pod>, Arc<Pod>)], cx: &mut Cx<'_>) {
+        if !self.up {
+            return;
+        }
+        self.host.trigger = Trigger::Timer;
+        let listed: BTreeSet<Id<Pod>> = pods.iter().map(|(id, _)| *id).collect();
+        let gone: Vec<(Id<Pod>, Arc<Pod>)> = self
+            .pods
+            .values()
+            .filter(|pod| pod.in_config && !listed.contains(&pod.id))
+            .map(|pod| (pod.id, pod.row.clone()))
+            .collect();
+        for (id, row) in gone {
+            self.remove(id, row, cx);
+        }
+        for (id, row) in pods {
+            if self.pods.get(id).is_some_and(|pod| pod.in_config) {
+                self.change(*id, row.clone(), cx);
+            } else {
+                self.add(*id, row.clone(), cx);
+            }
+        }
+        self.flush(cx);
     }
 
     /// A change of a pod that is, or was, bound to this node.
@@ -306,6 +336,10 @@ impl Kubelet {
         if let super::About::Pod(pod) = event.about()
             && let Some(pod) = self.pods.get_mut(&pod)
         {
+            let ready = pod.record.sandbox == Sandbox::Ready;
+            if ready && matches!(event, RuntimeEvent::Removed { .. }) {
+                self.host.free_address(pod);
+            }
             pod.record.hear(event, now);
         }
     }
@@ -391,7 +425,7 @@ impl Kubelet {
     /// `filterOutInactivePods`.
     fn active(&self) -> impl Iterator<Item = &PodWorker> {
         let active = |pod: &&PodWorker| {
-            let status = pod.status.as_deref().unwrap_or(&pod.row.status);
+            let status = pod.status().unwrap_or(&pod.row.status);
             !pod.rejected
                 && pod.work < Work::Terminated
                 && (pod.work == Work::Terminating || !status.phase.terminal())
@@ -405,7 +439,7 @@ impl Kubelet {
         let Some(worker) = self.pods.get_mut(&id) else {
             return;
         };
-        let old = std::mem::replace(&mut worker.row, row);
+        let old = worker.replace_row(row);
         let new = &worker.row;
         let differs = (!Arc::ptr_eq(&old.spec, &new.spec) && old.spec != new.spec)
             || old.meta.labels != new.meta.labels
@@ -427,7 +461,7 @@ impl Kubelet {
             evicted: None,
         };
         self.with(id, cx, |pod, host, cx| {
-            pod.row = row;
+            pod.replace_row(row);
             pod.in_config = false;
             if pod.rejected {
                 pod.work = Work::Finished;
@@ -558,7 +592,7 @@ impl Kubelet {
         self.host.sending.take_if(|(of, _)| *of == id);
         match (reply, self.pods.get_mut(&id)) {
             (Ok(_) | Err(ApiError::NotFound(_) | ApiError::Conflict(_)), Some(pod)) => {
-                pod.status = None;
+                pod.status = Copy::None;
             }
             (Err(_), Some(_)) => self.host.arm_batch(cx),
             (_, None) => {}

@@ -1,10 +1,10 @@
 //! The node-wide part of a kubelet: who it is, its clocks, and how it speaks.
 //!
-//! Pod workers get a [`Host`] beside themselves; it knows no pod. Its periodic loops are grids of
+//! Pod workers get a [`Host`] beside themselves; it holds no pod. Its periodic loops are grids of
 //! instants that need no timers of their own: whoever waits for a relist or a tick computes the
 //! next one, so an idle kubelet costs nothing but its lease.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::config::KubeletConfig;
 use super::images::Images;
 use super::lease::Renewal;
 use super::node_status::Reporting;
+use super::pod_worker::PodWorker;
 use super::pressure::Pressure;
 use super::runtime::{Call, RuntimeRequest};
 use super::telling::Telling;
@@ -207,8 +208,9 @@ pub(super) struct Host {
     pub(super) renewal: Renewal,
     pub(super) reporting: Reporting,
     pub(super) pressure: Pressure,
-    /// Number of the address given last.
-    pub(super) last_address: u32,
+    /// Numbers of the addresses in use, and of the one given last.
+    addresses: BTreeSet<u32>,
+    last_address: u32,
     /// Pods whose status is to be sent, and the one under way with its version.
     pub(super) statuses: VecDeque<Id<Pod>>,
     pub(super) sending: Option<(Id<Pod>, u32)>,
@@ -231,10 +233,11 @@ impl Host {
             trigger: Trigger::Start,
             budget: Budget::per_second(config.api_qps, config.api_burst),
             telling: Telling::new(&config),
-            images: Images::new(&config),
+            images: Images::new(&config, &row),
             renewal: Renewal::default(),
             reporting: Reporting::default(),
             pressure: Pressure::default(),
+            addresses: BTreeSet::new(),
             last_address: 1,
             statuses: VecDeque::new(),
             sending: None,
@@ -247,6 +250,7 @@ impl Host {
     pub(super) fn begin(&mut self, cx: &Cx<'_>, established: bool) {
         let images = std::mem::take(&mut self.images.present);
         let next = Host {
+            addresses: std::mem::take(&mut self.addresses),
             api_node: self.api_node,
             life: self.life + 1,
             started: cx.now,
@@ -340,27 +344,38 @@ impl Host {
         span + Duration::from_nanos(more as u64)
     }
 
-    /// The next address of the node's range, in turn: an address comes back only after all others
-    /// were given (the `host-local` plugin's way).
-    pub(super) fn next_address(&mut self, taken: &dyn Fn(PodIp) -> bool) -> PodIp {
+    /// The next free address of the node's range, in turn: an address comes back only after all
+    /// others were given (the `host-local` plugin's way).
+    pub(super) fn take_address(&mut self) -> PodIp {
         let size = 1u32 << self.config.pod_bits;
         let first = self
             .config
             .pod_network
             .wrapping_add(self.machine.0 << self.config.pod_bits);
-        let mut ip = PodIp(first);
         for _ in 0..size {
             self.last_address = if self.last_address + 2 >= size {
                 2
             } else {
                 self.last_address + 1
             };
-            ip = PodIp(first.wrapping_add(self.last_address));
-            if !taken(ip) {
+            if self.addresses.insert(self.last_address) {
                 break;
             }
         }
-        ip
+        PodIp(first.wrapping_add(self.last_address))
+    }
+
+    /// The pod's address is free again.
+    pub(super) fn free_address(&mut self, pod: &PodWorker) {
+        let mask = (1u32 << self.config.pod_bits) - 1;
+        if let Some(ip) = pod.record.ip.filter(|_| !pod.row.spec.host_network) {
+            self.addresses.remove(&(ip.0 & mask));
+        }
+    }
+
+    /// The machine has booted: no address is in use.
+    pub(super) fn free_all_addresses(&mut self) {
+        self.addresses.clear();
     }
 
     /// The node's own address.

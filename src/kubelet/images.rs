@@ -14,7 +14,7 @@ use super::pod_worker::PodWorker;
 use super::runtime::{Call, ContainerId, PullOutcome, container_of};
 use super::start::Fault;
 use crate::api::container::{Container, PullPolicy};
-use crate::api::{Pod, Text};
+use crate::api::{Node, Pod, Text};
 use crate::client::Budget;
 use crate::engine::Time;
 
@@ -40,10 +40,15 @@ pub(super) enum Presence {
 }
 
 impl Images {
-    pub(super) fn new(config: &KubeletConfig) -> Images {
+    /// The images that the node's row says it has.
+    pub(super) fn new(config: &KubeletConfig, node: &Node) -> Images {
         let (qps, burst) = (config.registry_qps, config.registry_burst.max(1));
+        let mib = |bytes: i64| u16::try_from(bytes >> 20).unwrap_or(u16::MAX);
+        let shown = node.status.images.iter();
+        let present = shown
+            .flat_map(|(names, size)| names.iter().map(move |name| (with_tag(name), mib(*size))));
         Images {
-            present: BTreeMap::new(),
+            present: present.collect(),
             waiting: VecDeque::new(),
             pulling: Vec::new(),
             back_off: BTreeMap::new(),

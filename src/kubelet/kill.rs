@@ -396,6 +396,9 @@ impl PodWorker {
     /// The sandbox is gone, and with it whatever still ran in it.
     pub(super) fn on_removed(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         let now = cx.now;
+        if self.record.sandbox == Sandbox::Ready {
+            host.free_address(self);
+        }
         self.changing(host, cx).removed(now);
         let Some(run) = self.run.as_ref().filter(|run| run.doing == Doing::Teardown) else {
             return;

@@ -378,7 +378,10 @@ impl Host {
     pub(super) fn on_node_status_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
         match reply {
             Ok(_) => self.reporting.reported = Some(cx.now),
-            Err(ApiError::Unreachable) => {}
+            Err(ApiError::Unreachable) => {
+                // Whether the images were among what was lost is not remembered.
+                self.reporting.images_changed |= !self.images.present.is_empty();
+            }
             Err(_) if self.reporting.tries < TRIES && self.reporting.sending.is_some() => {
                 self.reporting.sending = None;
                 self.refresh_row(cx);

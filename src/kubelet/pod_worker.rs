@@ -50,6 +50,17 @@ pub(super) struct End {
     pub(super) evicted: Option<(&'static str, String)>,
 }
 
+/// The status manager's copy of a status.
+#[derive(Clone, Debug)]
+pub(super) enum Copy {
+    /// There is none.
+    None,
+    /// It differs from what the API server shows, or did when last looked at.
+    Own(Box<PodStatus>),
+    /// It is what the API server shows.
+    Row,
+}
+
 /// What the process remembers about a container.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Memory {
@@ -159,7 +170,7 @@ pub(super) struct PodWorker {
     /// Counts the worker's draws.
     pub(super) draws: u32,
     /// The status manager's copy, its version, and the version that the API server has.
-    pub(super) status: Option<Box<PodStatus>>,
+    pub(super) status: Copy,
     pub(super) version: u32,
     pub(super) sent: u32,
     /// The worker has finished with the pod (`podIsFinished`).
@@ -173,7 +184,6 @@ pub(super) struct PodWorker {
 
 impl PodWorker {
     pub(super) fn new(id: Id<Pod>, row: Arc<Pod>, record: Record) -> PodWorker {
-        let containers = row.spec.init_containers.len() + row.spec.containers.len();
         PodWorker {
             id,
             row,
@@ -195,9 +205,9 @@ impl PodWorker {
             probes_added: false,
             probes: Vec::new(),
             kills: Vec::new(),
-            memory: vec![Memory::default(); containers],
+            memory: Vec::new(),
             draws: 0,
-            status: None,
+            status: Copy::None,
             version: 0,
             sent: 0,
             finished: false,
@@ -205,6 +215,23 @@ impl PodWorker {
             quiet: Quiet::default(),
             memory_bytes: None,
         }
+    }
+
+    /// The status manager's copy of the status, if it has one.
+    pub(super) fn status(&self) -> Option<&PodStatus> {
+        match &self.status {
+            Copy::None => None,
+            Copy::Own(status) => Some(status),
+            Copy::Row => Some(&self.row.status),
+        }
+    }
+
+    /// What the process remembers about the container at `index`.
+    pub(super) fn remember(&mut self, index: usize) -> &mut Memory {
+        if self.memory.len() <= index {
+            self.memory.resize(index + 1, Memory::default());
+        }
+        &mut self.memory[index]
     }
 
     /// What the last relist saw.
@@ -380,8 +407,9 @@ impl PodWorker {
             return;
         };
         for (index, fault) in &run.starts {
-            if let Some(memory) = self.memory.get_mut(usize::from(*index)) {
-                memory.fault = *fault;
+            let index = usize::from(*index);
+            if fault.is_some() || index < self.memory.len() {
+                self.remember(index).fault = *fault;
             }
         }
         self.synced = Some(cx.now);

@@ -251,7 +251,7 @@ impl PodWorker {
     fn before_probe(&mut self, host: &mut Host, cx: &mut Cx<'_>, at: usize) -> Next {
         let (index, which) = (self.probes[at].index, self.probes[at].which);
         let inits = self.row.spec.init_containers.len();
-        let Some(status) = &self.status else {
+        let Some(status) = self.status() else {
             return Next::Wait;
         };
         if status.phase.terminal() {

@@ -99,9 +99,7 @@ impl PodWorker {
         let Some(exit) = seen else {
             return false;
         };
-        let Some(back_off) = self.memory.get_mut(at).map(|m| &mut m.back_off) else {
-            return false;
-        };
+        let back_off = &mut self.remember(at).back_off;
         if !back_off.since_event(exit.at, cx.now, limits) {
             back_off.step(exit.at, cx.now, limits);
             return false;

@@ -4,10 +4,12 @@
 //! every ten seconds those are sent again that failed, or that somebody else has changed. The last
 //! status of a pod that is being deleted is followed by the deletion itself.
 
+use std::sync::Arc;
+
 use super::actions::restarts;
 use super::conditions::{self, not_ready_any_more};
 use super::host::{Cx, Host, Topic};
-use super::pod_worker::{PodWorker, Work};
+use super::pod_worker::{Copy, PodWorker, Work};
 use super::probes::{status_mut, status_of};
 use super::record::whole_seconds;
 use crate::api::Pod;
@@ -76,7 +78,7 @@ impl PodWorker {
         force: bool,
         finished: bool,
     ) {
-        let old = self.status.as_deref().unwrap_or(&self.row.status);
+        let old = self.status().unwrap_or(&self.row.status);
         if comes_back(&self.row, old, &status) {
             return;
         }
@@ -92,12 +94,12 @@ impl PodWorker {
         }
         status.start_time = old.start_time.or(status.start_time).or(Some(now));
         status.observed_generation = status.observed_generation.max(old.observed_generation);
-        let unchanged = self.status.as_deref().is_some_and(|old| same(old, &status));
+        let unchanged = self.status().is_some_and(|old| same(old, &status));
         self.finished |= finished;
         if unchanged && !force {
             return;
         }
-        self.status = Some(Box::new(status));
+        self.status = Copy::Own(Box::new(status));
         self.version += 1;
         self.queue_status(host);
     }
@@ -120,7 +122,7 @@ impl PodWorker {
     ) {
         let spec = self.row.spec.clone();
         let inits = spec.init_containers.len();
-        let Some(status) = self.status.as_deref() else {
+        let Some(status) = self.status() else {
             return;
         };
         let known = status_of(status, inits, index);
@@ -148,7 +150,7 @@ impl PodWorker {
         started: bool,
     ) {
         let inits = self.row.spec.init_containers.len();
-        let Some(status) = self.status.as_deref() else {
+        let Some(status) = self.status() else {
             return;
         };
         let known = status_of(status, inits, index);
@@ -164,7 +166,7 @@ impl PodWorker {
 
     /// `TerminatePod`: whatever is not known to have ended has failed, and the pod has ended.
     pub(super) fn terminate_status(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let mut status = self.status.as_deref().unwrap_or(&self.row.status).clone();
+        let mut status = self.status().unwrap_or(&self.row.status).clone();
         let lost = |container: &mut ContainerStatus| {
             if !matches!(container.state, ContainerState::Terminated(_)) {
                 container.state = ContainerState::Terminated(Box::new(Terminated {
@@ -189,14 +191,32 @@ impl PodWorker {
         self.set_status(host, cx, status, true, true);
     }
 
+    /// The pod as its watch shows it now. A copy of the status that says the same as the API server
+    /// is not kept; it is made again when the API server comes to say something else. Returns the
+    /// row before.
+    pub(super) fn replace_row(&mut self, row: Arc<Pod>) -> Arc<Pod> {
+        let old = std::mem::replace(&mut self.row, row);
+        match &self.status {
+            Copy::None => {}
+            Copy::Row if same(&self.row.status, &old.status) => {}
+            Copy::Row => self.status = Copy::Own(Box::new(old.status.clone())),
+            Copy::Own(own) => {
+                if self.sent == self.version && same(&self.row.status, own) {
+                    self.status = Copy::Row;
+                }
+            }
+        }
+        old
+    }
+
     /// `needsUpdate`.
     pub(super) fn needs_update(&self) -> bool {
-        self.status.is_some() && (self.version != self.sent || self.can_be_deleted(&self.row))
+        self.status().is_some() && (self.version != self.sent || self.can_be_deleted(&self.row))
     }
 
     /// `needsReconcile`: the API server shows something else.
     pub(super) fn needs_reconcile(&self) -> bool {
-        let status = self.status.as_deref();
+        let status = self.status();
         status.is_some_and(|status| !same(&self.row.status, status))
     }
 
@@ -241,7 +261,7 @@ impl PodWorker {
 
     /// `syncPod`: a GET and a PATCH. Returns whether anything was sent.
     pub(super) fn send_status(&mut self, host: &mut Host, cx: &mut Cx<'_>) -> bool {
-        let Some(status) = self.status.as_deref().filter(|_| self.in_config) else {
+        let Some(status) = self.status().filter(|_| self.in_config) else {
             self.sent = self.version;
             return false;
         };

@@ -69,7 +69,7 @@ impl PodWorker {
         let record = if fresh { &self.record } else { self.seen() };
         let facts = Facts {
             pod: &self.row,
-            old: self.status.as_deref().unwrap_or(&self.row.status),
+            old: self.status().unwrap_or(&self.row.status),
             record,
             probes: &self.probes,
             memory: &self.memory,
@@ -83,7 +83,7 @@ impl PodWorker {
 
     /// `activeDeadlineHandler.pastActiveDeadline`.
     fn overdue(&self, cx: &Cx<'_>) -> bool {
-        let status = self.status.as_deref().unwrap_or(&self.row.status);
+        let status = self.status().unwrap_or(&self.row.status);
         let (Some(seconds), Some(start)) = (self.row.spec.active_deadline_s, status.start_time)
         else {
             return false;
@@ -93,7 +93,7 @@ impl PodWorker {
 
     /// The sync loop looks at every tick whether a pod is past its deadline.
     fn arm_deadline(&mut self, host: &Host, cx: &mut Cx<'_>) {
-        let start = self.status.as_ref().and_then(|s| s.start_time);
+        let start = self.status().and_then(|s| s.start_time);
         if let (Some(seconds), Some(start)) = (self.row.spec.active_deadline_s, start)
             && self.deadline_at == Time::MAX
         {
@@ -212,7 +212,7 @@ impl PodWorker {
         let ip = if self.row.spec.host_network {
             host.address()
         } else {
-            host.next_address(&|_| false)
+            host.take_address()
         };
         self.record.ip = Some(ip);
         let what = Call::StartSandbox {
@@ -249,6 +249,7 @@ impl PodWorker {
             self.go_on(host, cx);
             return;
         }
+        host.free_address(self);
         let message = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to \
                        setup network for sandbox";
         self.tell(host, cx, true, "FailedCreatePodSandBox", message.into());
@@ -258,7 +259,7 @@ impl PodWorker {
 
     /// `OnPodSandboxReady`: the condition is set without waiting for the sync to end.
     fn sandbox_ready(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let mut status = self.status.as_deref().unwrap_or(&self.row.status).clone();
+        let mut status = self.status().unwrap_or(&self.row.status).clone();
         status.set_condition(PodCondition {
             kind: PodConditionKind::PodReadyToStartContainers,
             status: Truth::True,

@@ -313,3 +313,25 @@ fn a_pod_past_its_deadline_fails() {
         "#,
     );
 }
+
+/// When the container `app` of a pod was started, beside `others` that crash too.
+fn starts_beside(others: usize) -> Vec<Time> {
+    let mut m = Machine::booted();
+    m.script("app").exits = vec![Some((SECOND, 1))];
+    m.script("other").exits = vec![Some((3 * SECOND, 1))];
+    m.create(pod("a", vec![container("app")]));
+    for i in 0..others {
+        let other = pod(&format!("b{i}"), vec![container("other")]);
+        m.at(2_000, move |m| m.create(other));
+    }
+    m.run(900);
+    let mine = m.starts.iter().filter(|(_, name)| name == "app");
+    mine.map(|(at, _)| *at).collect()
+}
+
+#[test]
+fn other_pods_move_nobodys_back_off() {
+    let alone = starts_beside(0);
+    assert!(alone.len() > 6, "{alone:?}");
+    assert_eq!(alone, starts_beside(5));
+}

@@ -143,6 +143,8 @@ impl Machine {
                 outcome: StartOutcome::Ok,
             } => {
                 self.running.insert(container, self.queue.now());
+                let name = self.name_of(container);
+                self.starts.push((self.queue.now(), name));
                 let exits = self.script_of(container).exits;
                 let at = usize::from(container.attempt).min(exits.len().saturating_sub(1));
                 if let Some(Some((wait, code))) = exits.get(at).copied() {

@@ -85,11 +85,15 @@ struct Machine {
     scripts: BTreeMap<String, Script>,
     /// How long pulls take, by image, and how they end.
     pulls: BTreeMap<String, (Duration, PullOutcome)>,
+    /// Container starts so far.
+    starts: Vec<(Time, String)>,
     /// Pods that the runtime was asked to run.
     pods: BTreeMap<Id<Pod>, Arc<Pod>>,
     /// Containers that run, and since when.
     running: BTreeMap<ContainerId, Time>,
     memory: (u32, Vec<(Id<Pod>, u32)>),
+    /// The watch does not deliver.
+    deaf: bool,
     /// The API server does not answer.
     unreachable: bool,
     lines: Vec<String>,
@@ -194,9 +198,11 @@ impl Machine {
             acts: Vec::new(),
             scripts: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            starts: Vec::new(),
             pods: BTreeMap::new(),
             running: BTreeMap::new(),
             memory: (4 << 20, Vec::new()),
+            deaf: false,
             unreachable: false,
             lines: Vec::new(),
             shown: BTreeMap::new(),
@@ -346,7 +352,7 @@ impl Machine {
                     self.lines.push(format!("{at} {} {shown}", row.meta.name));
                 }
             }
-            if self.kubelet.is_up() {
+            if self.kubelet.is_up() && !self.deaf {
                 self.with(|k, cx| k.on_pod(&change, cx));
             }
         }

@@ -347,3 +347,78 @@ fn under_memory_pressure_the_pod_that_uses_most_beyond_its_requests_goes() {
     m.run(400);
     assert_eq!(pressure(&m), Truth::False);
 }
+
+#[test]
+fn an_idle_kubelet_and_a_pod_worker_are_small() {
+    // There may be 5,000 kubelets and 150,000 pods in a run.
+    let worker = size_of::<super::super::pod_worker::PodWorker>();
+    assert!(size_of::<Kubelet>() <= 768, "{}", size_of::<Kubelet>());
+    assert!(worker <= 320, "{worker}");
+}
+
+#[test]
+fn a_watch_that_begins_anew_finds_what_was_missed() {
+    let mut m = Machine::booted();
+    for name in ["a", "b"] {
+        m.create(pod(name, vec![container(name)]));
+    }
+    m.at(10_000, |m| m.deaf = true);
+    m.at(12_000, |m| m.delete("a", Some(0)));
+    m.at(13_000, |m| m.delete("b", None));
+    m.at(14_000, |m| m.create(pod("c", vec![container("c")])));
+    m.at(40_000, |m| {
+        m.deaf = false;
+        let rows = m.store.view().pods().on_node("n1");
+        let pods: Vec<_> = rows.map(|(id, row)| (id, row.clone())).collect();
+        m.with(|kubelet, cx| kubelet.relisted(&pods, cx));
+    });
+    m.run(60);
+    let missed = |line: &&String| !line.starts_with("12");
+    let since: Vec<_> = m.lines.iter().skip_while(missed).cloned().collect();
+    same_lines(
+        &since,
+        r#"
+        12.000 a gone
+        13.000 b Running Ready b=ready deleting
+        14.000 c Pending
+        40.000 Term a
+        40.000 Term b
+        40.005 a Killing: Stopping container a
+        40.015 b Killing: Stopping container b
+        40.015 c Pending c=ContainerCreating
+        40.105 b Failed b=Error(143) deleting
+        40.505 c Pulling: Pulling image "c:1"
+        41.015 b gone
+        41.505 c Pulled: Successfully pulled image "c:1" in 1s (1s including waiting). I…
+        41.605 c Created: Container created
+        41.605 c Running Ready c=ready
+        41.615 c Started: Container started
+        "#,
+    );
+}
+
+#[test]
+fn addresses_are_given_in_turn_and_not_twice() {
+    let mut m = Machine::new(KubeletConfig {
+        pod_bits: 3,
+        ..KubeletConfig::default()
+    });
+    m.boot(Boot::Reboot);
+    let mut addresses = Vec::new();
+    m.create(pod("stays", vec![container("web")]));
+    for i in 0..8u64 {
+        let name = format!("pod-{i}");
+        m.create(pod(&name, vec![container("web")]));
+        m.run(i * 20 + 10);
+        let (_, row) = m.store.view().pods().find("default", &name).unwrap();
+        addresses.push(row.status.ip.unwrap().to_string());
+        m.delete(&name, None);
+        m.run(i * 20 + 20);
+    }
+    // Of 8 addresses, 0, 1 and 7 are not given, and 2 is taken.
+    let last: Vec<_> = addresses
+        .iter()
+        .map(|ip| ip.rsplit('.').next().unwrap())
+        .collect();
+    assert_eq!(last.join(" "), "3 4 5 6 3 4 5 6");
+}
