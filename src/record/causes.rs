@@ -79,8 +79,8 @@ pub enum What {
 }
 
 impl What {
-    /// In words, for a chain.
-    pub fn text(&self) -> String {
+    /// In words, for a chain; instants count from `begun`.
+    pub fn text(&self, begun: Time) -> String {
         match self {
             What::PodCreated => "created".into(),
             What::PodBound(node) => format!("bound to {node}"),
@@ -101,6 +101,7 @@ impl What {
             }
             What::Node(kind, lease) => match (kind, lease) {
                 (NodeMarkKind::Unknown, Some(at)) => {
+                    let at = Time::ZERO + at.since(begun);
                     format!("Ready=Unknown (last lease {})", at.clock())
                 }
                 _ => kind.name(),

@@ -27,7 +27,7 @@ use crate::store::{Change, Origin};
 pub use causes::{CauseEntry, Causes, EntryId, What};
 pub use milestones::{Milestones, NodeMark, NodeMarkKind, PodLife};
 pub use requests::{FailureGroup, TrafficRecord, TrafficSecond};
-pub use series::{EndpointPoint, ReplicaPoint, ScaleStep, Series};
+pub use series::{EndpointPoint, ReplicaPoint, ScaleStep, Series, SpecChange};
 
 /// A KubeEvent as recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +92,6 @@ pub struct CheckRow {
     /// Whether it holds.
     pub passed: bool,
     /// When it was decided or came true, in seconds of the run or of its own clock.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub at_s: Option<f64>,
     /// The measured value in words.
     pub detail: String,
@@ -177,6 +176,7 @@ impl Recorder {
             replicas: self.series.replicas(),
             endpoints: self.series.endpoints(),
             rollouts: self.series.rollouts(),
+            specs: self.series.specs(),
             causes: self.causes.into_entries(),
             events: self.events,
             faults: self.faults,
@@ -202,7 +202,10 @@ pub struct Header {
     pub kubernetes_version: String,
     /// Digest of everything that happened, in hex.
     pub digest: String,
-    /// How long was simulated.
+    /// When the run's own time began, after the cluster had come up: reports count from here, and
+    /// print what happened before it as negative seconds.
+    pub begun: Time,
+    /// How long was simulated from then on.
     pub simulated: Duration,
     /// Events dispatched.
     pub events: u64,
@@ -250,6 +253,8 @@ pub struct RunRecord {
     pub endpoints: BTreeMap<String, Vec<EndpointPoint>>,
     /// Scale steps of ReplicaSets.
     pub rollouts: Vec<ScaleStep>,
+    /// Desired states of Deployments.
+    pub specs: Vec<SpecChange>,
     /// Significant changes with what led to them.
     pub causes: Vec<CauseEntry>,
     /// KubeEvents.

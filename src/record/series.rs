@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::causes::What;
+use crate::api::workload::Strategy;
 use crate::api::{Deployment, EndpointSlice, Kind, ReplicaSet, Text};
 use crate::engine::Time;
 use crate::store::{Change, ObjectId, Op};
@@ -62,6 +63,73 @@ pub struct ScaleStep {
     pub to: i32,
 }
 
+/// A new desired state of a Deployment (its `metadata.generation` changed).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecChange {
+    /// When.
+    pub at: Time,
+    /// `namespace/name`.
+    pub deployment: String,
+    /// `metadata.generation`.
+    pub generation: u32,
+    /// `spec.replicas` before; 0 when it was created.
+    pub from: i32,
+    /// `spec.replicas` now.
+    pub to: i32,
+    /// Whether pods have to be replaced: the template changed.
+    pub rollout: bool,
+    /// Image of the first container.
+    pub image: Text,
+    /// `strategy: Recreate`.
+    pub recreate: bool,
+    /// How many pods may be there beyond `to`.
+    pub surge: i32,
+    /// How many of `to` may be unavailable.
+    pub unavailable: i32,
+    /// `spec.progressDeadlineSeconds`.
+    pub deadline_s: i32,
+    /// `spec.paused`.
+    pub paused: bool,
+}
+
+/// Surge and unavailable of a rolling update: the first rounded up, the second down, and not both
+/// zero (`pkg/controller/deployment/util/deployment_util.go :: ResolveFenceposts`).
+fn fenceposts(strategy: &Strategy, replicas: i32) -> (i32, i32) {
+    let Strategy::RollingUpdate {
+        max_surge,
+        max_unavailable,
+    } = strategy
+    else {
+        return (0, replicas);
+    };
+    let surge = max_surge.scaled(replicas, true);
+    let unavailable = max_unavailable.scaled(replicas, false);
+    match (surge, unavailable) {
+        (0, 0) => (0, 1),
+        (surge, unavailable) => (surge, unavailable.min(replicas)),
+    }
+}
+
+fn spec_change(at: Time, old: Option<&Deployment>, new: &Deployment) -> SpecChange {
+    let (surge, unavailable) = fenceposts(&new.strategy, new.replicas);
+    SpecChange {
+        at,
+        deployment: new.meta.full_name(),
+        generation: new.meta.generation,
+        from: old.map_or(0, |o| o.replicas),
+        to: new.replicas,
+        rollout: old.is_some_and(|o| o.template != new.template),
+        image: (new.template.spec.containers.first())
+            .map(|c| c.image.clone())
+            .unwrap_or_default(),
+        recreate: new.strategy == Strategy::Recreate,
+        surge,
+        unavailable,
+        deadline_s: new.progress_deadline_s,
+        paused: new.paused,
+    }
+}
+
 /// Series of a run.
 #[derive(Debug, Default)]
 pub struct Series {
@@ -69,6 +137,7 @@ pub struct Series {
     slices: BTreeMap<String, BTreeMap<ObjectId, EndpointPoint>>,
     endpoints: BTreeMap<String, Vec<EndpointPoint>>,
     rollouts: Vec<ScaleStep>,
+    specs: Vec<SpecChange>,
 }
 
 impl Series {
@@ -80,6 +149,11 @@ impl Series {
     /// Endpoints over time by Service.
     pub fn endpoints(&self) -> BTreeMap<String, Vec<EndpointPoint>> {
         self.endpoints.clone()
+    }
+
+    /// Desired states of Deployments.
+    pub fn specs(&self) -> Vec<SpecChange> {
+        self.specs.clone()
     }
 
     /// Scale steps.
@@ -126,6 +200,8 @@ impl Series {
         let mut whats = Vec::new();
         if change.op == Op::Create || old.is_some_and(|o| o.meta.generation != new.meta.generation)
         {
+            let before = old.filter(|_| change.op != Op::Create);
+            self.specs.push(spec_change(change.time, before, new));
             whats.push(What::DesiredChanged(new.meta.generation));
         }
         let progressing = |d: &Deployment| {
