@@ -131,7 +131,7 @@ impl DataPlane {
 
     fn dial(&mut self, key: Key, choice: &Choice, now: Time, out: &mut Out) {
         let exchange = &mut self.exchanges[key];
-        exchange.fresh = true;
+        (exchange.fresh, exchange.redial) = (true, false);
         exchange.unit = Key::NONE;
         exchange.pod = choice.endpoint.pod;
         exchange.port = choice.endpoint.port;
@@ -204,10 +204,25 @@ impl DataPlane {
             return;
         };
         match exchange.stage {
+            Stage::Sent if exchange.awaited && exchange.redial => {
+                let client = self.senders[exchange.sender as usize].client.clone();
+                self.connect(key, &client, now, out);
+            }
             Stage::Sent if exchange.awaited => self.transmit(key, now, out),
             Stage::Answering(status) => self.answer(key, status, now, out),
             _ => self.free(key),
         }
+    }
+
+    /// The idle connection that a request was sent over had been closed meanwhile: the client opens
+    /// another one and nobody counts that as a failure (as Go's `net/http` and most others do).
+    pub(super) fn reopen(&mut self, key: Key, now: Time, out: &mut Out) {
+        let Verdict::Deliver(latency) = self.way(&self.exchanges[key], true) else {
+            return self.send_later(key, now, out);
+        };
+        let exchange = &mut self.exchanges[key];
+        exchange.redial = true;
+        out.at(now + latency, Event::Resend(key));
     }
 
     /// Puts an attempt among those that wait for an answer.

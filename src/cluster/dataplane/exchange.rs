@@ -80,6 +80,8 @@ pub struct Exchange {
     pub place: u32,
     /// Whether the connection has to be opened.
     pub fresh: bool,
+    /// Whether the connection turned out to be closed, and another must be opened.
+    pub redial: bool,
     /// Whether a name had to be looked up.
     pub looked_up: bool,
     /// How often its packets were lost.
@@ -135,6 +137,7 @@ impl Exchange {
             address: 0,
             place: NONE,
             fresh: true,
+            redial: false,
             looked_up: false,
             lost: 0,
             pod: NONE,

@@ -34,7 +34,9 @@ impl DataPlane {
             // An address outside the cluster: somebody answers.
             return self.answer(key, Status::Ok, now, out);
         }
+        let reused = !exchange.fresh;
         match self.whom(exchange) {
+            Err((Cause::Reset, _)) if reused => self.reopen(key, now, out),
             Ok(unit) => self.accept(key, unit, now, out),
             Err((cause, class)) => self.answer(key, Status::Failed(cause, class), now, out),
         }
