@@ -288,6 +288,11 @@ impl Services {
         });
     }
 
+    /// How many versions of a Service are kept.
+    pub fn versions(&self, id: ServiceId) -> usize {
+        self.entries[id.0 as usize].versions.len()
+    }
+
     /// Whether a Service has so many versions that [`Services::prune`] is worth its cost.
     pub fn wants_prune(&self, id: ServiceId) -> bool {
         let entry = &self.entries[id.0 as usize];
