@@ -1,11 +1,11 @@
-//! Requests of users through Services: 1,000 pods on 100 nodes behind 20 Services, 20,000 requests a
-//! second, 2 million in all.
+//! Requests of users through Services: 1,000 pods on 100 nodes behind 20 Services, 20,000 requests
+//! a second, 2 million in all.
 //!
 //! Each request looks up the rules that the edge's kube-proxy has programmed, is dialled to a pod
-//! (or goes over a connection that is open), takes a place among the pod's 64, uses CPU by processor
-//! sharing, and is answered; latencies go into sketches. Everything is checked before it is printed:
-//! every request was answered, none is left, every pod served its share, and the memory for what is
-//! in flight is that of a tenth of the requests.
+//! (or goes over a connection that is open), takes a place among the pod's 64, uses CPU by
+//! processor sharing, and is answered; latencies go into sketches. Everything is checked before it
+//! is printed: every request was answered, none is left, every pod served its share, and the memory
+//! for what is in flight is that of a tenth of the requests.
 
 use std::sync::Arc;
 use std::time::Duration;

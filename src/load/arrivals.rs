@@ -1,8 +1,9 @@
 //! When requests arrive: k6's arrival-rate executors.
 //!
 //! Arrival `n` comes when the area under the rate reaches `n` (`constant-arrival-rate`, whose first
-//! request comes at the very start), `n + 1` (`ramping-arrival-rate`), or the n-th point of a Poisson
-//! process of rate one. So arrival `n` is a function of `n`: nothing else that is drawn can move it.
+//! request comes at the very start), `n + 1` (`ramping-arrival-rate`), or the n-th point of a
+//! Poisson process of rate one. So arrival `n` is a function of `n`: nothing else that is drawn can
+//! move it.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! A client's connections and its patience: pools, back-off, retry budgets.
 //!
 //! A connection is whatever the caller says it is (a type parameter); a pool only knows which are
-//! idle. Requests take the connection that was idle longest, so that all of a pool's connections are
-//! used alike, and a pool opens its connections one by one until it has all of them: `connections:
-//! 100` is a hundred users who each keep one connection.
+//! idle. Requests take the connection that was idle longest, so that all of a pool's connections
+//! are used alike, and a pool opens its connections one by one until it has all of them:
+//! `connections: 100` is a hundred users who each keep one connection.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -99,8 +99,8 @@ impl<C: Copy> Pool<C> {
     }
 }
 
-/// A token bucket that limits retries to a share of the requests (gRPC's retry throttling, Finagle's
-/// retry budget).
+/// A token bucket that limits retries to a share of the requests (gRPC's retry throttling,
+/// Finagle's retry budget).
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     /// Thousandths of a retry.

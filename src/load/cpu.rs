@@ -10,8 +10,8 @@
 //!   quota is not carried over. 50 ms of work at a limit of 200m take 210 ms; 8 threads with 50 ms
 //!   each at a limit of 2 take 125 ms.
 //! - **Cores.** When the running threads of a node want more than its cores, they are shared by the
-//!   groups' weights (their requests, `cpu.weight`), no group getting more than it can use: weighted
-//!   max-min fairness, recomputed at every change while the node is short of cores.
+//!   groups' weights (their requests, `cpu.weight`), no group getting more than it can use:
+//!   weighted max-min fairness, recomputed at every change while the node is short of cores.
 //!
 //! Within a group time is *virtual*: it advances as fast as one thread runs, a piece of work ends
 //! when virtual time reaches its start plus its length, and nothing has to be touched when the rate
@@ -271,7 +271,8 @@ impl Cpu {
         let running = n.running.clone();
         let contended = n.threads * CORE > n.cores;
         let mut left = n.cores;
-        // (what a unit of weight must give to satisfy the group, group): the easily satisfied first.
+        // (what a unit of weight must give to satisfy the group, group): the easily satisfied
+        // first.
         let mut wants: Vec<(u64, u64, u64, Key)> = running
             .iter()
             .map(|key| {

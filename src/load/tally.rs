@@ -1,10 +1,10 @@
 //! What came of requests, in constant memory.
 //!
 //! A [`Tally`] counts for each second and over all, keeps a latency sketch, and groups failures by
-//! what the client saw ([`Cause`]), why it was so ([`Class`]), and the pod and node that it had been
-//! sent to, so that a story can be told: `100% went to web-4 (dead endpoint still programmed)`.
-//! Latency is that of the whole request, retries included, and includes failed requests, as k6's
-//! `http_req_duration` does.
+//! what the client saw ([`Cause`]), why it was so ([`Class`]), and the pod and node that it had
+//! been sent to, so that a story can be told: `100% went to web-4 (dead endpoint still
+//! programmed)`. Latency is that of the whole request, retries included, and includes failed
+//! requests, as k6's `http_req_duration` does.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

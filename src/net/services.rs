@@ -1,8 +1,8 @@
 //! Services and their endpoints, in versions.
 //!
-//! Every change of a Service or of one of its EndpointSlices makes a version; a proxy that is behind
-//! reads an older one. A version shares the objects with the store and sorts the endpoints out only
-//! when somebody connects by it. Versions that no proxy can be at any more are forgotten.
+//! Every change of a Service or of one of its EndpointSlices makes a version; a proxy that is
+//! behind reads an older one. A version shares the objects with the store and sorts the endpoints
+//! out only when somebody connects by it. Versions that no proxy can be at any more are forgotten.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;

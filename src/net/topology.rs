@@ -2,8 +2,8 @@
 //!
 //! Every node belongs to a zone. Zones whose distance was set are joined in a graph (petgraph), and
 //! the latency between two of them is the shortest way through it; zones that it does not join are
-//! the default apart. Answers are read off a table that is rebuilt when the graph changes, so asking
-//! is two array look-ups.
+//! the default apart. Answers are read off a table that is rebuilt when the graph changes, so
+//! asking is two array look-ups.
 
 use petgraph::algo::dijkstra;
 use petgraph::graph::{NodeIndex, UnGraph};

@@ -1,10 +1,10 @@
 //! Requests on their way: the glue between `net`, `load` and the containers that run.
 //!
-//! [`net`](crate::net) knows where a connection goes and how long a packet takes, [`load`](crate::load)
-//! knows what clients want and what serving costs; neither knows the other. Here a request is moved
-//! from one to the other: a client sends it ([`client`]), the proxy's choice is dialled, the process
-//! there accepts or refuses ([`serve`]), works on it, calls others, answers. Containers come and go
-//! by [`units`]; [`traffic`] is where requests of users begin.
+//! [`net`](crate::net) knows where a connection goes and how long a packet takes,
+//! [`load`](crate::load) knows what clients want and what serving costs; neither knows the other.
+//! Here a request is moved from one to the other: a client sends it ([`client`]), the proxy's
+//! choice is dialled, the process there accepts or refuses ([`serve`]), works on it, calls others,
+//! answers. Containers come and go by [`units`]; [`traffic`] is where requests of users begin.
 //!
 //! What it does not know: the kubelet's decisions, the API server, time beyond what its own events
 //! say. Everything is in slabs: memory follows what is in flight, not what was ever sent.

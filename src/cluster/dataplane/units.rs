@@ -326,8 +326,8 @@ impl DataPlane {
         }
     }
 
-    /// Answers the requests of the runtime boundary that concern running processes: signals, probes,
-    /// hooks, memory. Sandboxes, pulls and the time that starting and removing take are the
+    /// Answers the requests of the runtime boundary that concern running processes: signals,
+    /// probes, hooks, memory. Sandboxes, pulls and the time that starting and removing take are the
     /// backend's; it tells [`DataPlane::start`] and [`DataPlane::remove_pod`] when they are done.
     pub fn on_call(&mut self, node: &str, call: &RuntimeCall, now: Time, out: &mut Out) {
         match call {

@@ -167,8 +167,10 @@ impl World {
     }
 
     pub fn service(&mut self, name: &str, edit: impl FnOnce(&mut Service)) {
-        let mut service = Service::default();
-        service.meta = self.meta(name);
+        let mut service = Service {
+            meta: self.meta(name),
+            ..Service::default()
+        };
         service.cluster_ip = Some(self.next);
         service.ports = vec![ServicePort {
             port: 80,
@@ -245,8 +247,10 @@ impl World {
     /// The Service's EndpointSlice now says this: `web-0 web-1:t web-2:n` (terminating and serving,
     /// not ready).
     pub fn endpoints(&mut self, service: &str, text: &str) {
-        let mut slice = EndpointSlice::default();
-        slice.meta = self.meta(&format!("{service}-1"));
+        let mut slice = EndpointSlice {
+            meta: self.meta(&format!("{service}-1")),
+            ..EndpointSlice::default()
+        };
         slice.meta.labels = Labels::from_iter([("kubernetes.io/service-name", service)]);
         slice.ports = vec![EndpointPort {
             name: Text::default(),
@@ -347,8 +351,8 @@ impl World {
         self.plane.tallies().next().unwrap().1
     }
 
-    /// `ok 95, timeout 3 (dead endpoint still programmed, web-1)`: everything that came of the first
-    /// Traffic.
+    /// `ok 95, timeout 3 (dead endpoint still programmed, web-1)`: everything that came of the
+    /// first Traffic.
     pub fn story(&self) -> String {
         let tally = self.tally();
         let mut words = vec![format!("ok {}", tally.ok)];

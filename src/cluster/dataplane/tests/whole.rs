@@ -107,8 +107,8 @@ fn three_retries_in_each_of_three_layers_are_sixty_four_attempts() {
 
 #[test]
 fn a_retry_storm_outlives_its_trigger_unless_it_has_a_budget() {
-    // G11: 2 pods of 4 places and 40 ms: 200 rps. 70 % load, 8 retries at once after 250 ms; for 10 s
-    // one pod stands still.
+    // G11: 2 pods of 4 places and 40 ms: 200 rps. 70 % load, 8 retries at once after 250 ms; for 10
+    // s one pod stands still.
     let run = |budget: Option<u32>| {
         let mut web = model("web", ms(40));
         web.request.concurrency = 4;
@@ -136,6 +136,46 @@ fn a_retry_storm_outlives_its_trigger_unless_it_has_a_budget() {
     assert!(healed > 0.99, "{healed}");
 }
 
+/// Kills, restarts, power cuts, partitions and freezes in an order that the seed draws.
+fn havoc(world: &mut World, seed: u64) {
+    let mut dice = Draws::new(seed).stream(crate::engine::Purpose::new("test/dice"), 0);
+    let mut rules = Vec::new();
+    for step in 0..60u64 {
+        world.until(at(2_000 + step * 130));
+        let app = ["a", "b", "c"][dice.below(3) as usize];
+        let name = format!("{app}-{}", dice.below(2));
+        let node = name.replace('-', "-node-");
+        let now = world.queue.now();
+        match dice.below(8) {
+            0 => world.signal(&name, Signal::Kill),
+            1 => world.signal(&name, Signal::Term),
+            2 | 3 if world.plane.unit_of(world.id(&name)).is_none() => {
+                world.with_out(|plane, now, _| plane.node_power(&node, true, now));
+                world.start(&name);
+            }
+            4 => world.with_out(|plane, now, _| plane.node_power(&node, false, now)),
+            5 => {
+                let place = world.plane.net.place(&node).unwrap();
+                rules.push(world.plane.add_rule(
+                    Rule {
+                        from: Members::places([place]),
+                        to: Members::everything(),
+                        effect: Effect::Cut,
+                    },
+                    now,
+                ));
+            }
+            6 => drop(rules.pop().map(|rule| world.plane.remove_rule(rule, now))),
+            7 => {
+                let frozen = dice.below(2) == 0;
+                let id = world.id(&name);
+                world.with_out(|plane, now, out| plane.freeze(id, frozen, now, out));
+            }
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn what_was_sent_is_answered_failed_or_abandoned_whatever_happens() {
     for seed in 0..30u64 {
@@ -157,42 +197,7 @@ fn what_was_sent_is_answered_failed_or_abandoned_whatever_happens() {
                 ..Client::default()
             },
         ));
-        let mut dice = Draws::new(seed).stream(crate::engine::Purpose::new("test/dice"), 0);
-        let mut rules = Vec::new();
-        for step in 0..60u64 {
-            world.until(at(2_000 + step * 130));
-            let app = ["a", "b", "c"][dice.below(3) as usize];
-            let name = format!("{app}-{}", dice.below(2));
-            let node = name.replace('-', "-node-");
-            let now = world.queue.now();
-            match dice.below(8) {
-                0 => world.signal(&name, Signal::Kill),
-                1 => world.signal(&name, Signal::Term),
-                2 | 3 if world.plane.unit_of(world.id(&name)).is_none() => {
-                    world.with_out(|plane, now, _| plane.node_power(&node, true, now));
-                    world.start(&name);
-                }
-                4 => world.with_out(|plane, now, _| plane.node_power(&node, false, now)),
-                5 => {
-                    let place = world.plane.net.place(&node).unwrap();
-                    rules.push(world.plane.add_rule(
-                        Rule {
-                            from: Members::places([place]),
-                            to: Members::everything(),
-                            effect: Effect::Cut,
-                        },
-                        now,
-                    ));
-                }
-                6 => drop(rules.pop().map(|rule| world.plane.remove_rule(rule, now))),
-                7 => {
-                    let frozen = dice.below(2) == 0;
-                    let id = world.id(&name);
-                    world.with_out(|plane, now, out| plane.freeze(id, frozen, now, out));
-                }
-                _ => {}
-            }
-        }
+        havoc(&mut world, seed);
         for app in ["a", "b", "c"] {
             for n in 0..2 {
                 let id = world.id(&format!("{app}-{n}"));
