@@ -55,6 +55,9 @@ pub struct Cluster {
     pub(super) traffic: Vec<crate::load::Traffic>,
 }
 
+/// Entries that the log may hold before what everybody has read is forgotten.
+const LOG_SLACK: usize = 4096;
+
 /// The events and requests of one dispatch.
 pub type Consequences<'a, 'b> = &'a mut Turn<'b, Event, Request>;
 
@@ -63,6 +66,11 @@ impl World for Cluster {
     type Request = Request;
 
     fn dispatch(&mut self, event: Event, turn: &mut Turn<'_, Event, Request>) {
+        // Observers have read everything up to the last event.
+        if self.api.store.log().len() > LOG_SLACK {
+            let slowest = self.slowest();
+            self.api.store.log_mut().compact(slowest);
+        }
         match event {
             Event::Arrive(number) => self.arrive(number, turn),
             Event::Answer(number) => self.answer(number, turn),

@@ -89,7 +89,7 @@ pub struct Timeline {
     pub faults: Vec<Active>,
     /// When the run's own time began: 0 in the story.
     pub epoch: Option<Time>,
-    /// What was not told yet.
+    /// Everything that happened and is no change of an object.
     pub notes: Vec<Note>,
     runs: BTreeMap<u32, kubectl::Run>,
     /// Which step a kubectl write belongs to, by token.
@@ -110,11 +110,6 @@ impl Timeline {
 }
 
 impl Cluster {
-    /// What happened that is no change of an object, since this was last asked.
-    pub fn take_notes(&mut self) -> Vec<Note> {
-        std::mem::take(&mut self.timeline.notes)
-    }
-
     /// The name and action of a fault.
     pub fn fault(&self, fault: u32) -> Option<&Fault> {
         self.timeline

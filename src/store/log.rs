@@ -44,6 +44,16 @@ impl Log {
         self.entries.push_back(change);
     }
 
+    /// How many entries are kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The newest revision.
     pub fn head(&self) -> u64 {
         self.floor + self.entries.len() as u64

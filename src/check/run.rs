@@ -1,0 +1,310 @@
+//! One run: a scenario is built, driven, recorded, and closed.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use crate::backend::sim::{RuntimeLatency, Simulated};
+use crate::cluster::api_server::digest_change;
+use crate::cluster::build::Refused;
+use crate::cluster::dataplane::DataPlane;
+use crate::cluster::{Cluster, Event, Note};
+use crate::engine::drive::Limits;
+use crate::engine::{
+    Closing, Digest, Dispatched, Ended, Header as JournalHeader, Journal, Observer, Progress,
+    Queue, Tape, Time, drive,
+};
+use crate::load::tally::{Cause, Tally};
+use crate::record::requests::{FailureGroup, TrafficRecord, TrafficSecond};
+use crate::record::{CheckRow, FaultNote, Header, Recorder, RunRecord, StepNote};
+use crate::scenario::Scenario;
+use crate::store::Cursor;
+
+/// How a run is watched.
+pub struct RunOptions<'a> {
+    /// Asked every few thousand events with the time of the run and its end; true stops the run.
+    pub stop: &'a mut dyn FnMut(Progress, Option<Time>) -> bool,
+    /// Arguments that the replay line must repeat.
+    pub arguments: Vec<String>,
+}
+
+/// What a run leaves behind.
+pub struct Finished {
+    /// Everything that a report is made of.
+    pub record: RunRecord,
+    /// The journal's bytes.
+    pub journal: Vec<u8>,
+}
+
+/// Looks on: digests every event and change, and records.
+struct Onlooker {
+    recorder: Recorder,
+    digest: Digest,
+    cursor: Cursor,
+    notes: usize,
+}
+
+impl Onlooker {
+    fn catch_up(&mut self, world: &Cluster) {
+        for note in &world.timeline.notes[self.notes..] {
+            take_note(&mut self.recorder, world, note);
+        }
+        self.notes = world.timeline.notes.len();
+        if self.cursor.0 == world.api.store.log().head() {
+            return;
+        }
+        let Ok(changes) = world.api.store.log().since(self.cursor) else {
+            unreachable!("the log keeps what was not observed yet");
+        };
+        for change in changes {
+            digest_change(&mut self.digest, change);
+            self.recorder.on_change(change);
+            self.cursor = Cursor(change.revision);
+        }
+    }
+}
+
+impl Observer<Cluster> for Onlooker {
+    fn on_event(&mut self, time: Time, seq: u64, event: &Event) {
+        (time, seq, event).hash(&mut self.digest);
+    }
+
+    fn after_event(&mut self, _: Dispatched, _: &Event, world: &Cluster) {
+        self.catch_up(world);
+    }
+}
+
+fn take_note(recorder: &mut Recorder, world: &Cluster, note: &Note) {
+    match note {
+        Note::FaultBegan { at, fault, targets } | Note::FaultEnded { at, fault, targets } => {
+            let Some(known) = world.fault(*fault) else { return };
+            recorder.on_fault(FaultNote {
+                at: *at,
+                name: known.name.clone(),
+                action: known.action_name().into(),
+                nodes: targets.nodes.clone(),
+                pods: (targets.pods.iter())
+                    .map(|p| format!("{}/{}", p.namespace, p.name).into())
+                    .collect(),
+                healed: matches!(note, Note::FaultEnded { .. }),
+                candidates: targets.candidates,
+            });
+        }
+        Note::StepBegan { at, step, text } => recorder.on_step(StepNote {
+            at: *at,
+            step: *step,
+            text: text.clone(),
+            result: None,
+        }),
+        Note::StepEnded { at, step, text, result, .. } => recorder.on_step(StepNote {
+            at: *at,
+            step: *step,
+            text: text.clone(),
+            result: Some(result.clone()),
+        }),
+        Note::Settled { .. } => {}
+    }
+}
+
+/// Runs a scenario on the simulated backend.
+///
+/// # Errors
+/// An initial object that the API server refuses.
+pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished, Box<Refused>> {
+    let (mut cluster, mut queue) = Cluster::build(scenario)?;
+    let mut backend = Simulated::new(cluster.draws, RuntimeLatency::default());
+    let mut journal = Journal::new(JournalHeader {
+        scenario: scenario.digest,
+        seed: scenario.seed,
+        metadata: Vec::new(),
+    });
+    let mut onlooker = Onlooker {
+        recorder: Recorder::new(),
+        digest: Digest::new(),
+        cursor: Cursor(0),
+        notes: 0,
+    };
+    onlooker.catch_up(&cluster);
+    let mut stage = Stage { cluster: &mut cluster, queue: &mut queue, backend: &mut backend };
+    let (epoch, ended) = stage.play(scenario.duration, &mut journal, &mut onlooker, options);
+    cluster.data.finish();
+    let digest = onlooker.digest.finish128();
+    journal.close(Closing { at: queue.now(), dispatched: queue.popped(), digest });
+    let header = Header {
+        scenario: scenario.name.to_string(),
+        file: scenario.file.clone(),
+        seed: scenario.seed,
+        backend: "sim".into(),
+        kubernetes_version: scenario.version.to_string(),
+        digest: format!("{digest:032x}"),
+        simulated: queue.now().since(epoch),
+        events: queue.popped(),
+        nodes: u32::try_from(cluster.machines.len()).unwrap_or(u32::MAX),
+        workloads: workloads(scenario),
+        interrupted: ended == Ended::Stopped,
+        not_modelled: scenario.not_modelled.iter().map(|(k, n)| (k.clone(), *n as u64)).collect(),
+        warnings: Vec::new(),
+        degraded: Vec::new(),
+        arguments: options.arguments.clone(),
+    };
+    let traffic = traffic_records(&cluster.data, scenario, epoch);
+    let mut record = onlooker.recorder.finish(header, traffic);
+    record.checks.extend(failed_steps(&cluster));
+    record.rebase(epoch);
+    let journal = journal.encode().unwrap_or_default();
+    Ok(Finished { record, journal })
+}
+
+struct Stage<'a> {
+    cluster: &'a mut Cluster,
+    queue: &'a mut Queue<Event>,
+    backend: &'a mut Simulated,
+}
+
+impl Stage<'_> {
+    fn drive(
+        &mut self,
+        until: Time,
+        journal: &mut Journal<Event>,
+        onlooker: &mut Onlooker,
+        stop: &mut dyn FnMut(Progress) -> bool,
+    ) -> Ended {
+        let mut tape = Tape::Record(journal);
+        let limits = Limits::until(until);
+        drive(self.cluster, self.queue, self.backend, &mut tape, onlooker, limits, stop)
+    }
+
+    /// First until the initial workloads serve, then for the scenario's duration.
+    fn play(
+        &mut self,
+        duration: Duration,
+        journal: &mut Journal<Event>,
+        onlooker: &mut Onlooker,
+        options: &mut RunOptions<'_>,
+    ) -> (Time, Ended) {
+        let mut until = Time::ZERO;
+        let epoch = loop {
+            if let Some(epoch) = self.cluster.timeline.epoch {
+                break epoch;
+            }
+            until += Duration::from_secs(1);
+            let ended = self.drive(until, journal, onlooker, &mut |p| (options.stop)(p, None));
+            if ended == Ended::Stopped {
+                return (self.queue.now(), ended);
+            }
+        };
+        let end = epoch + duration;
+        let ended = self.drive(end, journal, onlooker, &mut |p| (options.stop)(p, Some(end)));
+        (epoch, ended)
+    }
+}
+
+fn workloads(scenario: &Scenario) -> u32 {
+    use crate::api::Row;
+    let is_workload = |row: &Row| match row {
+        Row::Deployment(_) | Row::ReplicaSet(_) | Row::Pod(_) => true,
+        Row::Inert(inert) => {
+            matches!(&*inert.kind, "StatefulSet" | "DaemonSet" | "Job" | "CronJob")
+        }
+        _ => false,
+    };
+    let count = scenario.objects.iter().filter(|o| is_workload(&o.row)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Steps that failed and were not optional are failed checks.
+fn failed_steps(cluster: &Cluster) -> Vec<CheckRow> {
+    let epoch = cluster.timeline.epoch.unwrap_or(Time::ZERO);
+    let failed = |note: &Note| match note {
+        Note::StepEnded { at, text, result: Err(error), optional: false, .. } => Some(CheckRow {
+            name: text.clone(),
+            kind: "step".into(),
+            passed: false,
+            at_s: Some(at.since(epoch).as_secs_f64()),
+            detail: error.clone(),
+        }),
+        _ => None,
+    };
+    cluster.timeline.notes.iter().filter_map(failed).collect()
+}
+
+/// The tallies of the data plane as plain rows.
+fn traffic_records(data: &DataPlane, scenario: &Scenario, epoch: Time) -> Vec<TrafficRecord> {
+    let users = data.tallies().map(|(name, tally)| {
+        let to = scenario.traffic.iter().find(|t| t.name == *name);
+        let to = to.map(|t| t.to.to_string()).unwrap_or_default();
+        traffic_record(data, tally, name.to_string(), to, false, epoch)
+    });
+    let calls = data.call_tallies().map(|(caller, service, tally)| {
+        traffic_record(data, tally, caller.to_string(), service.to_string(), true, epoch)
+    });
+    users.chain(calls).collect()
+}
+
+fn traffic_record(
+    data: &DataPlane,
+    tally: &Tally,
+    name: String,
+    to: String,
+    internal: bool,
+    epoch: Time,
+) -> TrafficRecord {
+    let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+    let named = |counts: &[u64; Cause::ALL.len()]| -> BTreeMap<String, u64> {
+        Cause::ALL
+            .iter()
+            .zip(counts)
+            .filter(|(_, n)| **n > 0)
+            .map(|(cause, n)| (cause.name().to_owned(), *n))
+            .collect()
+    };
+    let start = u32::try_from(epoch.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
+    let second = |row: &crate::load::tally::Second| TrafficSecond {
+        second: row.second.saturating_sub(start),
+        sent: row.sent,
+        ok: row.ok,
+        failed: Cause::ALL
+            .iter()
+            .zip(&row.failed)
+            .filter(|(_, n)| **n > 0)
+            .map(|(cause, n)| (cause.name().to_owned(), *n))
+            .collect(),
+        p50_us: row.p50_us,
+        p90_us: row.p90_us,
+        p99_us: row.p99_us,
+        max_us: row.max_us,
+    };
+    let group = |(failure, group): (crate::load::tally::Failure, crate::load::tally::Group)| {
+        let pod = data.pod_name(failure.pod).map(|(ns, name)| format!("{ns}/{name}").into());
+        FailureGroup {
+            cause: failure.cause.name().to_owned(),
+            class: failure.class.name().to_owned(),
+            pod: pod.unwrap_or_default(),
+            node: data.place_name(failure.place).cloned().unwrap_or_default(),
+            count: group.count,
+            first: group.first,
+            last: group.last,
+            dead: group.dead,
+        }
+    };
+    const QUANTILES: [f64; 13] =
+        [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0];
+    TrafficRecord {
+        name,
+        to,
+        internal,
+        sent: tally.sent,
+        ok: tally.ok,
+        failed: tally.failed,
+        in_flight: tally.in_flight(),
+        failed_by: named(&tally.failed_by),
+        p50_us: us(tally.latency(0.5)),
+        p90_us: us(tally.latency(0.9)),
+        p99_us: us(tally.latency(0.99)),
+        max_us: us(tally.max_latency()),
+        ok_p99_us: us(tally.ok_latency(0.99)),
+        quantiles: QUANTILES.iter().map(|q| (*q, us(tally.latency(*q)))).collect(),
+        seconds: tally.rows().iter().map(second).collect(),
+        groups: tally.groups().into_iter().map(group).collect(),
+    }
+}
