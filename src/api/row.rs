@@ -16,10 +16,37 @@ pub trait Object: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
     fn into_row(self: Arc<Self>) -> Row;
     /// Unwraps it.
     fn from_row(row: &Row) -> Option<&Arc<Self>>;
+    /// What is unique within namespace and kind: the name, and for foreign objects their own kind
+    /// before it (`StatefulSet/db`).
+    fn key(&self) -> super::Text {
+        self.meta().name.clone()
+    }
     /// The node whose kubelet follows this object, if any (pods: `spec.nodeName`).
     fn node_name(&self) -> Option<&super::Text> {
         None
     }
+}
+
+macro_rules! keyed {
+    (Inert) => {
+        impl Keyed for super::Inert {
+            fn key_of(&self) -> super::Text {
+                format!("{}/{}", self.kind, self.meta.name).into()
+            }
+        }
+    };
+    ($kind:ident) => {
+        impl Keyed for super::$kind {
+            fn key_of(&self) -> super::Text {
+                self.meta.name.clone()
+            }
+        }
+    };
+}
+
+/// How objects are keyed; only foreign ones differ.
+trait Keyed {
+    fn key_of(&self) -> super::Text;
 }
 
 macro_rules! kinds {
@@ -65,6 +92,8 @@ macro_rules! kinds {
             pub fn kind(&self) -> Kind { match self { $(Row::$kind(_) => Kind::$kind,)* } }
             /// Its metadata.
             pub fn meta(&self) -> &Meta { match self { $(Row::$kind(o) => &o.meta,)* } }
+            /// See [`Object::key`].
+            pub fn key(&self) -> super::Text { match self { $(Row::$kind(o) => o.key(),)* } }
             /// Its metadata, to change; copies the object when it is shared.
             pub fn meta_mut(&mut self) -> &mut Meta {
                 match self { $(Row::$kind(o) => &mut Arc::make_mut(o).meta,)* }
@@ -79,11 +108,13 @@ macro_rules! kinds {
             fn from_row(row: &Row) -> Option<&Arc<Self>> {
                 match row { Row::$kind(o) => Some(o), _ => None }
             }
+            fn key(&self) -> super::Text { Keyed::key_of(self) }
             fn node_name(&self) -> Option<&super::Text> {
                 let of: fn(&super::$kind) -> Option<&super::Text> = $node;
                 of(self)
             }
         }
+        keyed!($kind);
         impl From<super::$kind> for Row { fn from(o: super::$kind) -> Row { Row::$kind(Arc::new(o)) } })*
     };
 }

@@ -77,7 +77,9 @@ impl Observer<Cluster> for Onlooker {
 fn take_note(recorder: &mut Recorder, world: &Cluster, note: &Note) {
     match note {
         Note::FaultBegan { at, fault, targets } | Note::FaultEnded { at, fault, targets } => {
-            let Some(known) = world.fault(*fault) else { return };
+            let Some(known) = world.fault(*fault) else {
+                return;
+            };
             recorder.on_fault(FaultNote {
                 at: *at,
                 name: known.name.clone(),
@@ -96,7 +98,13 @@ fn take_note(recorder: &mut Recorder, world: &Cluster, note: &Note) {
             text: text.clone(),
             result: None,
         }),
-        Note::StepEnded { at, step, text, result, .. } => recorder.on_step(StepNote {
+        Note::StepEnded {
+            at,
+            step,
+            text,
+            result,
+            ..
+        } => recorder.on_step(StepNote {
             at: *at,
             step: *step,
             text: text.clone(),
@@ -125,11 +133,19 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
         notes: 0,
     };
     onlooker.catch_up(&cluster);
-    let mut stage = Stage { cluster: &mut cluster, queue: &mut queue, backend: &mut backend };
+    let mut stage = Stage {
+        cluster: &mut cluster,
+        queue: &mut queue,
+        backend: &mut backend,
+    };
     let (epoch, ended) = stage.play(scenario.duration, &mut journal, &mut onlooker, options);
     cluster.data.finish();
     let digest = onlooker.digest.finish128();
-    journal.close(Closing { at: queue.now(), dispatched: queue.popped(), digest });
+    journal.close(Closing {
+        at: queue.now(),
+        dispatched: queue.popped(),
+        digest,
+    });
     let header = Header {
         scenario: scenario.name.to_string(),
         file: scenario.file.clone(),
@@ -142,7 +158,11 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
         nodes: u32::try_from(cluster.machines.len()).unwrap_or(u32::MAX),
         workloads: workloads(scenario),
         interrupted: ended == Ended::Stopped,
-        not_modelled: scenario.not_modelled.iter().map(|(k, n)| (k.clone(), *n as u64)).collect(),
+        not_modelled: scenario
+            .not_modelled
+            .iter()
+            .map(|(k, n)| (k.clone(), *n as u64))
+            .collect(),
         warnings: Vec::new(),
         degraded: Vec::new(),
         arguments: options.arguments.clone(),
@@ -171,7 +191,15 @@ impl Stage<'_> {
     ) -> Ended {
         let mut tape = Tape::Record(journal);
         let limits = Limits::until(until);
-        drive(self.cluster, self.queue, self.backend, &mut tape, onlooker, limits, stop)
+        drive(
+            self.cluster,
+            self.queue,
+            self.backend,
+            &mut tape,
+            onlooker,
+            limits,
+            stop,
+        )
     }
 
     /// First until the initial workloads serve, then for the scenario's duration.
@@ -194,7 +222,9 @@ impl Stage<'_> {
             }
         };
         let end = epoch + duration;
-        let ended = self.drive(end, journal, onlooker, &mut |p| (options.stop)(p, Some(end)));
+        let ended = self.drive(end, journal, onlooker, &mut |p| {
+            (options.stop)(p, Some(end))
+        });
         (epoch, ended)
     }
 }
@@ -204,11 +234,18 @@ fn workloads(scenario: &Scenario) -> u32 {
     let is_workload = |row: &Row| match row {
         Row::Deployment(_) | Row::ReplicaSet(_) | Row::Pod(_) => true,
         Row::Inert(inert) => {
-            matches!(&*inert.kind, "StatefulSet" | "DaemonSet" | "Job" | "CronJob")
+            matches!(
+                &*inert.kind,
+                "StatefulSet" | "DaemonSet" | "Job" | "CronJob"
+            )
         }
         _ => false,
     };
-    let count = scenario.objects.iter().filter(|o| is_workload(&o.row)).count();
+    let count = scenario
+        .objects
+        .iter()
+        .filter(|o| is_workload(&o.row))
+        .count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
@@ -216,7 +253,13 @@ fn workloads(scenario: &Scenario) -> u32 {
 fn failed_steps(cluster: &Cluster) -> Vec<CheckRow> {
     let epoch = cluster.timeline.epoch.unwrap_or(Time::ZERO);
     let failed = |note: &Note| match note {
-        Note::StepEnded { at, text, result: Err(error), optional: false, .. } => Some(CheckRow {
+        Note::StepEnded {
+            at,
+            text,
+            result: Err(error),
+            optional: false,
+            ..
+        } => Some(CheckRow {
             name: text.clone(),
             kind: "step".into(),
             passed: false,
@@ -236,7 +279,14 @@ fn traffic_records(data: &DataPlane, scenario: &Scenario, epoch: Time) -> Vec<Tr
         traffic_record(data, tally, name.to_string(), to, false, epoch)
     });
     let calls = data.call_tallies().map(|(caller, service, tally)| {
-        traffic_record(data, tally, caller.to_string(), service.to_string(), true, epoch)
+        traffic_record(
+            data,
+            tally,
+            caller.to_string(),
+            service.to_string(),
+            true,
+            epoch,
+        )
     });
     users.chain(calls).collect()
 }
@@ -275,7 +325,9 @@ fn traffic_record(
         max_us: row.max_us,
     };
     let group = |(failure, group): (crate::load::tally::Failure, crate::load::tally::Group)| {
-        let pod = data.pod_name(failure.pod).map(|(ns, name)| format!("{ns}/{name}").into());
+        let pod = data
+            .pod_name(failure.pod)
+            .map(|(ns, name)| format!("{ns}/{name}").into());
         FailureGroup {
             cause: failure.cause.name().to_owned(),
             class: failure.class.name().to_owned(),
@@ -287,8 +339,9 @@ fn traffic_record(
             dead: group.dead,
         }
     };
-    const QUANTILES: [f64; 13] =
-        [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0];
+    const QUANTILES: [f64; 13] = [
+        0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0,
+    ];
     TrafficRecord {
         name,
         to,
@@ -303,7 +356,10 @@ fn traffic_record(
         p99_us: us(tally.latency(0.99)),
         max_us: us(tally.max_latency()),
         ok_p99_us: us(tally.ok_latency(0.99)),
-        quantiles: QUANTILES.iter().map(|q| (*q, us(tally.latency(*q)))).collect(),
+        quantiles: QUANTILES
+            .iter()
+            .map(|q| (*q, us(tally.latency(*q))))
+            .collect(),
         seconds: tally.rows().iter().map(second).collect(),
         groups: tally.groups().into_iter().map(group).collect(),
     }

@@ -1,1 +1,52 @@
 //! Arguments, commands, exit codes.
+//!
+//! Every command reads its arguments, calls the library, and prints: data on stdout, everything else
+//! on stderr. Nothing here is worth a unit test.
+
+pub mod run;
+
+pub mod exit;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Rehearse a Kubernetes cluster's bad days before they happen.
+#[derive(Debug, Parser)]
+#[command(name = "rehearsal", version, max_term_width = 100)]
+#[command(after_help = "Examples:
+  rehearsal run scenarios/node-loss-during-rollout.yaml
+  rehearsal run scenarios/plain-node-loss.yaml --resources path/to/manifests
+  rehearsal validate path/to/manifests
+
+Exit codes: 0 all checks pass, 1 a check failed, 2 bad input, 3 internal error,
+4 the host cannot do what was asked.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios: prints the story, the checks, and the line that replays it
+    Run(run::RunArguments),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:
+  rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "rehearsal", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}

@@ -70,6 +70,23 @@ pub enum Action {
     },
 }
 
+impl Fault {
+    /// Its action in a word, as written.
+    pub fn action_name(&self) -> &'static str {
+        match &self.action {
+            Action::PowerOff => "power-off",
+            Action::Reboot => "reboot",
+            Action::KubeletStop => "kubelet-stop",
+            Action::Freeze => "freeze",
+            Action::NodePartition { .. } => "partition",
+            Action::PodKill { .. } => "pod-kill",
+            Action::PodFailure => "pod-failure",
+            Action::ContainerKill { .. } => "container-kill",
+            Action::Network { .. } => "network",
+        }
+    }
+}
+
 /// Direction and other end of a NetworkChaos.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Peers {

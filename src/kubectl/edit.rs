@@ -426,7 +426,7 @@ fn apply_patch(row: &Row, json: &Value, kind: PatchType, patch: &Value) -> Resul
 pub fn apply(row: &Row, view: &View) -> Result<Action, String> {
     let meta = row.meta();
     let name = printed_name(row);
-    let Some(object) = view.lookup(row.kind(), &meta.namespace, &meta.name) else {
+    let Some(object) = view.lookup(row.kind(), &meta.namespace, &row.key()) else {
         return Ok(Action::Write(
             Write::Create(row.clone()),
             format!("{name} created"),

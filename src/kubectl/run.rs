@@ -160,7 +160,7 @@ impl Run {
             };
             let action = edit::apply(&row, view);
             let object = view
-                .lookup(row.kind(), &row.meta().namespace, &row.meta().name)
+                .lookup(row.kind(), &row.meta().namespace, &row.key())
                 .unwrap_or(crate::store::ObjectId {
                     kind: row.kind(),
                     index: u32::MAX,

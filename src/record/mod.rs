@@ -275,27 +275,48 @@ impl RunRecord {
     pub fn rebase(&mut self, epoch: Time) {
         let shift = |at: &mut Time| *at = Time::ZERO + at.since(epoch);
         for pod in &mut self.pods {
-            let times = [&mut pod.scheduled, &mut pod.pulled, &mut pod.started, &mut pod.ready];
+            let times = [
+                &mut pod.scheduled,
+                &mut pod.pulled,
+                &mut pod.started,
+                &mut pod.ready,
+            ];
             times.into_iter().flatten().for_each(shift);
-            [&mut pod.terminating, &mut pod.gone].into_iter().flatten().for_each(shift);
-            pod.unready.iter_mut().chain(&mut pod.ready_again).for_each(shift);
+            [&mut pod.terminating, &mut pod.gone]
+                .into_iter()
+                .flatten()
+                .for_each(shift);
+            pod.unready
+                .iter_mut()
+                .chain(&mut pod.ready_again)
+                .for_each(shift);
             shift(&mut pod.created);
         }
         for mark in &mut self.nodes {
             shift(&mut mark.at);
             mark.last_lease.iter_mut().for_each(shift);
         }
-        self.replicas.values_mut().for_each(|points| rebase_series(points, |p| &mut p.at, epoch));
-        self.endpoints.values_mut().for_each(|points| rebase_series(points, |p| &mut p.at, epoch));
-        self.rollouts.iter_mut().for_each(|step| shift(&mut step.at));
+        self.replicas
+            .values_mut()
+            .for_each(|points| rebase_series(points, |p| &mut p.at, epoch));
+        self.endpoints
+            .values_mut()
+            .for_each(|points| rebase_series(points, |p| &mut p.at, epoch));
+        self.rollouts
+            .iter_mut()
+            .for_each(|step| shift(&mut step.at));
         for entry in &mut self.causes {
             shift(&mut entry.at);
             if let What::Node(_, Some(lease)) = &mut entry.what {
                 shift(lease);
             }
         }
-        self.events.iter_mut().for_each(|event| shift(&mut event.at));
-        self.faults.iter_mut().for_each(|fault| shift(&mut fault.at));
+        self.events
+            .iter_mut()
+            .for_each(|event| shift(&mut event.at));
+        self.faults
+            .iter_mut()
+            .for_each(|fault| shift(&mut fault.at));
         self.steps.iter_mut().for_each(|step| shift(&mut step.at));
         for group in self.traffic.iter_mut().flat_map(|t| &mut t.groups) {
             shift(&mut group.first);
@@ -306,7 +327,11 @@ impl RunRecord {
 
 /// Of the points up to the epoch only the last one counts, and it counts from 0.
 fn rebase_series<T>(points: &mut Vec<T>, at: impl Fn(&mut T) -> &mut Time, epoch: Time) {
-    let before = points.iter_mut().map(|p| *at(p)).take_while(|t| *t <= epoch).count();
+    let before = points
+        .iter_mut()
+        .map(|p| *at(p))
+        .take_while(|t| *t <= epoch)
+        .count();
     points.drain(..before.saturating_sub(1));
     for point in points {
         let time = at(point);

@@ -152,7 +152,7 @@ impl Store {
         let meta = row.meta();
         if self
             .view
-            .lookup(kind, &meta.namespace, &meta.name)
+            .lookup(kind, &meta.namespace, &row.key())
             .is_some()
         {
             return Err(ApiError::AlreadyExists(format!(

@@ -218,8 +218,7 @@ impl<T: Object> Table<T> {
 
     fn link(&mut self, id: u32, row: &T) {
         let meta = row.meta();
-        self.names
-            .insert((meta.namespace.clone(), meta.name.clone()), id);
+        self.names.insert((meta.namespace.clone(), row.key()), id);
         self.namespaces
             .entry(meta.namespace.clone())
             .or_default()
@@ -232,7 +231,7 @@ impl<T: Object> Table<T> {
 
     fn unlink(&mut self, id: u32, row: &T) {
         let meta = row.meta();
-        let key = (meta.namespace.clone(), meta.name.clone());
+        let key = (meta.namespace.clone(), row.key());
         if self.names.get(&key) == Some(&id) {
             self.names.remove(&key);
         }

@@ -279,7 +279,10 @@ impl DataPlane {
         let (requests, limits) = (&container.requests, &container.limits);
         let weight = positive(requests.cpu_milli).unwrap_or(0);
         let group = self.cpu.add(place.0, weight, positive(limits.cpu_milli));
-        let memory_base = model.memory.base.or(positive(requests.memory));
+        // Requests are set with some room: without a model a process uses three quarters of its
+        // own, and of its limit where that is all there is.
+        let usual = positive(requests.memory).or(positive(limits.memory)).map(|b| b / 4 * 3);
+        let memory_base = model.memory.base.or(usual);
         Instance {
             group,
             entity: self.draws.u64(STARTUP, entity, attempt),

@@ -1,0 +1,233 @@
+//! `rehearsal run`.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::exit;
+use crate::check::{self, Finished, RunOptions};
+use crate::engine::{Progress, Time};
+use crate::scenario::{self, LoadOptions, Scenario};
+
+/// Arguments of `rehearsal run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rehearsal run scenarios/node-loss-during-rollout.yaml
+  rehearsal run scenarios/node-loss-during-rollout.yaml --seed 7 --json
+  rehearsal run scenarios/plain-node-loss.yaml --resources path/to/manifests --until 10m")]
+pub struct RunArguments {
+    /// Scenario files, or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Who runs the containers
+    #[arg(long, value_name = "BACKEND", default_value = "sim")]
+    backend: String,
+    /// Overrides the scenario's seed
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Stop earlier than the scenario says, for example 5m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    until: Option<Duration>,
+    /// Replaces the scenario's `resources`: files, folders, kustomizations
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    resources: Vec<PathBuf>,
+    /// The results folder; results/<scenario>-<seed> unless given
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write no results folder
+    #[arg(long, conflicts_with = "out")]
+    no_out: bool,
+    /// One JSON object per scenario on stdout, nothing else
+    #[arg(long)]
+    json: bool,
+    /// The checks and the verdict only
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::api::duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// Runs the scenarios; the exit code is that of the worst one.
+pub fn main(arguments: &RunArguments) -> ExitCode {
+    if arguments.backend != "sim" {
+        eprintln!(
+            "error: backend {} is not part of this version",
+            arguments.backend
+        );
+        eprintln!("hint: --backend sim");
+        return ExitCode::from(exit::HOST);
+    }
+    let options = LoadOptions {
+        resources: (!arguments.resources.is_empty()).then(|| arguments.resources.clone()),
+        seed: arguments.seed,
+        until: arguments.until,
+    };
+    let colour = std::io::stderr().is_terminal();
+    let loaded = match scenario::load(&arguments.files, &options) {
+        Ok(loaded) => loaded,
+        Err(rejected) => {
+            eprint!("{}", rejected.render(colour));
+            return ExitCode::from(exit::INPUT);
+        }
+    };
+    let interrupted = interrupt_flag();
+    let mut codes = Vec::new();
+    for each in &loaded.scenarios {
+        codes.push(one(each, arguments, &loaded, &interrupted));
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    exit::worst(codes)
+}
+
+/// Set by the first Ctrl-C; the second one ends the process at once.
+fn interrupt_flag() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let register = || -> std::io::Result<()> {
+        let second = signal_hook::consts::SIGINT;
+        signal_hook::flag::register_conditional_shutdown(second, 130, flag.clone())?;
+        signal_hook::flag::register(second, flag.clone())?;
+        Ok(())
+    };
+    if let Err(error) = register() {
+        eprintln!("warning: Ctrl-C will end the run without results: {error}");
+    }
+    flag
+}
+
+fn one(
+    scenario: &Scenario,
+    arguments: &RunArguments,
+    loaded: &scenario::Loaded,
+    interrupted: &AtomicBool,
+) -> u8 {
+    let bar = Bar::new(scenario);
+    let mut stop = |progress: Progress, end: Option<Time>| {
+        bar.show(progress, end);
+        interrupted.load(Ordering::Relaxed)
+    };
+    let mut options = RunOptions {
+        stop: &mut stop,
+        arguments: replay_arguments(arguments),
+    };
+    let finished = check::run(scenario, &mut options);
+    bar.finish();
+    match finished {
+        Ok(finished) => tell(scenario, finished, arguments, loaded),
+        Err(refused) => {
+            let at = loaded.sources.locate(refused.object.span);
+            let meta = refused.object.row.meta();
+            let kind = refused.object.row.kind().name();
+            eprintln!(
+                "error: {at}: {kind} {} is refused: {}",
+                meta.full_name(),
+                refused.error
+            );
+            exit::INPUT
+        }
+    }
+}
+
+fn replay_arguments(arguments: &RunArguments) -> Vec<String> {
+    let mut words = Vec::new();
+    if !arguments.resources.is_empty() {
+        words.push("--resources".to_owned());
+        words.extend(arguments.resources.iter().map(|p| p.display().to_string()));
+    }
+    words
+}
+
+fn tell(
+    scenario: &Scenario,
+    finished: Finished,
+    arguments: &RunArguments,
+    _loaded: &scenario::Loaded,
+) -> u8 {
+    let mut out = std::io::stdout().lock();
+    let text = if arguments.json {
+        String::new()
+    } else {
+        format!("{:#?}", finished.record.checks)
+    };
+    let _ = writeln!(out, "{}\n{text}", scenario.name);
+    for t in &finished.record.traffic {
+        let _ = writeln!(
+            out,
+            "{} {} sent {} ok {} failed {} {:?} p50 {} p99 {}",
+            t.name, t.to, t.sent, t.ok, t.failed, t.failed_by, t.p50_us, t.p99_us
+        );
+        for g in &t.groups {
+            let _ = writeln!(
+                out,
+                "   {} {} {} {} {} {}-{} {:?}",
+                g.count, g.cause, g.class, g.pod, g.node, g.first, g.last, g.dead
+            );
+        }
+    }
+    for n in &finished.record.nodes {
+        if n.at > Time::ZERO {
+            let _ = writeln!(out, "{} {} {}", n.at, n.node, n.what.name());
+        }
+    }
+    for s in &finished.record.rollouts {
+        if s.at > Time::ZERO {
+            let _ = writeln!(out, "{} {} {}→{}", s.at, s.replica_set, s.from, s.to);
+        }
+    }
+    for p in &finished.record.pods {
+        let _ = writeln!(out, "{p:?}");
+    }
+    for s in &finished.record.steps {
+        let _ = writeln!(out, "{s:?}");
+    }
+    let _ = writeln!(out, "{:?}", finished.record.header);
+    if finished.record.checks.iter().all(|c| c.passed) {
+        exit::PASSED
+    } else {
+        exit::FAILED
+    }
+}
+
+/// A progress bar on stderr, for runs that take longer than a second.
+struct Bar {
+    bar: indicatif::ProgressBar,
+}
+
+impl Bar {
+    fn new(scenario: &Scenario) -> Bar {
+        let length = u64::try_from(scenario.duration.as_millis()).unwrap_or(u64::MAX);
+        let bar = indicatif::ProgressBar::with_draw_target(
+            Some(length),
+            indicatif::ProgressDrawTarget::stderr_with_hz(4),
+        );
+        let template = "{msg} [{bar:30}] {percent}% simulated, {eta} left";
+        if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("██ "));
+        }
+        bar.set_message(scenario.name.to_string());
+        Bar { bar }
+    }
+
+    fn show(&self, progress: Progress, end: Option<Time>) {
+        if self.bar.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        if let Some(end) = end {
+            let left = u64::try_from(end.since(progress.now).as_millis()).unwrap_or(0);
+            let length = self.bar.length().unwrap_or(0);
+            self.bar.set_position(length.saturating_sub(left));
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
