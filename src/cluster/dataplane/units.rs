@@ -281,7 +281,9 @@ impl DataPlane {
         let group = self.cpu.add(place.0, weight, positive(limits.cpu_milli));
         // Requests are set with some room: without a model a process uses three quarters of its
         // own, and of its limit where that is all there is.
-        let usual = positive(requests.memory).or(positive(limits.memory)).map(|b| b / 4 * 3);
+        let usual = positive(requests.memory)
+            .or(positive(limits.memory))
+            .map(|b| b / 4 * 3);
         let memory_base = model.memory.base.or(usual);
         Instance {
             group,
