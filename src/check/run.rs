@@ -153,6 +153,7 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
         backend: "sim".into(),
         kubernetes_version: scenario.version.to_string(),
         digest: format!("{digest:032x}"),
+        begun: Time::ZERO,
         simulated: queue.now().since(epoch),
         events: queue.popped(),
         nodes: u32::try_from(cluster.machines.len()).unwrap_or(u32::MAX),
