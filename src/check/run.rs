@@ -153,7 +153,7 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
         backend: "sim".into(),
         kubernetes_version: scenario.version.to_string(),
         digest: format!("{digest:032x}"),
-        begun: Time::ZERO,
+        begun: epoch,
         simulated: queue.now().since(epoch),
         events: queue.popped(),
         nodes: u32::try_from(cluster.machines.len()).unwrap_or(u32::MAX),
@@ -168,10 +168,9 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
         degraded: Vec::new(),
         arguments: options.arguments.clone(),
     };
-    let traffic = traffic_records(&cluster.data, scenario, epoch);
+    let traffic = traffic_records(&cluster.data, scenario);
     let mut record = onlooker.recorder.finish(header, traffic);
     record.checks.extend(failed_steps(&cluster));
-    record.rebase(epoch);
     let journal = journal.encode().unwrap_or_default();
     Ok(Finished { record, journal })
 }
@@ -273,21 +272,14 @@ fn failed_steps(cluster: &Cluster) -> Vec<CheckRow> {
 }
 
 /// The tallies of the data plane as plain rows.
-fn traffic_records(data: &DataPlane, scenario: &Scenario, epoch: Time) -> Vec<TrafficRecord> {
+fn traffic_records(data: &DataPlane, scenario: &Scenario) -> Vec<TrafficRecord> {
     let users = data.tallies().map(|(name, tally)| {
         let to = scenario.traffic.iter().find(|t| t.name == *name);
         let to = to.map(|t| t.to.to_string()).unwrap_or_default();
-        traffic_record(data, tally, name.to_string(), to, false, epoch)
+        traffic_record(data, tally, name.to_string(), to, false)
     });
     let calls = data.call_tallies().map(|(caller, service, tally)| {
-        traffic_record(
-            data,
-            tally,
-            caller.to_string(),
-            service.to_string(),
-            true,
-            epoch,
-        )
+        traffic_record(data, tally, caller.to_string(), service.to_string(), true)
     });
     users.chain(calls).collect()
 }
@@ -298,7 +290,6 @@ fn traffic_record(
     name: String,
     to: String,
     internal: bool,
-    epoch: Time,
 ) -> TrafficRecord {
     let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
     let named = |counts: &[u64; Cause::ALL.len()]| -> BTreeMap<String, u64> {
@@ -309,9 +300,8 @@ fn traffic_record(
             .map(|(cause, n)| (cause.name().to_owned(), *n))
             .collect()
     };
-    let start = u32::try_from(epoch.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX);
     let second = |row: &crate::load::tally::Second| TrafficSecond {
-        second: row.second.saturating_sub(start),
+        second: row.second,
         sent: row.sent,
         ok: row.ok,
         failed: Cause::ALL
