@@ -47,7 +47,7 @@ pub struct TrafficRecord {
 /// One second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficSecond {
-    /// Which, from the run's beginning.
+    /// Which, from the run's own beginning.
     pub second: u32,
     /// Sent in it.
     pub sent: u32,

@@ -15,4 +15,27 @@ pub mod tables;
 
 pub mod folder;
 
+pub mod names;
+
+pub mod story;
+
+use crate::engine::Time;
+use crate::record::RunRecord;
+
 pub use summary::summary_json;
+
+/// The moment that an explanation should begin with: when most requests failed in one second, else
+/// when the first check failed; as `mm:ss` from the run's beginning.
+pub fn worst_moment(run: &RunRecord) -> Option<String> {
+    let users = run.traffic.iter().filter(|t| !t.internal);
+    let worst = (users.flat_map(|t| &t.seconds))
+        .map(|s| (s.failed.iter().map(|(_, n)| *n).sum::<u32>(), s.second))
+        .filter(|(failed, _)| *failed > 0)
+        .max_by_key(|(failed, second)| (*failed, std::cmp::Reverse(*second)))
+        .map(|(_, second)| u64::from(second));
+    let check = || {
+        let failed = run.checks.iter().filter(|c| !c.passed);
+        failed.filter_map(|c| c.at_s).map(|at| at as u64).min()
+    };
+    Some(Time::from_secs(worst.or_else(check)?).clock())
+}
