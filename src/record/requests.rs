@@ -47,7 +47,7 @@ pub struct TrafficRecord {
 /// One second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficSecond {
-    /// Which, from the run's own beginning.
+    /// Which, as in [`Time`]: from before the cluster came up.
     pub second: u32,
     /// Sent in it.
     pub sent: u32,
@@ -63,6 +63,18 @@ pub struct TrafficSecond {
     pub p99_us: u32,
     /// See `p50_us`.
     pub max_us: u32,
+}
+
+impl TrafficSecond {
+    /// When it began.
+    pub fn at(&self) -> Time {
+        Time::from_secs(self.second.into())
+    }
+
+    /// Failures that ended in it.
+    pub fn failures(&self) -> u64 {
+        self.failed.iter().map(|(_, n)| u64::from(*n)).sum()
+    }
 }
 
 /// Failures of one kind.

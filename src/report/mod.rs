@@ -29,10 +29,9 @@ pub use summary::summary_json;
 pub fn worst_moment(run: &RunRecord) -> Option<String> {
     let users = run.traffic.iter().filter(|t| !t.internal);
     let worst = (users.flat_map(|t| &t.seconds))
-        .map(|s| (s.failed.iter().map(|(_, n)| *n).sum::<u32>(), s.second))
-        .filter(|(failed, _)| *failed > 0)
-        .max_by_key(|(failed, second)| (*failed, std::cmp::Reverse(*second)))
-        .map(|(_, second)| u64::from(second));
+        .filter(|s| s.failures() > 0)
+        .max_by_key(|s| (s.failures(), std::cmp::Reverse(s.second)))
+        .map(|s| s.at().since(run.header.begun).as_secs());
     let check = || {
         let failed = run.checks.iter().filter(|c| !c.passed);
         failed.filter_map(|c| c.at_s).map(|at| at as u64).min()

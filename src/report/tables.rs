@@ -266,14 +266,14 @@ fn requests(run: &RunRecord) -> Vec<u8> {
     );
     for traffic in &run.traffic {
         for second in &traffic.seconds {
-            let row = request_row(traffic, second);
+            let row = request_row(&sheet, traffic, second);
             sheet.row(&row);
         }
     }
     sheet.bytes()
 }
 
-fn request_row(traffic: &TrafficRecord, second: &TrafficSecond) -> Vec<String> {
+fn request_row(sheet: &Sheet, traffic: &TrafficRecord, second: &TrafficSecond) -> Vec<String> {
     let by = |cause: &str| -> u32 {
         let matching = second.failed.iter().filter(|(name, _)| name == cause);
         matching.map(|(_, n)| n).sum()
@@ -281,7 +281,7 @@ fn request_row(traffic: &TrafficRecord, second: &TrafficSecond) -> Vec<String> {
     let known = CAUSES.map(by);
     let all: u32 = second.failed.iter().map(|(_, n)| n).sum();
     let mut row = vec![
-        format!("{}.000", second.second),
+        sheet.at(second.at()),
         "1".to_owned(),
         traffic.name.clone(),
         traffic.to.clone(),

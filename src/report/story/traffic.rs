@@ -16,7 +16,7 @@ pub fn begins(names: &Names<'_>) -> Vec<Line> {
 
 fn begin(names: &Names<'_>, traffic: &TrafficRecord) -> Option<Line> {
     let first = traffic.seconds.iter().find(|s| s.sent > 0)?;
-    let at = names.run.header.begun + std::time::Duration::from_secs(first.second.into());
+    let at = first.at().max(names.run.header.begun);
     let mut sent: Vec<u32> = (traffic.seconds.iter().map(|s| s.sent))
         .filter(|n| *n > 0)
         .collect();
@@ -94,7 +94,9 @@ fn counts(name: &str, traffic: &TrafficRecord, page: &mut Page) {
 const WIDTHS: [u32; 12] = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
 
 fn sparkline(names: &Names<'_>, traffic: &TrafficRecord, page: &mut Page) {
-    let last = traffic.seconds.last().map_or(0, |s| s.second);
+    let begun = u32::try_from(names.run.header.begun.as_nanos() / 1_000_000_000).unwrap_or(0);
+    let own = |second: u32| second.saturating_sub(begun);
+    let last = traffic.seconds.last().map_or(0, |s| own(s.second));
     let end = u32::try_from(names.run.header.simulated.as_secs()).unwrap_or(u32::MAX);
     let end = end.max(last.saturating_add(1));
     let room = u32::try_from(page.width().clamp(60, 100) - 34).unwrap_or(26);
@@ -106,9 +108,8 @@ fn sparkline(names: &Names<'_>, traffic: &TrafficRecord, page: &mut Page) {
         .unwrap_or(end.div_ceil(room));
     let mut buckets = vec![0_u64; end.div_ceil(width) as usize];
     for second in &traffic.seconds {
-        let failed: u32 = second.failed.iter().map(|(_, n)| n).sum();
-        if let Some(bucket) = buckets.get_mut((second.second / width) as usize) {
-            *bucket += u64::from(failed);
+        if let Some(bucket) = buckets.get_mut((own(second.second) / width) as usize) {
+            *bucket += second.failures();
         }
     }
     let most = buckets.iter().copied().max().unwrap_or(0).max(1);
