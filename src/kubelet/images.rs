@@ -148,7 +148,6 @@ impl PodWorker {
         host: &mut Host,
         cx: &mut Cx<'_>,
         container: &Container,
-        _index: u16,
     ) -> Presence {
         let image = &container.image;
         let here = container.pull_policy != PullPolicy::Always

@@ -57,7 +57,7 @@ impl PodWorker {
             return self.not_started(index, Fault::CrashLoop);
         }
         let attempt = self.next_attempt(index);
-        let presence = self.ensure_image(host, cx, container, index);
+        let presence = self.ensure_image(host, cx, container);
         match presence {
             Presence::Here => self.create(host, cx, index, attempt),
             Presence::Missing(fault) => {
