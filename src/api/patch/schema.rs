@@ -1,6 +1,6 @@
 //! Which lists of the built-in kinds are merged, and by which key.
 //!
-//! Read off the `patchStrategy` and `patchMergeKey` tags of `k8s.io/api/…/types.go` and
+//! Read off the `patchStrategy` and `patchMergeKey` tags of `k8s.io/api/…/types.go` and of
 //! `apimachinery/…/meta/v1/types.go`. Only fields that lead to a tag are listed: any other list is
 //! replaced as a whole (tolerations and taints among them), any other map is merged key by key.
 

@@ -62,7 +62,7 @@ fn a_merge_patch_merges_maps_deletes_nulls_and_replaces_the_rest() {
 }
 
 #[test]
-fn a_json_patch_applies_all_operations_or_none() {
+fn a_json_patch_applies_its_operations_in_order() {
     for (object, patch, expected) in [
         (
             "{a: 1}",
@@ -121,6 +121,14 @@ fn a_json_patch_applies_all_operations_or_none() {
             "{}",
         ),
         ("{a: 1}", "[{op: test, path: /b, value: null}]", "{a: 1}"),
+    ] {
+        check_with(json_patch, object, patch, expected);
+    }
+}
+
+#[test]
+fn a_json_patch_that_does_not_apply_changes_nothing() {
+    for (object, patch, expected) in [
         (
             "{a: 1}",
             "[{op: remove, path: /a}, {op: test, path: /a, value: 1}]",
@@ -339,7 +347,8 @@ fn every_kind_has_its_own_merge_keys() {
         (
             "{apiVersion: batch/v1, kind: CronJob, spec: {jobTemplate: {spec: {template: {spec:
               {containers: [{name: a}, {name: b}]}}}}}}",
-            "spec: {jobTemplate: {spec: {template: {spec: {containers: [{name: a, $patch: delete}]}}}}}",
+            "spec: {jobTemplate: {spec: {template: {spec:
+              {containers: [{name: a, $patch: delete}]}}}}}",
             "{apiVersion: batch/v1, kind: CronJob, spec: {jobTemplate: {spec: {template: {spec:
               {containers: [{name: b}]}}}}}}",
         ),

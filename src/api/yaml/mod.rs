@@ -8,7 +8,8 @@
 //!
 //! Where to look first: [`parse_documents`], then [`Node`]. A text is cut into documents at `---`
 //! lines (`documents`), split into tokens (`scan`), parsed (`parse`), its scalars given types
-//! (`resolve`) and composed into a tree under go-yaml's limits (`compose`). [`decode`] and [`DecodeError`] are the way into typed
+//! (`resolve`) and composed into a tree under go-yaml's limits (`compose`). A file that begins
+//! with `{` is tried as JSON (`json`). [`decode`] and [`DecodeError`] are the way into typed
 //! objects, [`write`] the way out.
 
 mod budget;
@@ -24,6 +25,7 @@ mod resolve;
 mod scan;
 mod span;
 mod suggest;
+mod write;
 
 pub use decode::{DecodeError, UnknownField, decode, decode_with};
 pub use documents::{parse_document, parse_documents};
@@ -31,6 +33,7 @@ pub use node::{Entry, Map, Node, NodeValue};
 pub use path::Path;
 pub use span::{FileId, Sources, Span};
 pub use suggest::closest;
+pub use write::{WriteError, write};
 
 use std::fmt;
 
@@ -105,14 +108,6 @@ impl fmt::Display for YamlError {
 }
 
 impl std::error::Error for YamlError {}
-
-/// Prints a value as YAML that kubectl reads back as the same value.
-///
-/// # Errors
-/// When the value cannot be serialised, for example a map whose keys are not text.
-pub fn write(value: &impl serde::Serialize) -> Result<String, serde_yaml::ser::Error> {
-    serde_yaml::to_string(value)
-}
 
 #[cfg(test)]
 mod tests;
