@@ -292,7 +292,7 @@ pub struct Traffic {
     pub to: Text,
     /// The node from which it is sent; none is outside, at the cluster's edge.
     pub from: Option<Text>,
-    /// Time between the run's beginning and the first stage.
+    /// Time between the Traffic's being added and the first stage.
     pub start: Duration,
     /// k6's executor.
     pub executor: Executor,

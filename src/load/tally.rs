@@ -192,8 +192,8 @@ pub struct Tally {
     /// Failed requests by cause.
     pub failed_by: [u64; Cause::ALL.len()],
     groups: BTreeMap<Failure, Group>,
-    latency: Histogram<u64>,
-    ok_latency: Histogram<u64>,
+    latency: Histogram<u32>,
+    ok_latency: Histogram<u32>,
     rows: Vec<Second>,
     /// The second that is now, and those after it that early answers belong to.
     open: Vec<Open>,
@@ -202,7 +202,7 @@ pub struct Tally {
 /// An hour in microseconds: longer latencies count as this.
 const LONGEST_US: u64 = 3_600_000_000;
 
-fn sketch() -> Histogram<u64> {
+fn sketch() -> Histogram<u32> {
     Histogram::new_with_bounds(1, LONGEST_US, 3).expect("bounds that a histogram can have")
 }
 

@@ -131,7 +131,11 @@ fn collect(
     for endpoint in &slice.endpoints {
         port.all.push(Endpoint {
             ip: endpoint.ip,
-            pod: pods.get(&endpoint.pod_uid.0).copied().unwrap_or(u32::MAX),
+            pod: match (pods.get(&endpoint.pod_uid.0), endpoint.pod_uid.0) {
+                (Some(number), _) => *number,
+                (None, 0) => u32::MAX,
+                (None, _) => UNKNOWN,
+            },
             place: topology.find(&endpoint.node).unwrap_or_default(),
             port: number,
             ready: endpoint.ready || service.publish_not_ready,
@@ -162,6 +166,9 @@ pub struct Services {
 }
 
 const PRUNE: usize = 16;
+
+/// The number of a pod that never existed here: it is somewhere else than outside the cluster.
+const UNKNOWN: u32 = u32::MAX - 1;
 
 impl Services {
     /// The number of the Service of this name, given out when it is first asked for.

@@ -124,6 +124,8 @@ pub struct DataPlane {
     pods: Vec<Option<Pod>>,
     /// Pods whose containers only sleep.
     idle: std::collections::BTreeSet<u32>,
+    /// Processes by place, in the order of starting.
+    at: Vec<Vec<Key>>,
     /// Places without power.
     dark: BTreeSet<Place>,
     /// Number and memory of the nodes.
@@ -151,6 +153,7 @@ impl DataPlane {
             units: Slab::default(),
             pods: Vec::new(),
             idle: std::collections::BTreeSet::new(),
+            at: Vec::new(),
             dark: BTreeSet::new(),
             nodes: BTreeMap::new(),
             cpu: Cpu::default(),

@@ -11,6 +11,7 @@ use crate::load::Key;
 use crate::load::cpu::Usage;
 use crate::load::instance;
 use crate::load::tally::Class;
+use crate::net::Place;
 use crate::store::Id;
 
 impl DataPlane {
@@ -28,19 +29,10 @@ impl DataPlane {
             return;
         }
         self.net.run_proxy(place, on, on, now);
-        for key in self.units.keys() {
-            if self.units[key].place != place {
-                continue;
-            }
+        for key in self.units_at(place) {
             match on {
                 false => self.vanish(key, now),
-                true => {
-                    let pod = self.units[key].id.pod;
-                    self.units.remove(key);
-                    if let Some(Some(pod)) = self.pods.get_mut(pod.index()) {
-                        pod.units.retain(|unit| *unit != key);
-                    }
-                }
+                true => self.forget_unit(key),
             }
         }
     }
@@ -50,6 +42,10 @@ impl DataPlane {
         if let Some(place) = self.net.place(node) {
             self.net.run_proxy(place, running, false, now);
         }
+    }
+
+    fn units_at(&self, place: Place) -> Vec<Key> {
+        self.at.get(place.index()).cloned().unwrap_or_default()
     }
 
     fn vanish(&mut self, key: Key, now: Time) {
@@ -96,9 +92,9 @@ impl DataPlane {
             return;
         };
         let mut pods = BTreeMap::new();
-        for key in self.units.keys() {
-            let unit = &self.units[key];
-            if unit.place == place && unit.instance.stage != instance::Stage::Vanished {
+        for key in self.at.get(place.index()).into_iter().flatten() {
+            let unit = &self.units[*key];
+            if unit.instance.stage != instance::Stage::Vanished {
                 *pods.entry(unit.id.pod).or_insert(0u64) += unit.instance.memory(now);
             }
         }

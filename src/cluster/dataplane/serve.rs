@@ -116,6 +116,7 @@ impl DataPlane {
 
     /// Uses CPU for a request that has a place.
     fn work(&mut self, key: Key, now: Time, out: &mut Out) {
+        let group = self.group_of(self.exchanges[key].unit);
         let exchange = &mut self.exchanges[key];
         exchange.stage = Stage::Running;
         let unit = &self.units[exchange.unit].instance;
@@ -128,7 +129,6 @@ impl DataPlane {
             .unit(WORK, exchange.entity, u64::from(exchange.attempt));
         let cpu = unit.warmed(dist.sample(draw), now) / threads;
         exchange.threads = threads;
-        let group = unit.group;
         for _ in 0..threads {
             self.cpu.run(group, cpu, key.slot, now, &mut self.wakes);
         }

@@ -74,15 +74,15 @@ impl Sender {
 }
 
 impl DataPlane {
-    /// Adds a Traffic; its start is counted from the run's beginning, and requests that should have
-    /// come before `now` do not come. Returns its number, as [`DataPlane::tallies`] counts.
+    /// Adds a Traffic; its start is counted from `now`, the beginning of the run's own time. Returns
+    /// its number, as [`DataPlane::tallies`] counts.
     pub fn add_traffic(&mut self, traffic: &Traffic, now: Time, out: &mut Out) -> usize {
         let target = self.net.target(&traffic.to, &traffic.namespace);
         let entity = entity_key(&["traffic", &traffic.namespace, &traffic.name]);
         let name = traffic.name.clone();
         let mut sender = Sender::new(name, None, traffic.client.clone(), target, entity);
         sender.from = traffic.from.clone();
-        let start = (Time::ZERO + traffic.start).max(now);
+        let start = now + traffic.start;
         sender.arrivals = Arrivals::new(traffic, start);
         let number = u32::try_from(self.senders.len()).unwrap_or(u32::MAX);
         if let Executor::ConstantVus {

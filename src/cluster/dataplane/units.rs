@@ -48,6 +48,10 @@ pub struct Unit {
     pub place: Place,
     /// The process.
     pub instance: Instance,
+    /// CPU request in thousandths of a core.
+    pub weight_milli: u32,
+    /// CPU limit in thousandths of a core, 0 without one.
+    pub limit_milli: u32,
     /// Where it listens.
     pub ports: Ports,
     /// Senders of the model's calls.
@@ -222,10 +226,14 @@ impl DataPlane {
             .place(node)
             .unwrap_or_else(|| self.net.topology.node(node, ""));
         let (model, calls) = self.model_of(row, id.index);
-        let instance = self.instance(id, row, model, place, now);
+        let instance = self.instance(id, row, model, now);
         let ports = Ports::of(&instance.model, row, id.index);
+        let milli = |c: i64| u32::try_from(c).unwrap_or(0);
+        let container = container_of(&row.spec, id.index);
         let unit = Unit {
             id,
+            weight_milli: container.map_or(0, |c| milli(c.requests.cpu_milli)),
+            limit_milli: container.map_or(0, |c| milli(c.limits.cpu_milli)),
             place,
             ports,
             pools: calls.iter().map(|_| Pool::default()).collect(),
@@ -237,6 +245,10 @@ impl DataPlane {
             instance,
         };
         let key = self.units.insert(unit);
+        if self.at.len() <= place.index() {
+            self.at.resize(place.index() + 1, Vec::new());
+        }
+        self.at[place.index()].push(key);
         if let Some(pod) = &mut self.pods[id.pod.index()] {
             pod.units.push(key);
         }
@@ -248,7 +260,6 @@ impl DataPlane {
         id: ContainerId,
         row: &PodRow,
         model: Arc<AppModel>,
-        place: Place,
         now: Time,
     ) -> Instance {
         let empty = Container::default();
@@ -276,17 +287,14 @@ impl DataPlane {
             }
         };
         let positive = |amount: i64| u64::try_from(amount).ok().filter(|a| *a > 0);
-        let (requests, limits) = (&container.requests, &container.limits);
-        let weight = positive(requests.cpu_milli).unwrap_or(0);
-        let group = self.cpu.add(place.0, weight, positive(limits.cpu_milli));
         // Requests are set with some room: without a model a process uses three quarters of its
         // own, and of its limit where that is all there is.
-        let usual = positive(requests.memory)
-            .or(positive(limits.memory))
+        let usual = positive(container.requests.memory)
+            .or(positive(container.limits.memory))
             .map(|b| b / 4 * 3);
         let memory_base = model.memory.base.or(usual);
         Instance {
-            group,
+            group: Key::NONE,
             entity: self.draws.u64(STARTUP, entity, attempt),
             stage: instance::Stage::Starting,
             frozen: false,
@@ -296,7 +304,7 @@ impl DataPlane {
             exits_at,
             drains_at: Time::MAX,
             drained_at: Time::MAX,
-            memory_limit: positive(limits.memory),
+            memory_limit: positive(container.limits.memory),
             memory_base: memory_base.unwrap_or(64 << 20),
             active: 0,
             queue: std::collections::VecDeque::new(),
@@ -403,7 +411,7 @@ impl DataPlane {
             true => Class::SigtermRace,
             false => Class::Killed,
         };
-        let (group, pod) = (unit.instance.group, unit.id.pod);
+        let group = unit.instance.group;
         // From now on nobody can reach it, so that what follows cannot come back to it.
         self.units[key].instance.stage = instance::Stage::Draining;
         for held in self.held_by(key) {
@@ -414,9 +422,19 @@ impl DataPlane {
         }
         self.cpu.remove(group, now, &mut self.wakes);
         self.push_wakes(out);
-        self.units.remove(key);
-        if let Some(Some(pod)) = self.pods.get_mut(pod.index()) {
-            pod.units.retain(|unit| *unit != key);
+        self.forget_unit(key);
+    }
+
+    /// Takes a process out of all tables.
+    pub(super) fn forget_unit(&mut self, key: Key) {
+        let Some(unit) = self.units.remove(key) else {
+            return;
+        };
+        if let Some(Some(pod)) = self.pods.get_mut(unit.id.pod.index()) {
+            pod.units.retain(|other| *other != key);
+        }
+        if let Some(units) = self.at.get_mut(unit.place.index()) {
+            units.retain(|other| *other != key);
         }
     }
 
@@ -542,12 +560,23 @@ impl DataPlane {
         }
     }
 
+    /// The cgroup of a process, made when it first has work.
+    #[inline]
+    pub(super) fn group_of(&mut self, key: Key) -> Key {
+        let unit = &mut self.units[key];
+        if unit.instance.group == Key::NONE {
+            let limit = (unit.limit_milli > 0).then_some(u64::from(unit.limit_milli));
+            let weight = u64::from(unit.weight_milli);
+            unit.instance.group = self.cpu.add(unit.place.0, weight, limit);
+        }
+        unit.instance.group
+    }
+
     /// Stops a container's threads without telling anybody, or lets them go on.
     pub fn freeze(&mut self, id: ContainerId, frozen: bool, now: Time, out: &mut Out) {
         if let Some(key) = self.unit_of(id) {
-            let instance = &mut self.units[key].instance;
-            instance.frozen = frozen;
-            let group = instance.group;
+            self.units[key].instance.frozen = frozen;
+            let group = self.group_of(key);
             self.cpu.freeze(group, frozen, now, &mut self.wakes);
             self.push_wakes(out);
         }
