@@ -249,7 +249,8 @@ impl Default for ProbeModel {
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryModel {
-    /// When idle; none is the container's request, or 64 MiB without one.
+    /// When idle; none is three quarters of the container's request, else of its limit, else
+    /// 64 MiB.
     pub base: Option<u64>,
     /// More for each request that is being served or waits.
     pub per_request: u64,
