@@ -5,6 +5,8 @@
 
 pub mod run;
 
+pub mod validate;
+
 pub mod exit;
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ struct Arguments {
 enum Command {
     /// Run scenarios: prints the story, the checks, and the line that replays it
     Run(run::RunArguments),
+    /// Judge manifests and scenarios as the API server would, with file, line and column
+    Validate(validate::ValidateArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
@@ -43,6 +47,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::main(&arguments),
+        Command::Validate(arguments) => validate::main(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "rehearsal", &mut std::io::stdout());

@@ -12,8 +12,11 @@ use super::traffic::TrafficDraft;
 use super::types::{Applied, Cel, Expectation, Form};
 use crate::api::selector::LabelSelector;
 use crate::api::service::Service;
+use crate::api::yaml::Span;
 use crate::api::{Labels, Row, Text};
 use crate::fault::Place;
+use crate::kubectl::Verb;
+use crate::kubectl::verb::ResourceKind;
 
 /// Everything that references can lead to.
 pub struct Checks<'c> {
@@ -117,6 +120,62 @@ impl Checks<'_> {
         }
     }
 
+    /// What commands name must exist; `set image` must name a container.
+    pub fn commands(&mut self, commands: &[(Verb, Span)]) {
+        for (verb, span) in commands {
+            let forgiving = matches!(verb, Verb::Delete(_, flags) if flags.ignore_not_found);
+            let Some(targets) = verb.targets().filter(|_| !forgiving) else {
+                continue;
+            };
+            for (kind, name) in targets.named.iter().filter(|(_, name)| !name.is_empty()) {
+                let kind = match kind {
+                    ResourceKind::Typed(kind) => kind.name(),
+                    ResourceKind::Other(word) => match reference::kind_of(word) {
+                        Some(kind) => kind,
+                        None => continue,
+                    },
+                };
+                self.reference(&Reference {
+                    kind: kind.to_owned(),
+                    namespace: targets.namespace.clone(),
+                    name: name.clone(),
+                    span: *span,
+                    path: "kubectl".to_owned(),
+                });
+                if let Verb::SetImage(_, images) = verb {
+                    self.containers(kind, &targets.namespace, name, images, *span);
+                }
+            }
+        }
+    }
+
+    fn containers(
+        &mut self,
+        kind: &str,
+        namespace: &Text,
+        name: &Text,
+        images: &[(Text, Text)],
+        span: Span,
+    ) {
+        let found = self.objects.iter().rev().find(|object| {
+            let meta = object.row.meta();
+            meta.name == *name && meta.namespace == *namespace && kind_name(&object.row) == kind
+        });
+        let Some((_, pod)) = found.and_then(|object| template(object)) else {
+            return;
+        };
+        let names = container_names(pod);
+        for (container, _) in images.iter().filter(|(container, _)| container != "*") {
+            if !names.contains(&container.as_str()) {
+                // kubectl's own words.
+                let message = format!("unable to find container named {container:?}");
+                let missing = Diagnostic::error("NotFound", message, span).at("kubectl");
+                self.problems
+                    .push(missing.suggest(container, names.iter().copied()));
+            }
+        }
+    }
+
     /// What expectations name must exist.
     pub fn expectations(&mut self, expect: &[Expectation]) {
         for expectation in expect {
@@ -148,8 +207,9 @@ impl Checks<'_> {
     }
 
     fn reference(&mut self, reference: &Reference) {
-        // Pods of workloads get their names in the run.
-        if reference.kind != "Pod" {
+        // What controllers make gets its name in the run.
+        let made = ["Pod", "ReplicaSet", "EndpointSlice", "Endpoints", "Job"];
+        if !made.contains(&reference.kind.as_str()) {
             self.problems.extend(self.known.check(reference));
         }
     }

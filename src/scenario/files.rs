@@ -103,7 +103,18 @@ impl Files {
         }
         match kustomization_of(path) {
             Some(file) => kustomize::build(self, &file, from, stack, problems),
-            None => self.folder(path, from, 0, problems),
+            None => {
+                let mut objects = self.folder(path, from, 0, problems);
+                objects.retain(|node| {
+                    let scenario = is_scenario(node);
+                    if scenario {
+                        let why = "passed over: a scenario among the resources";
+                        problems.push(Diagnostic::warning("NoObject", why, node.span));
+                    }
+                    !scenario
+                });
+                objects
+            }
         }
     }
 
@@ -132,6 +143,20 @@ impl Files {
             }
         }
         objects
+    }
+
+    /// All objects of a path, folders read plainly: every file on its own, kustomizations left
+    /// aside.
+    pub fn plain(&mut self, path: &Path, problems: &mut Problems) -> Vec<Node> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if path.as_os_str() == "-" || !path.is_dir() {
+            let kustomization = name.is_some_and(|name| KUSTOMIZATIONS.contains(&name));
+            return match kustomization {
+                true => self.collect(path, Span::NONE, &mut Vec::new(), problems),
+                false => self.objects(path, Span::NONE, true, problems),
+            };
+        }
+        self.folder(path, Span::NONE, 1, problems)
     }
 
     /// All manifest files in a folder and below.
@@ -191,6 +216,13 @@ impl Files {
     }
 }
 
+/// Whether a document is a Scenario, or one of the kinds that hold one.
+fn is_scenario(node: &Node) -> bool {
+    let text = |key| node.get(key).and_then(Node::as_str).unwrap_or_default();
+    text("apiVersion").starts_with("rehearsal.dev/")
+        && matches!(text("kind"), "Scenario" | "Experiment" | "Search")
+}
+
 /// The kustomization file of a folder.
 pub fn kustomization_of(folder: &Path) -> Option<PathBuf> {
     let files = KUSTOMIZATIONS.map(|name| folder.join(name));
@@ -227,9 +259,6 @@ fn no_object(node: &Node) -> Option<&'static str> {
             Some("passed over: a file of kustomize")
         }
         _ if node.get("$patch").is_some() => Some("passed over: a patch, not an object"),
-        (Some("rehearsal.dev/v1"), Some("Scenario" | "Experiment" | "Search")) => {
-            Some("passed over: a scenario among the resources")
-        }
         (Some(_), Some(_)) => None,
         _ => Some("passed over: it has no apiVersion and kind, so it is no object"),
     }

@@ -20,6 +20,10 @@ mod files;
 
 mod load;
 
+mod reader;
+
+mod steps;
+
 mod digest;
 
 mod spec;
@@ -48,9 +52,12 @@ mod reference;
 
 mod checks;
 
+mod validate;
+
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use load::{LoadOptions, Loaded, Rejected, load};
 pub use types::*;
+pub use validate::{Validated, ValidatedObject, validate_files};
 
 #[cfg(test)]
 mod tests;

@@ -139,7 +139,9 @@ pub fn settle(objects: Vec<Applied>, problems: &mut Problems) -> Vec<Applied> {
         let kind = kind_name(&object.row);
         let key = (kind, meta.namespace.clone(), meta.name.clone());
         match places.get(&key) {
+            // The same document by two ways, or the same object twice, is no news.
             Some(at) if settled[*at].span == object.span => {}
+            Some(at) if settled[*at].json == object.json => {}
             Some(at) => {
                 let (kind, ..) = &key;
                 let message = format!(

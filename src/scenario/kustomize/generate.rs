@@ -119,20 +119,7 @@ fn one(
     };
     let span = item.span();
     let mut object = new_object(kind, &name, namespace.as_deref(), span);
-    let mut data = Node::empty_map(span);
-    let mut binary = Node::empty_map(span);
-    for (key, bytes) in pairs {
-        match (kind, std::str::from_utf8(&bytes)) {
-            ("ConfigMap", Ok(text)) => data.set(&key, Node::text(text, span)),
-            ("ConfigMap", Err(_)) => binary.set(&key, Node::text(&base64(&bytes), span)),
-            _ => data.set(&key, Node::text(&base64(&bytes), span)),
-        }
-    }
-    for (key, map) in [("data", data), ("binaryData", binary)] {
-        if map.as_map().is_some_and(|map| !map.is_empty()) {
-            object.set(key, map);
-        }
-    }
+    fill(&mut object, kind, pairs);
     if let Some(kind) = kind_of_secret {
         object.set("type", Node::text(&kind, span));
     }
@@ -150,6 +137,25 @@ fn one(
         objects,
         problems,
     );
+}
+
+/// Puts contents in place: text into `data`, other bytes into `binaryData`; Secrets are encoded.
+fn fill(object: &mut Node, kind: &str, pairs: Vec<(String, Vec<u8>)>) {
+    let span = object.span;
+    let mut data = Node::empty_map(span);
+    let mut binary = Node::empty_map(span);
+    for (key, bytes) in pairs {
+        match (kind, std::str::from_utf8(&bytes)) {
+            ("ConfigMap", Ok(text)) => data.set(&key, Node::text(text, span)),
+            ("ConfigMap", Err(_)) => binary.set(&key, Node::text(&base64(&bytes), span)),
+            _ => data.set(&key, Node::text(&base64(&bytes), span)),
+        }
+    }
+    for (key, map) in [("data", data), ("binaryData", binary)] {
+        if map.as_map().is_some_and(|map| !map.is_empty()) {
+            object.set(key, map);
+        }
+    }
 }
 
 fn new_object(kind: &str, name: &str, namespace: Option<&str>, span: Span) -> Node {
