@@ -30,7 +30,7 @@ pub struct Files {
 /// Names of kustomization files, in the order in which kustomize looks for them.
 pub const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
-/// Folders below folders; deeper ones are a loop of links.
+/// Folders below folders: more are no manifests of anybody's.
 const MAX_DEPTH: usize = 50;
 
 impl Files {
@@ -167,7 +167,7 @@ impl Files {
             match entries(&folder) {
                 Ok(found) => {
                     for entry in found {
-                        if entry.is_dir() && depth < MAX_DEPTH {
+                        if entry.is_dir() && !entry.is_symlink() && depth < MAX_DEPTH {
                             folders.push((entry, depth + 1));
                         } else if is_manifest(&entry) {
                             files.push(entry);
@@ -207,6 +207,10 @@ impl Files {
         };
         for entry in entries {
             if entry.is_dir() {
+                // As kubectl: a link to a folder is not entered, so that no circle is possible.
+                if entry.is_symlink() {
+                    continue;
+                }
                 objects.extend(self.folder(&entry, from, depth + 1, problems));
             } else if is_manifest(&entry) && !skipped.contains(&entry) {
                 objects.extend(self.objects(&entry, from, false, problems));

@@ -189,11 +189,11 @@ impl Known {
         if self.has(kind, namespace, name) {
             return None;
         }
-        let message = format!(
-            "there is no {kind} {}/{}",
-            namespace.as_str(),
-            name.as_str()
-        );
+        let own = self.0.iter().any(|(k, ns, _)| k == kind && ns.is_empty());
+        let message = match own || namespace.is_empty() {
+            true => format!("there is no {kind} {name}"),
+            false => format!("there is no {kind} {namespace}/{name}"),
+        };
         let missing = Diagnostic::error("NotFound", message, reference.span);
         Some(self.nearest(missing.at(reference.path.as_str()), kind, namespace, name))
     }
