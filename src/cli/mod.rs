@@ -7,6 +7,8 @@ pub mod run;
 
 pub mod validate;
 
+pub mod explain;
+
 pub mod exit;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ enum Command {
     Run(run::RunArguments),
     /// Judge manifests and scenarios as the API server would, with file, line and column
     Validate(validate::ValidateArgs),
+    /// What was going on at a moment of a run, or what became of a pod, and what led to it
+    Explain(explain::ExplainArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
@@ -48,6 +52,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Validate(arguments) => validate::main(&arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "rehearsal", &mut std::io::stdout());

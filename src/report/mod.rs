@@ -19,6 +19,8 @@ pub mod names;
 
 pub mod story;
 
+pub mod explain;
+
 use crate::engine::Time;
 use crate::record::RunRecord;
 

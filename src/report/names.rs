@@ -82,6 +82,12 @@ impl<'r> Names<'r> {
         found.map(|(key, points)| (key.as_str(), points.as_slice()))
     }
 
+    /// What Traffics go to, by bare name.
+    pub fn targets(&self) -> Vec<&'r str> {
+        let users = self.run.traffic.iter().filter(|t| !t.internal);
+        users.map(|t| bare(service_name(&t.to))).collect()
+    }
+
     /// The first entry of the chain that an entry ends.
     pub fn root(&self, entry: &'r CauseEntry) -> &'r CauseEntry {
         let mut at = entry;
@@ -158,18 +164,23 @@ pub fn counted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(u64, &'a str)> 
     rows
 }
 
-/// `2 frontend pods`, or `5 pods: 2 frontend, 2 cart, 1 other`.
-pub fn pods_by_app<'a>(apps: impl Iterator<Item = &'a str>) -> String {
+/// `2 frontend pods`, `2 frontend and 3 other pods` where users go to frontend, else
+/// `5 pods of 3 workloads`.
+pub fn pods_by_app<'a>(names: &Names<'_>, apps: impl Iterator<Item = &'a str>) -> String {
     let rows = counted(apps);
     let all: u64 = rows.iter().map(|(n, _)| n).sum();
     let plural = if all == 1 { "" } else { "s" };
+    let targets = names.targets();
     match rows.as_slice() {
         [] => "no pods".to_owned(),
         [(n, app)] => format!("{n} {app} pod{plural}"),
-        _ => {
-            let parts: Vec<String> = rows.iter().map(|(n, app)| format!("{n} {app}")).collect();
-            format!("{all} pods: {}", listed(&parts))
-        }
+        _ => match rows.iter().find(|(_, app)| targets.contains(app)) {
+            Some((n, app)) => {
+                let plural = if all - n == 1 { "" } else { "s" };
+                format!("{n} {app} and {} other pod{plural}", all - n)
+            }
+            None => format!("{all} pods of {} workloads", rows.len()),
+        },
     }
 }
 

@@ -116,10 +116,7 @@ fn fault(names: &Names<'_>, fault: &FaultNote) -> Line {
         return line;
     }
     // The pods that users feel come first: those that a Traffic goes to.
-    let targets: Vec<&str> = (names.run.traffic.iter())
-        .filter(|t| !t.internal)
-        .map(|t| bare(service_name(&t.to)))
-        .collect();
+    let targets = names.targets();
     for app in &targets {
         let spec = names.spec_at(app, fault.at);
         let mine: Vec<_> = pods.iter().filter(|p| names.app(p) == *app).collect();
@@ -145,7 +142,7 @@ fn fault(names: &Names<'_>, fault: &FaultNote) -> Line {
     match (line.notes.is_empty(), others.len() as u64) {
         (_, 0) if line.notes.is_empty() => line.note("no pods"),
         (_, 0) => line,
-        (true, _) => line.note(pods_by_app(others.into_iter())),
+        (true, _) => line.note(pods_by_app(names, others.into_iter())),
         (false, n) => line.note(format!("and {n} other{}", if n == 1 { "" } else { "s" })),
     }
 }
@@ -249,14 +246,24 @@ fn silent(names: &Names<'_>, group: &[&NodeMark], who: &str) -> Line {
     line = match drops.as_slice() {
         [] => line,
         [one] => line.note(format!("endpoints {one}")),
-        many => line.note(format!("endpoints {}", listed(many))),
+        [first, rest @ ..] => {
+            let services = count(rest.len() as u64, "other Service");
+            line.note(format!("endpoints {first}, fewer of {services}"))
+        }
     };
     let nodes: Vec<&Text> = group.iter().map(|m| &m.node).collect();
     match loss(names, &nodes, first.at) {
-        Some(lost) if !drops.is_empty() && black_hole(names, &nodes) => {
-            line.note(format!("{} of black hole", span(first.at.since(lost))))
+        Some(lost) => {
+            let unseen = first.at.since(lost);
+            let hole = black_hole(names, &nodes, lost);
+            let most = hole * 5 >= unseen * 4 && !drops.is_empty();
+            let what = if most {
+                "of black hole"
+            } else {
+                "after the fault"
+            };
+            line.note(format!("{} {what}", span(unseen)))
         }
-        Some(lost) => line.note(format!("{} after the fault", span(first.at.since(lost)))),
         None => line,
     }
 }
@@ -268,13 +275,12 @@ fn loss(names: &Names<'_>, nodes: &[&Text], before: Time) -> Option<Time> {
     (!last.healed).then_some(last.at)
 }
 
-/// Whether requests were lost to endpoints on these nodes.
-fn black_hole(names: &Names<'_>, nodes: &[&Text]) -> bool {
+/// How long requests were lost to endpoints on these nodes.
+fn black_hole(names: &Names<'_>, nodes: &[&Text], from: Time) -> Duration {
     let groups = names.run.traffic.iter().flat_map(|t| &t.groups);
     let dead = |class: &str| class.starts_with("dead") || class.contains("network");
-    groups
-        .filter(|g| dead(&g.class))
-        .any(|g| nodes.contains(&&g.node))
+    let lost = groups.filter(|g| dead(&g.class) && nodes.contains(&&g.node));
+    lost.map(|g| g.last.since(from)).max().unwrap_or_default()
 }
 
 /// Services whose ready endpoints fell between two instants: `frontend 7→5`.

@@ -7,7 +7,7 @@ use super::line::Line;
 use super::rollouts::short;
 use crate::engine::Time;
 use crate::record::{CauseEntry, EndpointPoint, NodeMarkKind, PodLife, What};
-use crate::report::names::{Names, alive, bare, listed, pods_by_app, short_key};
+use crate::report::names::{Names, alive, bare, pods_by_app, short_key};
 use crate::report::number::{count, span};
 
 /// Evictions that are at most this far apart are told together.
@@ -72,7 +72,7 @@ fn evictions(names: &Names<'_>) -> Vec<Line> {
 
 fn eviction(names: &Names<'_>, group: &[Found<'_>]) -> Line {
     let (entry, pod) = group[0];
-    let whom = pods_by_app(group.iter().map(|(_, pod)| names.app(pod)));
+    let whom = pods_by_app(names, group.iter().map(|(_, pod)| names.app(pod)));
     let (what, rule) = match &*entry.by {
         "taint-eviction-controller" => ("evicted", toleration(names, pod, entry.at)),
         "scheduler" => ("preempted", entry.rule.to_string()),
@@ -126,9 +126,10 @@ fn replaced(names: &Names<'_>, group: &[Found<'_>], from: Time, to: Time) -> Opt
     nodes.dedup();
     let ready: Vec<Time> = instead.iter().filter_map(|p| p.ready).collect();
     let last = ready.iter().max().map(|t| names.clock(*t));
-    let places = match nodes.is_empty() {
-        true => String::new(),
-        false => format!("→ {}, ", listed(&nodes)),
+    let places = match nodes.len() {
+        0 => String::new(),
+        1..=3 => format!("→ {}, ", nodes.join(", ")),
+        n => format!("→ {n} nodes, "),
     };
     Some(match last {
         Some(last) if ready.len() == instead.len() => format!("{places}ready {last}"),
@@ -143,12 +144,14 @@ fn replaced(names: &Names<'_>, group: &[Found<'_>], from: Time, to: Time) -> Opt
 /// Pods that failed, by reason and node.
 fn failures(names: &Names<'_>) -> Vec<Line> {
     let groups = grouped(names, TOGETHER, |(entry, pod)| match &entry.what {
+        // One that was told to end does so.
+        What::PodFailed(_) if pod.terminating.is_some_and(|t| t <= entry.at) => None,
         What::PodFailed(reason) => Some((reason.clone(), pod.node.clone())),
         _ => None,
     });
     let line = |group: &Vec<Found<'_>>| {
         let (entry, pod) = group[0];
-        let whom = pods_by_app(group.iter().map(|(_, pod)| names.app(pod)));
+        let whom = pods_by_app(names, group.iter().map(|(_, pod)| names.app(pod)));
         let place = match pod.node.is_empty() {
             true => String::new(),
             false => format!(" on {}", pod.node),

@@ -198,9 +198,11 @@ fn sentence(names: &Names<'_>, class: &str, why: &Why<'_>, all: u64) -> String {
         (from, to) if from == to => format!("at {from}"),
         (from, to) => format!("between {from} and {to}"),
     };
-    let dead = match why.dead {
-        (0, _) => String::new(),
-        (dead, of) => format!("{dead} of {of} endpoints dead, "),
+    let reason = match why.dead {
+        (dead, of) if dead > 0 && class.starts_with("dead endpoint") => {
+            format!("{dead} of {of} endpoints dead but still programmed")
+        }
+        _ => class.to_owned(),
     };
     let seen: Vec<&str> = why.causes.keys().copied().collect();
     let known: Vec<&str> = places
@@ -220,5 +222,5 @@ fn sentence(names: &Names<'_>, class: &str, why: &Why<'_>, all: u64) -> String {
     } else {
         format!("; seen as {}", listed(&seen))
     };
-    format!("{share} {whereto}{when} ({dead}{class}{seen})")
+    format!("{share} {whereto}{when} ({reason}{seen})")
 }
