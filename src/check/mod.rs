@@ -5,4 +5,6 @@
 
 pub mod run;
 
+pub mod expect;
+
 pub use run::{Finished, RunOptions, run};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::time::Duration;
 
+use super::expect::{Expectations, threshold};
 use crate::backend::sim::{RuntimeLatency, Simulated};
 use crate::cluster::api_server::digest_change;
 use crate::cluster::build::Refused;
@@ -28,6 +29,27 @@ pub struct RunOptions<'a> {
     pub arguments: Vec<String>,
 }
 
+/// Why a scenario cannot run.
+#[derive(Debug)]
+pub enum RunError {
+    /// The API server refuses an initial object.
+    Refused(Box<Refused>),
+    /// An expectation does not compile.
+    Expectation(String),
+}
+
+impl From<Box<Refused>> for RunError {
+    fn from(refused: Box<Refused>) -> Self {
+        RunError::Refused(refused)
+    }
+}
+
+impl From<String> for RunError {
+    fn from(message: String) -> Self {
+        RunError::Expectation(message)
+    }
+}
+
 /// What a run leaves behind.
 pub struct Finished {
     /// Everything that a report is made of.
@@ -42,6 +64,8 @@ struct Onlooker {
     digest: Digest,
     cursor: Cursor,
     notes: usize,
+    /// Expectations, once the run's own time has begun.
+    expect: Option<Expectations>,
 }
 
 impl Onlooker {
@@ -59,6 +83,9 @@ impl Onlooker {
         for change in changes {
             digest_change(&mut self.digest, change);
             self.recorder.on_change(change);
+            if let Some(expect) = &mut self.expect {
+                expect.on_change(change);
+            }
             self.cursor = Cursor(change.revision);
         }
     }
@@ -69,8 +96,11 @@ impl Observer<Cluster> for Onlooker {
         (time, seq, event).hash(&mut self.digest);
     }
 
-    fn after_event(&mut self, _: Dispatched, _: &Event, world: &Cluster) {
+    fn after_event(&mut self, what: Dispatched, _: &Event, world: &Cluster) {
         self.catch_up(world);
+        if let Some(expect) = &mut self.expect {
+            expect.look(world.api.store.view(), what.time);
+        }
     }
 }
 
@@ -117,8 +147,8 @@ fn take_note(recorder: &mut Recorder, world: &Cluster, note: &Note) {
 /// Runs a scenario on the simulated backend.
 ///
 /// # Errors
-/// An initial object that the API server refuses.
-pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished, Box<Refused>> {
+/// An initial object that the API server refuses, an expectation that does not compile.
+pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished, RunError> {
     let (mut cluster, mut queue) = Cluster::build(scenario)?;
     let mut backend = Simulated::new(cluster.draws, RuntimeLatency::default());
     let mut journal = Journal::new(JournalHeader {
@@ -131,14 +161,16 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
         digest: Digest::new(),
         cursor: Cursor(0),
         notes: 0,
+        expect: None,
     };
     onlooker.catch_up(&cluster);
     let mut stage = Stage {
+        scenario,
         cluster: &mut cluster,
         queue: &mut queue,
         backend: &mut backend,
     };
-    let (epoch, ended) = stage.play(scenario.duration, &mut journal, &mut onlooker, options);
+    let (epoch, ended) = stage.play(scenario.duration, &mut journal, &mut onlooker, options)?;
     cluster.data.finish();
     let digest = onlooker.digest.finish128();
     journal.close(Closing {
@@ -170,12 +202,25 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
     };
     let traffic = traffic_records(&cluster.data, scenario);
     let mut record = onlooker.recorder.finish(header, traffic);
+    if let Some(expect) = onlooker.expect {
+        record.checks = expect.finish(cluster.api.store.view(), queue.now());
+    }
     record.checks.extend(failed_steps(&cluster));
+    for each in &scenario.thresholds {
+        let tally = cluster
+            .data
+            .tallies()
+            .find(|(name, _)| **name == each.traffic);
+        record
+            .checks
+            .extend(tally.map(|(_, tally)| threshold::judge(each, tally)));
+    }
     let journal = journal.encode().unwrap_or_default();
     Ok(Finished { record, journal })
 }
 
 struct Stage<'a> {
+    scenario: &'a Scenario,
     cluster: &'a mut Cluster,
     queue: &'a mut Queue<Event>,
     backend: &'a mut Simulated,
@@ -209,7 +254,7 @@ impl Stage<'_> {
         journal: &mut Journal<Event>,
         onlooker: &mut Onlooker,
         options: &mut RunOptions<'_>,
-    ) -> (Time, Ended) {
+    ) -> Result<(Time, Ended), RunError> {
         let mut until = Time::ZERO;
         let epoch = loop {
             if let Some(epoch) = self.cluster.timeline.epoch {
@@ -218,14 +263,15 @@ impl Stage<'_> {
             until += Duration::from_secs(1);
             let ended = self.drive(until, journal, onlooker, &mut |p| (options.stop)(p, None));
             if ended == Ended::Stopped {
-                return (self.queue.now(), ended);
+                return Ok((self.queue.now(), ended));
             }
         };
         let end = epoch + duration;
+        onlooker.expect = Some(Expectations::new(self.scenario, epoch, end)?);
         let ended = self.drive(end, journal, onlooker, &mut |p| {
             (options.stop)(p, Some(end))
         });
-        (epoch, ended)
+        Ok((epoch, ended))
     }
 }
 

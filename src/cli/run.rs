@@ -10,8 +10,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit;
+use crate::check::run::RunError;
 use crate::check::{self, Finished, RunOptions};
 use crate::engine::{Progress, Time};
+use crate::record::{RunRecord, Warning};
+use crate::report::{self, story::StoryOptions};
 use crate::scenario::{self, LoadOptions, Scenario};
 
 /// Arguments of `rehearsal run`.
@@ -122,7 +125,11 @@ fn one(
     bar.finish();
     match finished {
         Ok(finished) => tell(scenario, finished, arguments, loaded),
-        Err(refused) => {
+        Err(RunError::Expectation(message)) => {
+            eprintln!("error: {}: {message}", scenario.file);
+            exit::INPUT
+        }
+        Err(RunError::Refused(refused)) => {
             let at = loaded.sources.locate(refused.object.span);
             let meta = refused.object.row.meta();
             let kind = refused.object.row.kind().name();
@@ -149,50 +156,67 @@ fn tell(
     scenario: &Scenario,
     finished: Finished,
     arguments: &RunArguments,
-    _loaded: &scenario::Loaded,
+    loaded: &scenario::Loaded,
 ) -> u8 {
-    let mut out = std::io::stdout().lock();
+    let Finished { mut record, journal } = finished;
+    record.header.warnings = loaded.warnings.iter().map(|w| warning(w, loaded)).collect();
+    let dir = arguments.out.clone().unwrap_or_else(|| {
+        PathBuf::from("results").join(format!("{}-{}", scenario.name, scenario.seed))
+    });
+    let mut results = None;
+    if !arguments.no_out {
+        match report::folder::write(&record, &journal, &dir) {
+            Ok(()) => results = Some(dir.display().to_string()),
+            Err(error) => {
+                eprintln!("error: the results folder {} cannot be written", dir.display());
+                eprintln!("cause: {error}");
+                eprintln!("hint: name another folder with --out, or use --no-out");
+                return exit::INPUT;
+            }
+        }
+    }
     let text = if arguments.json {
-        String::new()
+        let mut json = report::summary_json(&record);
+        json["results"] = results.into();
+        format!("{json}\n")
     } else {
-        format!("{:#?}", finished.record.checks)
+        let mut text = report::story::story(&record, &story_options(results));
+        if arguments.quiet {
+            text = quiet(&record, &text);
+        }
+        text
     };
-    let _ = writeln!(out, "{}\n{text}", scenario.name);
-    for t in &finished.record.traffic {
-        let _ = writeln!(
-            out,
-            "{} {} sent {} ok {} failed {} {:?} p50 {} p99 {}",
-            t.name, t.to, t.sent, t.ok, t.failed, t.failed_by, t.p50_us, t.p99_us
-        );
-        for g in &t.groups {
-            let _ = writeln!(
-                out,
-                "   {} {} {} {} {} {}-{} {:?}",
-                g.count, g.cause, g.class, g.pod, g.node, g.first, g.last, g.dead
-            );
-        }
+    // A closed pipe (`| head`) is no failure of the run.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    if record.header.interrupted {
+        eprintln!("interrupted: what happened until then was kept");
     }
-    for n in &finished.record.nodes {
-        if n.at > Time::ZERO {
-            let _ = writeln!(out, "{} {} {}", n.at, n.node, n.what.name());
-        }
-    }
-    for s in &finished.record.rollouts {
-        if s.at > Time::ZERO {
-            let _ = writeln!(out, "{} {} {}→{}", s.at, s.replica_set, s.from, s.to);
-        }
-    }
-    for p in &finished.record.pods {
-        let _ = writeln!(out, "{p:?}");
-    }
-    for s in &finished.record.steps {
-        let _ = writeln!(out, "{s:?}");
-    }
-    let _ = writeln!(out, "{:?}", finished.record.header);
-    if finished.record.checks.iter().all(|c| c.passed) {
-        exit::PASSED
-    } else {
-        exit::FAILED
+    if record.checks.iter().all(|c| c.passed) { exit::PASSED } else { exit::FAILED }
+}
+
+fn story_options(results: Option<String>) -> StoryOptions {
+    let terminal = std::io::stdout().is_terminal();
+    StoryOptions { width: 120, colour: terminal, results }
+}
+
+/// The lines about checks, and the verdict.
+fn quiet(record: &RunRecord, story: &str) -> String {
+    let verdicts = story.lines().filter(|line| {
+        let line = line.trim_start();
+        line.starts_with("PASS") || line.starts_with("FAIL")
+    });
+    let failed = record.checks.iter().filter(|c| !c.passed).count();
+    let mut text: String = verdicts.map(|line| format!("{line}\n")).collect();
+    text.push_str(&format!("{failed} of {} checks failed\n", record.checks.len()));
+    text
+}
+
+fn warning(warning: &scenario::Diagnostic, loaded: &scenario::Loaded) -> Warning {
+    Warning {
+        file: loaded.sources.name(warning.span.file).to_owned(),
+        line: warning.span.line,
+        column: warning.span.column,
+        message: warning.message.clone(),
     }
 }
 
