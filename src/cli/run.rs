@@ -158,7 +158,10 @@ fn tell(
     arguments: &RunArguments,
     loaded: &scenario::Loaded,
 ) -> u8 {
-    let Finished { mut record, journal } = finished;
+    let Finished {
+        mut record,
+        journal,
+    } = finished;
     record.header.warnings = loaded.warnings.iter().map(|w| warning(w, loaded)).collect();
     let dir = arguments.out.clone().unwrap_or_else(|| {
         PathBuf::from("results").join(format!("{}-{}", scenario.name, scenario.seed))
@@ -168,7 +171,10 @@ fn tell(
         match report::folder::write(&record, &journal, &dir) {
             Ok(()) => results = Some(dir.display().to_string()),
             Err(error) => {
-                eprintln!("error: the results folder {} cannot be written", dir.display());
+                eprintln!(
+                    "error: the results folder {} cannot be written",
+                    dir.display()
+                );
                 eprintln!("cause: {error}");
                 eprintln!("hint: name another folder with --out, or use --no-out");
                 return exit::INPUT;
@@ -191,12 +197,20 @@ fn tell(
     if record.header.interrupted {
         eprintln!("interrupted: what happened until then was kept");
     }
-    if record.checks.iter().all(|c| c.passed) { exit::PASSED } else { exit::FAILED }
+    if record.checks.iter().all(|c| c.passed) {
+        exit::PASSED
+    } else {
+        exit::FAILED
+    }
 }
 
 fn story_options(results: Option<String>) -> StoryOptions {
     let terminal = std::io::stdout().is_terminal();
-    StoryOptions { width: 120, colour: terminal, results }
+    StoryOptions {
+        width: 120,
+        colour: terminal,
+        results,
+    }
 }
 
 /// The lines about checks, and the verdict.
@@ -207,7 +221,10 @@ fn quiet(record: &RunRecord, story: &str) -> String {
     });
     let failed = record.checks.iter().filter(|c| !c.passed).count();
     let mut text: String = verdicts.map(|line| format!("{line}\n")).collect();
-    text.push_str(&format!("{failed} of {} checks failed\n", record.checks.len()));
+    text.push_str(&format!(
+        "{failed} of {} checks failed\n",
+        record.checks.len()
+    ));
     text
 }
 
