@@ -161,6 +161,8 @@ impl Milestones {
         life.phase = new.status.phase.name().to_owned();
         if old.is_some_and(|o| o.status.phase != new.status.phase)
             && new.status.phase == Phase::Failed
+            // A pod that was asked to end and does is no failure.
+            && !new.meta.deleting()
         {
             whats.push(What::PodFailed(
                 new.status.reason.clone().unwrap_or_default(),
