@@ -22,6 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand};
   rehearsal run scenarios/node-loss-during-rollout.yaml
   rehearsal run scenarios/plain-node-loss.yaml --resources path/to/manifests
   rehearsal validate path/to/manifests
+  rehearsal explain results/node-loss-during-rollout-42 --at 04:27
 
 Exit codes: 0 all checks pass, 1 a check failed, 2 bad input, 3 internal error,
 4 the host cannot do what was asked.")]
@@ -38,6 +39,10 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// What was going on at a moment of a run, or what became of a pod, and what led to it
     Explain(explain::ExplainArguments),
+    /// Read manifests and scenarios as the API server would, and say what is wrong with them
+    Validate(validate::ValidateArgs),
+    /// Why: what was happening at a moment of a run, or what became of a pod
+    Explain(explain::ExplainArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
@@ -51,6 +56,8 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::main(&arguments),
+        Command::Validate(arguments) => validate::main(&arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
         Command::Validate(arguments) => validate::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
         Command::Completions { shell } => {
