@@ -9,7 +9,7 @@ use super::config::{Point, Profile, SchedulerConfig};
 use super::cycle::{self, Found, Search};
 use super::framework::{Framework, PluginScores};
 use super::plugin::{Cx, CycleState, PluginName, Status};
-use super::preempt::Preemptor;
+use super::preempt::{Preemption, Preemptor};
 use super::queue::Nominator;
 use crate::api::{Pod, Text};
 use crate::engine::Time;
@@ -110,9 +110,8 @@ pub fn explain(
     let framework = Framework::new(&thorough, &mut cache);
     let meta = &pod.meta;
     let stored = view.pods().named(&meta.namespace, &meta.name);
-    let id = stored.map_or(u32::MAX, |(id, _)| id.0);
-    nominator.remove(id);
-    let entry = cache.entry(id, pod);
+    let entry = cache.entry(stored.map_or(u32::MAX, |(id, _)| id.0), pod);
+    nominator.remove(entry.id);
     let cx = Cx {
         view,
         cache: &cache,
@@ -154,12 +153,16 @@ pub fn explain(
             draws,
         };
         let outcome = preemptor.run(&found.diagnosis);
-        let victims = outcome.victims.iter().map(|v| v.pod.meta.full_name());
-        result.preemption = Some((outcome.nominate.unwrap_or_default(), victims.collect()));
-        found.diagnosis.post_filter = outcome.message;
+        found.diagnosis.post_filter = outcome.message.clone();
+        result.preemption = Some(told(outcome));
     }
     result.message = Some(found.diagnosis.message(cache.order().len()));
     Ok(result)
+}
+
+fn told(outcome: Preemption) -> (Text, Vec<String>) {
+    let victims = outcome.victims.iter().map(|v| v.pod.meta.full_name());
+    (outcome.nominate.unwrap_or_default(), victims.collect())
 }
 
 /// Which nodes fit, and why the others do not, in the order of nodes.

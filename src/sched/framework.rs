@@ -226,6 +226,9 @@ impl Framework {
         nominator: &Nominator,
     ) -> Result<(), Status> {
         let nominated = nominator.on(&node.name);
+        if nominated.is_empty() {
+            return self.filter(cx, state, pod, node);
+        }
         let priority = pod.pod.spec.priority;
         let mut others = nominated
             .iter()

@@ -41,3 +41,6 @@ pub mod explain;
 pub use config::SchedulerConfig;
 pub use explain::{Explanation, explain};
 pub use scheduler::{Event, Scheduler};
+
+#[cfg(test)]
+mod tests;

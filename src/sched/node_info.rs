@@ -42,6 +42,10 @@ pub struct NodeInfo {
     pub name: Text,
     /// The row; `None` when pods are bound to a node that does not exist (any more).
     pub node: Option<Arc<Node>>,
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// Whether it has any taints.
+    pub tainted: bool,
     /// Pods on it, assumed ones among them.
     pub pods: Vec<PodEntry>,
     /// Sum of requests.
@@ -67,6 +71,8 @@ impl NodeInfo {
             ix,
             name,
             node: None,
+            unschedulable: false,
+            tainted: false,
             pods: Vec::new(),
             requested: Amounts::default(),
             non_zero_cpu: 0,
@@ -99,6 +105,8 @@ impl NodeInfo {
         }
         self.allocatable = allocatable;
         self.allowed_pods = from.pods;
+        self.unschedulable = node.unschedulable;
+        self.tainted = !node.taints.is_empty();
         self.node = Some(node.clone());
     }
 

@@ -77,7 +77,7 @@ impl Plugin for NodeUnschedulable {
         pod: &PodEntry,
         node: &NodeInfo,
     ) -> Result<(), Status> {
-        if node.row().unschedulable && !tolerates_cordon(&pod.template.spec.tolerations) {
+        if node.unschedulable && !tolerates_cordon(&pod.template.spec.tolerations) {
             return Err(Status::unresolvable("node(s) were unschedulable"));
         }
         Ok(())
@@ -152,8 +152,8 @@ impl Plugin for TaintToleration {
         pod: &PodEntry,
         node: &NodeInfo,
     ) -> Result<(), Status> {
-        let taints = &node.row().taints;
-        if !taints.is_empty() && has_untolerated(taints, &pod.template.spec.tolerations) {
+        let tolerations = &pod.template.spec.tolerations;
+        if node.tainted && has_untolerated(&node.row().taints, tolerations) {
             return Err(Status::unresolvable("node(s) had untolerated taint(s)"));
         }
         Ok(())
@@ -162,6 +162,9 @@ impl Plugin for TaintToleration {
     /// `countIntolerableTaintsPreferNoSchedule`: only tolerations of that effect, or of all, count;
     /// others could not tolerate such a taint anyway.
     fn score(&self, _cx: &Cx<'_>, _state: &CycleState, pod: &PodEntry, node: &NodeInfo) -> i64 {
+        if !node.tainted {
+            return 0;
+        }
         let taints = node.row().taints.iter();
         let soft = taints.filter(|t| t.effect == TaintEffect::PreferNoSchedule);
         let tolerations = &pod.template.spec.tolerations;

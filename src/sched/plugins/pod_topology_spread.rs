@@ -10,8 +10,9 @@ mod score;
 pub use filter::SpreadFilter;
 pub use score::SpreadScore;
 
+use crate::api::decode::selector_from_json;
 use crate::api::selector::{LabelSelector, Operator, Requirement};
-use crate::api::{Kind, Labels, Node, Pod, ReplicaSet, Service, Text};
+use crate::api::{Inert, Kind, Labels, Node, OwnerRef, Pod, ReplicaSet, Service, Text};
 use crate::sched::cache::{Cache, Class, NO_DOMAIN, NodeIx, TopologyIx};
 use crate::sched::config::SpreadArgs;
 use crate::sched::events::{
@@ -242,14 +243,34 @@ fn default_selector(cx: &Cx<'_>, pod: &Pod) -> Option<LabelSelector> {
         }
     }
     let mut selector = LabelSelector::equals(merged.iter());
-    if let Some(owner) = pod.meta.controller()
-        && owner.kind == Kind::ReplicaSet
-        && let Some((_, set)) = cx.view.of::<ReplicaSet>().named(namespace, &owner.name)
-    {
-        let requirements = set.selector.requirements.iter().cloned();
+    if let Some(owner) = pod.meta.controller() {
+        let requirements = controller_requirements(cx, namespace, owner);
         selector.requirements.extend(requirements);
     }
     (!selector.is_empty()).then_some(selector)
+}
+
+/// The selector of a pod's controller, for the kinds that upstream looks at.
+fn controller_requirements(cx: &Cx<'_>, namespace: &Text, owner: &OwnerRef) -> Vec<Requirement> {
+    if owner.kind == Kind::ReplicaSet {
+        let sets = cx.view.of::<ReplicaSet>();
+        let found = sets.named(namespace, &owner.name);
+        return found.map_or(Vec::new(), |(_, set)| set.selector.requirements.clone());
+    }
+    let found = cx.view.of::<Inert>().named(namespace, &owner.name);
+    let Some((_, row)) = found.filter(|(_, row)| row.kind == owner.kind_name) else {
+        return Vec::new();
+    };
+    let selector = &row.body["spec"]["selector"];
+    match row.kind.as_str() {
+        "StatefulSet" => selector_from_json(selector).map_or(Vec::new(), |s| s.requirements),
+        "ReplicationController" => {
+            let pairs = selector.as_object().into_iter().flatten();
+            let pairs = pairs.filter_map(|(k, v)| Some((Text::from(k), Text::from(v.as_str()?))));
+            pairs.map(|(k, v)| equals(&k, &v)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 impl Plugin for PodTopologySpread {

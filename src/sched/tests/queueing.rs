@@ -1,0 +1,115 @@
+//! Who is tried when: gates, priorities, back-off, and which events wake whom.
+
+use super::*;
+
+#[test]
+fn higher_priority_goes_first_then_first_come_first_served() {
+    let mut m = Machine::new();
+    for (name, priority) in [("low", 1), ("old", 5), ("high", 9), ("new", 5)] {
+        let object = set(pod(name, 100), "/spec", "priority", json!(priority));
+        m.create(10, object);
+    }
+    // No node yet: every pod fails once and backs off with an error, until 1 s.
+    m.run(900);
+    m.create(1_500, node("n1", 4));
+    let lines = m.run(5_000);
+    let order = lines.lines().filter(|l| l.contains(" on n1"));
+    let order = order.filter(|l| !l.contains("Scheduled:"));
+    let order: Vec<&str> = order.filter_map(|l| l.split_whitespace().nth(1)).collect();
+    assert_eq!(order, ["high", "old", "new", "low"], "{lines}");
+}
+
+#[test]
+fn a_gated_pod_waits_for_its_last_gate() {
+    let mut m = Machine::new();
+    m.create(0, node("n1", 4));
+    let gates = json!([{"name": "example.com/ready"}]);
+    m.create(
+        10,
+        set(pod("gated", 100), "/spec", "schedulingGates", gates),
+    );
+    check(&m.run(60_000), "");
+    assert_eq!(m.scheduler.waiting(), (0, 0, 1));
+    let (id, row) = m.pod("gated");
+    let mut open = Pod::clone(row);
+    let mut spec = crate::api::PodSpec::clone(&open.spec);
+    spec.scheduling_gates.clear();
+    open.spec = spec.into();
+    m.script(61_000, Write::Update(id.into(), Row::from(open)));
+    check(
+        &m.run(70_000),
+        "61002 gated on n1
+         61004 gated Scheduled: Successfully assigned default/gated to n1",
+    );
+}
+
+#[test]
+fn pods_of_other_schedulers_are_left_alone() {
+    let mut m = Machine::new();
+    m.create(0, node("n1", 4));
+    let object = set(pod("other", 100), "/spec", "schedulerName", json!("mine"));
+    m.create(10, object);
+    check(&m.run(10_000), "");
+    assert_eq!(m.scheduler.waiting(), (0, 0, 0));
+}
+
+#[test]
+fn an_affine_pod_is_woken_by_the_pod_that_it_wants() {
+    let mut m = Machine::new();
+    m.create(0, node("n1", 4));
+    let near = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
+        "labelSelector": {"matchLabels": {"app": "db"}},
+        "topologyKey": "kubernetes.io/hostname"
+    }]}});
+    m.create(10, set(pod("web", 100), "/spec", "affinity", near));
+    m.run(3_000);
+    assert_eq!(m.scheduler.waiting(), (0, 0, 1));
+    // A pod that it does not want changes nothing, the wanted one does.
+    m.create(4_000, pod("cache", 100));
+    let lines = m.run(6_000);
+    assert!(!lines.contains("web"), "{lines}");
+    m.create(7_000, pod("db", 100));
+    let lines = m.run(8_500);
+    assert!(lines.contains("7002 db on n1"), "{lines}");
+    assert!(lines.contains("7004 web on n1"), "{lines}");
+}
+
+#[test]
+fn a_tainted_node_attracts_the_pod_when_the_taint_goes() {
+    let mut m = Machine::new();
+    let taints = json!([{"key": "team", "value": "a", "effect": "NoSchedule"}]);
+    let tainted = set(node("n1", 4), "", "spec", json!({"taints": taints}));
+    m.create(0, tainted);
+    m.create(10, pod("web", 100));
+    let lines = m.run(3_000);
+    let message = "0/1 nodes are available: 1 node(s) had untolerated taint(s).";
+    assert!(lines.contains(message), "{lines}");
+    let (id, row) = m.store.view().nodes().find("", "n1").expect("the node");
+    let remove = row.taints.clone();
+    let write = Write::Patch {
+        object: id.into(),
+        uid: None,
+        patch: Patch::NodeTaints {
+            add: Vec::new(),
+            remove,
+        },
+    };
+    m.script(4_000, write);
+    let lines = m.run(5_000);
+    assert!(lines.contains("4002 web on n1"), "{lines}");
+}
+
+#[test]
+fn a_pod_that_no_event_wakes_is_tried_again_after_five_minutes() {
+    let mut m = Machine::new();
+    m.create(0, node("n1", 1));
+    m.create(10, pod("big", 3000));
+    let lines = m.run(600_000);
+    let attempts = lines.lines().filter(|l| l.contains("FailedScheduling"));
+    let times: Vec<&str> = attempts
+        .filter_map(|l| l.split_whitespace().next())
+        .collect();
+    // Failed at 11 ms; the sweeps of every 30 s find it older than 300 s at 330 s. Then it has
+    // failed at 330 s, and the sweep at 630 s would not find it older than 300 s.
+    assert_eq!(times, ["12", "330001"], "{lines}");
+}
