@@ -1,4 +1,5 @@
-//! PersistentVolumes, claims, StorageClasses and CSINodes, as far as binding and scheduling need them.
+//! PersistentVolumes, claims, StorageClasses and CSINodes, as far as binding and scheduling need
+//! them.
 
 use std::sync::Arc;
 
