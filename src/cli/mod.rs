@@ -39,10 +39,6 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// What was going on at a moment of a run, or what became of a pod, and what led to it
     Explain(explain::ExplainArguments),
-    /// Read manifests and scenarios as the API server would, and say what is wrong with them
-    Validate(validate::ValidateArgs),
-    /// Why: what was happening at a moment of a run, or what became of a pod
-    Explain(explain::ExplainArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
@@ -56,8 +52,6 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::main(&arguments),
-        Command::Validate(arguments) => validate::main(&arguments),
-        Command::Explain(arguments) => explain::main(&arguments),
         Command::Validate(arguments) => validate::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
         Command::Completions { shell } => {
