@@ -13,6 +13,7 @@
 mod controllers;
 mod scheduler;
 mod support;
+mod validation;
 mod yaml;
 
 #[test]
@@ -28,4 +29,9 @@ fn yaml() {
 #[test]
 fn scheduler() {
     support::check(&scheduler::VECTORS);
+}
+
+#[test]
+fn validation() {
+    support::check(&validation::VECTORS);
 }

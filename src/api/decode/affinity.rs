@@ -19,7 +19,7 @@ pub(super) fn selector(source: &Option<metav1::LabelSelector>) -> LabelSelector 
 }
 
 /// A label selector that is there: `metav1.LabelSelectorAsSelector`.
-pub(super) fn label_selector(source: &metav1::LabelSelector) -> LabelSelector {
+pub(crate) fn label_selector(source: &metav1::LabelSelector) -> LabelSelector {
     let equal = source.match_labels.iter().flatten().map(|(key, value)| {
         let values = vec![value.as_str().into()];
         Requirement {

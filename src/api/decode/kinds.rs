@@ -24,8 +24,8 @@ use super::typed::{Steps, foreign, known};
 use super::{DecodeContext, Decoded, Problem};
 use super::{config, node, pod, service, volume, workload};
 use crate::api::Namespace;
-use crate::api::validate::NameRule;
 use crate::api::validate::names::{dns_label, dns_subdomain};
+use crate::api::validate::{self, NameRule};
 use crate::api::yaml::Node;
 use crate::api::{defaults, print};
 
@@ -34,7 +34,8 @@ fn plain<T>(namespaced: bool, name: NameRule) -> Steps<T> {
         namespaced,
         name,
         defaults: |_| {},
-        validate: |_, _, _| {},
+        validate: |_, _, _, _| {},
+        meta_last: false,
         row: None,
         admit: |_| {},
     }
@@ -52,6 +53,12 @@ fn path_segment(name: &str) -> Vec<String> {
         }
     }
     messages
+}
+
+/// Whether a selector was written: the generated types do not tell a missing one from an empty one.
+fn given(node: &Node) -> bool {
+    node.at("spec.selector")
+        .is_some_and(|selector| !selector.is_null())
 }
 
 type Outcome = Result<Decoded, Vec<Problem>>;
@@ -83,6 +90,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             cx,
             &Steps {
                 defaults: defaults::core::pod,
+                validate: |o, _, at, e| validate::pod::pod(o, at, e),
                 row: Some(|o, json, cx| pod::pod(o, json, cx).into()),
                 admit: print::admit::pod,
                 ..plain::<core::Pod>(true, sub)
@@ -93,6 +101,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             cx,
             &Steps {
                 defaults: defaults::service::service,
+                validate: |o, _, at, e| validate::service::service(o, at, e),
                 row: Some(|o, json, cx| service::service(o, json, cx).into()),
                 ..plain::<core::Service>(true, dns_label)
             },
@@ -101,6 +110,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             node,
             cx,
             &Steps {
+                validate: |o, _, at, e| validate::config::config_map(o, at, e),
                 row: Some(|o, json, cx| config::config_map(o, json, cx).into()),
                 ..plain::<core::ConfigMap>(true, sub)
             },
@@ -113,6 +123,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
                     config::merge_string_data(secret);
                     defaults::core::secret(secret);
                 },
+                validate: |o, _, at, e| validate::config::secret(o, at, e),
                 row: Some(|o, json, cx| config::secret(o, json, cx).into()),
                 ..plain::<core::Secret>(true, sub)
             },
@@ -130,11 +141,20 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
                 ..plain::<core::Namespace>(false, dns_label)
             },
         ),
+        _ => return machine_kinds(kind, node, cx),
+    })
+}
+
+/// Nodes and volumes.
+fn machine_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    Some(match kind {
         "Node" => known(
             node,
             cx,
             &Steps {
                 defaults: defaults::core::node,
+                validate: |o, _, at, e| validate::node::node(o, at, e),
                 row: Some(|o, _, cx| node::node(o, cx).into()),
                 ..plain::<core::Node>(false, sub)
             },
@@ -144,6 +164,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             cx,
             &Steps {
                 defaults: defaults::storage::volume,
+                validate: |o, _, at, e| validate::storage::volume(o, at, e),
                 row: Some(|o, json, cx| volume::volume(o, json, cx).into()),
                 admit: |json| print::admit::finalizer(json, "kubernetes.io/pv-protection"),
                 ..plain::<core::PersistentVolume>(false, sub)
@@ -154,6 +175,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             cx,
             &Steps {
                 defaults: defaults::storage::claim,
+                validate: |o, _, at, e| validate::storage::claim(o, at, e),
                 row: Some(|o, json, cx| volume::claim(o, json, cx).into()),
                 admit: |json| print::admit::finalizer(json, "kubernetes.io/pvc-protection"),
                 ..plain::<core::PersistentVolumeClaim>(true, sub)
@@ -171,6 +193,7 @@ fn rare_core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcom
             cx,
             &Steps {
                 defaults: defaults::workload::replication_controller,
+                validate: |o, _, at, e| validate::workload::replication_controller(o, at, e),
                 ..plain::<core::ReplicationController>(true, sub)
             },
         ),
@@ -179,6 +202,7 @@ fn rare_core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcom
             cx,
             &Steps {
                 defaults: defaults::policy::limit_range,
+                validate: |o, _, at, e| validate::quota::limit_range(o, at, e),
                 ..plain::<core::LimitRange>(true, sub)
             },
         ),
@@ -187,6 +211,7 @@ fn rare_core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcom
             cx,
             &Steps {
                 defaults: defaults::policy::resource_quota,
+                validate: |o, _, at, e| validate::quota::resource_quota(o, at, e),
                 ..plain::<core::ResourceQuota>(true, sub)
             },
         ),
@@ -213,6 +238,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             cx,
             &Steps {
                 defaults: defaults::workload::deployment,
+                validate: |o, node, at, e| validate::workload::deployment(o, given(node), at, e),
                 row: Some(|o, json, cx| workload::deployment(o, json, cx).into()),
                 ..plain::<apps::Deployment>(true, sub)
             },
@@ -222,6 +248,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             cx,
             &Steps {
                 defaults: defaults::workload::replica_set,
+                validate: |o, node, at, e| validate::workload::replica_set(o, given(node), at, e),
                 row: Some(|o, json, cx| workload::replica_set(o, json, cx).into()),
                 ..plain::<apps::ReplicaSet>(true, sub)
             },
@@ -231,6 +258,9 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             cx,
             &Steps {
                 defaults: defaults::workload::stateful_set,
+                validate: |o, node, at, e| {
+                    validate::stateful_set::stateful_set(o, given(node), at, e)
+                },
                 ..plain::<apps::StatefulSet>(true, sub)
             },
         ),
@@ -239,6 +269,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             cx,
             &Steps {
                 defaults: defaults::workload::daemon_set,
+                validate: |o, node, at, e| validate::workload::daemon_set(o, given(node), at, e),
                 admit: print::admit::daemon_set,
                 ..plain::<apps::DaemonSet>(true, sub)
             },
@@ -248,6 +279,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             cx,
             &Steps {
                 defaults: defaults::batch::job,
+                validate: |o, _, at, e| validate::batch::job(o, at, e),
                 ..plain::<batch::Job>(true, sub)
             },
         ),
@@ -256,6 +288,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             cx,
             &Steps {
                 defaults: defaults::batch::cron_job,
+                validate: |o, _, at, e| validate::batch::cron_job(o, at, e),
                 ..plain::<batch::CronJob>(true, sub)
             },
         ),
@@ -272,6 +305,7 @@ fn storage_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome>
             cx,
             &Steps {
                 defaults: defaults::storage::storage_class,
+                validate: |o, _, at, e| validate::storage::storage_class(o, at, e),
                 row: Some(|o, json, cx| volume::storage_class(o, json, cx).into()),
                 ..plain::<storage::StorageClass>(false, sub)
             },
@@ -312,8 +346,12 @@ fn other_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Op
             node,
             cx,
             &Steps {
+                validate: |o, _, at, e| validate::policy::disruption_budget(o, at, e),
                 row: Some(|o, json, cx| workload::disruption_budget(o, json, cx).into()),
-                ..plain::<policy::PodDisruptionBudget>(true, sub)
+                defaults: defaults::policy::disruption_budget,
+                // Its own validation does not look at the metadata; the registry does, afterwards.
+                meta_last: true,
+                ..plain::<policy::PodDisruptionBudget>(true, path_segment)
             },
         ),
         ("scheduling.k8s.io/v1", "PriorityClass") => known(
@@ -321,6 +359,7 @@ fn other_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Op
             cx,
             &Steps {
                 defaults: defaults::policy::priority_class,
+                validate: |o, _, at, e| validate::policy::priority_class(o, at, e),
                 row: Some(|o: &scheduling::PriorityClass, _, cx| {
                     workload::priority_class(o, meta(&o.metadata, cx)).into()
                 }),
@@ -332,6 +371,7 @@ fn other_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Op
             cx,
             &Steps {
                 defaults: defaults::autoscaling::autoscaler,
+                validate: |o, _, at, e| validate::autoscaling::autoscaler(o, at, e),
                 ..plain::<autoscaling2::HorizontalPodAutoscaler>(true, sub)
             },
         ),
@@ -343,10 +383,19 @@ fn other_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Op
                 ..plain::<autoscaling1::HorizontalPodAutoscaler>(true, sub)
             },
         ),
+        _ => return network_kinds(version, kind, node, cx),
+    })
+}
+
+/// Traffic, and who holds what.
+fn network_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    Some(match (version, kind) {
         ("networking.k8s.io/v1", "Ingress") => known(
             node,
             cx,
             &Steps {
+                validate: |o, _, at, e| validate::networking::ingress(o, at, e),
                 ..plain::<networking::Ingress>(true, sub)
             },
         ),
@@ -355,6 +404,7 @@ fn other_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Op
             cx,
             &Steps {
                 defaults: defaults::policy::network_policy,
+                validate: |o, _, at, e| validate::networking::network_policy(o, at, e),
                 ..plain::<networking::NetworkPolicy>(true, sub)
             },
         ),

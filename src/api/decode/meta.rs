@@ -49,7 +49,7 @@ fn owner(source: &metav1::OwnerReference) -> OwnerRef {
 
 /// The number behind a uid: that of our own printed form, else a hash of the text (FNV-1a) with
 /// the highest of 48 bits set, far from the numbers that a store counts up from 1.
-pub(super) fn uid(text: &str) -> Uid {
+pub(crate) fn uid(text: &str) -> Uid {
     if text.is_empty() {
         return Uid::default();
     }

@@ -32,6 +32,8 @@ use serde_json::Value;
 use super::Row;
 use super::yaml::{Node, Span};
 
+pub(crate) use affinity::label_selector as selector_of;
+pub(crate) use meta::uid as uid_of;
 pub use typed::expand_list;
 
 /// What a decode needs to know besides the object.

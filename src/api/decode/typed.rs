@@ -16,7 +16,7 @@ use super::{DecodeContext, Decoded, NotModelled, Problem};
 use crate::api::print::prune;
 use crate::api::validate::field::{At, Errors};
 use crate::api::validate::{self, NameRule};
-use crate::api::yaml::{Node, NodeValue, Path, decode_with};
+use crate::api::yaml::{DecodeError, Node, NodeValue, Path, UnknownField, decode_with};
 use crate::api::{Inert, Kind, Row};
 
 /// What is done to the objects of one kind.
@@ -24,7 +24,9 @@ pub(super) struct Steps<T> {
     pub namespaced: bool,
     pub name: NameRule,
     pub defaults: fn(&mut T),
-    pub validate: fn(&T, &At<'_>, &mut Errors),
+    pub validate: fn(&T, &Node, &At<'_>, &mut Errors),
+    /// Whether the metadata is looked at only when all else is good.
+    pub meta_last: bool,
     pub row: Option<fn(&T, &Value, &DecodeContext) -> Row>,
     /// What admission plugins add to the printed object.
     pub admit: fn(&mut Value),
@@ -107,14 +109,9 @@ where
         span: Some(node.nearest_span(&problem.path)).filter(|span| span.is_known()),
         ..problem
     };
-    let (mut object, unknown) = decode_with::<T>(node, absent).map_err(|error| {
-        vec![Problem {
-            path: error.path,
-            span: Some(error.span).filter(|span| span.is_known()),
-            reason: "BadRequest".to_owned(),
-            message: error.message,
-        }]
-    })?;
+    let (mut object, unknown) =
+        decode_with::<T>(node, absent).map_err(|errors| undecodable(errors, ""))?;
+    let mut warnings: Vec<_> = unknown.into_iter().map(unknown_field).collect();
     let metadata = object.metadata_mut();
     if !steps.namespaced {
         metadata.namespace = None;
@@ -126,16 +123,21 @@ where
     let mut errors = Errors::default();
     let at = At::Root;
     let meta_at = at.field("metadata");
-    validate::meta::object_meta(
-        object.metadata(),
-        steps.namespaced,
-        steps.name,
-        &meta_at,
-        &mut errors,
-    );
-    (steps.validate)(&object, &at, &mut errors);
+    let check_meta = |object: &T, errors: &mut Errors| {
+        let meta = object.metadata();
+        validate::meta::object_meta(meta, steps.namespaced, steps.name, &meta_at, errors);
+    };
+    if !steps.meta_last {
+        check_meta(&object, &mut errors);
+    }
+    (steps.validate)(&object, node, &at, &mut errors);
+    if steps.meta_last && errors.is_empty() {
+        check_meta(&object, &mut errors);
+    }
     if !errors.is_empty() {
-        return Err(errors.into_problems().into_iter().map(located).collect());
+        // An unknown field is often why another one is missing.
+        warnings.extend(errors.into_problems().into_iter().map(located));
+        return Err(warnings);
     }
 
     let mut json = serde_json::to_value(&object).unwrap_or_default();
@@ -146,15 +148,6 @@ where
     };
     let not_modelled = not_modelled(row.kind(), &json);
     (steps.admit)(&mut json);
-    let warnings = unknown
-        .into_iter()
-        .map(|field| Problem {
-            path: field.path.clone(),
-            span: Some(field.span).filter(|span| span.is_known()),
-            reason: "UnknownField".to_owned(),
-            message: field.to_string(),
-        })
-        .collect();
     Ok(Decoded {
         row,
         json,
@@ -162,6 +155,28 @@ where
         known: true,
         not_modelled,
     })
+}
+
+fn unknown_field(field: UnknownField) -> Problem {
+    Problem {
+        message: field.to_string(),
+        path: field.path,
+        span: Some(field.span).filter(|span| span.is_known()),
+        reason: "UnknownField".to_owned(),
+    }
+}
+
+fn undecodable(errors: Vec<DecodeError>, prefix: &str) -> Vec<Problem> {
+    let problem = |error: DecodeError| Problem {
+        path: format!("{prefix}{}", error.path),
+        span: Some(error.span).filter(|span| span.is_known()),
+        reason: "BadRequest".to_owned(),
+        message: match error.hint {
+            Some(hint) => format!("{} ({hint})", error.message),
+            None => error.message,
+        },
+    };
+    errors.into_iter().map(problem).collect()
 }
 
 fn inert(meta: crate::api::Meta, json: &Value) -> Row {
@@ -186,14 +201,7 @@ pub(super) fn foreign(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Pr
     let empty = Node::empty_map(node.span);
     let metadata = node.get("metadata").unwrap_or(&empty);
     let decoded = decode_with::<metav1::ObjectMeta>(metadata, absent);
-    let (mut source, _) = decoded.map_err(|error| {
-        vec![Problem {
-            path: format!("metadata.{}", error.path),
-            span: Some(error.span).filter(|span| span.is_known()),
-            reason: "BadRequest".to_owned(),
-            message: error.message,
-        }]
-    })?;
+    let (mut source, _) = decoded.map_err(|errors| undecodable(errors, "metadata."))?;
     let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
     // Nothing says whether a foreign kind is namespaced; cluster-wide ones say so in their name.
     if source.namespace.is_none() && !kind.starts_with("Cluster") {

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 use super::{resource_list, text};
@@ -10,6 +11,13 @@ use super::{resource_list, text};
 /// is the default limit, else the minimum.
 pub fn limit_range(object: &mut LimitRange) {
     let spec = object.spec.get_or_insert_default();
+    let meta = &mut object.metadata;
+    if meta.name.is_none() && meta.generate_name.is_none() {
+        // Upstream draws a uuid (`pkg/registry/core/limitrange :: PrepareForCreate`); here the
+        // name follows from the content.
+        let text = serde_json::to_string(&spec).unwrap_or_default();
+        meta.name = Some(crate::api::decode::uid_of(&text).to_string());
+    }
     for item in &mut spec.limits {
         if item.type_ == "Container" {
             let limits = item.default.get_or_insert_default();
@@ -65,4 +73,9 @@ pub fn network_policy(object: &mut NetworkPolicy) {
     for port in ports {
         text(&mut port.protocol, "TCP");
     }
+}
+
+/// Nothing but the spec itself, which is a plain value upstream.
+pub fn disruption_budget(object: &mut PodDisruptionBudget) {
+    object.spec.get_or_insert_default();
 }

@@ -72,6 +72,7 @@ pub fn stateful_set(object: &mut StatefulSet) {
     pod_template(&mut spec.template);
     for claim in spec.volume_claim_templates.iter_mut().flatten() {
         storage::claim(claim);
+        text(&mut claim.status.get_or_insert_default().phase, "Pending");
     }
 }
 

@@ -27,6 +27,7 @@ const POINTERS: &[&str] = &[
     "attachRequired",
     "automountServiceAccountToken",
     "averageUtilization",
+    "averageValue",
     "backoffLimit",
     "backoffLimitPerIndex",
     "blockOwnerDeletion",
@@ -111,6 +112,7 @@ const POINTERS: &[&str] = &[
     "serving",
     "setHostnameAsFQDN",
     "shareProcessNamespace",
+    "sizeLimit",
     "stabilizationWindowSeconds",
     "started",
     "startingDeadlineSeconds",
@@ -124,6 +126,7 @@ const POINTERS: &[&str] = &[
     "terminationGracePeriodSeconds",
     "timeZone",
     "timeoutSeconds",
+    "tolerance",
     "tolerationSeconds",
     "trafficDistribution",
     "ttlSecondsAfterFinished",
@@ -149,6 +152,7 @@ const POINTERS_IN: &[(&str, &str)] = &[
     ("options", "value"),
     ("onExitCodes", "containerName"),
     ("service", "path"),
+    ("target", "value"),
 ];
 
 /// Whether a zero under `key` of `parent` is a value of its own.

@@ -10,7 +10,8 @@ use crate::api::selector::{LabelSelector, Operator};
 use crate::api::service::{Endpoint, EndpointPort};
 use crate::api::volume::{ClaimPhase, VolumePhase};
 use crate::api::{
-    EndpointSlice, Labels, Meta, Node, PersistentVolume, PersistentVolumeClaim, Pod, Row, Text, Uid,
+    CSINode, Deployment, EndpointSlice, Labels, Meta, Node, PersistentVolume,
+    PersistentVolumeClaim, Pod, Row, Service, Text, Uid,
 };
 use crate::engine::Time;
 
@@ -143,14 +144,7 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
             set("status", status::node(node, clock));
         }
         Row::Deployment(d) => {
-            let mut spec = source(&d.source);
-            spec.insert("replicas".to_owned(), json!(d.replicas));
-            spec.remove("paused");
-            put(&mut spec, "paused", json!(d.paused));
-            put(&mut spec, "template", Value::clone(&d.template.source));
-            spec.entry("selector")
-                .or_insert_with(|| selector(&d.selector));
-            set("spec", spec.into());
+            set("spec", deployment_spec(d));
             set("status", status::deployment(&d.status, clock));
         }
         Row::ReplicaSet(rs) => {
@@ -161,16 +155,34 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
             set("spec", spec.into());
             set("status", status::replica_set(&rs.status, clock));
         }
-        Row::Service(service) => {
-            let mut spec = source(&service.source);
-            if let Some(ip) = service.cluster_ip {
-                let ip = json!(std::net::Ipv4Addr::from(ip).to_string());
-                spec.insert("clusterIP".to_owned(), ip.clone());
-                spec.insert("clusterIPs".to_owned(), json!([ip]));
-            }
-            set("spec", spec.into());
+        Row::PodDisruptionBudget(budget) => {
+            set("spec", source(&budget.source).into());
+            set("status", status::budget(&budget.status, clock));
         }
         Row::EndpointSlice(slice) => endpoint_slice(slice, &mut set),
+        Row::PersistentVolume(volume) => persistent_volume(volume, &mut set),
+        Row::PersistentVolumeClaim(claim) => persistent_claim(claim, &mut set),
+        Row::StorageClass(class) => whole(&class.source, &mut set),
+        Row::Inert(object) => whole(&object.body, &mut set),
+        Row::Service(service) => set("spec", service_spec(service)),
+        Row::CSINode(node) => set("spec", csi_node_spec(node)),
+        Row::Lease(lease) => set(
+            "spec",
+            json!({
+                "holderIdentity": lease.holder.as_str(),
+                "leaseDurationSeconds": lease.duration_s,
+                "renewTime": clock.print(lease.renewed),
+            }),
+        ),
+        Row::ConfigMap(_) | Row::Secret(_) | Row::PriorityClass(_) | Row::Namespace(_) => {
+            flat_kinds(row, &mut set);
+        }
+    }
+}
+
+/// Kinds without a spec.
+fn flat_kinds(row: &Row, set: &mut impl FnMut(&str, Value)) {
+    match row {
         Row::ConfigMap(map) => {
             set("data", pairs(&map.data));
             if map.immutable {
@@ -184,10 +196,6 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
                 set("immutable", json!(true));
             }
         }
-        Row::PodDisruptionBudget(budget) => {
-            set("spec", source(&budget.source).into());
-            set("status", status::budget(&budget.status, clock));
-        }
         Row::PriorityClass(class) => {
             set("value", json!(class.value));
             if class.global_default {
@@ -200,42 +208,53 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
             };
             set("preemptionPolicy", json!(policy));
         }
-        Row::Namespace(_) => {}
-        Row::Lease(lease) => set(
-            "spec",
-            json!({
-                "holderIdentity": lease.holder.as_str(),
-                "leaseDurationSeconds": lease.duration_s,
-                "renewTime": clock.print(lease.renewed),
-            }),
-        ),
-        Row::PersistentVolume(volume) => persistent_volume(volume, &mut set),
-        Row::PersistentVolumeClaim(claim) => persistent_claim(claim, &mut set),
-        Row::StorageClass(class) => {
-            for (key, value) in source(&class.source) {
-                if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
-                    set(&key, value);
-                }
-            }
-        }
-        Row::CSINode(node) => {
-            let drivers = node.drivers.iter().map(|(name, count)| {
-                let mut driver = json!({"name": name.as_str(), "nodeID": node.meta.name.as_str()});
-                if let Some(count) = count {
-                    driver["allocatable"] = json!({"count": count});
-                }
-                driver
-            });
-            set("spec", json!({"drivers": drivers.collect::<Vec<_>>()}));
-        }
-        Row::Inert(object) => {
-            for (key, value) in source(&object.body) {
-                if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
-                    set(&key, value);
-                }
-            }
+        _ => {}
+    }
+}
+
+/// An object as it came, under its typed metadata.
+fn whole(object: &Value, set: &mut impl FnMut(&str, Value)) {
+    for (key, value) in source(object) {
+        if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+            set(&key, value);
         }
     }
+}
+
+fn deployment_spec(deployment: &Deployment) -> Value {
+    let mut spec = source(&deployment.source);
+    spec.insert("replicas".to_owned(), json!(deployment.replicas));
+    spec.remove("paused");
+    put(&mut spec, "paused", json!(deployment.paused));
+    put(
+        &mut spec,
+        "template",
+        Value::clone(&deployment.template.source),
+    );
+    spec.entry("selector")
+        .or_insert_with(|| selector(&deployment.selector));
+    Value::Object(spec)
+}
+
+fn service_spec(service: &Service) -> Value {
+    let mut spec = source(&service.source);
+    if let Some(ip) = service.cluster_ip {
+        let ip = json!(std::net::Ipv4Addr::from(ip).to_string());
+        spec.insert("clusterIP".to_owned(), ip.clone());
+        spec.insert("clusterIPs".to_owned(), json!([ip]));
+    }
+    Value::Object(spec)
+}
+
+fn csi_node_spec(node: &CSINode) -> Value {
+    let drivers = node.drivers.iter().map(|(name, count)| {
+        let mut driver = json!({"name": name.as_str(), "nodeID": node.meta.name.as_str()});
+        if let Some(count) = count {
+            driver["allocatable"] = json!({"count": count});
+        }
+        driver
+    });
+    json!({"drivers": drivers.collect::<Vec<_>>()})
 }
 
 /// The spec of a pod: as written and defaulted, with what admission and binding added.

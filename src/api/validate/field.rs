@@ -150,6 +150,15 @@ impl Errors {
         self.with_value(at, ("FieldValueInvalid", "Invalid value"), value, detail);
     }
 
+    /// A malformed value that is too large to show.
+    pub fn invalid_rule(&mut self, at: &At<'_>, detail: &str) {
+        self.push(
+            at,
+            "FieldValueInvalid",
+            with_detail("Invalid value", detail),
+        );
+    }
+
     /// A malformed value, once for each message.
     pub fn invalid_each(
         &mut self,
@@ -180,6 +189,16 @@ impl Errors {
     /// A value that may occur once.
     pub fn duplicate(&mut self, at: &At<'_>, value: &(impl Shown + ?Sized)) {
         self.with_value(at, ("FieldValueDuplicate", "Duplicate value"), value, "");
+    }
+
+    /// A value that may occur once, with the reason.
+    pub fn duplicate_because(&mut self, at: &At<'_>, value: &(impl Shown + ?Sized), detail: &str) {
+        self.with_value(
+            at,
+            ("FieldValueDuplicate", "Duplicate value"),
+            value,
+            detail,
+        );
     }
 
     /// A reference to something that is not there.

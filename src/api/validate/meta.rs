@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::NameRule;
 use super::field::{At, Errors};
-use super::names::{dns_label, label_key, label_value};
+use super::names::{dns_label, label_key, label_value, mask_trailing_dash};
 
 /// Bytes that all annotations of an object may have together.
 const ANNOTATIONS_MAX: usize = 256 << 10;
@@ -26,11 +26,7 @@ pub fn object_meta(
     let name = meta.name.as_deref().unwrap_or_default();
     let prefix = meta.generate_name.as_deref().unwrap_or_default();
     if !prefix.is_empty() {
-        // `maskTrailingDash`: what is generated follows the dash.
-        let masked = match prefix.strip_suffix('-') {
-            Some(stem) if !stem.is_empty() => format!("{stem}a"),
-            _ => prefix.to_owned(),
-        };
+        let masked = mask_trailing_dash(prefix);
         errors.invalid_each(&at.field("generateName"), prefix, rule(&masked));
     }
     if !name.is_empty() {

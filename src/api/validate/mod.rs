@@ -5,9 +5,28 @@
 //! [`field::Errors`]; none of them stops at the first error unless upstream does. Checks that
 //! compare an update with the old object are not here: the store does not see them.
 
+mod affinity;
+pub mod autoscaling;
+pub mod batch;
+pub mod config;
+mod container;
+mod env;
 pub mod field;
+mod ip;
 pub mod meta;
 pub mod names;
+pub mod networking;
+pub mod node;
+pub mod pod;
+pub mod policy;
+mod probe;
+pub mod quota;
+mod resources;
+pub mod service;
+pub mod stateful_set;
+pub mod storage;
+mod volumes;
+pub mod workload;
 
 /// The rule for an object's name: a message per rule that the name breaks.
 pub type NameRule = fn(&str) -> Vec<String>;

@@ -84,6 +84,32 @@ pub fn dns_subdomain(text: &str) -> Vec<String> {
     messages
 }
 
+/// `IsDNS1123SubdomainWithUnderscore`.
+pub fn subdomain_with_underscore(text: &str) -> Vec<String> {
+    let label = |part: &str| {
+        let part = part.strip_prefix('_').unwrap_or(part);
+        let ends = part.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && part.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        ends && part
+            .bytes()
+            .all(|b| lower_or_digit(b) || b == b'-' || b == b'_')
+    };
+    let mut messages = Vec::new();
+    if text.len() > 253 {
+        messages.push(too_long(253));
+    }
+    if !text.split('.').all(label) {
+        let part = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+        messages.push(pattern(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, \
+             '_', '-' or '.', and must start and end with an alphanumeric character",
+            &format!(r"{part}(\.{part})*"),
+            &["example.com"],
+        ));
+    }
+    messages
+}
+
 /// `IsDNS1035Label`.
 pub fn dns_1035_label(text: &str) -> Vec<String> {
     let mut messages = Vec::new();
@@ -290,4 +316,18 @@ pub fn config_key(text: &str) -> Vec<String> {
         _ => {}
     }
     messages
+}
+
+/// `maskTrailingDash`: a prefix of a name may end in the dash that what is generated follows.
+pub fn mask_trailing_dash(prefix: &str) -> String {
+    match prefix.strip_suffix('-') {
+        // The letter before the dash goes, too, as upstream has it.
+        Some(stem) if !stem.is_empty() => {
+            let mut stem = stem.to_owned();
+            stem.pop();
+            stem.push('a');
+            stem
+        }
+        _ => prefix.to_owned(),
+    }
 }

@@ -25,6 +25,9 @@ pub(super) struct Unknown {
     pub(super) fields: RefCell<Vec<UnknownField>>,
     /// Whether an optional field's value counts as not written.
     pub(super) absent: fn(&Path<'_>, &Node) -> bool,
+    /// Where values of the wrong kind are noted; they count as zero then, as in Go. `None` stops
+    /// at the first.
+    pub(super) wrong: Option<RefCell<Vec<DecodeError>>>,
 }
 
 /// One node to read, and where it stands.
@@ -80,10 +83,26 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
                 } else if self.node.as_f64().is_some() {
                     error.hint = Some("quote it".to_owned());
                 }
-                Err(error)
+                match self.noted(error) {
+                    Ok(()) => visitor.visit_borrowed_str(""),
+                    Err(error) => Err(error),
+                }
             }
         };
         self.located(result)
+    }
+
+    /// Notes a value of the wrong kind and goes on with a zero, where the decode wants that.
+    fn noted(&self, error: DecodeError) -> Result<(), DecodeError> {
+        match &self.unknown.wrong {
+            Some(wrong) => {
+                wrong
+                    .borrow_mut()
+                    .push(error.locate(self.path, self.node.span));
+                Ok(())
+            }
+            None => Err(error),
+        }
     }
 
     fn integer<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -91,16 +110,37 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
             NodeValue::Int(i) => visitor.visit_i64(*i),
             NodeValue::UInt(u) => visitor.visit_u64(*u),
             NodeValue::Null => visitor.visit_i64(0),
-            _ => Err(self.wrong_kind(&visitor)),
+            _ => match self.noted(self.wrong_kind(&visitor)) {
+                Ok(()) => visitor.visit_i64(0),
+                Err(error) => Err(error),
+            },
         };
         self.located(result)
+    }
+
+    /// The integer type of most API fields; a larger number is a wrong kind, too.
+    fn int32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.node.as_i64() {
+            Some(value) if i32::try_from(value).is_err() => {
+                let unexpected = Unexpected::Signed(value);
+                let error = de::Error::invalid_value(unexpected, &visitor);
+                match self.noted(error) {
+                    Ok(()) => visitor.visit_i64(0),
+                    Err(error) => self.located(Err(error)),
+                }
+            }
+            _ => self.integer(visitor),
+        }
     }
 
     fn float<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let result = match (self.node.as_f64(), &self.node.value) {
             (Some(f), _) => visitor.visit_f64(f),
             (None, NodeValue::Null) => visitor.visit_f64(0.0),
-            _ => Err(self.wrong_kind(&visitor)),
+            _ => match self.noted(self.wrong_kind(&visitor)) {
+                Ok(()) => visitor.visit_f64(0.0),
+                Err(error) => Err(error),
+            },
         };
         self.located(result)
     }
@@ -110,15 +150,15 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
         let checked = match &self.node.value {
             NodeValue::Str(text) => Quantity::parse(text).map(|_| ()),
             NodeValue::Int(_) | NodeValue::UInt(_) | NodeValue::Float(_) => Ok(()),
-            NodeValue::Null => {
-                let zero = de::value::StrDeserializer::<DecodeError>::new("0");
-                return self.located(visitor.visit_newtype_struct(zero));
-            }
+            NodeValue::Null => return self.located(zero_quantity(visitor)),
             _ => Err(QuantityError::Format),
         };
         self.located(match checked {
             Ok(()) => visitor.visit_newtype_struct(self),
-            Err(error) => Err(de::Error::custom(error)),
+            Err(error) => match self.noted(de::Error::custom(error)) {
+                Ok(()) => zero_quantity(visitor),
+                Err(error) => Err(error),
+            },
         })
     }
 
@@ -126,7 +166,10 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
         let result = match &self.node.value {
             NodeValue::List(items) => visitor.visit_seq(self.items(items)),
             NodeValue::Null => visitor.visit_seq(self.items(&[])),
-            _ => Err(self.wrong_kind(&visitor)),
+            _ => match self.noted(self.wrong_kind(&visitor)) {
+                Ok(()) => visitor.visit_seq(self.items(&[])),
+                Err(error) => Err(error),
+            },
         };
         self.located(result)
     }
@@ -147,7 +190,10 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
         let iter = match &self.node.value {
             NodeValue::Map(map) => Some(map.iter()),
             NodeValue::Null => None,
-            _ => return self.located(Err(self.wrong_kind(&visitor))),
+            _ => match self.noted(self.wrong_kind(&visitor)) {
+                Ok(()) => None,
+                Err(error) => return self.located(Err(error)),
+            },
         };
         let mut last = None;
         let (path, unknown) = (self.path, self.unknown);
@@ -181,6 +227,10 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
     }
 }
 
+fn zero_quantity<'de, V: Visitor<'de>>(visitor: V) -> Result<V::Value, DecodeError> {
+    visitor.visit_newtype_struct(de::value::StrDeserializer::<DecodeError>::new("0"))
+}
+
 /// Deserializer methods that take no more than a visitor and read one kind of value.
 macro_rules! as_kind {
     ($($kind:ident: $($method:ident)+;)+) => {$($(
@@ -209,13 +259,17 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
         let result = match self.node.value {
             NodeValue::Bool(b) => visitor.visit_bool(b),
             NodeValue::Null => visitor.visit_bool(false),
-            _ => Err(self.wrong_kind(&visitor)),
+            _ => match self.noted(self.wrong_kind(&visitor)) {
+                Ok(()) => visitor.visit_bool(false),
+                Err(error) => Err(error),
+            },
         };
         self.located(result)
     }
 
     as_kind! {
-        integer: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        int32: deserialize_i32;
+        integer: deserialize_i8 deserialize_i16 deserialize_i64
             deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64;
         float: deserialize_f32 deserialize_f64;
         text: deserialize_char deserialize_str deserialize_string;

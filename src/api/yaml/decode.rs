@@ -138,21 +138,36 @@ fn suggestion(word: &str, names: &[&str]) -> Option<String> {
 pub fn decode<'a, T: Deserialize<'a>>(
     node: &'a Node,
 ) -> Result<(T, Vec<UnknownField>), DecodeError> {
-    decode_with(node, |_, _| false)
+    let unknown = Unknown {
+        fields: RefCell::new(Vec::new()),
+        absent: |_, _| false,
+        wrong: None,
+    };
+    let value = T::deserialize(NodeDeserializer::new(node, &Path::Root, &unknown))?;
+    Ok((value, unknown.fields.into_inner()))
 }
 
-/// As [`decode`]; an optional field is not there when `absent` says so of its path and value.
+/// As [`decode`], but all wrong values are reported, and an optional field is not there when
+/// `absent` says so of its path and value.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn decode_with<'a, T: Deserialize<'a>>(
     node: &'a Node,
     absent: fn(&Path<'_>, &Node) -> bool,
-) -> Result<(T, Vec<UnknownField>), DecodeError> {
+) -> Result<(T, Vec<UnknownField>), Vec<DecodeError>> {
     let unknown = Unknown {
         fields: RefCell::new(Vec::new()),
         absent,
+        wrong: Some(RefCell::new(Vec::new())),
     };
-    let value = T::deserialize(NodeDeserializer::new(node, &Path::Root, &unknown))?;
-    Ok((value, unknown.fields.into_inner()))
+    let outcome = T::deserialize(NodeDeserializer::new(node, &Path::Root, &unknown));
+    let mut wrong = unknown.wrong.map(RefCell::into_inner).unwrap_or_default();
+    match outcome {
+        Ok(value) if wrong.is_empty() => Ok((value, unknown.fields.into_inner())),
+        outcome => {
+            wrong.extend(outcome.err());
+            Err(wrong)
+        }
+    }
 }

@@ -1,0 +1,80 @@
+//! IP addresses and networks (`IsValidIPForLegacyField`, `IsValidCIDRForLegacyField`), strict since
+//! 1.36.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::field::{At, Errors};
+
+/// A single address; leading zeros are refused.
+pub(super) fn address(text: &str, at: &At<'_>, errors: &mut Errors) {
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V6(six)) if six.to_ipv4_mapped().is_some() => {
+            errors.invalid(at, text, "must not be an IPv4-mapped IPv6 address");
+        }
+        Ok(_) => {}
+        Err(_) if sloppy(text).is_some() => {
+            errors.invalid(at, text, "must not have leading 0s");
+        }
+        Err(_) => errors.invalid(
+            at,
+            text,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+    }
+}
+
+/// An IPv4 address that may have leading zeros.
+fn sloppy(text: &str) -> Option<Ipv4Addr> {
+    let parts: Vec<u8> = text
+        .split('.')
+        .map(|part| part.trim_start_matches('0'))
+        .map(|part| if part.is_empty() { "0" } else { part }.parse().ok())
+        .collect::<Option<_>>()?;
+    let [a, b, c, d] = parts.as_slice() else {
+        return None;
+    };
+    Some(Ipv4Addr::new(*a, *b, *c, *d))
+}
+
+/// The parts of a network in CIDR notation.
+pub(super) fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
+    let (ip, bits) = text.split_once('/')?;
+    let ip: IpAddr = ip.parse().ok()?;
+    let most = if ip.is_ipv4() { 32 } else { 128 };
+    let good = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
+    let bits: u8 = bits.parse().ok().filter(|_| good)?;
+    (bits <= most && (bits == 0 || !text.contains("/0"))).then_some((ip, bits))
+}
+
+/// A network; bits beyond the prefix must be 0.
+pub(super) fn network(text: &str, at: &At<'_>, errors: &mut Errors) {
+    let Some((ip, bits)) = parse_network(text) else {
+        errors.invalid(
+            at,
+            text,
+            "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+        );
+        return;
+    };
+    let first = first_address(ip, bits);
+    if first != ip {
+        let detail = format!(
+            "must not have bits set beyond the prefix length, should be \"{first}/{bits}\""
+        );
+        errors.invalid(at, text, &detail);
+    }
+}
+
+/// The first address of a network.
+pub(super) fn first_address(ip: IpAddr, bits: u8) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            Ipv4Addr::from(u32::from(ip) & mask).into()
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            std::net::Ipv6Addr::from(u128::from(ip) & mask).into()
+        }
+    }
+}
