@@ -289,9 +289,9 @@ fn print(nanos: i128, format: Format) -> String {
     if nanos == 0 {
         return "0".to_owned();
     }
-    let unit = 1_000_000_000;
+    let unit: i128 = 1_000_000_000;
     let whole = nanos % unit == 0;
-    if format == Format::BinarySi && whole && nanos.abs() >= 1024 * unit {
+    if format == Format::BinarySi && whole && nanos.unsigned_abs() >= 1024 * unit.unsigned_abs() {
         let (mut value, mut power) = (nanos / unit, 0);
         while value % 1024 == 0 && power < 6 {
             value /= 1024;
@@ -320,11 +320,7 @@ fn print(nanos: i128, format: Format) -> String {
 
 fn div_ceil(a: i128, b: i128) -> i128 {
     // Away from zero for both signs, as upstream's infDec rounding up does.
-    if a >= 0 {
-        (a + b - 1) / b
-    } else {
-        -((-a + b - 1) / b)
-    }
+    a / b + (a % b).signum()
 }
 
 fn saturate(v: i128) -> i64 {

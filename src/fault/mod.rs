@@ -17,3 +17,6 @@ mod select;
 
 pub use effect::{Effect, Ends, LinkEffect, LinkRule, PodKey, Targets};
 pub use model::{Action, Fault, Mode, Peers, Place, Selector, WorkloadRef};
+
+#[cfg(test)]
+mod tests;

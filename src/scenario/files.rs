@@ -16,7 +16,7 @@ use super::diagnostic::Diagnostic;
 use super::fields::Problems;
 use super::kustomize;
 use crate::api::decode::expand_list;
-use crate::api::yaml::{Limits, Node, Sources, Span, parse_documents};
+use crate::api::yaml::{FileId, Limits, Node, Sources, Span, parse_documents};
 
 /// All files read so far.
 #[derive(Debug, Default)]
@@ -53,15 +53,26 @@ impl Files {
             false => path.display().to_string(),
         };
         let file = self.sources.add(name);
+        let documents = self.parse(file, bytes);
+        self.read.insert(path.to_owned(), documents.clone());
+        documents
+    }
+
+    /// Takes `bytes` for the content of the file `path`, which need not exist.
+    pub fn insert(&mut self, path: &Path, bytes: Vec<u8>) {
+        let file = self.sources.add(path.display().to_string());
+        let documents = self.parse(file, bytes);
+        self.read.insert(path.to_owned(), documents);
+    }
+
+    fn parse(&mut self, file: FileId, bytes: Vec<u8>) -> Result<Arc<[Node]>, Box<Diagnostic>> {
         let documents = parse_documents(file, &bytes, &self.limits);
         if let Ok(text) = String::from_utf8(bytes) {
             self.sources.keep_text(file, text);
         }
-        let documents = documents
-            .map(Arc::from)
-            .map_err(|error| Box::new(Diagnostic::from(error)));
-        self.read.insert(path.to_owned(), documents.clone());
         documents
+            .map(Arc::from)
+            .map_err(|error| Box::new(Diagnostic::from(error)))
     }
 
     /// The bytes of a file (one more than the limit of a longer one).

@@ -62,7 +62,24 @@ pub const OWN: &str = "rehearsal.dev/v1";
 /// # Errors
 /// When anything in any of them is wrong; all problems are reported together.
 pub fn load(paths: &[PathBuf], options: &LoadOptions) -> Result<Loaded, Rejected> {
+    load_with(Files::new(), paths, options)
+}
+
+/// As [`load`], of a scenario that stands in memory: `name` is the file that it pretends to be.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes(name: &Path, bytes: &[u8], options: &LoadOptions) -> Result<Loaded, Rejected> {
     let mut files = Files::new();
+    files.insert(name, bytes.to_vec());
+    load_with(files, &[name.to_owned()], options)
+}
+
+fn load_with(
+    mut files: Files,
+    paths: &[PathBuf],
+    options: &LoadOptions,
+) -> Result<Loaded, Rejected> {
     let mut problems = Problems::new();
     let mut scenarios = Vec::new();
     for path in paths {

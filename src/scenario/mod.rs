@@ -55,7 +55,7 @@ mod checks;
 mod validate;
 
 pub use diagnostic::{Diagnostic, Severity, render};
-pub use load::{LoadOptions, Loaded, Rejected, load};
+pub use load::{LoadOptions, Loaded, Rejected, load, load_bytes};
 pub use types::*;
 pub use validate::{Validated, ValidatedObject, validate_files};
 

@@ -143,7 +143,8 @@ impl Reader<'_> {
     /// A path that a scenario names, from its own folder.
     pub fn path(&self, name: &str) -> PathBuf {
         match name {
-            "-" => PathBuf::from("-"),
+            // The standard input belongs to the command line.
+            "-" => self.base.join("./-"),
             name => self.base.join(name),
         }
     }
