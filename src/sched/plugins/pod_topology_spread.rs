@@ -257,8 +257,9 @@ fn controller_requirements(cx: &Cx<'_>, namespace: &Text, owner: &OwnerRef) -> V
         let found = sets.named(namespace, &owner.name);
         return found.map_or(Vec::new(), |(_, set)| set.selector.requirements.clone());
     }
-    let found = cx.view.of::<Inert>().named(namespace, &owner.name);
-    let Some((_, row)) = found.filter(|(_, row)| row.kind == owner.kind_name) else {
+    let mut rows = cx.view.of::<Inert>().in_namespace(namespace);
+    let found = rows.find(|(_, r)| r.kind == owner.kind_name && r.meta.name == owner.name);
+    let Some((_, row)) = found else {
         return Vec::new();
     };
     let selector = &row.body["spec"]["selector"];
