@@ -416,6 +416,27 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// Values of upstream's own tests (`staging/src/k8s.io/kubectl/pkg/util/hash/hash_test.go`).
+    #[test]
+    fn a_hash_is_that_of_kustomize() {
+        for (data, expected) in [
+            (serde_json::json!({"one": ""}), "9g67k2htb6"),
+            (
+                serde_json::json!({"two": "2", "one": "", "three": "3"}),
+                "f5h7t85m9b",
+            ),
+        ] {
+            let object = serde_json::json!({
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": ""},
+                "data": data,
+            });
+            let object = Node::from_json(&object, Span::NONE);
+            assert_eq!(hash(&object), expected, "{data}");
+        }
+    }
+
     #[test]
     fn base64_is_that_of_the_rfc() {
         for (bytes, text) in [

@@ -93,11 +93,17 @@ fn patches_apply_by_file_by_text_and_by_operation() {
         ("patchesStrategicMerge: [patch.yaml]\n", 7),
         ("patches: [{path: patch.yaml}]\n", 7),
         (
-            "patches: [{target: {kind: Deploy.*}, patch: '[{op: add, path: /spec/replicas, value: 3}]'}]\n",
+            "patches:
+- target: {kind: Deploy.*}
+  patch: '[{op: add, path: /spec/replicas, value: 3}]'
+",
             3,
         ),
         (
-            "patchesJson6902: [{target: {kind: Deployment, name: api, group: apps, version: v1}, patch: '[{op: add, path: /spec/replicas, value: 5}]'}]\n",
+            "patchesJson6902:
+- target: {kind: Deployment, name: api, group: apps, version: v1}
+  patch: '[{op: add, path: /spec/replicas, value: 5}]'
+",
             5,
         ),
     ] {

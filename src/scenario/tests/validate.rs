@@ -83,8 +83,11 @@ fn a_line_has_places_and_reasons() {
         line["known"].as_bool(),
     );
     assert_eq!(judged, (Some(1), Some(false), Some(true)));
-    let problem = &line["problems"][0];
-    assert_eq!(problem["path"], "metadata.name");
+    let problems = line["problems"].as_array().expect("problems");
+    let problem = problems
+        .iter()
+        .find(|problem| problem["path"] == "metadata.name");
+    let problem = problem.expect("the name is wrong");
     assert_eq!(
         (problem["line"].as_u64(), problem["column"].as_u64()),
         (Some(4), Some(9))
