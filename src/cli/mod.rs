@@ -9,6 +9,8 @@ pub mod validate;
 
 pub mod explain;
 
+pub mod plot;
+
 pub mod exit;
 
 use std::process::ExitCode;
@@ -39,6 +41,8 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// What was going on at a moment of a run, or what became of a pod, and what led to it
     Explain(explain::ExplainArguments),
+    /// Draw a run's pictures (SVG) from its results folder
+    Plot(plot::PlotArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
@@ -54,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&arguments),
         Command::Validate(arguments) => validate::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
+        Command::Plot(arguments) => plot::main(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "rehearsal", &mut std::io::stdout());

@@ -21,9 +21,12 @@ pub mod story;
 
 pub mod explain;
 
+pub mod plots;
+
 use crate::engine::Time;
 use crate::record::RunRecord;
 
+pub use plots::plots;
 pub use summary::summary_json;
 
 /// The moment that an explanation should begin with: when most requests failed in one second, else
