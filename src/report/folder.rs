@@ -15,7 +15,6 @@ use thiserror::Error;
 
 use crate::record::RunRecord;
 
-use super::plots::plots;
 use super::summary::summary_json;
 use super::tables::tables;
 
@@ -63,9 +62,6 @@ fn files(run: &RunRecord, journal: &[u8]) -> io::Result<Vec<(String, Vec<u8>)>> 
         .collect();
     if !journal.is_empty() {
         files.push(("journal.bin".to_owned(), journal.to_vec()));
-    }
-    for (name, svg) in plots(run) {
-        files.push((format!("plots/{name}"), svg.into_bytes()));
     }
     files.push(("summary.json".to_owned(), summary));
     // The last file to be put in place: with it the folder is complete.
