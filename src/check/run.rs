@@ -361,21 +361,6 @@ fn traffic_record(
         p99_us: row.p99_us,
         max_us: row.max_us,
     };
-    let group = |(failure, group): (crate::load::tally::Failure, crate::load::tally::Group)| {
-        let pod = data
-            .pod_name(failure.pod)
-            .map(|(ns, name)| format!("{ns}/{name}").into());
-        FailureGroup {
-            cause: failure.cause.name().to_owned(),
-            class: failure.class.name().to_owned(),
-            pod: pod.unwrap_or_default(),
-            node: data.place_name(failure.place).cloned().unwrap_or_default(),
-            count: group.count,
-            first: group.first,
-            last: group.last,
-            dead: group.dead,
-        }
-    };
     const QUANTILES: [f64; 13] = [
         0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1.0,
     ];
@@ -398,6 +383,24 @@ fn traffic_record(
             .map(|q| (*q, us(tally.latency(*q))))
             .collect(),
         seconds: tally.rows().iter().map(second).collect(),
-        groups: tally.groups().into_iter().map(group).collect(),
+        groups: tally.groups().into_iter().map(|(f, g)| failure_group(data, f, g)).collect(),
+    }
+}
+
+fn failure_group(
+    data: &DataPlane,
+    failure: crate::load::tally::Failure,
+    group: crate::load::tally::Group,
+) -> FailureGroup {
+    let pod = data.pod_name(failure.pod).map(|(ns, name)| format!("{ns}/{name}").into());
+    FailureGroup {
+        cause: failure.cause.name().to_owned(),
+        class: failure.class.name().to_owned(),
+        pod: pod.unwrap_or_default(),
+        node: data.place_name(failure.place).cloned().unwrap_or_default(),
+        count: group.count,
+        first: group.first,
+        last: group.last,
+        dead: group.dead,
     }
 }

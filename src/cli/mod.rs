@@ -10,6 +10,7 @@ pub mod validate;
 pub mod explain;
 
 pub mod plot;
+pub mod replay;
 
 pub mod exit;
 
@@ -43,6 +44,8 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// Draw a run's pictures (SVG) from its results folder
     Plot(plot::PlotArguments),
+    /// Run a recorded run again and prove that it is the same, event by event
+    Replay(replay::ReplayArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Validate(arguments) => validate::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
         Command::Plot(arguments) => plot::main(&arguments),
+        Command::Replay(arguments) => replay::main(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "rehearsal", &mut std::io::stdout());

@@ -66,7 +66,7 @@ impl Cluster {
             scheduler: Scheduler::new(scheduler_config(scenario), draws),
             simulated: true,
             node_ids: FxHashMap::default(),
-            homes: FxHashMap::default(),
+            homes: std::collections::BTreeMap::new(),
             settled: crate::store::Cursor(0),
             requests: Vec::new(),
             data_out: super::dataplane::Out::default(),
@@ -150,12 +150,12 @@ impl Cluster {
             let mut out = Outbox::default();
             let view = &self.manager.view;
             self.controllers[which].start(view, turn.now, &self.draws, &mut out);
-            self.from_controller(u8::try_from(which).expect("few controllers"), out, turn);
+            self.controller_wants(u8::try_from(which).expect("few controllers"), out, turn);
         }
         let mut out = Outbox::default();
         self.scheduler
             .start(&self.scheduler_process.view, turn.now, &mut out);
-        self.from_scheduler(out, turn);
+        self.scheduler_wants(out, turn);
         for node in 0..u32::try_from(self.machines.len()).unwrap_or(u32::MAX) {
             self.start_kubelet(node, Boot::Established, turn);
         }

@@ -41,7 +41,7 @@ pub struct Cluster {
     pub(super) simulated: bool,
     pub(super) node_ids: FxHashMap<Text, u32>,
     /// Which machine runs a pod's containers, also after the pod is gone from the API.
-    pub(super) homes: FxHashMap<u32, u32>,
+    pub(super) homes: BTreeMap<u32, u32>,
     /// The log up to which consequences were passed on.
     pub(super) settled: Cursor,
     pub(super) requests: Vec<RuntimeRequest>,
@@ -81,13 +81,13 @@ impl World for Cluster {
                 let mut out = Outbox::default();
                 let controller = &mut self.controllers[usize::from(which)];
                 controller.on_event(event, &self.manager.view, turn.now, &self.draws, &mut out);
-                self.from_controller(which, out, turn);
+                self.controller_wants(which, out, turn);
             }
             Event::Scheduler(event) => {
                 let mut out = Outbox::default();
                 let view = &self.scheduler_process.view;
                 self.scheduler.on_event(event, view, turn.now, &mut out);
-                self.from_scheduler(out, turn);
+                self.scheduler_wants(out, turn);
             }
             Event::Kubelet(node, event) => {
                 self.kubelet(node, turn, |kubelet, cx| kubelet.on_event(event, cx));
@@ -142,13 +142,13 @@ impl Cluster {
                 let controller = &mut self.controllers[usize::from(which)];
                 let view = &self.manager.view;
                 controller.on_reply(token, &reply, view, now, &self.draws, &mut out);
-                self.from_controller(which, out, turn);
+                self.controller_wants(which, out, turn);
             }
             Sender::Scheduler => {
                 let mut out = Outbox::default();
                 let view = &self.scheduler_process.view;
                 self.scheduler.on_reply(token, &reply, view, now, &mut out);
-                self.from_scheduler(out, turn);
+                self.scheduler_wants(out, turn);
             }
             Sender::Kubelet(node) => {
                 self.kubelet(node, turn, |kubelet, cx| {
@@ -167,7 +167,7 @@ impl Cluster {
                 let mut out = Outbox::default();
                 let view = &self.manager.view;
                 self.controllers[which].on_change(change, view, turn.now, &self.draws, &mut out);
-                self.from_controller(u8::try_from(which).expect("few controllers"), out, turn);
+                self.controller_wants(u8::try_from(which).expect("few controllers"), out, turn);
             }
         }
     }
@@ -179,7 +179,7 @@ impl Cluster {
             self.scheduler_process.view.apply(change);
             let view = &self.scheduler_process.view;
             self.scheduler.on_change(change, view, turn.now, &mut out);
-            self.from_scheduler(out, turn);
+            self.scheduler_wants(out, turn);
         }
     }
 
@@ -294,7 +294,7 @@ impl Cluster {
         self.kubelet(node, turn, |kubelet, cx| kubelet.on_runtime(event, cx));
     }
 
-    pub(super) fn from_controller(
+    pub(super) fn controller_wants(
         &mut self,
         which: u8,
         out: Outbox<crate::client::runner::Event>,
@@ -308,7 +308,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn from_scheduler(
+    pub(super) fn scheduler_wants(
         &mut self,
         out: Outbox<crate::sched::Event>,
         turn: Consequences<'_, '_>,
@@ -350,25 +350,17 @@ impl Cluster {
 
     /// A change that a kubelet watches.
     fn pass_on(&mut self, change: &Change, turn: Consequences<'_, '_>) {
-        match change.kind() {
-            Kind::Pod => {
-                let Some((old, new)) = change.rows::<Pod>() else {
-                    return;
-                };
-                let Some(name) = new.or(old).and_then(|pod| pod.node_name.clone()) else {
-                    return;
-                };
-                let Some(&node) = self.node_ids.get(&name) else {
-                    return;
-                };
-                let due = turn.now + self.api.latency.watch;
-                if let Some(machine) = self.machine_mut(node)
-                    && machine.watch(change, due)
-                {
-                    turn.at(due, Event::ToKubelet(node));
-                }
-            }
-            _ => {}
+        if change.kind() != Kind::Pod {
+            return;
+        }
+        let Some((old, new)) = change.rows::<Pod>() else { return };
+        let Some(name) = new.or(old).and_then(|pod| pod.node_name.clone()) else { return };
+        let Some(&node) = self.node_ids.get(&name) else { return };
+        let due = turn.now + self.api.latency.watch;
+        if let Some(machine) = self.machine_mut(node)
+            && machine.watch(change, due)
+        {
+            turn.at(due, Event::ToKubelet(node));
         }
     }
 

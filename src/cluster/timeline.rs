@@ -198,7 +198,7 @@ impl Cluster {
             return;
         };
         run.poll(self.api.store.view(), turn.now, &mut out);
-        self.from_kubectl(index, out, turn);
+        self.kubectl_wants(index, out, turn);
     }
 
     pub(super) fn kubectl_reply(&mut self, token: u64, reply: &Reply, turn: Consequences<'_, '_>) {
@@ -209,10 +209,10 @@ impl Cluster {
         if let Some(run) = self.timeline.runs.get_mut(&index) {
             run.on_reply(inner, reply, self.api.store.view(), turn.now, &mut out);
         }
-        self.from_kubectl(index, out, turn);
+        self.kubectl_wants(index, out, turn);
     }
 
-    fn from_kubectl(&mut self, index: u32, out: Outbox<()>, turn: Consequences<'_, '_>) {
+    fn kubectl_wants(&mut self, index: u32, out: Outbox<()>, turn: Consequences<'_, '_>) {
         for (at, ()) in out.timers {
             turn.at(at, Event::Kubectl(index));
         }

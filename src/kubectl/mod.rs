@@ -12,6 +12,8 @@ pub mod words;
 
 pub mod verb;
 
+pub mod parse;
+
 pub mod run;
 
 pub mod edit;
@@ -19,4 +21,5 @@ pub mod edit;
 pub mod wait;
 
 pub use run::Run;
-pub use verb::{ParseError, Verb, parse};
+pub use parse::parse;
+pub use verb::{ParseError, Verb};

@@ -1,3 +1,5 @@
+//! Tests of the module `runner`.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the module `dist`.
+
 use proptest::prelude::*;
 
 use super::*;

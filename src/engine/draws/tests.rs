@@ -1,3 +1,5 @@
+//! Tests of the module `draws`.
+
 use std::collections::BTreeSet;
 
 use rand::Rng;

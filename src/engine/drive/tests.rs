@@ -1,3 +1,5 @@
+//! Tests of the module `drive`.
+
 use std::cell::Cell;
 use std::time::Duration;
 

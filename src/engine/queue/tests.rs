@@ -1,3 +1,5 @@
+//! Tests of the module `queue`.
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

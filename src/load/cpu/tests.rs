@@ -1,3 +1,5 @@
+//! Tests of the module `cpu`.
+
 use super::*;
 
 /// Lets a schedule run out: (arrival ms, group, threads, work ms each) → when each owner ended, in

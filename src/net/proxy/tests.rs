@@ -1,3 +1,5 @@
+//! Tests of the module `proxy`.
+
 use super::*;
 
 fn at(ms: u64) -> Time {

@@ -1,3 +1,5 @@
+//! Tests of the module `route`.
+
 use std::sync::Arc;
 
 use super::*;

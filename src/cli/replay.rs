@@ -1,0 +1,82 @@
+//! `rehearsal replay`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::exit;
+use crate::check::{self, RunOptions};
+use crate::cluster::Event;
+use crate::engine::Journal;
+use crate::report;
+use crate::scenario::{self, LoadOptions};
+
+/// Arguments of `rehearsal replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  rehearsal replay results/node-loss-during-rollout-42")]
+pub struct ReplayArguments {
+    /// A results folder
+    #[arg(value_name = "RESULTS")]
+    folder: PathBuf,
+}
+
+/// Runs a recorded run again and compares every event and every change by their digest.
+pub fn main(arguments: &ReplayArguments) -> ExitCode {
+    match replay(arguments) {
+        Ok((same, line)) => {
+            println!("{line}");
+            ExitCode::from(if same { exit::PASSED } else { exit::FAILED })
+        }
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(exit::INPUT)
+        }
+    }
+}
+
+fn replay(arguments: &ReplayArguments) -> Result<(bool, String), String> {
+    let folder = &arguments.folder;
+    let record = report::folder::read(folder).map_err(|e| e.to_string())?;
+    let path = folder.join("journal.bin");
+    let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let journal: Journal<Event> =
+        Journal::decode(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    let closing = journal.closing().ok_or("the run was not closed: nothing to compare with")?;
+    let header = &record.header;
+    if header.interrupted {
+        return Err("the run was interrupted: its end is not where the scenario's is".into());
+    }
+    let resources: Vec<PathBuf> =
+        header.arguments.iter().filter(|a| *a != "--resources").map(PathBuf::from).collect();
+    let options = LoadOptions {
+        resources: (!resources.is_empty()).then_some(resources),
+        seed: Some(header.seed),
+        until: Some(header.simulated),
+    };
+    let loaded = scenario::load(&[PathBuf::from(&header.file)], &options)
+        .map_err(|rejected| rejected.render(false))?;
+    let scenario = loaded
+        .scenarios
+        .iter()
+        .find(|s| *s.name == *header.scenario)
+        .ok_or_else(|| format!("{} has no scenario {}", header.file, header.scenario))?;
+    if scenario.digest != journal.header.scenario {
+        let line = format!("{}: the input has changed since this run was recorded", header.file);
+        return Ok((false, line));
+    }
+    let mut stop = |_, _| false;
+    let mut options = RunOptions { stop: &mut stop, arguments: header.arguments.clone() };
+    let finished = check::run(scenario, &mut options).map_err(|_| "the scenario cannot run")?;
+    let (before, now) = (&header.digest, &finished.record.header.digest);
+    let same = before == now && format!("{:032x}", closing.digest) == *now;
+    let events = finished.record.header.events;
+    Ok((
+        same,
+        match same {
+            true => format!("{}: {events} events, digest {now}: identical", header.scenario),
+            false => format!("{}: digest {before} then, {now} now: different", header.scenario),
+        },
+    ))
+}
