@@ -32,7 +32,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store", "api", "engine",
         ],
     ),
-    ("backend", &["cluster", "kubelet", "net", "store", "api", "engine"]),
+    (
+        "backend",
+        &["cluster", "kubelet", "net", "store", "api", "engine"],
+    ),
     ("report", &["record", "store", "api", "engine"]),
     (
         "check",
@@ -71,7 +74,11 @@ fn sources(folders: &[&str]) -> Vec<(String, String)> {
         .into_iter()
         .map(|path| {
             let text = std::fs::read_to_string(&path).expect("UTF-8");
-            let name = path.strip_prefix(root()).expect("inside").display().to_string();
+            let name = path
+                .strip_prefix(root())
+                .expect("inside")
+                .display()
+                .to_string();
             (name, text)
         })
         .collect()
@@ -79,7 +86,9 @@ fn sources(folders: &[&str]) -> Vec<(String, String)> {
 
 /// The part of a file that is not its test module.
 fn without_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+    text.split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text)
 }
 
 /// Modules of the crate that a text names as `crate::x`, with the line.
@@ -89,7 +98,9 @@ fn named_layers(text: &str) -> Vec<(usize, String)> {
         let code = line.split("//").next().unwrap_or(line);
         for (at, _) in code.match_indices("crate::") {
             let rest = &code[at + 7..];
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
             if end > 0 {
                 found.push((number + 1, rest[..end].to_owned()));
             }
@@ -100,7 +111,10 @@ fn named_layers(text: &str) -> Vec<(usize, String)> {
 
 /// What a layer names and may not.
 fn layer_violations(name: &str, text: &str) -> Vec<String> {
-    let Some(layer) = name.strip_prefix("src/").and_then(|rest| rest.split_once('/')) else {
+    let Some(layer) = name
+        .strip_prefix("src/")
+        .and_then(|rest| rest.split_once('/'))
+    else {
         return Vec::new();
     };
     let Some((_, allowed)) = LAYERS.iter().find(|(l, _)| *l == layer.0) else {
@@ -163,13 +177,17 @@ fn functions(text: &str) -> Vec<(usize, usize, String)> {
             continue;
         }
         // A declaration without a body ends with `;` before any `{`.
-        let opens = lines[at..].iter().find(|l| l.ends_with('{') || l.ends_with(';'));
+        let opens = lines[at..]
+            .iter()
+            .find(|l| l.ends_with('{') || l.ends_with(';'));
         if opens.is_none_or(|l| l.ends_with(';')) {
             continue;
         }
         let indent = line.len() - code.len();
         let close = format!("{}}}", " ".repeat(indent));
-        let end = lines[at..].iter().position(|l| *l == close || l.ends_with("{}") && *l == *line);
+        let end = lines[at..]
+            .iter()
+            .position(|l| *l == close || l.ends_with("{}") && *l == *line);
         if let Some(end) = end {
             found.push((at + 1, end + 1, head.trim().to_owned()));
         }
@@ -186,7 +204,9 @@ fn functions_are_short() {
         }
         for (line, length, head) in functions(without_tests(&text)) {
             if length > 70 {
-                violations.push(format!("{name}:{line}: {head}: {length} lines, 70 are allowed"));
+                violations.push(format!(
+                    "{name}:{line}: {head}: {length} lines, 70 are allowed"
+                ));
             }
         }
     }
@@ -213,9 +233,14 @@ fn words_that_hide_what_a_type_does_are_not_used() {
         for (number, line) in text.lines().enumerate() {
             let code = line.trim_start();
             for keyword in ["struct ", "enum ", "trait "] {
-                let declared = code.strip_prefix("pub ").unwrap_or(code).strip_prefix(keyword);
+                let declared = code
+                    .strip_prefix("pub ")
+                    .unwrap_or(code)
+                    .strip_prefix(keyword);
                 let Some(declared) = declared else { continue };
-                let end = declared.find(|c: char| !c.is_alphanumeric()).unwrap_or(declared.len());
+                let end = declared
+                    .find(|c: char| !c.is_alphanumeric())
+                    .unwrap_or(declared.len());
                 for (word, instead) in BANNED {
                     if declared[..end].ends_with(word) {
                         let at = number + 1;

@@ -383,7 +383,11 @@ fn traffic_record(
             .map(|q| (*q, us(tally.latency(*q))))
             .collect(),
         seconds: tally.rows().iter().map(second).collect(),
-        groups: tally.groups().into_iter().map(|(f, g)| failure_group(data, f, g)).collect(),
+        groups: tally
+            .groups()
+            .into_iter()
+            .map(|(f, g)| failure_group(data, f, g))
+            .collect(),
     }
 }
 
@@ -392,7 +396,9 @@ fn failure_group(
     failure: crate::load::tally::Failure,
     group: crate::load::tally::Group,
 ) -> FailureGroup {
-    let pod = data.pod_name(failure.pod).map(|(ns, name)| format!("{ns}/{name}").into());
+    let pod = data
+        .pod_name(failure.pod)
+        .map(|(ns, name)| format!("{ns}/{name}").into());
     FailureGroup {
         cause: failure.cause.name().to_owned(),
         class: failure.class.name().to_owned(),

@@ -43,13 +43,19 @@ fn replay(arguments: &ReplayArguments) -> Result<(bool, String), String> {
     let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let journal: Journal<Event> =
         Journal::decode(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-    let closing = journal.closing().ok_or("the run was not closed: nothing to compare with")?;
+    let closing = journal
+        .closing()
+        .ok_or("the run was not closed: nothing to compare with")?;
     let header = &record.header;
     if header.interrupted {
         return Err("the run was interrupted: its end is not where the scenario's is".into());
     }
-    let resources: Vec<PathBuf> =
-        header.arguments.iter().filter(|a| *a != "--resources").map(PathBuf::from).collect();
+    let resources: Vec<PathBuf> = header
+        .arguments
+        .iter()
+        .filter(|a| *a != "--resources")
+        .map(PathBuf::from)
+        .collect();
     let options = LoadOptions {
         resources: (!resources.is_empty()).then_some(resources),
         seed: Some(header.seed),
@@ -63,11 +69,17 @@ fn replay(arguments: &ReplayArguments) -> Result<(bool, String), String> {
         .find(|s| *s.name == *header.scenario)
         .ok_or_else(|| format!("{} has no scenario {}", header.file, header.scenario))?;
     if scenario.digest != journal.header.scenario {
-        let line = format!("{}: the input has changed since this run was recorded", header.file);
+        let line = format!(
+            "{}: the input has changed since this run was recorded",
+            header.file
+        );
         return Ok((false, line));
     }
     let mut stop = |_, _| false;
-    let mut options = RunOptions { stop: &mut stop, arguments: header.arguments.clone() };
+    let mut options = RunOptions {
+        stop: &mut stop,
+        arguments: header.arguments.clone(),
+    };
     let finished = check::run(scenario, &mut options).map_err(|_| "the scenario cannot run")?;
     let (before, now) = (&header.digest, &finished.record.header.digest);
     let same = before == now && format!("{:032x}", closing.digest) == *now;
@@ -75,8 +87,14 @@ fn replay(arguments: &ReplayArguments) -> Result<(bool, String), String> {
     Ok((
         same,
         match same {
-            true => format!("{}: {events} events, digest {now}: identical", header.scenario),
-            false => format!("{}: digest {before} then, {now} now: different", header.scenario),
+            true => format!(
+                "{}: {events} events, digest {now}: identical",
+                header.scenario
+            ),
+            false => format!(
+                "{}: digest {before} then, {now} now: different",
+                header.scenario
+            ),
         },
     ))
 }

@@ -353,9 +353,15 @@ impl Cluster {
         if change.kind() != Kind::Pod {
             return;
         }
-        let Some((old, new)) = change.rows::<Pod>() else { return };
-        let Some(name) = new.or(old).and_then(|pod| pod.node_name.clone()) else { return };
-        let Some(&node) = self.node_ids.get(&name) else { return };
+        let Some((old, new)) = change.rows::<Pod>() else {
+            return;
+        };
+        let Some(name) = new.or(old).and_then(|pod| pod.node_name.clone()) else {
+            return;
+        };
+        let Some(&node) = self.node_ids.get(&name) else {
+            return;
+        };
         let due = turn.now + self.api.latency.watch;
         if let Some(machine) = self.machine_mut(node)
             && machine.watch(change, due)

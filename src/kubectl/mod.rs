@@ -20,6 +20,6 @@ pub mod edit;
 
 pub mod wait;
 
-pub use run::Run;
 pub use parse::parse;
+pub use run::Run;
 pub use verb::{ParseError, Verb};

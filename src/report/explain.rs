@@ -91,7 +91,7 @@ fn state(names: &Names<'_>, moment: Time, out: &mut String) {
 }
 
 /// Failures whose span touches the window, the most first.
-fn failures<'r>(run: &'r RunRecord, from: Time, to: Time) -> Vec<(&'r str, &'r FailureGroup)> {
+fn failures(run: &RunRecord, from: Time, to: Time) -> Vec<(&str, &FailureGroup)> {
     let users = run.traffic.iter().filter(|t| !t.internal);
     let mut found: Vec<_> = users
         .flat_map(|t| t.groups.iter().map(|g| (t.name.as_str(), g)))

@@ -154,7 +154,7 @@ impl<'n, 'r> Rollout<'n, 'r> {
             let new = pod.image == self.spec.image;
             if new && self.on_dead_node(pod, at) {
                 dead_new += 1;
-            } else if !pod.terminating.is_some_and(|t| t <= at) {
+            } else if pod.terminating.is_none_or(|t| t > at) {
                 *reasons.entry(self.state(pod, at, new)).or_default() += 1;
             }
         }
