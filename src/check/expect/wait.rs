@@ -134,7 +134,9 @@ impl Condition {
                     (None, _) => false,
                     (Some(_), None) => true,
                     (Some(Value::String(s)), Some(value)) => s == value,
-                    (Some(other), Some(value)) => serde_json::from_str::<Value>(value).is_ok_and(|v| v == *other),
+                    (Some(other), Some(value)) => {
+                        serde_json::from_str::<Value>(value).is_ok_and(|v| v == *other)
+                    }
                 }
             }
         }
