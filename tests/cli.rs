@@ -32,9 +32,22 @@ fn json_is_one_object_on_stdout_and_the_same_bytes_every_time() {
     assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
     assert_eq!(text(&first.stdout), text(&second.stdout));
     let json: serde_json::Value = serde_json::from_slice(&first.stdout).expect("one object");
-    for key in ["scenario", "seed", "backend", "kubernetesVersion", "digest", "simulated_s", "events",
-        "passed", "checks", "traffic", "not_modelled", "warnings", "degraded", "results"]
-    {
+    for key in [
+        "scenario",
+        "seed",
+        "backend",
+        "kubernetesVersion",
+        "digest",
+        "simulated_s",
+        "events",
+        "passed",
+        "checks",
+        "traffic",
+        "not_modelled",
+        "warnings",
+        "degraded",
+        "results",
+    ] {
         assert!(json.get(key).is_some(), "{key} is missing: {json}");
     }
     assert_eq!(json["passed"], true);
@@ -64,7 +77,11 @@ fn a_results_folder_replays_to_the_same_digest_and_is_explained() {
     assert!(text(&replay.stdout).contains("identical"));
     let explain = rehearsal(&["explain", dir, "--at", "05:49"]);
     assert_eq!(explain.status.code(), Some(0), "{}", text(&explain.stderr));
-    assert!(text(&explain.stdout).contains("power-off"), "{}", text(&explain.stdout));
+    assert!(
+        text(&explain.stdout).contains("power-off"),
+        "{}",
+        text(&explain.stdout)
+    );
 }
 
 #[test]
@@ -78,7 +95,11 @@ fn a_check_that_fails_is_exit_code_1() {
     );
     let output = rehearsal(&["run", file.to_str().expect("UTF-8"), "--no-out"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("FAIL two nodes"), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("FAIL two nodes"),
+        "{}",
+        text(&output.stdout)
+    );
 }
 
 #[test]
@@ -91,12 +112,36 @@ fn bad_input_is_exit_code_2_with_a_place_and_no_output() {
         )
     };
     let cases = [
-        ("unknown-field.yaml", scenario("  durration: 5m\n"), "durration"),
-        ("wrong-type.yaml", scenario("  expect: 7\n"), "wrong-type.yaml:10"),
-        ("missing-file.yaml", scenario("  resources: [nowhere.yaml]\n"), "nowhere.yaml"),
-        ("late.yaml", scenario("  timeline:\n  - {at: 5m, kubectl: cordon n-0}\n"), "late.yaml:11"),
-        ("verb.yaml", scenario("  timeline:\n  - {at: 5s, kubectl: explode n-0}\n"), "explode"),
-        ("bomb.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b".to_owned(), "bomb.yaml:3"),
+        (
+            "unknown-field.yaml",
+            scenario("  durration: 5m\n"),
+            "durration",
+        ),
+        (
+            "wrong-type.yaml",
+            scenario("  expect: 7\n"),
+            "wrong-type.yaml:10",
+        ),
+        (
+            "missing-file.yaml",
+            scenario("  resources: [nowhere.yaml]\n"),
+            "nowhere.yaml",
+        ),
+        (
+            "late.yaml",
+            scenario("  timeline:\n  - {at: 5m, kubectl: cordon n-0}\n"),
+            "late.yaml:11",
+        ),
+        (
+            "verb.yaml",
+            scenario("  timeline:\n  - {at: 5s, kubectl: explode n-0}\n"),
+            "explode",
+        ),
+        (
+            "bomb.yaml",
+            "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b".to_owned(),
+            "bomb.yaml:3",
+        ),
         ("junk.yaml", "\u{1}\u{2}\u{3}".to_owned(), "junk.yaml:1"),
         (
             "function.yaml",
