@@ -34,7 +34,7 @@ pub struct RunOptions<'a> {
 pub enum RunError {
     /// The API server refuses an initial object.
     Refused(Box<Refused>),
-    /// An expectation does not compile.
+    /// An expectation does not compile, or the scheduler's configuration is not understood.
     Expectation(String),
 }
 
@@ -149,6 +149,7 @@ fn take_note(recorder: &mut Recorder, world: &Cluster, note: &Note) {
 /// # Errors
 /// An initial object that the API server refuses, an expectation that does not compile.
 pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished, RunError> {
+    crate::cluster::build::scheduler_config(scenario)?;
     let (mut cluster, mut queue) = Cluster::build(scenario)?;
     let mut backend = Simulated::new(cluster.draws, RuntimeLatency::default());
     let mut journal = Journal::new(JournalHeader {

@@ -63,7 +63,7 @@ impl Cluster {
             manager: Process::new(ApiLatency::default().watch),
             controllers: controllers(flags),
             scheduler_process: Process::new(ApiLatency::default().watch),
-            scheduler: Scheduler::new(scheduler_config(scenario), draws),
+            scheduler: Scheduler::new(scheduler_config(scenario).unwrap_or_default(), draws),
             simulated: true,
             node_ids: FxHashMap::default(),
             homes: std::collections::BTreeMap::new(),
@@ -294,8 +294,15 @@ fn kubelet_config(flags: &Flags) -> KubeletConfig {
     }
 }
 
-fn scheduler_config(_scenario: &Scenario) -> SchedulerConfig {
-    SchedulerConfig::default()
+/// The scheduler's configuration: the scenario's, or the default one.
+///
+/// # Errors
+/// What is wrong with the scenario's.
+pub fn scheduler_config(scenario: &Scenario) -> Result<SchedulerConfig, String> {
+    match &scenario.cluster.scheduler {
+        Some(json) => SchedulerConfig::from_json(json).map_err(|e| e.to_string()),
+        None => Ok(SchedulerConfig::default()),
+    }
 }
 
 fn namespace(name: &str) -> Namespace {
