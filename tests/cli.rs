@@ -89,7 +89,7 @@ fn a_check_that_fails_is_exit_code_1() {
     let file = scratch(
         "fails.yaml",
         "apiVersion: rehearsal.dev/v1\nkind: Scenario\nmetadata: {name: fails}\nspec:\n  seed: 1\n  \
-         duration: 30s\n  cluster:\n    nodePools:\n    - {name: n, count: 1, capacity: {cpu: \"1\", \
+         duration: 30s\n  cluster:\n    nodePools:\n    - {name: node, count: 1, capacity: {cpu: \"1\", \
          memory: 1Gi, pods: \"10\"}}\n  expect:\n  - {name: two nodes, eventually: \"nodes().size() \
          == 2\", within: 20s}\n",
     );
@@ -107,7 +107,7 @@ fn bad_input_is_exit_code_2_with_a_place_and_no_output() {
     let scenario = |extra: &str| {
         format!(
             "apiVersion: rehearsal.dev/v1\nkind: Scenario\nmetadata: {{name: x}}\nspec:\n  seed: 1\n  \
-             duration: 1m\n  cluster:\n    nodePools:\n    - {{name: n, count: 1, capacity: {{cpu: \
+             duration: 1m\n  cluster:\n    nodePools:\n    - {{name: node, count: 1, capacity: {{cpu: \
              \"1\", memory: 1Gi, pods: \"10\"}}}}\n{extra}"
         )
     };
@@ -129,16 +129,16 @@ fn bad_input_is_exit_code_2_with_a_place_and_no_output() {
         ),
         (
             "late.yaml",
-            scenario("  timeline:\n  - {at: 5m, kubectl: cordon n-0}\n"),
+            scenario("  timeline:\n  - {at: 5m, kubectl: cordon node-0}\n"),
             "late.yaml:11",
         ),
         (
             "verb.yaml",
-            scenario("  timeline:\n  - {at: 5s, kubectl: explode n-0}\n"),
+            scenario("  timeline:\n  - {at: 5s, kubectl: explode node-0}\n"),
             "explode",
         ),
         (
-            "bomb.yaml",
+            "broken.yaml",
             "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b".to_owned(),
             "bomb.yaml:3",
         ),

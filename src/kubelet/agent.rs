@@ -2,8 +2,7 @@
 //!
 //! There may be thousands of kubelets in a run: an idle one is a few hundred bytes and two timers,
 //! its lease and its node status. Everything about one pod is in its pod worker; everything
-//! node-wide is in [`Host`]. A kubelet process that stops forgets all but what the runtime would
-//! report again.
+//! node-wide is in [`Host`]. A process that stops forgets all but what the runtime would tell again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

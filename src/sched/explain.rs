@@ -97,9 +97,8 @@ pub fn explain(
 ) -> Result<Explanation, String> {
     let name = &pod.spec.scheduler_name;
     let profile = config.profiles.iter().find(|p| p.name == *name);
-    let Some(profile) = profile else {
-        return Err(format!("profile not found for scheduler name \"{name}\""));
-    };
+    let profile =
+        profile.ok_or_else(|| format!("profile not found for scheduler name \"{name}\""))?;
     let mut cache = Cache::default();
     let mut nominator = Nominator::default();
     load(&mut cache, &mut nominator, view);
@@ -130,8 +129,10 @@ pub fn explain(
         return Ok(result);
     }
     if cache.order().is_empty() {
-        result.message = Some(NO_NODES.into());
-        return Ok(result);
+        return Ok(Explanation {
+            message: Some(NO_NODES.into()),
+            ..result
+        });
     }
     if !found.feasible.is_empty() {
         let order = cache.order().iter().copied();
