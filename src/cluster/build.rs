@@ -14,6 +14,7 @@ use crate::api::{Deployment, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSe
 use crate::client::Outbox;
 use crate::client::runner::{Driven, Runner};
 use crate::control::deployment::DeploymentController;
+use crate::control::disruption::DisruptionController;
 use crate::control::endpoint_slice::EndpointSliceController;
 use crate::control::node_lifecycle::{self, NodeLifecycleController};
 use crate::control::pod_gc::PodGcController;
@@ -277,6 +278,7 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
         Box::new(Runner::new(lifecycle)),
         Box::new(Runner::new(TaintEvictionController::default())),
         Box::new(Runner::new(pod_gc)),
+        Box::new(Runner::new(DisruptionController)),
     ]
 }
 

@@ -22,3 +22,5 @@ pub mod node_lifecycle;
 pub mod taint_eviction;
 
 pub mod pod_gc;
+
+pub mod disruption;
