@@ -1,6 +1,6 @@
 //! Expectations, invariants, comparisons: reads, never steers.
 //!
-//! [`run`] drives one scenario from beginning to end and returns what it left behind; whoever checks
+//! [`run()`] drives one scenario from beginning to end and returns what it left behind; whoever checks
 //! something looks on as an observer. Nothing here changes what happens.
 
 pub mod run;

@@ -39,7 +39,7 @@ pub struct RunArguments {
     /// Replaces the scenario's `resources`: files, folders, kustomizations
     #[arg(long, value_name = "PATH", num_args = 1..)]
     resources: Vec<PathBuf>,
-    /// The results folder; results/<scenario>-<seed> unless given
+    /// The results folder; results/SCENARIO-SEED unless given
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write no results folder
@@ -169,7 +169,10 @@ fn tell(
     let mut results = None;
     if !arguments.no_out {
         match report::folder::write(&record, &journal, &dir) {
-            Ok(()) => results = Some(dir.display().to_string()),
+            Ok(()) => {
+                draw(&record, &dir);
+                results = Some(dir.display().to_string());
+            }
             Err(error) => {
                 eprintln!(
                     "error: the results folder {} cannot be written",
@@ -201,6 +204,21 @@ fn tell(
         exit::PASSED
     } else {
         exit::FAILED
+    }
+}
+
+/// Draws the pictures into the results folder; a run without pictures is a run all the same.
+fn draw(record: &RunRecord, dir: &std::path::Path) {
+    let plots = dir.join("plots");
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&plots)?;
+        for (name, svg) in report::plots(record) {
+            std::fs::write(plots.join(name), svg)?;
+        }
+        Ok(())
+    };
+    if let Err(error) = write() {
+        eprintln!("warning: {} cannot be written: {error}", plots.display());
     }
 }
 

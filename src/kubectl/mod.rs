@@ -1,6 +1,6 @@
 //! kubectl verbs: parsed from their command lines, run against the API like any other client.
 //!
-//! [`parse`] turns a line of a timeline into a [`Verb`] or says which word of it is wrong. A [`Run`]
+//! [`parse()`] turns a line of a timeline into a [`Verb`] or says which word of it is wrong. A [`Run`]
 //! carries a verb out: it reads the API server's current objects (kubectl's GETs are fresh), sends
 //! writes one after the other, waits where kubectl waits, and ends with kubectl's own words.
 //!

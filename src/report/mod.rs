@@ -1,6 +1,6 @@
 //! Tables, stories, plots, explanations: pure functions of what a run left behind.
 //!
-//! Everything here reads a [`RunRecord`](crate::record::RunRecord), in memory or from a results
+//! Everything here reads a [`RunRecord`], in memory or from a results
 //! folder ([`folder::read`]), and returns text. Nothing here knows the cluster, reads a clock or
 //! asks the terminal: the same record gives the same bytes.
 //!

@@ -7,7 +7,7 @@
 //!
 //! What it does not know: who is asking, how long a request takes, what controllers want.
 //!
-//! Read first: [`write`] (what can be asked), [`commit`] (what it does), [`log`], [`view`].
+//! Read first: [`mod@write`] (what can be asked), [`commit`] (what it does), [`log`], [`view`].
 
 pub mod table;
 

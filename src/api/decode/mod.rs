@@ -4,7 +4,7 @@
 //! (`versions`), the tree is read strictly into the generated type of its kind (`typed`), defaults
 //! are filled in ([`super::defaults`]), the object is validated ([`super::validate`]), and the
 //! result is converted to a compact row (one file per group of kinds) and dropped. Kinds that the
-//! model does not act on become [`Inert`] rows with their whole JSON; kinds that Kubernetes does
+//! model does not act on become [`Inert`](crate::api::Inert) rows with their whole JSON; kinds that Kubernetes does
 //! not know are never an error.
 //!
 //! Where to look first: [`decode`], then `kinds`, the table of what is done to which kind. The way

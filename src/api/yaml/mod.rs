@@ -10,7 +10,7 @@
 //! lines (`documents`), split into tokens (`scan`), parsed (`parse`), its scalars given types
 //! (`resolve`) and composed into a tree under go-yaml's limits (`compose`). A file that begins
 //! with `{` is tried as JSON (`json`). [`decode`] and [`DecodeError`] are the way into typed
-//! objects, [`write`] the way out.
+//! objects, [`write()`] the way out.
 
 mod budget;
 mod compose;

@@ -71,7 +71,8 @@ impl DataPlane {
         // Neighbours that ran slower because of it are on the same node, which is off.
     }
 
-    /// CPU used so far and memory in use of a pod's running containers, by [`ContainerId::index`].
+    /// CPU used so far and memory in use of a pod's running containers, by
+    /// [`ContainerId::index`](crate::kubelet::ContainerId::index).
     pub fn usage(&mut self, pod: Id<Pod>, now: Time) -> Vec<(u16, Usage, u64)> {
         let Some(Some(found)) = self.pods.get(pod.index()) else {
             return Vec::new();

@@ -111,7 +111,7 @@ fn panels(
     let slow = panel(2.0, (slowest / 1e3).max(slo.unwrap_or(0.0) / 1e3) * 1.05);
     for (i, panel) in [&sent, &failed, &slow].into_iter().enumerate() {
         bands(names, canvas, panel, i == 0);
-        value_axis(canvas, panel, |v| short(v));
+        value_axis(canvas, panel, short);
     }
     let place = |panel: &Panel, points: &[(f64, f64)], unit: f64| -> Vec<(f64, f64)> {
         (points.iter())
