@@ -20,6 +20,8 @@ mod not_modelled;
 mod pod;
 mod pod_status;
 mod service;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod versions;
 mod volume;

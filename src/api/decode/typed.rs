@@ -111,7 +111,7 @@ where
     };
     let (mut object, unknown) =
         decode_with::<T>(node, absent).map_err(|errors| undecodable(errors, ""))?;
-    let mut warnings: Vec<_> = unknown.into_iter().map(unknown_field).collect();
+    let warnings: Vec<_> = unknown.into_iter().map(unknown_field).collect();
     let metadata = object.metadata_mut();
     if !steps.namespaced {
         metadata.namespace = None;
@@ -136,8 +136,8 @@ where
     }
     if !errors.is_empty() {
         // An unknown field is often why another one is missing.
-        warnings.extend(errors.into_problems().into_iter().map(located));
-        return Err(warnings);
+        let refused = errors.into_problems().into_iter().map(located);
+        return Err(refused.chain(warnings).collect());
     }
 
     let mut json = serde_json::to_value(&object).unwrap_or_default();
