@@ -1,0 +1,59 @@
+//! The same scenario and seed give the same run: again, and beside another run in the same process.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use rehearsal::check::run::{Finished, RunOptions, run};
+use rehearsal::scenario::{LoadOptions, Scenario, load};
+
+fn self_healing() -> Scenario {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/self-healing.yaml");
+    let mut loaded = load(&[path], &LoadOptions::default())
+        .unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
+    loaded.scenarios.remove(0)
+}
+
+fn play(scenario: &Scenario) -> Finished {
+    let mut options = RunOptions {
+        stop: &mut |_, _| false,
+        arguments: Vec::new(),
+    };
+    run(scenario, &mut options).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// Asserts that two runs are one; says where they part.
+fn assert_same(one: &Finished, other: &Finished) {
+    let parted = (one.record.causes.iter())
+        .zip(&other.record.causes)
+        .find(|(a, b)| a != b);
+    assert_eq!(parted, None, "the runs part here");
+    assert_eq!(one.record, other.record);
+    assert_eq!(one.journal, other.journal);
+}
+
+#[test]
+fn a_run_repeated_is_the_same_run() {
+    let (one, other) = (play(&self_healing()), play(&self_healing()));
+    assert!(one.record.header.events > 1_000, "something happened");
+    assert!(!one.journal.is_empty());
+    assert_same(&one, &other);
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let scenario = self_healing();
+    let mut other = self_healing();
+    other.seed += 1;
+    let (one, other) = (play(&scenario), play(&other));
+    assert_ne!(one.record.header.digest, other.record.header.digest);
+}
+
+#[test]
+fn runs_on_two_threads_do_not_touch_each_other() {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+    let threads = threads.expect("two threads can be had");
+    let scenario = self_healing();
+    let runs: Vec<Finished> =
+        threads.install(|| (0..2).into_par_iter().map(|_| play(&scenario)).collect());
+    assert_same(&runs[0], &runs[1]);
+}
