@@ -1,8 +1,12 @@
 //! The same scenario and seed give the same run: again, and beside another run in the same process.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rayon::prelude::*;
+use rehearsal::api::{Namespace, Row, Text};
 use rehearsal::check::run::{Finished, RunOptions, run};
 use rehearsal::scenario::{LoadOptions, Scenario, load};
 
@@ -56,4 +60,38 @@ fn runs_on_two_threads_do_not_touch_each_other() {
     let runs: Vec<Finished> =
         threads.install(|| (0..2).into_par_iter().map(|_| play(&scenario)).collect());
     assert_same(&runs[0], &runs[1]);
+}
+
+/// Adds a copy of the Deployment `worker` in a namespace of its own.
+fn add_neighbour(scenario: &mut Scenario) {
+    let is_worker = |row: &Row| matches!(row, Row::Deployment(d) if d.meta.name == "worker");
+    let worker = scenario.objects.iter().find(|o| is_worker(&o.row));
+    let mut copy = worker.expect("a Deployment worker").clone();
+    copy.row.meta_mut().namespace = Text::from("neighbour");
+    let mut namespace = copy.clone();
+    let mut row = Namespace::default();
+    row.meta.name = Text::from("neighbour");
+    namespace.row = Row::Namespace(Arc::new(row));
+    scenario.objects.insert(0, namespace);
+    scenario.objects.push(copy);
+}
+
+/// From the first container's start to readiness, by pod, of the pods there when the run began.
+fn startups(finished: &Finished, namespace: &str) -> BTreeMap<Text, Duration> {
+    let record = &finished.record;
+    (record.pods.iter())
+        .filter(|pod| pod.namespace == namespace && pod.created < record.header.begun)
+        .filter_map(|pod| Some((pod.name.clone(), pod.ready?.since(pod.started?))))
+        .collect()
+}
+
+#[test]
+fn a_neighbour_changes_nobody_elses_draws() {
+    let alone = self_healing();
+    let mut beside = self_healing();
+    add_neighbour(&mut beside);
+    let (alone, beside) = (play(&alone), play(&beside));
+    assert_eq!(startups(&beside, "neighbour").len(), 1);
+    assert_eq!(startups(&alone, "default").len(), 4, "3 web, 1 worker");
+    assert_eq!(startups(&alone, "default"), startups(&beside, "default"));
 }
