@@ -1,0 +1,209 @@
+//! Stories of the gallery, bad and fixed, over three seeds: their numbers follow from the formulas
+//! in the scenarios' headers.
+
+use std::path::Path;
+
+use rehearsal::check::run::{RunOptions, run};
+use rehearsal::engine::Time;
+use rehearsal::record::{NodeMarkKind, RunRecord};
+use rehearsal::scenario::{LoadOptions, load};
+
+const SEEDS: [u64; 3] = [1, 2, 3];
+
+fn play(name: &str, seed: u64) -> RunRecord {
+    let file = format!("scenarios/gallery/{name}.yaml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let options = LoadOptions {
+        seed: Some(seed),
+        ..LoadOptions::default()
+    };
+    let loaded =
+        load(&[path], &options).unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
+    let mut options = RunOptions {
+        stop: &mut |_, _| false,
+        arguments: Vec::new(),
+    };
+    let finished = run(&loaded.scenarios[0], &mut options);
+    finished.unwrap_or_else(|error| panic!("{error:?}")).record
+}
+
+fn failed_checks(record: &RunRecord) -> Vec<&str> {
+    let failed = record.checks.iter().filter(|check| !check.passed);
+    failed.map(|check| check.name.as_str()).collect()
+}
+
+fn seconds(from: Time, to: Time) -> f64 {
+    to.since(from).as_secs_f64()
+}
+
+fn assert_within(what: &str, value: f64, from: f64, to: f64) {
+    assert!(
+        (from..=to).contains(&value),
+        "{what}: {value} is not in {from} to {to}"
+    );
+}
+
+/// Failures of the users' Traffic lie in a range, give or take five standard deviations of a count.
+fn assert_failures(record: &RunRecord, from: f64, to: f64) {
+    let failed = record.traffic[0].failed as f64;
+    let what = format!("failures of seed {}", record.header.seed);
+    assert_within(
+        &what,
+        failed,
+        from - 5.0 * from.sqrt(),
+        to + 5.0 * to.sqrt(),
+    );
+}
+
+/// How long the rollout waited for took, in seconds.
+fn rollout(record: &RunRecord) -> f64 {
+    let check = record.checks.iter().find(|c| c.name == "rollout completes");
+    check.and_then(|c| c.at_s).expect("the rollout completes")
+}
+
+/// When the first fault began.
+fn loss(record: &RunRecord) -> Time {
+    record.faults[0].at
+}
+
+#[test]
+fn g01_pods_that_leave_at_once_lose_what_the_rules_still_send_them() {
+    for seed in SEEDS {
+        // 10 pods x 50 rps x the mean delay of the rules, up to 1 s.
+        let bad = play("G01-deploy-502s.bad", seed);
+        assert_eq!(failed_checks(&bad), ["http_req_failed"]);
+        assert_eq!(bad.traffic[0].sent, 150_000);
+        assert_failures(&bad, 1.0, 500.0);
+        assert!(bad.traffic[0].failed > 0);
+        let class = "terminating endpoint: SIGTERM race";
+        assert!(bad.traffic[0].groups.iter().all(|g| g.class == class));
+
+        let fixed = play("G01-deploy-502s.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        assert_eq!(fixed.traffic[0].failed, 0);
+    }
+}
+
+/// Asserts the order of a node's loss; returns its seconds until NotReady.
+fn assert_node_loss(record: &RunRecord, grace: f64, tolerated: f64) -> f64 {
+    let unknown = |m: &&rehearsal::record::NodeMark| m.what == NodeMarkKind::Unknown;
+    let mark = record.nodes.iter().find(unknown).expect("a node is lost");
+    // The last renewal is seen up to 5 s late, must be `grace` old, and is looked at every 5 s.
+    let age = seconds(mark.last_lease.expect("a lease"), mark.at);
+    println!("seed {}: the lease was {age:.3} s old", record.header.seed);
+    assert_within("age of the lease", age, grace, grace + 10.5);
+    // The pod turns unready with its node, and the endpoint goes with it.
+    let points = &record.endpoints["default/web"];
+    let drop = points.iter().find(|p| p.at >= loss(record) && p.ready == 2);
+    let drop = drop.expect("an endpoint goes").at;
+    assert_within("NotReady to endpoints", seconds(mark.at, drop), 0.0, 2.0);
+    let on_it = |p: &&rehearsal::record::PodLife| p.node == mark.node && p.terminating.is_some();
+    let pod = record.pods.iter().find(on_it).expect("a pod is evicted");
+    let waited = seconds(mark.at, pod.terminating.expect("it is terminating"));
+    assert_within("NotReady to eviction", waited, tolerated, tolerated + 1.0);
+    seconds(loss(record), mark.at)
+}
+
+#[test]
+fn g03_a_third_of_the_requests_hangs_until_the_dead_endpoint_goes() {
+    for seed in SEEDS {
+        let bad = play("G03-node-dies.bad", seed);
+        let wanted = ["three serve again within 100 s", "http_req_failed"];
+        assert_eq!(failed_checks(&bad), wanted);
+        let until = assert_node_loss(&bad, 40.0, 300.0);
+        assert_within("loss to NotReady", until, 30.0, 50.0);
+        // 500 rps x 1/3; up to 1 s more until the rules follow.
+        assert_failures(&bad, 500.0 / 3.0 * until, 500.0 / 3.0 * (until + 1.0));
+
+        let fixed = play("G03-node-dies.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        let until = assert_node_loss(&fixed, 40.0, 30.0);
+        // The one retry, 1 s later, meets the dead endpoint again one time in three: what is sent
+        // in the last second before the rules change escapes.
+        assert_failures(
+            &fixed,
+            500.0 / 9.0 * (until - 1.0),
+            500.0 / 9.0 * (until + 1.0),
+        );
+    }
+}
+
+#[test]
+fn g05_a_fourth_pod_finds_no_fourth_node_until_the_deadline() {
+    for seed in SEEDS {
+        let bad = play("G05-rollout-deadlock.bad", seed);
+        let wanted = ["rollout completes", "the deadline is never reached"];
+        assert_eq!(failed_checks(&bad), wanted);
+        let pending: Vec<_> = bad.pods.iter().filter(|p| p.scheduled.is_none()).collect();
+        assert_eq!(pending.len(), 1);
+        // progressDeadlineSeconds is 600; whole seconds, so up to 2 s late.
+        let late = bad.causes.iter().find(|entry| {
+            matches!(&entry.what, rehearsal::record::What::Progress(reason)
+                if reason == "ProgressDeadlineExceeded")
+        });
+        let late = late.expect("the deadline is reached").at;
+        assert_within("deadline", seconds(pending[0].created, late), 600.0, 602.0);
+        assert_eq!(
+            bad.endpoints["default/web"].last().map(|p| p.ready),
+            Some(3)
+        );
+
+        // Three times pull 1 s, start 2 s; with stop and probe up to 3 s more each.
+        let fixed = play("G05-rollout-deadlock.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        assert_within("rollout", rollout(&fixed), 9.0, 18.0);
+    }
+}
+
+#[test]
+fn g07_without_a_probe_every_new_pod_refuses_while_it_starts() {
+    for seed in SEEDS {
+        // 10 pods x 50 rps x 20 s, less the up to 1 s that the rules are late.
+        let bad = play("G07-no-readiness.bad", seed);
+        assert_eq!(failed_checks(&bad), ["http_req_failed"]);
+        assert_failures(&bad, 9_500.0, 10_000.0);
+
+        // Four waves of 20 s to 25 s, with pull and sandbox up to 5 s more each.
+        let fixed = play("G07-no-readiness.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        assert_eq!(fixed.traffic[0].failed, 0);
+        assert_within("rollout", rollout(&fixed), 80.0, 120.0);
+    }
+}
+
+#[test]
+fn g16_in_a_disrupted_zone_nothing_moves_until_the_nodes_are_deleted() {
+    for seed in SEEDS {
+        let bad = play("G16-three-of-five-down.bad", seed);
+        assert_eq!(failed_checks(&bad), ["all ten run on the two nodes left"]);
+        let unknown = |m: &&rehearsal::record::NodeMark| m.what == NodeMarkKind::Unknown;
+        let lost: Vec<_> = bad.nodes.iter().filter(unknown).collect();
+        assert_eq!(lost.len(), 3);
+        for mark in lost {
+            assert_within("loss to NotReady", seconds(loss(&bad), mark.at), 40.0, 60.0);
+        }
+        let evicted = bad.pods.iter().filter(|p| p.terminating.is_some()).count();
+        assert!(
+            [0, 2, 4].contains(&evicted),
+            "{evicted} of 6 lost pods are replaced"
+        );
+
+        // A look every 20 s and 40 s of quarantine, then start-up.
+        let fixed = play("G16-three-of-five-down.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        let removed = |m: &&rehearsal::record::NodeMark| m.what == NodeMarkKind::Removed;
+        let removed = fixed
+            .nodes
+            .iter()
+            .find(removed)
+            .expect("a node is deleted")
+            .at;
+        let gone: Vec<f64> = (fixed.pods.iter())
+            .filter_map(|p| Some(seconds(removed, p.gone?)))
+            .collect();
+        assert_eq!(gone.len(), 6);
+        for after in gone {
+            assert_within("deletion to collection", after, 40.0, 80.0);
+        }
+    }
+}
