@@ -34,7 +34,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "backend",
-        &["cluster", "kubelet", "net", "store", "api", "engine"],
+        &[
+            "cluster", "kubelet", "net", "load", "fault", "store", "api", "engine",
+        ],
     ),
     ("report", &["record", "store", "api", "engine"]),
     (
