@@ -46,6 +46,8 @@ pub mod volume;
 
 pub mod config;
 
+pub mod cron;
+
 pub mod kube_event;
 
 pub mod decode;

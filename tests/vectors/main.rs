@@ -11,6 +11,7 @@
 //! tolerances at its top, and call [`support::check`] from a test below.
 
 mod controllers;
+mod cron;
 mod scheduler;
 mod support;
 mod validation;
@@ -19,6 +20,11 @@ mod yaml;
 #[test]
 fn controllers() {
     support::check_except(&controllers::VECTORS, controllers::NOT_PORTED);
+}
+
+#[test]
+fn cron() {
+    support::check(&cron::VECTORS);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use k8s_openapi::api::batch::v1::{
 };
 use serde_json::json;
 
+use crate::api::cron::{self, Schedule};
+
 use super::field::{At, Errors};
 use super::meta::label_selector;
 use super::names::{dns_label, dns_subdomain, label_key};
@@ -395,18 +397,14 @@ pub fn cron_job(object: &CronJob, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-/// The shape of a schedule: five fields or a word after `@`; their grammar is the controller's.
+/// `validateScheduleFormat`.
 fn schedule(schedule: &str, at: &At<'_>, errors: &mut Errors) {
     if schedule.is_empty() {
         errors.required(at, "");
         return;
     }
-    let words: Vec<&str> = schedule.split_whitespace().collect();
-    let zoned = schedule.starts_with("TZ=") || schedule.starts_with("CRON_TZ=");
-    if !zoned && !schedule.starts_with('@') && words.len() != 5 {
-        let (count, shown) = (words.len(), words.join(" "));
-        let detail = format!("expected exactly 5 fields, found {count}: [{shown}]");
-        errors.invalid(at, schedule, &detail);
+    if let Err(error) = Schedule::parse(schedule) {
+        errors.invalid(at, schedule, &error.to_string());
     }
     if schedule.contains("TZ") {
         let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
@@ -433,7 +431,7 @@ fn time_zone(zone: &str, at: &At<'_>, errors: &mut Errors) {
                       https://www.iana.org/time-zones";
         errors.invalid(at, zone, detail);
     }
-    if jiff::tz::TimeZone::get(zone).is_err() {
-        errors.invalid(at, zone, &format!("unknown time zone {zone}"));
+    if let Err(error) = cron::zone(zone) {
+        errors.invalid(at, zone, &error.to_string());
     }
 }
