@@ -35,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "backend",
         &[
-            "cluster", "kubelet", "net", "load", "fault", "store", "api", "engine",
+            "cluster", "scenario", "kubelet", "net", "load", "fault", "store", "api", "engine",
         ],
     ),
     ("report", &["record", "store", "api", "engine"]),

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Event, Request};
+use crate::cluster::{Asked, Cluster, Event, Request};
 use crate::engine::{Backend, Dist, Draws, Purpose, Time, entity_key};
 use crate::kubelet::runtime::{Call, PullOutcome, RuntimeEvent, StartOutcome};
 
@@ -70,7 +70,7 @@ impl Simulated {
         Simulated { draws, latency }
     }
 
-    fn answer(&self, request: &Request) -> Option<(Duration, RuntimeEvent)> {
+    fn answer(&self, request: &Asked) -> Option<(Duration, RuntimeEvent)> {
         let draw =
             |dist: &Dist, purpose, n| dist.sample(self.draws.unit(purpose, request.entity, n));
         Some(match &request.runtime.what {
@@ -118,7 +118,10 @@ impl Simulated {
 
 impl Backend<Cluster> for Simulated {
     fn submit(&mut self, now: Time, request: Request, inbox: &mut Vec<(Time, Event)>) {
-        if let Some((after, event)) = self.answer(&request) {
+        let Request::Runtime(asked) = request else {
+            unreachable!("a cluster with simulated containers asks for nothing else");
+        };
+        if let Some((after, event)) = self.answer(&asked) {
             inbox.push((now + after, Event::Runtime(event)));
         }
     }

@@ -34,6 +34,7 @@ use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
 use super::machine::Machine;
 use super::process::Process;
+use super::runtime::{Containers, Request};
 use super::timeline::{Note, Timeline};
 
 /// How long the initial workloads get to become ready before the run begins all the same.
@@ -51,8 +52,16 @@ pub struct Refused {
 }
 
 impl Cluster {
-    /// The cluster of a scenario, and the queue to drive it with.
+    /// The cluster of a scenario with simulated containers, and the queue to drive it with.
     pub fn build(scenario: &Scenario) -> Result<(Cluster, Queue<Event>), Box<Refused>> {
+        Cluster::build_with(scenario, Containers::Simulated)
+    }
+
+    /// The cluster of a scenario, and the queue to drive it with.
+    pub fn build_with(
+        scenario: &Scenario,
+        containers: Containers,
+    ) -> Result<(Cluster, Queue<Event>), Box<Refused>> {
         let draws = Draws::new(scenario.seed);
         let flags = &scenario.cluster.flags;
         let mut cluster = Cluster {
@@ -65,7 +74,7 @@ impl Cluster {
             controllers: controllers(flags),
             scheduler_process: Process::new(ApiLatency::default().watch),
             scheduler: Scheduler::new(scheduler_config(scenario).unwrap_or_default(), draws),
-            simulated: true,
+            containers,
             node_ids: FxHashMap::default(),
             homes: std::collections::BTreeMap::new(),
             settled: crate::store::Cursor(0),
@@ -221,7 +230,12 @@ impl Cluster {
             turn.at(epoch + step.at, Event::Step(index));
         }
         for traffic in std::mem::take(&mut self.traffic) {
-            self.data.add_traffic(&traffic, epoch, &mut self.data_out);
+            if self.containers == Containers::Simulated {
+                self.data.add_traffic(&traffic, epoch, &mut self.data_out);
+                continue;
+            }
+            let traffic = Box::new(traffic);
+            turn.request(Request::Traffic { traffic, epoch });
         }
         self.drain_data(turn);
     }

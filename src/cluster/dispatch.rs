@@ -10,7 +10,7 @@ use super::dataplane::DataPlane;
 use super::event::Event;
 use super::machine::Machine;
 use super::process::Process;
-use super::runtime::Request;
+use super::runtime::{Asked, Containers, Request, WATCHED};
 use super::timeline::Timeline;
 use crate::api::{Kind, Pod, Text};
 use crate::client::runner::Driven;
@@ -37,8 +37,8 @@ pub struct Cluster {
     pub(super) controllers: Vec<Box<dyn Driven>>,
     pub(super) scheduler_process: Process,
     pub(super) scheduler: Scheduler,
-    /// Whether application behaviour is simulated here (else the backend answers everything).
-    pub(super) simulated: bool,
+    /// Who answers for what happens inside containers.
+    pub(super) containers: Containers,
     pub(super) node_ids: FxHashMap<Text, u32>,
     /// Which machine runs a pod's containers, also after the pod is gone from the API.
     pub(super) homes: BTreeMap<u32, u32>,
@@ -228,41 +228,58 @@ impl Cluster {
 
     /// Where a runtime request goes: behaviour of simulated containers to the data plane, the rest
     /// to the backend.
-    fn route(&mut self, node: u32, request: RuntimeRequest, turn: Consequences<'_, '_>) {
+    pub(super) fn route(&mut self, node: u32, request: RuntimeRequest, turn: Consequences<'_, '_>) {
+        let real = self.containers == Containers::Real;
         match &request.what {
             Call::StartSandbox { pod, .. } => {
                 self.homes.insert(pod.0, node);
             }
-            Call::StartContainer { container, row, .. } if self.simulated => {
+            Call::StartContainer { container, row, .. } if !real => {
                 self.starting.insert(*container, row.clone());
             }
             _ => {}
         }
-        if !self.simulated {
-            turn.request(Request::new(request, self.api.store.view()));
-            return;
-        }
-        let now = turn.now;
-        if let Some(row) = self.api.store.view().nodes().get(request.node) {
-            let name = row.meta.name.clone();
+        let name = self.machine_name(node).unwrap_or_default();
+        if !real {
             self.data
-                .on_call(&name, &request.what, now, &mut self.data_out);
+                .on_call(&name, &request.what, turn.now, &mut self.data_out);
         }
         match &request.what {
-            Call::Signal { .. } | Call::Probe { .. } | Call::Hook { .. } | Call::Stats => {}
-            what => {
-                let pull = match what {
-                    Call::PullImage { container, row, .. } => {
-                        self.data.image_pull(row, container.index)
-                    }
-                    _ => None,
-                };
-                let mut request = Request::new(request, self.api.store.view());
-                request.pull = pull;
-                turn.request(request);
+            Call::Signal { .. } | Call::Probe { .. } | Call::Hook { .. } | Call::Stats if !real => {
+            }
+            _ => {
+                let asked = self.address(request, name);
+                turn.request(Request::Runtime(asked));
             }
         }
         self.drain_data(turn);
+    }
+
+    /// Adds to a request what its answer depends on.
+    fn address(&mut self, request: RuntimeRequest, node: Text) -> Asked {
+        let mut asked = Asked::new(request, node, self.api.store.view());
+        match &asked.runtime.what {
+            Call::PullImage { container, row, .. } => {
+                asked.pull = self.data.image_pull(row, container.index);
+            }
+            Call::StartContainer { container, row, .. } if self.containers == Containers::Real => {
+                asked.model = Some(self.data.model(row, container.index));
+                asked.idle = self.data.is_idle(container.pod);
+            }
+            _ => {}
+        }
+        asked
+    }
+
+    /// What a backend is told before the first event: the objects that are there.
+    pub fn introduction(&self) -> Vec<Request> {
+        let log = self.api.store.log();
+        let changes = log.since(Cursor(0)).into_iter().flatten();
+        let watched = changes.filter(|change| WATCHED.contains(&change.kind()));
+        match self.containers {
+            Containers::Simulated => Vec::new(),
+            Containers::Real => watched.cloned().map(Request::Changed).collect(),
+        }
     }
 
     fn runtime(&mut self, event: RuntimeEvent, turn: Consequences<'_, '_>) {
@@ -336,6 +353,9 @@ impl Cluster {
             };
             self.settled = Cursor(next);
             self.data.on_change(&change, now);
+            if self.containers == Containers::Real && WATCHED.contains(&change.kind()) {
+                turn.request(Request::Changed(change.clone()));
+            }
             self.new_node(&change, turn);
             self.pass_on(&change, turn);
         }

@@ -1,10 +1,9 @@
 //! What faults do to machines, links and pods: effects carried out, and taken back.
 
 use crate::api::{Pod, Text};
-use crate::engine::Time;
 use crate::fault::{Effect, Ends, LinkEffect, LinkRule, PodKey};
 use crate::kubelet::Boot;
-use crate::kubelet::runtime::Signal;
+use crate::kubelet::runtime::{Call, RuntimeRequest, Signal};
 use crate::net::{self, Members, Place, RuleId};
 use crate::store::write::Trigger;
 use crate::store::{Cause, Id, Origin, Propagation, Write};
@@ -12,6 +11,7 @@ use crate::store::{Cause, Id, Origin, Propagation, Write};
 use super::api_server::Sender;
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
+use super::runtime::{Containers, MachineCall, Request};
 
 /// From the return of power to a running kubelet.
 pub const BOOT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
@@ -19,12 +19,11 @@ pub const BOOT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 impl Cluster {
     /// Carries out one effect of fault number `fault`.
     pub(super) fn apply(&mut self, effect: &Effect, fault: u32, turn: Consequences<'_, '_>) {
-        let now = turn.now;
         match effect {
-            Effect::PowerOff(name) => self.power_off(name, now),
+            Effect::PowerOff(name) => self.power_off(name, turn),
             Effect::PowerOn(name) => self.power_on(name, turn),
             Effect::Reboot(name) => {
-                self.power_off(name, now);
+                self.power_off(name, turn);
                 self.power_on(name, turn);
             }
             Effect::KubeletStop(name) => {
@@ -61,7 +60,7 @@ impl Cluster {
         self.machine_mut(node)
     }
 
-    fn power_off(&mut self, name: &Text, now: Time) {
+    fn power_off(&mut self, name: &Text, turn: Consequences<'_, '_>) {
         let Some(machine) = self.machine_by_name(name) else {
             return;
         };
@@ -69,7 +68,8 @@ impl Cluster {
         machine.kubelet_up = false;
         machine.kubelet.stop();
         machine.cut();
-        self.data.node_power(name, false, now);
+        self.data.node_power(name, false, turn.now);
+        self.on_machine(name, MachineCall::PowerOff, turn);
     }
 
     fn power_on(&mut self, name: &Text, turn: Consequences<'_, '_>) {
@@ -93,8 +93,17 @@ impl Cluster {
         machine.powered = true;
         machine.kubelet_up = true;
         self.data.node_power(&name, true, now);
+        self.on_machine(&name, MachineCall::PowerOn, turn);
         self.homes.retain(|_, home| *home != node);
         self.start_kubelet(node, Boot::Reboot, turn);
+    }
+
+    /// Passes on what happens to a machine, where it is real.
+    fn on_machine(&mut self, name: &Text, what: MachineCall, turn: Consequences<'_, '_>) {
+        if self.containers == Containers::Real {
+            let node = name.clone();
+            turn.request(Request::Machine { node, what });
+        }
     }
 
     /// Starts the kubelet of a machine with the pods that the API server lists for it.
@@ -128,6 +137,8 @@ impl Cluster {
         for id in running {
             self.data.freeze(id, frozen, turn.now, &mut self.data_out);
         }
+        let call = [MachineCall::Thaw, MachineCall::Freeze][usize::from(frozen)];
+        self.on_machine(name, call, turn);
         if !frozen && let Some(&node) = self.node_ids.get(name) {
             self.start_kubelet(node, Boot::Restart, turn);
         }
@@ -186,6 +197,7 @@ impl Cluster {
         };
         let id: RuleId = self.data.add_rule(net_rule, turn.now);
         self.rules.push((rule.clone(), id));
+        self.on_link(rule, true, turn);
         self.look_at_links(turn);
     }
 
@@ -193,8 +205,17 @@ impl Cluster {
         if let Some(at) = self.rules.iter().position(|(r, _)| r == rule) {
             let (_, id) = self.rules.remove(at);
             self.data.remove_rule(id, turn.now);
+            self.on_link(rule, false, turn);
         }
         self.look_at_links(turn);
+    }
+
+    /// Passes on a disturbance, where links are real.
+    fn on_link(&mut self, rule: &LinkRule, on: bool, turn: Consequences<'_, '_>) {
+        if self.containers == Containers::Real {
+            let rule = rule.clone();
+            turn.request(Request::Link { rule, on });
+        }
     }
 
     /// Which machines reach the API server now; those that do again relist.
@@ -282,9 +303,19 @@ impl Cluster {
     }
 
     fn signal_containers(&mut self, key: &PodKey, names: &[Text], turn: Consequences<'_, '_>) {
-        for id in self.running(key, names) {
-            self.data
-                .signal(id, Signal::Kill, turn.now, &mut self.data_out);
+        let signal = Signal::Kill;
+        for container in self.running(key, names) {
+            if self.containers == Containers::Simulated {
+                let out = &mut self.data_out;
+                self.data.signal(container, signal, turn.now, out);
+                continue;
+            }
+            let Some(&home) = self.homes.get(&container.pod.0) else {
+                continue;
+            };
+            let what = Call::Signal { container, signal };
+            let node = Id::new(home);
+            self.route(home, RuntimeRequest { node, what }, turn);
         }
     }
 

@@ -33,7 +33,7 @@ pub use api_server::{ApiLatency, ApiServer, Sender};
 pub use dispatch::Cluster;
 pub use event::Event;
 pub use machine::Machine;
-pub use runtime::Request;
+pub use runtime::{Asked, Containers, MachineCall, Request};
 pub use timeline::{Note, Timeline};
 
 #[cfg(test)]

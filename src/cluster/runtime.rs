@@ -1,24 +1,94 @@
-//! Runtime requests on their way: to the data plane where containers are simulated, else to the
-//! backend.
+//! What the cluster asks of its backend.
+//!
+//! In a simulated run the data plane answers for what happens inside containers, and the backend is
+//! asked for sandboxes, pulls, starts and removals alone. Where containers are real
+//! ([`Containers::Real`]) the backend is asked for everything: all of the kubelets' runtime calls,
+//! and what else has a real counterpart: machines that are switched off or frozen, links that are
+//! disturbed, traffic that is sent, objects that proxies and runtimes watch.
 
-use crate::engine::{Dist, entity_key};
+use std::sync::Arc;
+
+use crate::api::{Kind, Pod, Text};
+use crate::engine::{Dist, Time, entity_key};
+use crate::fault::LinkRule;
 use crate::kubelet::runtime::{Call, RuntimeRequest};
-use crate::store::View;
+use crate::load::{AppModel, Traffic};
+use crate::store::{Change, Id, View};
 
-/// What the cluster asks of its backend.
+/// Who answers for what happens inside containers and on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Containers {
+    /// The data plane.
+    Simulated,
+    /// The backend.
+    Real,
+}
+
+/// What the cluster asks of its backend. All but [`Request::Runtime`] is asked only where
+/// containers are real.
 #[derive(Clone, Debug)]
-pub struct Request {
-    /// The kubelet's request.
+pub enum Request {
+    /// A kubelet asks its container runtime; answered as [`crate::kubelet::runtime`] says.
+    Runtime(Asked),
+    /// An object of a [`WATCHED`] kind changed: what proxies, resolvers and runtimes go by. Those
+    /// that exist at the beginning are told as created.
+    Changed(Change),
+    /// Something happens to a machine as a whole.
+    Machine {
+        /// The node's name.
+        node: Text,
+        /// What.
+        what: MachineCall,
+    },
+    /// A disturbance of links begins, or one that began ends.
+    Link {
+        /// Whose packets, and what happens to them.
+        rule: LinkRule,
+        /// Whether it begins.
+        on: bool,
+    },
+    /// A Traffic begins.
+    Traffic {
+        /// What is sent.
+        traffic: Box<Traffic>,
+        /// The instant from which its `start` counts.
+        epoch: Time,
+    },
+}
+
+/// What happens to a machine as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineCall {
+    /// Power is lost: what runs on it is gone, nobody is told.
+    PowerOff,
+    /// It has booted again; nothing runs on it yet.
+    PowerOn,
+    /// All of its processes stop where they are.
+    Freeze,
+    /// They go on.
+    Thaw,
+}
+
+/// A kubelet's request, with what its answer depends on.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The request.
     pub runtime: RuntimeRequest,
+    /// The name of the node that asks.
+    pub node: Text,
     /// A stable key of the pod that it is about, for draws.
     pub entity: u64,
     /// How long its image takes to pull, where an AppModel says so.
     pub pull: Option<Dist>,
+    /// How the container behaves that is started (only where containers are real).
+    pub model: Option<Arc<AppModel>>,
+    /// A fault has replaced what the container runs by a program that sleeps.
+    pub idle: bool,
 }
 
-impl Request {
+impl Asked {
     /// Addresses a kubelet's request.
-    pub fn new(runtime: RuntimeRequest, view: &View) -> Self {
+    pub fn new(runtime: RuntimeRequest, node: Text, view: &View) -> Self {
         let entity = match &runtime.what {
             Call::StartSandbox { row, .. }
             | Call::PullImage { row, .. }
@@ -30,10 +100,30 @@ impl Request {
             }),
             Call::Signal { .. } | Call::Probe { .. } | Call::Hook { .. } | Call::Stats => 0,
         };
-        Request {
+        Asked {
             runtime,
+            node,
             entity,
             pull: None,
+            model: None,
+            idle: false,
+        }
+    }
+
+    /// The pod whose container is started.
+    pub fn starts(&self) -> Option<Id<Pod>> {
+        match &self.runtime.what {
+            Call::StartContainer { container, .. } => Some(container.pod),
+            _ => None,
         }
     }
 }
+
+/// The kinds whose changes a real backend is told.
+pub const WATCHED: [Kind; 5] = [
+    Kind::Node,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::ConfigMap,
+    Kind::Secret,
+];

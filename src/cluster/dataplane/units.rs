@@ -217,6 +217,11 @@ impl DataPlane {
         self.model_of(row, index).0.image_pull.clone()
     }
 
+    /// The model of a container.
+    pub fn model(&mut self, row: &PodRow, index: u16) -> Arc<AppModel> {
+        self.model_of(row, index).0
+    }
+
     /// A container's process was started on the pod's node.
     pub fn start(&mut self, id: ContainerId, row: &PodRow, now: Time, out: &mut Out) {
         self.pod_changed(id.pod.0, row, false);
@@ -380,6 +385,11 @@ impl DataPlane {
         } else {
             self.idle.remove(&pod.0);
         }
+    }
+
+    /// Whether [`DataPlane::set_idle`] said so.
+    pub fn is_idle(&self, pod: Id<PodRow>) -> bool {
+        self.idle.contains(&pod.0)
     }
 
     /// Kills what runs in a pod, without telling about it.
