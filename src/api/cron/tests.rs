@@ -1,6 +1,7 @@
 //! What schedules mean, in cases that the recordings do not hold (`robfig/cron`'s own
 //! `spec_test.go` and `parser_test.go` gave the ideas).
 
+use super::civil::{DAY_S, rfc1123, rfc3339};
 use super::*;
 
 fn at(text: &str) -> i64 {
