@@ -38,6 +38,8 @@ pub mod node;
 
 pub mod workload;
 
+pub mod batch;
+
 pub mod service;
 
 pub mod policy;
@@ -60,6 +62,7 @@ pub mod print;
 
 pub mod row;
 
+pub use batch::{CronJob, Job};
 pub use config::{ConfigMap, Inert, Secret};
 pub use kube_event::KubeEvent;
 pub use meta::{Labels, Meta, Namespace, OwnerRef, Uid};

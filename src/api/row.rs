@@ -140,6 +140,8 @@ macro_rules! for_each_kind {
             PersistentVolumeClaim |_| None, "v1", "persistentvolumeclaims", true;
             StorageClass |_| None, "storage.k8s.io/v1", "storageclasses", false;
             CSINode |_| None, "storage.k8s.io/v1", "csinodes", false;
+            Job |_| None, "batch/v1", "jobs", true;
+            CronJob |_| None, "batch/v1", "cronjobs", true;
             Inert |_| None, "", "", true;
         }
     };

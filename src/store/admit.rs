@@ -280,7 +280,9 @@ pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
         Deployment,
         PodDisruptionBudget,
         PersistentVolume,
-        PersistentVolumeClaim
+        PersistentVolumeClaim,
+        Job,
+        CronJob
     )
 }
 
@@ -297,6 +299,8 @@ pub(super) fn desired_differs(old: &Row, new: &Row) -> bool {
             a.source != b.source || a.replicas != b.replicas || a.min_ready_s != b.min_ready_s
         }
         (Row::PodDisruptionBudget(a), Row::PodDisruptionBudget(b)) => a.source != b.source,
+        (Row::Job(a), Row::Job(b)) => a.spec != b.spec,
+        (Row::CronJob(a), Row::CronJob(b)) => a.source != b.source,
         (Row::EndpointSlice(a), Row::EndpointSlice(b)) => {
             a.endpoints != b.endpoints || a.ports != b.ports
         }

@@ -173,6 +173,9 @@ impl Store {
         meta.generation = 1;
         meta.deletion = None;
         self.next_uid += 1;
+        if let Row::Job(job) = &mut row {
+            Arc::make_mut(job).generate_selector();
+        }
         Ok(self.commit(object, Op::Create, row, None, at))
     }
 

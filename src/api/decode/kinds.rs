@@ -19,6 +19,7 @@ use k8s_openapi::api::storage::v1 as storage;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
 
+use super::batch as decode_batch;
 use super::meta::meta;
 use super::typed::{Steps, foreign, known};
 use super::{DecodeContext, Decoded, Problem};
@@ -280,6 +281,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             &Steps {
                 defaults: defaults::batch::job,
                 validate: |o, _, at, e| validate::batch::job(o, at, e),
+                row: Some(|o, json, cx| decode_batch::job(o, json, cx).into()),
                 ..plain::<batch::Job>(true, sub)
             },
         ),
@@ -289,6 +291,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             &Steps {
                 defaults: defaults::batch::cron_job,
                 validate: |o, _, at, e| validate::batch::cron_job(o, at, e),
+                row: Some(|o, json, cx| decode_batch::cron_job(o, json, cx).into()),
                 ..plain::<batch::CronJob>(true, sub)
             },
         ),

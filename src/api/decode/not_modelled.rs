@@ -28,6 +28,9 @@ const SERVICE: &[&str] = &[
     "healthCheckNodePort",
 ];
 
+/// Fields of a Job's spec: a Job with `managedBy` waits for a controller that is not here.
+const JOB: &[&str] = &["managedBy"];
+
 /// What of this object the model does not act on.
 pub(super) fn not_modelled(kind: Kind, json: &Value) -> Vec<NotModelled> {
     let spec = |path: &str, fields: &[&str], name: &str| -> Vec<NotModelled> {
@@ -46,6 +49,16 @@ pub(super) fn not_modelled(kind: Kind, json: &Value) -> Vec<NotModelled> {
     match kind {
         Kind::Pod => spec("/spec", POD, "Pod"),
         Kind::Deployment | Kind::ReplicaSet => spec("/spec/template/spec", POD, "Pod"),
+        Kind::Job => [
+            spec("/spec", JOB, "Job"),
+            spec("/spec/template/spec", POD, "Pod"),
+        ]
+        .concat(),
+        Kind::CronJob => [
+            spec("/spec/jobTemplate/spec", JOB, "Job"),
+            spec("/spec/jobTemplate/spec/template/spec", POD, "Pod"),
+        ]
+        .concat(),
         Kind::Service => spec("/spec", SERVICE, "Service"),
         Kind::Inert => {
             let kind = json.get("kind").and_then(Value::as_str).unwrap_or_default();

@@ -54,10 +54,18 @@ pub(super) fn truth(text: &str) -> Truth {
 }
 
 fn pod_condition(source: &core::PodCondition, cx: &DecodeContext) -> PodCondition {
-    use PodConditionKind::{
-        ContainersReady, DisruptionTarget, Initialized, PodReadyToStartContainers, PodScheduled,
-        Ready,
-    };
+    PodCondition {
+        kind: condition_kind(&source.type_),
+        status: truth(&source.status),
+        since: instant(&source.last_transition_time, cx),
+        reason: some_text(&source.reason),
+        message: some_text(&source.message),
+    }
+}
+
+/// The condition type of this name.
+pub(super) fn condition_kind(name: &str) -> PodConditionKind {
+    use PodConditionKind::*;
     let known = [
         PodScheduled,
         PodReadyToStartContainers,
@@ -66,14 +74,8 @@ fn pod_condition(source: &core::PodCondition, cx: &DecodeContext) -> PodConditio
         Ready,
         DisruptionTarget,
     ];
-    let kind = known.into_iter().find(|kind| kind.name() == source.type_);
-    PodCondition {
-        kind: kind.unwrap_or_else(|| PodConditionKind::Other(source.type_.as_str().into())),
-        status: truth(&source.status),
-        since: instant(&source.last_transition_time, cx),
-        reason: some_text(&source.reason),
-        message: some_text(&source.message),
-    }
+    let kind = known.into_iter().find(|kind| kind.name() == name);
+    kind.unwrap_or_else(|| Other(name.into()))
 }
 
 fn container_status(source: &core::ContainerStatus, cx: &DecodeContext) -> ContainerStatus {

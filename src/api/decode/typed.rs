@@ -263,6 +263,9 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
             new.spec = old.spec.clone();
         }
     }
+    if let Row::Job(new) = &mut *new {
+        Arc::make_mut(new).generate_selector();
+    }
     if old.kind() != Kind::Inert {
         keep_status!(
             Pod,
@@ -271,7 +274,9 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
             ReplicaSet,
             PodDisruptionBudget,
             PersistentVolume,
-            PersistentVolumeClaim
+            PersistentVolumeClaim,
+            Job,
+            CronJob
         );
     }
 }

@@ -159,6 +159,14 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
             set("spec", source(&budget.source).into());
             set("status", status::budget(&budget.status, clock));
         }
+        Row::Job(job) => {
+            set("spec", source(&job.spec.source).into());
+            set("status", status::job(&job.status, clock));
+        }
+        Row::CronJob(cron) => {
+            set("spec", source(&cron.source).into());
+            set("status", status::cron_job(cron, clock));
+        }
         Row::EndpointSlice(slice) => endpoint_slice(slice, &mut set),
         Row::PersistentVolume(volume) => persistent_volume(volume, &mut set),
         Row::PersistentVolumeClaim(claim) => persistent_claim(claim, &mut set),
