@@ -54,6 +54,7 @@ pub struct Interned {
     scalars: Names,
     topologies: Names,
     images: Names,
+    gpu_models: Names,
 }
 
 impl Interned {
@@ -75,6 +76,11 @@ impl Interned {
     /// The number of a topology key.
     pub fn topology(&mut self, key: &str) -> TopologyIx {
         self.topologies.number(key)
+    }
+
+    /// The number of a GPU model.
+    pub fn gpu_model(&mut self, name: &str) -> usize {
+        self.gpu_models.number(name)
     }
 
     /// The number of an image name.
@@ -209,6 +215,7 @@ impl Cache {
             id,
             pod: pod.clone(),
             template: self.template(&pod.spec),
+            devices: 0,
         }
     }
 
@@ -397,8 +404,14 @@ impl Cache {
     /// Adds a pod to a node, as assumed or as seen (`AssumePod`, `AddPod`). A pod that was assumed
     /// elsewhere moves.
     pub fn add_pod(&mut self, entry: PodEntry, node: &Text, assumed: bool) {
-        self.remove_pod(entry.id);
         let ix = self.slot(node);
+        let same_node = self.pods.get(&entry.id).is_some_and(|p| p.node == ix);
+        let before = self.remove_pod(entry.id).filter(|_| same_node);
+        let mut entry = entry;
+        if let (0, Some(before)) = (entry.devices, before) {
+            // A newer row of a pod on its node keeps its devices.
+            entry.devices = before.devices;
+        }
         let live = !entry.pod.meta.deleting();
         let class = self.class(&entry);
         self.count(class, ix, 1, i64::from(live));
@@ -451,7 +464,8 @@ impl Cache {
             state.assumed = false;
             let pods = &mut self.nodes[state.node].pods;
             if let Some(old) = pods.iter_mut().find(|p| p.id == entry.id) {
-                *old = entry;
+                let devices = old.devices;
+                *old = PodEntry { devices, ..entry };
             }
         }
     }

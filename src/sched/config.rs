@@ -7,9 +7,14 @@
 
 pub mod decode;
 
+mod policies;
+
 use std::time::Duration;
 
 use super::plugin::PluginName;
+use super::plugins::gpu::fgd::TypicalPod;
+use super::plugins::gpu::score::VectorArgs;
+use super::plugins::gpu::share::Selection;
 use crate::api::Text;
 use crate::api::affinity::{InclusionPolicy, NodeSelectorTerm, TopologySpread, WhenUnsatisfiable};
 use crate::api::selector::LabelSelector;
@@ -147,7 +152,8 @@ impl Default for Plugins {
             | PluginName::ImageLocality => 1,
             _ => 0,
         };
-        let all = PluginName::ALL.iter().map(|&plugin| Enabled {
+        let all = PluginName::ALL.iter().filter(|p| p.in_tree());
+        let all = all.map(|&plugin| Enabled {
             plugin,
             weight: weight(plugin),
         });
@@ -228,6 +234,21 @@ pub struct Args {
     pub pod_affinity: PodAffinityArgs,
     /// DefaultPreemption.
     pub preemption: PreemptionArgs,
+    /// Plugins that the reference version does not have.
+    pub policies: PolicyArgs,
+}
+
+/// Arguments of the policies that people compare the default scheduler with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicyArgs {
+    /// GpuShare: `gpuSelMethod`.
+    pub selection: Selection,
+    /// DotProductScore: `dimExtMethod`, `normMethod`.
+    pub vectors: VectorArgs,
+    /// FGDScore: `typicalPods`; a run over a trace takes them from the trace unless given.
+    pub typical_pods: Vec<TypicalPod>,
+    /// The run's seed, for random choices.
+    pub seed: u64,
 }
 
 /// `NodeResourcesFitArgs`.

@@ -10,7 +10,7 @@ use super::node_info::NodeInfo;
 use super::plugin::{
     Code, Cx, CycleState, Plugin, PluginName, PluginSet, PodEntry, Points, PreFilter, Status,
 };
-use super::plugins;
+use super::plugins::{self, gpu::Devices};
 use super::queue::Nominator;
 use crate::api::{Pod, Text};
 
@@ -93,7 +93,8 @@ impl Framework {
         }
     }
 
-    fn at(&self, point: Point) -> impl Iterator<Item = &dyn Plugin> {
+    /// The plugins of an extension point, in their order.
+    pub fn at(&self, point: Point) -> impl Iterator<Item = &dyn Plugin> {
         self.points[point as usize]
             .iter()
             .map(|i| &*self.plugins[*i])
@@ -246,6 +247,27 @@ impl Framework {
         self.filter(cx, state, pod, node)
     }
 
+    /// The GPUs that the pod gets on this node (Reserve); none when no plugin says.
+    pub fn devices(&self, pod: &PodEntry, node: &NodeInfo) -> Devices {
+        let mut chosen = self.at(Point::Reserve).map(|p| p.devices(pod, node));
+        chosen.find(|devices| *devices != 0).unwrap_or(0)
+    }
+
+    /// The weight of a plugin at Score.
+    pub fn weight(&self, plugin: PluginName) -> i64 {
+        let at = self.plugins.iter().position(|p| p.name() == plugin);
+        at.map_or(0, |at| self.weights[at])
+    }
+
+    /// `RunPreScorePlugins`.
+    pub fn pre_score(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry, nodes: &[NodeIx]) {
+        for plugin in self.at(Point::PreScore) {
+            if !plugin.pre_score(cx, state, pod, nodes) {
+                state.skip_score.insert(plugin.name());
+            }
+        }
+    }
+
     /// `RunPreScorePlugins` and `RunScorePlugins`.
     pub fn score(
         &self,
@@ -254,11 +276,7 @@ impl Framework {
         pod: &PodEntry,
         nodes: &[NodeIx],
     ) -> Vec<PluginScores> {
-        for plugin in self.at(Point::PreScore) {
-            if !plugin.pre_score(cx, state, pod, nodes) {
-                state.skip_score.insert(plugin.name());
-            }
-        }
+        self.pre_score(cx, state, pod, nodes);
         let mut all = Vec::new();
         for index in &self.points[Point::Score as usize] {
             let plugin = &self.plugins[*index];

@@ -14,6 +14,8 @@ pub mod scheduler;
 
 pub mod cycle;
 
+pub mod memo;
+
 pub mod framework;
 
 pub mod plugin;

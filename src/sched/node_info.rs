@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::cache::{Interned, NodeIx};
 use super::plugin::PodEntry;
+use super::plugins::gpu::Gpus;
 use super::template::HostPort;
 use crate::api::{Node, Text};
 
@@ -62,6 +63,8 @@ pub struct NodeInfo {
     pub allowed_pods: i64,
     /// Images on it by number, with their sizes in bytes, sorted.
     pub images: Vec<(usize, i64)>,
+    /// Its GPUs.
+    pub gpus: Gpus,
 }
 
 impl NodeInfo {
@@ -81,6 +84,7 @@ impl NodeInfo {
             allocatable: Amounts::default(),
             allowed_pods: 0,
             images: Vec::new(),
+            gpus: Gpus::default(),
         }
     }
 
@@ -107,11 +111,21 @@ impl NodeInfo {
         self.allowed_pods = from.pods;
         self.unschedulable = node.unschedulable;
         self.tainted = !node.taints.is_empty();
+        let mut gpus = Gpus::of(node, interned);
+        for pod in &mut self.pods {
+            if pod.template.gpu.count > 0 {
+                pod.devices = gpus.take(&pod.template.gpu, pod.devices);
+            }
+        }
+        self.gpus = gpus;
         self.node = Some(node.clone());
     }
 
     /// Adds a pod and its sums.
-    pub fn add_pod(&mut self, entry: PodEntry) {
+    pub fn add_pod(&mut self, mut entry: PodEntry) {
+        if entry.template.gpu.count > 0 {
+            entry.devices = self.gpus.take(&entry.template.gpu, entry.devices);
+        }
         self.count(&entry, 1);
         self.ports.extend(entry.template.ports.iter().cloned());
         self.pods.push(entry);
@@ -121,6 +135,9 @@ impl NodeInfo {
     pub fn remove_pod(&mut self, id: u32) -> Option<PodEntry> {
         let at = self.pods.iter().position(|p| p.id == id)?;
         let entry = self.pods.swap_remove(at);
+        if entry.template.gpu.count > 0 {
+            self.gpus.give_back(&entry.template.gpu, entry.devices);
+        }
         self.count(&entry, -1);
         for port in &entry.template.ports {
             if let Some(at) = self.ports.iter().position(|p| p == port) {

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::cache::{Cache, NodeIx};
 use super::events::{ClusterEvent, Involved};
 use super::node_info::NodeInfo;
+use super::plugins::gpu::Devices;
 use super::plugins::inter_pod_affinity::{AffinityFilter, AffinityScore};
 use super::plugins::pod_topology_spread::{SpreadFilter, SpreadScore};
 use super::plugins::volume_binding::PodVolumeClaims;
@@ -25,7 +26,7 @@ use crate::store::View;
 macro_rules! plugins {
     ($($name:ident $bit:literal)*) => {
         /// The in-tree plugins in the order in which the default profile enables them
-        /// (`pkg/scheduler/apis/config/v1/default_plugins.go :: getDefaultPlugins`).
+        /// (`pkg/scheduler/apis/config/v1/default_plugins.go :: getDefaultPlugins`), then others.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum PluginName { $(#[doc = concat!("`", stringify!($name), "`")] $name = $bit,)* }
@@ -66,6 +67,23 @@ plugins! {
     NodeResourcesBalancedAllocation 15
     ImageLocality 16
     DefaultBinder 17
+    GpuShare 18
+    RandomScore 19
+    DotProductScore 20
+    BestFitScore 21
+    GpuPackingScore 22
+    GpuClusteringScore 23
+    FGDScore 24
+    SwarmSpread 25
+    NomadBinPack 26
+}
+
+impl PluginName {
+    /// Whether the reference version has it, and its default profile enables it. The others are
+    /// policies that people compare it with.
+    pub fn in_tree(self) -> bool {
+        self <= PluginName::DefaultBinder
+    }
 }
 
 /// A set of plugins.
@@ -190,6 +208,8 @@ pub struct PodEntry {
     pub pod: Arc<Pod>,
     /// What its spec means to the scheduler.
     pub template: Arc<Template>,
+    /// The GPUs of its node that it was given; none unless it asks for any.
+    pub devices: Devices,
 }
 
 /// What every extension point may read.
@@ -235,6 +255,10 @@ pub struct CycleState {
     pub volume_claims: Option<PodVolumeClaims>,
     /// VolumeZone, from PreFilter.
     pub volume_zones: Vec<VolumeTopology>,
+    /// RandomScore, from PreScore: the chosen node.
+    pub random_node: Option<NodeIx>,
+    /// SwarmSpread, from PreScore: pods of the same kind per node, in the order of nodes.
+    pub same_pods: Vec<(NodeIx, u32)>,
 }
 
 /// Extension points that a plugin takes part in.
@@ -352,6 +376,17 @@ pub trait Plugin: fmt::Debug + Send + Sync {
 
     /// How good the node is, before normalisation.
     fn score(&self, _cx: &Cx<'_>, _state: &CycleState, _pod: &PodEntry, _node: &NodeInfo) -> i64 {
+        0
+    }
+
+    /// Whether Filter and Score of this pod depend on its template and on the node alone, so that
+    /// their answers hold until the node changes.
+    fn by_node(&self, _pod: &PodEntry) -> bool {
+        false
+    }
+
+    /// Which GPUs of the node the pod gets (Reserve); none to leave it to the node.
+    fn devices(&self, _pod: &PodEntry, _node: &NodeInfo) -> Devices {
         0
     }
 

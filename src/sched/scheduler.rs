@@ -143,7 +143,10 @@ impl Failure {
 
 impl Scheduler {
     /// A scheduler that knows nothing yet; `draws` breaks ties.
-    pub fn new(config: SchedulerConfig, draws: Draws) -> Self {
+    pub fn new(mut config: SchedulerConfig, draws: Draws) -> Self {
+        for profile in &mut config.profiles {
+            profile.args.policies.seed = draws.seed();
+        }
         let mut cache = Cache::default();
         let profiles = config.profiles.iter();
         let frameworks: Vec<_> = profiles.map(|p| Framework::new(p, &mut cache)).collect();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::cache::{Interned, TopologyIx};
+use super::plugins::gpu::GpuRequest;
 use crate::api::affinity::{InclusionPolicy, PodAffinityTerm, TopologySpread, WhenUnsatisfiable};
 use crate::api::container::{Container, Protocol};
 use crate::api::pod::VolumeSource;
@@ -180,6 +181,8 @@ pub struct Template {
     pub spread: Vec<Constraint>,
     /// Names of the claims that its volumes use.
     pub claims: Vec<Text>,
+    /// What it asks of GPUs.
+    pub gpu: GpuRequest,
 }
 
 impl Template {
@@ -220,6 +223,7 @@ impl Template {
                 .map(|c| Constraint::new(c, interned))
                 .collect(),
             claims: claims(spec),
+            gpu: GpuRequest::of(spec, interned),
         }
     }
 

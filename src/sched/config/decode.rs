@@ -184,7 +184,7 @@ struct PreemptionWritten {
     min_candidate_nodes_absolute: Option<i32>,
 }
 
-fn read<T: for<'a> Deserialize<'a>>(value: &Value, path: &str) -> Result<T, String> {
+pub(super) fn read<T: for<'a> Deserialize<'a>>(value: &Value, path: &str) -> Result<T, String> {
     serde_json::from_value(value.clone()).map_err(|error| format!("{path}: {error}"))
 }
 
@@ -302,6 +302,11 @@ fn plugins(profile: &WrittenProfile, path: &str) -> Result<Plugins, String> {
                     return Err(format!("{path}: plugin \"{name}\" already registered"));
                 }
                 let weight = one.weight.unwrap_or(0);
+                if weight < 0 {
+                    return Err(format!(
+                        "{path}.weight: Invalid value: {weight}: must not be negative"
+                    ));
+                }
                 set.enabled.push(Enabled { plugin, weight });
             }
         }
@@ -379,6 +384,12 @@ fn args(profile: &WrittenProfile, path: &str) -> Result<Args, String> {
                 preemption.min_percentage = percentage.unwrap_or(preemption.min_percentage);
                 let absolute = written.min_candidate_nodes_absolute;
                 preemption.min_absolute = absolute.unwrap_or(preemption.min_absolute);
+            }
+            Some(other) if !other.in_tree() => {
+                super::policies::read(other, &value, &path, &mut args.policies)?;
+            }
+            Some(other) if value.as_object().is_some_and(|fields| !fields.is_empty()) => {
+                return Err(format!("{path}: {} takes no arguments", other.name()));
             }
             Some(_) => {}
             None if NOT_MODELLED.contains(&config.name.as_str()) => {}

@@ -31,6 +31,10 @@ impl Plugin for BalancedAllocation {
         PluginName::NodeResourcesBalancedAllocation
     }
 
+    fn by_node(&self, _pod: &PodEntry) -> bool {
+        true
+    }
+
     fn points(&self) -> Points {
         Points::PRE_SCORE.and(Points::SCORE)
     }

@@ -29,9 +29,14 @@ pub mod volume_binding;
 
 pub mod volume_zone;
 
+pub mod gpu;
+
+pub mod other;
+
 use super::cache::Cache;
 use super::config::Args;
 use super::plugin::{Plugin, PluginName};
+use crate::engine::draws::Draws;
 
 /// Builds a plugin with its arguments.
 pub fn build(name: PluginName, args: &Args, cache: &mut Cache) -> Box<dyn Plugin> {
@@ -63,5 +68,30 @@ pub fn build(name: PluginName, args: &Args, cache: &mut Cache) -> Box<dyn Plugin
         PluginName::NodeVolumeLimits => Box::new(volume_limits::NodeVolumeLimits),
         PluginName::VolumeBinding => Box::new(volume_binding::VolumeBinding),
         PluginName::VolumeZone => Box::new(volume_zone::VolumeZone),
+        other => build_policy(other, args),
+    }
+}
+
+/// Builds a plugin that is not part of the reference version.
+fn build_policy(name: PluginName, args: &Args) -> Box<dyn Plugin> {
+    let args = &args.policies;
+    let fragmentation = || gpu::fgd::Fragmentation::new(&args.typical_pods);
+    let draws = Draws::new(args.seed);
+    match name {
+        PluginName::GpuShare => Box::new(gpu::share::GpuShare::new(
+            args.selection,
+            args.vectors,
+            fragmentation(),
+            draws,
+        )),
+        PluginName::DotProductScore => Box::new(gpu::score::DotProduct::new(args.vectors)),
+        PluginName::BestFitScore => Box::new(gpu::score::BestFit),
+        PluginName::GpuPackingScore => Box::new(gpu::score::GpuPacking),
+        PluginName::GpuClusteringScore => Box::new(gpu::score::GpuClustering),
+        PluginName::FGDScore => Box::new(gpu::fgd::Fgd(fragmentation())),
+        PluginName::RandomScore => Box::new(other::Random(draws)),
+        PluginName::SwarmSpread => Box::new(other::SwarmSpread),
+        PluginName::NomadBinPack => Box::new(other::NomadBinPack),
+        _ => unreachable!("every plugin is built by one of the two"),
     }
 }

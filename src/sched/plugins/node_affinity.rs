@@ -106,6 +106,10 @@ impl Plugin for NodeAffinity {
         PluginName::NodeAffinity
     }
 
+    fn by_node(&self, _pod: &PodEntry) -> bool {
+        true
+    }
+
     fn points(&self) -> Points {
         Points::PRE_FILTER
             .and(Points::FILTER)

@@ -50,6 +50,10 @@ impl Plugin for NodeUnschedulable {
         PluginName::NodeUnschedulable
     }
 
+    fn by_node(&self, _pod: &PodEntry) -> bool {
+        true
+    }
+
     fn points(&self) -> Points {
         Points::FILTER
     }
@@ -93,6 +97,10 @@ impl Plugin for NodeName {
         PluginName::NodeName
     }
 
+    fn by_node(&self, pod: &PodEntry) -> bool {
+        pod.pod.node_name.is_none()
+    }
+
     fn points(&self) -> Points {
         Points::FILTER
     }
@@ -126,6 +134,10 @@ pub struct TaintToleration;
 impl Plugin for TaintToleration {
     fn name(&self) -> PluginName {
         PluginName::TaintToleration
+    }
+
+    fn by_node(&self, _pod: &PodEntry) -> bool {
+        true
     }
 
     fn points(&self) -> Points {

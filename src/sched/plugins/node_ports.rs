@@ -20,6 +20,10 @@ impl Plugin for NodePorts {
         PluginName::NodePorts
     }
 
+    fn by_node(&self, _pod: &PodEntry) -> bool {
+        true
+    }
+
     fn points(&self) -> Points {
         Points::PRE_FILTER.and(Points::FILTER)
     }

@@ -198,6 +198,10 @@ impl Plugin for Fit {
         PluginName::NodeResourcesFit
     }
 
+    fn by_node(&self, _pod: &PodEntry) -> bool {
+        true
+    }
+
     fn points(&self) -> Points {
         Points::PRE_FILTER
             .and(Points::FILTER)

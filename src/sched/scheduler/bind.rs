@@ -76,8 +76,12 @@ impl Scheduler {
                 return;
             }
         };
-        self.nominator.remove(queued.entry.id);
-        self.cache.add_pod(queued.entry.clone(), node, true);
+        let mut entry = queued.entry.clone();
+        if let Some(info) = info {
+            entry.devices = framework.devices(&entry, info);
+        }
+        self.nominator.remove(entry.id);
+        self.cache.add_pod(entry, node, true);
         if volumes == PodVolumes::default() {
             self.bind(queued, node.clone(), now, out);
         } else {
