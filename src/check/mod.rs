@@ -7,4 +7,6 @@ pub mod run;
 
 pub mod expect;
 
-pub use run::{Finished, RunOptions, run};
+pub mod invariants;
+
+pub use run::{Finished, RunOptions, Watcher, run, run_watched};

@@ -19,7 +19,7 @@ use crate::load::tally::{Cause, Tally};
 use crate::record::requests::{FailureGroup, TrafficRecord, TrafficSecond};
 use crate::record::{CheckRow, FaultNote, Header, Recorder, RunRecord, StepNote};
 use crate::scenario::Scenario;
-use crate::store::Cursor;
+use crate::store::{Change, Cursor};
 
 /// How a run is watched.
 pub struct RunOptions<'a> {
@@ -58,8 +58,26 @@ pub struct Finished {
     pub journal: Vec<u8>,
 }
 
+/// Looks on beside the recorder: invariants, searches. Reads, never steers.
+pub trait Watcher {
+    /// Every change, in order.
+    fn on_change(&mut self, change: &Change);
+    /// After every event, once its changes were shown.
+    fn after_event(&mut self, at: Time, world: &Cluster);
+    /// The run is over.
+    fn at_end(&mut self, at: Time, world: &Cluster);
+}
+
+/// Nobody looks on.
+impl Watcher for () {
+    fn on_change(&mut self, _: &Change) {}
+    fn after_event(&mut self, _: Time, _: &Cluster) {}
+    fn at_end(&mut self, _: Time, _: &Cluster) {}
+}
+
 /// Looks on: digests every event and change, and records.
-struct Onlooker {
+struct Onlooker<'a> {
+    watcher: &'a mut dyn Watcher,
     recorder: Recorder,
     digest: Digest,
     cursor: Cursor,
@@ -68,7 +86,7 @@ struct Onlooker {
     expect: Option<Expectations>,
 }
 
-impl Onlooker {
+impl Onlooker<'_> {
     fn catch_up(&mut self, world: &Cluster) {
         for note in &world.timeline.notes[self.notes..] {
             take_note(&mut self.recorder, world, note);
@@ -83,6 +101,7 @@ impl Onlooker {
         for change in changes {
             digest_change(&mut self.digest, change);
             self.recorder.on_change(change);
+            self.watcher.on_change(change);
             if let Some(expect) = &mut self.expect {
                 expect.on_change(change);
             }
@@ -91,7 +110,7 @@ impl Onlooker {
     }
 }
 
-impl Observer<Cluster> for Onlooker {
+impl Observer<Cluster> for Onlooker<'_> {
     fn on_event(&mut self, time: Time, seq: u64, event: &Event) {
         (time, seq, event).hash(&mut self.digest);
     }
@@ -101,6 +120,7 @@ impl Observer<Cluster> for Onlooker {
         if let Some(expect) = &mut self.expect {
             expect.look(world.api.store.view(), what.time);
         }
+        self.watcher.after_event(what.time, world);
     }
 }
 
@@ -149,6 +169,18 @@ fn take_note(recorder: &mut Recorder, world: &Cluster, note: &Note) {
 /// # Errors
 /// An initial object that the API server refuses, an expectation that does not compile.
 pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished, RunError> {
+    run_watched(scenario, options, &mut ())
+}
+
+/// As [`run()`], with somebody looking on.
+///
+/// # Errors
+/// As [`run()`].
+pub fn run_watched(
+    scenario: &Scenario,
+    options: &mut RunOptions<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Finished, RunError> {
     crate::cluster::build::scheduler_config(scenario)?;
     let (mut cluster, mut queue) = Cluster::build(scenario)?;
     let mut backend = Simulated::new(cluster.draws, RuntimeLatency::default());
@@ -158,6 +190,7 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
         metadata: Vec::new(),
     });
     let mut onlooker = Onlooker {
+        watcher,
         recorder: Recorder::new(),
         digest: Digest::new(),
         cursor: Cursor(0),
@@ -172,6 +205,7 @@ pub fn run(scenario: &Scenario, options: &mut RunOptions<'_>) -> Result<Finished
         backend: &mut backend,
     };
     let (epoch, ended) = stage.play(scenario.duration, &mut journal, &mut onlooker, options)?;
+    onlooker.watcher.at_end(queue.now(), &cluster);
     cluster.data.finish();
     let digest = onlooker.digest.finish128();
     journal.close(Closing {
@@ -232,7 +266,7 @@ impl Stage<'_> {
         &mut self,
         until: Time,
         journal: &mut Journal<Event>,
-        onlooker: &mut Onlooker,
+        onlooker: &mut Onlooker<'_>,
         stop: &mut dyn FnMut(Progress) -> bool,
     ) -> Ended {
         let mut tape = Tape::Record(journal);
@@ -253,7 +287,7 @@ impl Stage<'_> {
         &mut self,
         duration: Duration,
         journal: &mut Journal<Event>,
-        onlooker: &mut Onlooker,
+        onlooker: &mut Onlooker<'_>,
         options: &mut RunOptions<'_>,
     ) -> Result<(Time, Ended), RunError> {
         let mut until = Time::ZERO;
