@@ -237,8 +237,10 @@ fn hold(text: &str, undisturbed: bool) -> Result<(), TestCaseError> {
 
 /// A few in every test run; `PROPTEST_CASES=1000` for a long look.
 fn cases() -> u32 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|n| n.parse().ok()).unwrap_or(12)
+    const LIBRARY: u32 = 256;
+    Some(Config::default().cases)
+        .filter(|n| *n != LIBRARY)
+        .unwrap_or(12)
 }
 
 proptest! {

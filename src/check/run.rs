@@ -213,27 +213,14 @@ pub fn run_watched(
         dispatched: queue.popped(),
         digest,
     });
+    let end = (epoch, queue.now(), queue.popped());
+    let interrupted = ended == Ended::Stopped;
     let header = Header {
-        scenario: scenario.name.to_string(),
-        file: scenario.file.clone(),
-        seed: scenario.seed,
-        backend: "sim".into(),
-        kubernetes_version: scenario.version.to_string(),
         digest: format!("{digest:032x}"),
-        begun: epoch,
-        simulated: queue.now().since(epoch),
-        events: queue.popped(),
+        interrupted,
         nodes: u32::try_from(cluster.machines.len()).unwrap_or(u32::MAX),
-        workloads: workloads(scenario),
-        interrupted: ended == Ended::Stopped,
-        not_modelled: scenario
-            .not_modelled
-            .iter()
-            .map(|(k, n)| (k.clone(), *n as u64))
-            .collect(),
-        warnings: Vec::new(),
-        degraded: Vec::new(),
         arguments: options.arguments.clone(),
+        ..header(scenario, end)
     };
     let traffic = traffic_records(&cluster.data, scenario);
     let mut record = onlooker.recorder.finish(header, traffic);
@@ -252,6 +239,25 @@ pub fn run_watched(
     }
     let journal = journal.encode().unwrap_or_default();
     Ok(Finished { record, journal })
+}
+
+/// What the report says of a run of this scenario; `end` is when its own time began, when it
+/// ended, and after how many events.
+fn header(scenario: &Scenario, (epoch, end, events): (Time, Time, u64)) -> Header {
+    let counted = scenario.not_modelled.iter();
+    Header {
+        scenario: scenario.name.to_string(),
+        file: scenario.file.clone(),
+        seed: scenario.seed,
+        backend: "sim".into(),
+        kubernetes_version: scenario.version.to_string(),
+        begun: epoch,
+        simulated: end.since(epoch),
+        events,
+        workloads: workloads(scenario),
+        not_modelled: counted.map(|(k, n)| (k.clone(), *n as u64)).collect(),
+        ..Header::default()
+    }
 }
 
 struct Stage<'a> {

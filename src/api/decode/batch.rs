@@ -105,7 +105,7 @@ fn some_instant(time: &Option<metav1::Time>, cx: &DecodeContext) -> Option<Time>
 fn job_status(source: &batch::JobStatus, cx: &DecodeContext) -> JobStatus {
     let uncounted = source.uncounted_terminated_pods.as_ref();
     let uids = |uids: Option<&Option<Vec<String>>>| -> Vec<Uid> {
-        let texts = uids.map(|uids| list(uids)).unwrap_or_default();
+        let texts = uids.map(list).unwrap_or_default();
         texts.iter().map(|text| uid(text)).collect()
     };
     JobStatus {

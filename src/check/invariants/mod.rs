@@ -125,7 +125,7 @@ impl Invariants {
     /// Sent = answered + failed + abandoned + in flight, and what is in flight has an exchange.
     fn requests(&mut self, world: &Cluster, at: Time) {
         const RULE: &str = "no request is lost";
-        let users = world.data.tallies().map(|(name, tally)| (name, tally));
+        let users = world.data.tallies();
         let calls = world.data.call_tallies().map(|(_, to, tally)| (to, tally));
         let mut in_flight = 0;
         let mut wrong = Vec::new();
