@@ -261,6 +261,7 @@ impl Node {
             .map_err(|e| failed(&step("configure its link"), e))?;
         // Last, when it can answer.
         let mut m = Messages::default();
+        route::settle(&mut m, link);
         route::route(&mut m, network, Way::Link(link), None);
         self.socket
             .request(&m)

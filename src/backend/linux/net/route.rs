@@ -108,6 +108,18 @@ pub fn up(m: &mut Messages, index: u32, forwards: bool) {
     );
 }
 
+/// Waits until a link that was switched on before its other end was can send: the kernel notices
+/// in the background that the cable is whole now, and drops what is sent until then; being asked
+/// about the link it looks at once.
+pub fn settle(m: &mut Messages, index: u32) {
+    m.push(
+        libc::RTM_GETLINK,
+        REQUEST,
+        &link_header(index, 0, 0),
+        |_| {},
+    );
+}
+
 /// Gives a link an address.
 pub fn address(m: &mut Messages, index: u32, ip: u32) {
     // struct ifaddrmsg: family, prefix length, flags, scope, index

@@ -125,6 +125,7 @@ fn a_one_way_cut_and_a_pulled_cable_stop_packets_until_they_end() {
         fabric.wire().remove(id).unwrap();
         round_trip((&sa, a), (&sc, c), SECOND).expect("after the cut");
         fabric.wire().carrier(2, false).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
         assert_eq!(round_trip((&sa, a), (&sc, c), short), None, "unplugged");
         fabric.wire().carrier(2, true).unwrap();
         std::thread::sleep(Duration::from_millis(50));

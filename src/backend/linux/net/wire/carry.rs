@@ -1,7 +1,7 @@
 //! The process that carries packets from uplink to uplink.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -26,6 +26,8 @@ struct Carrier {
     poll: Poll,
     /// By place.
     uplinks: Vec<Option<OwnedFd>>,
+    /// Places whose cable is out.
+    pulled: BTreeSet<u32>,
     flying: BinaryHeap<Flying>,
     flying_bytes: usize,
     /// Buffers to use again.
@@ -41,6 +43,7 @@ pub fn carry(channel: &Channel, model: Model) -> io::Result<()> {
         model,
         poll: Poll::new()?,
         uplinks: Vec::new(),
+        pulled: BTreeSet::new(),
         flying: BinaryHeap::new(),
         flying_bytes: 0,
         spare: Vec::new(),
@@ -84,6 +87,11 @@ impl Carrier {
                 }
                 Command::Unplug { place } => self.plug(place, None)?,
                 Command::Carrier { place, up } => {
+                    // The kernel acts on a lost carrier within a second; a pulled cable is quicker.
+                    match up {
+                        true => self.pulled.remove(&place),
+                        false => self.pulled.insert(place),
+                    };
                     if let Some(Some(fd)) = self.uplinks.get(place as usize) {
                         sys::tun_carrier(fd, up)?;
                     }
@@ -143,6 +151,11 @@ impl Carrier {
         match self.model.packet(Place(place), packet, now) {
             Fate::Lost => self.census.lost += 1,
             Fate::Unroutable => self.census.unroutable += 1,
+            Fate::Arrive { to, .. }
+                if self.pulled.contains(&place) || self.pulled.contains(&to.0) =>
+            {
+                self.census.unroutable += 1;
+            }
             Fate::Arrive { to, at, flip } => {
                 for due in at {
                     if self.flying_bytes + packet.len() > MOST_BYTES {
