@@ -1,7 +1,7 @@
 //! Node affinity, pod affinity, tolerations, taints and topology spread, as data.
 
-use super::Text;
-use super::selector::{LabelSelector, Requirement};
+use super::selector::{LabelSelector, Operator, Requirement};
+use super::{Labels, Text};
 
 /// `spec.affinity`, flattened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,6 +27,38 @@ pub struct NodeSelectorTerm {
     pub expressions: Vec<Requirement>,
     /// On fields (`metadata.name` only).
     pub fields: Vec<Requirement>,
+}
+
+/// `nodeSelectorTerm.match`; `name` is `None` where there is no node name to compare with (the node
+/// affinity of volumes looks at labels alone).
+pub fn term_matches(term: &NodeSelectorTerm, labels: &Labels, name: Option<&Text>) -> bool {
+    if term.expressions.is_empty() && term.fields.is_empty() {
+        return false;
+    }
+    term.expressions.iter().all(|r| r.matches(labels))
+        && term.fields.iter().all(|r| field_matches(r, name))
+}
+
+/// Field selectors know one field, two operators and one value; anything else is a parse error,
+/// which matches no node.
+fn field_matches(r: &Requirement, name: Option<&Text>) -> bool {
+    let [value] = r.values.as_slice() else {
+        return false;
+    };
+    let Some(name) = name else {
+        return true;
+    };
+    let equal = r.key == "metadata.name" && value == name;
+    match r.operator {
+        Operator::In => equal,
+        Operator::NotIn => !equal,
+        _ => false,
+    }
+}
+
+/// Whether any term of a node selector matches these labels.
+pub fn any_term(terms: &[NodeSelectorTerm], labels: &Labels, name: Option<&Text>) -> bool {
+    terms.iter().any(|t| term_matches(t, labels, name))
 }
 
 /// One term of pod affinity or anti-affinity.

@@ -40,6 +40,8 @@ pub mod workload;
 
 pub mod batch;
 
+pub mod stateful;
+
 pub mod service;
 
 pub mod policy;
@@ -72,6 +74,7 @@ pub use pod_status::PodStatus;
 pub use policy::{PodDisruptionBudget, PriorityClass};
 pub use row::{Kind, Object, Row};
 pub use service::{EndpointSlice, Service};
+pub use stateful::{ControllerRevision, DaemonSet, StatefulSet};
 pub use text::Text;
 pub use volume::{CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass};
 pub use workload::{Deployment, ReplicaSet};

@@ -17,7 +17,7 @@ pub trait Object: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Unwraps it.
     fn from_row(row: &Row) -> Option<&Arc<Self>>;
     /// What is unique within namespace and kind: the name, and for foreign objects their own kind
-    /// before it (`StatefulSet/db`).
+    /// before it (`Ingress/shop`).
     fn key(&self) -> super::Text {
         self.meta().name.clone()
     }
@@ -130,6 +130,9 @@ macro_rules! for_each_kind {
             Pod |p| p.node_name.as_ref(), "v1", "pods", true;
             ReplicaSet |_| None, "apps/v1", "replicasets", true;
             Deployment |_| None, "apps/v1", "deployments", true;
+            StatefulSet |_| None, "apps/v1", "statefulsets", true;
+            DaemonSet |_| None, "apps/v1", "daemonsets", true;
+            ControllerRevision |_| None, "apps/v1", "controllerrevisions", true;
             Service |_| None, "v1", "services", true;
             EndpointSlice |_| None, "discovery.k8s.io/v1", "endpointslices", true;
             ConfigMap |_| None, "v1", "configmaps", true;

@@ -319,12 +319,13 @@ impl Stage<'_> {
 fn workloads(scenario: &Scenario) -> u32 {
     use crate::api::Row;
     let is_workload = |row: &Row| match row {
-        Row::Deployment(_) | Row::ReplicaSet(_) | Row::Pod(_) => true,
+        Row::Deployment(_)
+        | Row::ReplicaSet(_)
+        | Row::StatefulSet(_)
+        | Row::DaemonSet(_)
+        | Row::Pod(_) => true,
         Row::Inert(inert) => {
-            matches!(
-                &*inert.kind,
-                "StatefulSet" | "DaemonSet" | "Job" | "CronJob"
-            )
+            matches!(&*inert.kind, "Job" | "CronJob")
         }
         _ => false,
     };

@@ -14,6 +14,10 @@ pub mod plan;
 
 pub mod controller;
 
+pub mod back_off;
+
+pub mod written;
+
 pub mod budget;
 
 pub mod work_queue;
@@ -32,3 +36,4 @@ pub use plan::{Plan, Step};
 pub use recorder::Recorder;
 pub use runner::{Driven, Event, Runner};
 pub use work_queue::WorkQueue;
+pub use written::Written;

@@ -22,7 +22,7 @@ use super::recorder::Recorder;
 use super::work_queue::WorkQueue;
 use crate::engine::{Draws, Time};
 use crate::store::write::Trigger;
-use crate::store::{Cause, Change, ObjectId, Origin, View, Write};
+use crate::store::{ApiError, Cause, Change, ObjectId, Origin, View, Write};
 
 /// What a driven component may ask to be told later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -348,6 +348,8 @@ impl<C: Controller> Runner<C> {
                 }
             }
             Err(_) if active.current.optional => {}
+            // Every controller takes "it is gone" for a success of its deletion.
+            Err(ApiError::NotFound(_)) if matches!(write, Write::Delete { .. }) => {}
             Err(error) => {
                 active.current.failed = true;
                 active.outcome.error.get_or_insert_with(|| error.clone());

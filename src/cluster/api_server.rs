@@ -203,6 +203,9 @@ fn digest_row(digest: &mut Digest, row: &crate::api::Row) {
         Row::Lease(lease) => lease.renewed.hash(digest),
         Row::ReplicaSet(rs) => (rs.replicas, &rs.status).hash(digest),
         Row::Deployment(d) => (d.replicas, d.paused, &d.status).hash(digest),
+        Row::StatefulSet(set) => (set.replicas, &set.status).hash(digest),
+        Row::DaemonSet(set) => set.status.hash(digest),
+        Row::ControllerRevision(revision) => revision.revision.hash(digest),
         Row::EndpointSlice(slice) => slice.endpoints.hash(digest),
         Row::PodDisruptionBudget(budget) => budget.status.hash(digest),
         _ => {}

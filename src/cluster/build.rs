@@ -10,15 +10,20 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::api::node::NodeStatus;
-use crate::api::{Deployment, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet, Row, Text};
+use crate::api::{
+    DaemonSet, Deployment, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet, Row, StatefulSet,
+    Text,
+};
 use crate::client::Outbox;
 use crate::client::runner::{Driven, Runner};
+use crate::control::daemon_set::DaemonSetController;
 use crate::control::deployment::DeploymentController;
 use crate::control::disruption::DisruptionController;
 use crate::control::endpoint_slice::EndpointSliceController;
 use crate::control::node_lifecycle::{self, NodeLifecycleController};
 use crate::control::pod_gc::PodGcController;
 use crate::control::replica_set::ReplicaSetController;
+use crate::control::stateful_set::StatefulSetController;
 use crate::control::taint_eviction::TaintEvictionController;
 use crate::engine::{Draws, Queue, Time, Turn};
 use crate::kubelet::Boot;
@@ -262,6 +267,26 @@ impl Cluster {
                 missing.push(format!("replicaset/{}", rs.meta.full_name()));
             }
         }
+        for (_, set) in view.of::<StatefulSet>().iter() {
+            let status = &set.status;
+            let done = status.observed_generation >= set.meta.generation
+                && status.available >= set.replicas;
+            if !done {
+                let name = set.meta.full_name();
+                let counts = format!("{}/{}", status.available, set.replicas);
+                missing.push(format!("statefulset/{name} {counts}"));
+            }
+        }
+        for (_, set) in view.of::<DaemonSet>().iter() {
+            let status = &set.status;
+            let done = status.observed_generation >= set.meta.generation
+                && status.available >= status.desired;
+            if !done {
+                let name = set.meta.full_name();
+                let counts = format!("{}/{}", status.available, status.desired);
+                missing.push(format!("daemonset/{name} {counts}"));
+            }
+        }
         for (_, pod) in view.of::<Pod>().iter() {
             let bare = pod.meta.controller().is_none();
             if bare && !pod.status.ready() && !pod.status.phase.terminal() {
@@ -288,6 +313,10 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
     vec![
         Box::new(Runner::new(DeploymentController::default())),
         Box::new(Runner::new(ReplicaSetController::default())),
+        Box::new(Runner::new(StatefulSetController::new(
+            flags.max_unavailable_stateful_set,
+        ))),
+        Box::new(Runner::new(DaemonSetController::default())),
         Box::new(Runner::new(slices)),
         Box::new(Runner::new(lifecycle)),
         Box::new(Runner::new(TaintEvictionController::default())),

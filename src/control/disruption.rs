@@ -12,7 +12,7 @@ use crate::api::int_or_percent::IntOrPercent;
 use crate::api::pod_status::Truth;
 use crate::api::policy::PdbStatus;
 use crate::api::workload::WorkloadCondition;
-use crate::api::{Deployment, Kind, Pod, PodDisruptionBudget, ReplicaSet, Uid};
+use crate::api::{Deployment, Kind, Pod, PodDisruptionBudget, ReplicaSet, StatefulSet, Uid};
 use crate::client::{Controller, Keys, Plan, SyncContext};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, View, Write};
@@ -48,6 +48,10 @@ fn expected_scale(pods: &[&Pod], view: &View) -> i32 {
                     None => (owner.uid, set.replicas),
                 }
             }
+            Kind::StatefulSet => match view.of::<StatefulSet>().named(namespace, &owner.name) {
+                Some((_, set)) => (owner.uid, set.replicas),
+                None => continue,
+            },
             _ => continue,
         };
         sizes.insert(size.0, size.1);
@@ -118,7 +122,7 @@ impl Controller for DisruptionController {
                     keys.now.extend(hit.map(|(id, _)| id));
                 }
             }
-            Kind::Deployment | Kind::ReplicaSet => {
+            Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet => {
                 if let Some(row) = &change.new {
                     let here = budgets.in_namespace(&row.meta().namespace);
                     keys.now.extend(here.map(|(id, _)| id));

@@ -11,9 +11,15 @@ pub mod owner;
 
 pub mod pods;
 
+pub mod history;
+
 pub mod replica_set;
 
 pub mod deployment;
+
+pub mod stateful_set;
+
+pub mod daemon_set;
 
 pub mod endpoint_slice;
 

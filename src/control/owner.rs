@@ -45,10 +45,23 @@ pub fn claim<'a, T: Object>(
     rows: impl Iterator<Item = (Id<T>, &'a Arc<T>)>,
     plan: &mut Plan,
 ) -> Vec<(Id<T>, Arc<T>)> {
+    claim_if(controller, owner, selector, |_| true, rows, plan)
+}
+
+/// As [`claim`], of those only that `also` takes; others are treated as if the selector did not
+/// match them.
+pub fn claim_if<'a, T: Object>(
+    controller: &Meta,
+    owner: &OwnerRef,
+    selector: &LabelSelector,
+    also: impl Fn(&T) -> bool,
+    rows: impl Iterator<Item = (Id<T>, &'a Arc<T>)>,
+    plan: &mut Plan,
+) -> Vec<(Id<T>, Arc<T>)> {
     let mut claimed = Vec::new();
     for (id, row) in rows {
         let meta = row.meta();
-        let matches = selector.matches(&meta.labels);
+        let matches = selector.matches(&meta.labels) && also(row);
         match meta.controller() {
             Some(other) if other.uid != controller.uid => {}
             Some(_) if matches => claimed.push((id, row.clone())),

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::api::meta::recorded;
 use crate::api::pod_status::{PodConditionKind, Truth};
-use crate::api::{Meta, OwnerRef, Pod, PodTemplate};
+use crate::api::{KubeEvent, Meta, Object, OwnerRef, Pod, PodTemplate};
+use crate::client::Reply;
 use crate::engine::Time;
+use crate::store::{ApiError, Id, Propagation, Write};
 
 /// Neither ended nor being deleted; `pkg/controller/controller_utils.go :: IsPodActive`.
 pub fn active(pod: &Pod) -> bool {
@@ -63,6 +65,82 @@ pub fn from_template(template: &PodTemplate, parent: &Meta, owners: &Arc<[OwnerR
         },
         spec: template.spec.clone(),
         ..Pod::default()
+    }
+}
+
+/// A KubeEvent about `object` from the controller `source`.
+pub fn event<T: Object>(
+    object: &T,
+    source: &str,
+    reason: &str,
+    message: String,
+    warning: bool,
+) -> KubeEvent {
+    let meta = object.meta();
+    KubeEvent {
+        kind: T::KIND,
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        uid: meta.uid,
+        reason: reason.into(),
+        message: message.into(),
+        warning,
+        source: source.into(),
+    }
+}
+
+/// `RealPodControl.createPods` after the request: the event, and the error if it counts.
+pub fn created<T: Object>(
+    owner: &T,
+    source: &str,
+    reply: &Reply,
+    events: &mut Vec<KubeEvent>,
+) -> Option<String> {
+    match reply {
+        Ok(receipt) => {
+            let name = receipt.row.as_ref().map(|r| r.meta().name.clone());
+            let message = format!("Created pod: {}", name.unwrap_or_default());
+            events.push(event(owner, source, "SuccessfulCreate", message, false));
+            None
+        }
+        Err(error) => {
+            let message = format!("Error creating: {error}");
+            events.push(event(owner, source, "FailedCreate", message, true));
+            Some(error.to_string())
+        }
+    }
+}
+
+/// `RealPodControl.DeletePod` after the request.
+pub fn deleted<T: Object>(
+    owner: &T,
+    source: &str,
+    reply: &Reply,
+    events: &mut Vec<KubeEvent>,
+) -> Option<String> {
+    match reply {
+        Ok(receipt) => {
+            let name = receipt.row.as_ref().map(|r| r.meta().name.clone());
+            let message = format!("Deleted pod: {}", name.unwrap_or_default());
+            events.push(event(owner, source, "SuccessfulDelete", message, false));
+            None
+        }
+        Err(ApiError::NotFound(_)) => None,
+        Err(error) => {
+            let message = format!("Error deleting: {error}");
+            events.push(event(owner, source, "FailedDelete", message, true));
+            Some(format!("unable to delete pods: {error}"))
+        }
+    }
+}
+
+/// The deletion of exactly this pod.
+pub fn delete(id: Id<Pod>, pod: &Pod) -> Write {
+    Write::Delete {
+        object: id.into(),
+        uid: Some(pod.meta.uid),
+        grace_s: None,
+        propagation: Propagation::Background,
     }
 }
 

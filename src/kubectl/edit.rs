@@ -1,15 +1,13 @@
 //! What a verb writes to one object, and what kubectl prints for it.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
-use super::verb::{PatchType, ResourceKind, Rollout, Targets, Verb};
+use super::rollout;
+use super::verb::{PatchType, ResourceKind, Targets, Verb};
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::decode::{DecodeContext, with_patched_json};
 use crate::api::print::to_json;
 use crate::api::{Kind, Row, Text};
-use crate::control::deployment;
 use crate::engine::Time;
 use crate::store::write::Trigger;
 use crate::store::{Cause, ObjectId, Patch, View, Write};
@@ -135,7 +133,7 @@ pub fn action(verb: &Verb, target: &Target, view: &View, now: Time) -> Result<Ac
             let new = set_images(json.clone(), images, &target.name)?;
             edited(target, &row, &json, &new, "image updated")
         }
-        Verb::Rollout(_, what) => rollout(target, &row, what, view, now),
+        Verb::Rollout(_, what) => rollout::action(target, &row, what, view, now),
         Verb::Cordon(_, on) => Ok(cordon(target, &row, *on)),
         Verb::Taint(_, add, remove, overwrite) => taint(target, &row, add, remove, *overwrite),
         Verb::Mark(_, annotate, edits, overwrite) => {
@@ -155,7 +153,7 @@ pub fn action(verb: &Verb, target: &Target, view: &View, now: Time) -> Result<Ac
     }
 }
 
-fn edited(
+pub(super) fn edited(
     target: &Target,
     row: &Row,
     old: &Value,
@@ -174,7 +172,7 @@ fn edited(
     Ok(Action::Write(write, format!("{} {what}", target.name)))
 }
 
-fn patch(target: &Target, patch: Patch) -> Write {
+pub(super) fn patch(target: &Target, patch: Patch) -> Write {
     Write::Patch {
         object: target.object,
         uid: None,
@@ -191,6 +189,7 @@ fn scale(
     let now = match row {
         Row::Deployment(d) => d.replicas,
         Row::ReplicaSet(rs) => rs.replicas,
+        Row::StatefulSet(set) => set.replicas,
         _ => return Err(format!("error: cannot scale {}", target.name)),
     };
     if let Some(current) = current.filter(|c| *c != now) {
@@ -232,65 +231,6 @@ fn set_images(mut json: Value, images: &[(Text, Text)], name: &str) -> Result<Va
         }
     }
     Ok(json)
-}
-
-fn rollout(
-    target: &Target,
-    row: &Row,
-    what: &Rollout,
-    view: &View,
-    now: Time,
-) -> Result<Action, String> {
-    let Row::Deployment(d) = row else {
-        return Err(format!(
-            "error: {} has no rollouts in this model",
-            target.name
-        ));
-    };
-    match what {
-        Rollout::Restart if d.paused => {
-            Err("error: can't restart paused deployment (run rollout resume first)".into())
-        }
-        Rollout::Restart => {
-            let json = to_json(row);
-            let mut new = json.clone();
-            let annotations = "/spec/template/metadata";
-            if let Some(meta) = new.pointer_mut(annotations) {
-                let at = format!("t+{}", now.clock());
-                meta["annotations"]["kubectl.kubernetes.io/restartedAt"] = json!(at);
-            }
-            edited(target, row, &json, &new, "restarted")
-        }
-        Rollout::Pause | Rollout::Resume => {
-            let pause = *what == Rollout::Pause;
-            if d.paused == pause {
-                let state = if pause {
-                    "already paused"
-                } else {
-                    "not paused"
-                };
-                return Err(format!("error: {} is {state}", target.name));
-            }
-            let done = if pause { "paused" } else { "resumed" };
-            let write = patch(target, Patch::Paused(pause));
-            Ok(Action::Write(write, format!("{} {done}", target.name)))
-        }
-        Rollout::Undo(to) => {
-            let old = deployment::revision::undo_target(d, view, *to)
-                .map_err(|e| format!("error: {e}"))?;
-            match deployment::revision::undone(d, old).map_err(|e| format!("error: {e}"))? {
-                None => {
-                    let why = "skipped rollback (current template already matches revision)";
-                    Ok(Action::Say(format!("{} {why}", target.name)))
-                }
-                Some(new) => {
-                    let write = Write::Update(target.object, Row::Deployment(Arc::new(new)));
-                    Ok(Action::Write(write, format!("{} rolled back", target.name)))
-                }
-            }
-        }
-        Rollout::Status(_) => Err("rollout status writes nothing".into()),
-    }
 }
 
 fn cordon(target: &Target, row: &Row, on: bool) -> Action {

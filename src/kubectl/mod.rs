@@ -18,6 +18,8 @@ pub mod run;
 
 pub mod edit;
 
+pub mod rollout;
+
 pub mod wait;
 
 pub use parse::parse;

@@ -209,7 +209,7 @@ impl Parser {
 
     fn rollout(self, words: Vec<Word>) -> Result<Verb, ParseError> {
         let Some(sub) = self.sub.clone() else {
-            let message = "rollout needs restart, undo, pause, resume or status";
+            let message = "rollout needs restart, undo, pause, resume, status or history";
             return Err(ParseError::new(message, self.verb.at));
         };
         let words = Words::new(
@@ -222,10 +222,11 @@ impl Parser {
             "pause" => Rollout::Pause,
             "resume" => Rollout::Resume,
             "status" => Rollout::Status(words.duration("timeout")?.filter(|d| !d.is_zero())),
+            "history" => Rollout::History,
             other => {
                 let message = format!("rollout {other} is not modelled");
                 let mut error = ParseError::new(message, sub.at);
-                error.hint = Some("restart, undo, pause, resume, status".into());
+                error.hint = Some("restart, undo, pause, resume, status, history".into());
                 return Err(error);
             }
         };
@@ -488,22 +489,21 @@ fn resource(name: &str, at: &Range<usize>) -> Result<ResourceKind, ParseError> {
         ("ns", Kind::Namespace),
         ("deploy", Kind::Deployment),
         ("rs", Kind::ReplicaSet),
+        ("sts", Kind::StatefulSet),
+        ("ds", Kind::DaemonSet),
+        ("pv", Kind::PersistentVolume),
+        ("pvc", Kind::PersistentVolumeClaim),
+        ("sc", Kind::StorageClass),
         ("svc", Kind::Service),
         ("cm", Kind::ConfigMap),
         ("pdb", Kind::PodDisruptionBudget),
         ("pc", Kind::PriorityClass),
     ];
     const OTHERS: &[&str] = &[
-        "statefulset",
-        "sts",
-        "daemonset",
-        "ds",
         "job",
         "cronjob",
         "cj",
         "hpa",
-        "pvc",
-        "pv",
         "horizontalpodautoscaler",
         "ingress",
         "ing",

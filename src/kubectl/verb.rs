@@ -66,6 +66,8 @@ pub enum Rollout {
     Resume,
     /// Wait until it is done.
     Status(Option<Duration>),
+    /// List the revisions.
+    History,
 }
 
 /// Flags of `drain`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::edit::Target;
 use super::verb::DrainFlags;
 use crate::api::pod::VolumeSource;
-use crate::api::{Kind, Pod, Row, Text};
+use crate::api::{Kind, Pod, Text};
 use crate::store::{Id, ObjectId, Propagation, View, Write};
 
 /// How often kubectl looks again (`drain` after a 429, waits by watch: a second is close enough).
@@ -36,10 +36,10 @@ impl Wait {
             Wait::RolledOut(targets) => {
                 let mut lines = Vec::new();
                 for target in targets {
-                    let Some(Row::Deployment(d)) = view.row(target.object) else {
+                    let Some(row) = view.row(target.object) else {
                         return Some(Err(format!("error: {} is gone", target.name)));
                     };
-                    match crate::control::deployment::rollout_status::rollout_status(&d, 0) {
+                    match super::rollout::status(&row) {
                         Ok((line, true)) => lines.push(line),
                         Ok((_, false)) => return None,
                         Err(error) => return Some(Err(format!("error: {error}"))),

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::back_off::{BackOff, Limits};
 use super::config::KubeletConfig;
 use super::host::{Cx, Host};
 use super::pod_worker::PodWorker;
@@ -16,6 +15,7 @@ use super::start::Fault;
 use crate::api::container::{Container, PullPolicy};
 use crate::api::{Node, Pod, Text};
 use crate::client::Budget;
+use crate::client::back_off::{BackOff, Limits};
 use crate::engine::Time;
 
 /// The images of one node.

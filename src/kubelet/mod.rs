@@ -31,8 +31,6 @@ mod actions;
 
 mod start;
 
-mod back_off;
-
 mod images;
 
 mod probes;

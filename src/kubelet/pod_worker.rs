@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::actions::KillWhy;
 use super::agent::Event;
-use super::back_off::BackOff;
 use super::host::{Cx, Host};
 use super::kill::Kill;
 use super::probes::ProbeWorker;
@@ -20,6 +19,7 @@ use super::start::Fault;
 use super::telling::{About, Quiet};
 use crate::api::pod_status::PodStatus;
 use crate::api::{Kind, Pod, Text};
+use crate::client::back_off::BackOff;
 use crate::engine::Time;
 use crate::engine::draws::{Purpose, entity_key};
 use crate::store::Id;

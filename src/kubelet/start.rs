@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use super::actions::KillWhy;
-use super::back_off::Limits;
 use super::host::{Cx, Found, Host};
 use super::images::Presence;
 use super::pod_worker::{Doing, PodWorker, SyncError};
 use super::runtime::{Call, ContainerId, Hook, PullOutcome, Signal, StartOutcome, container_of};
 use super::sync::describe_missing;
 use crate::api::probe::Action;
+use crate::client::back_off::Limits;
 
 /// Why a container could not be started: the reason that its status shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,7 +63,6 @@ const OTHERS: [(&str, &[&str]); 5] = [
         "kube-controller-manager",
         &[
             "controllers",
-            "feature-gates",
             "leader-elect",
             "leader-elect-lease-duration",
             "leader-elect-renew-deadline",
@@ -185,7 +184,9 @@ pub fn read(value: &Value<'_>, flags: &mut Flags, problems: &mut Problems) -> Ve
         };
         for (name, value) in value.entries(problems) {
             let name = name.trim_start_matches("--");
-            if MODELLED[at].1.contains(&name) {
+            if component == "kube-controller-manager" && name == "feature-gates" {
+                unused.extend(set_gates(&value, flags, problems));
+            } else if MODELLED[at].1.contains(&name) {
                 set(component, name, &value, flags, problems);
             } else if OTHERS[at].1.contains(&name) {
                 unused.push(format!("{component} --{name}"));
@@ -194,6 +195,28 @@ pub fn read(value: &Value<'_>, flags: &mut Flags, problems: &mut Problems) -> Ve
                 let unknown = Diagnostic::error("UnknownField", "unknown flag", value.span());
                 problems.push(unknown.at(value.path.as_str()).suggest(name, known));
             }
+        }
+    }
+    unused
+}
+
+/// `--feature-gates A=true,B=false`; returns the gates that change nothing here.
+fn set_gates(value: &Value<'_>, flags: &mut Flags, problems: &mut Problems) -> Vec<String> {
+    let mut unused = Vec::new();
+    let text = value.text(problems).unwrap_or_default();
+    for gate in text.split(',').map(str::trim).filter(|g| !g.is_empty()) {
+        let on = match gate.split_once('=') {
+            Some((_, "true")) => true,
+            Some((_, "false")) => false,
+            _ => {
+                problems.push(value.invalid("gates are written as Name=true or Name=false"));
+                continue;
+            }
+        };
+        if gate.starts_with("MaxUnavailableStatefulSet=") {
+            flags.max_unavailable_stateful_set = on;
+        } else {
+            unused.push(format!("kube-controller-manager --feature-gates={gate}"));
         }
     }
     unused

@@ -146,6 +146,8 @@ pub struct Flags {
     pub unhealthy_zone_threshold: f64,
     /// kube-controller-manager `--large-cluster-size-threshold` (50).
     pub large_cluster_size_threshold: u32,
+    /// kube-controller-manager `--feature-gates MaxUnavailableStatefulSet`.
+    pub max_unavailable_stateful_set: bool,
     /// kube-controller-manager `--terminated-pod-gc-threshold` (12,500).
     pub terminated_pod_gc_threshold: u32,
     /// kube-controller-manager `--endpoint-updates-batch-period` (0).
@@ -183,6 +185,7 @@ impl Default for Flags {
             secondary_node_eviction_rate: 0.01,
             unhealthy_zone_threshold: 0.55,
             large_cluster_size_threshold: 50,
+            max_unavailable_stateful_set: false,
             terminated_pod_gc_threshold: 12_500,
             endpoint_updates_batch_period: Duration::ZERO,
             max_endpoints_per_slice: 100,

@@ -38,6 +38,8 @@ impl Admission {
                 pod.node_name = Some(pod.spec.node_name.clone());
             }
             pod.status.phase = Phase::Pending;
+        } else if let Row::DaemonSet(set) = row {
+            count_template(&mut Arc::make_mut(set).meta, 1);
         }
         Ok(())
     }
@@ -103,6 +105,27 @@ impl Admission {
             })
             .collect()
     }
+}
+
+/// The generation of a DaemonSet's template, kept as an annotation since `apps/v1` dropped its
+/// field.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn count_template(meta: &mut Meta, generation: i64) {
+    let annotations = &meta.annotations;
+    meta.annotations = annotations.with(TEMPLATE_GENERATION, generation.to_string());
+}
+
+/// `pkg/registry/apps/daemonset/strategy.go :: PrepareForUpdate`: the template's generation is the
+/// server's to count.
+pub(super) fn keep_counting(old: &Row, new: &mut Row) {
+    let (Row::DaemonSet(old), Row::DaemonSet(new)) = (old, new) else {
+        return;
+    };
+    let before = old.meta.annotations.get(TEMPLATE_GENERATION);
+    let before: i64 = before.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let changed = i64::from(old.template != new.template);
+    count_template(&mut Arc::make_mut(new).meta, before + changed);
 }
 
 /// `canIgnorePDB`: pods that have ended, wait, or are being deleted need no budget.
@@ -277,6 +300,8 @@ pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
         Pod,
         Node,
         ReplicaSet,
+        StatefulSet,
+        DaemonSet,
         Deployment,
         PodDisruptionBudget,
         PersistentVolume,
@@ -298,6 +323,10 @@ pub(super) fn desired_differs(old: &Row, new: &Row) -> bool {
         (Row::ReplicaSet(a), Row::ReplicaSet(b)) => {
             a.source != b.source || a.replicas != b.replicas || a.min_ready_s != b.min_ready_s
         }
+        (Row::StatefulSet(a), Row::StatefulSet(b)) => {
+            a.source != b.source || a.replicas != b.replicas
+        }
+        (Row::DaemonSet(a), Row::DaemonSet(b)) => a.source != b.source,
         (Row::PodDisruptionBudget(a), Row::PodDisruptionBudget(b)) => a.source != b.source,
         (Row::Job(a), Row::Job(b)) => a.spec != b.spec,
         (Row::CronJob(a), Row::CronJob(b)) => a.source != b.source,
@@ -371,6 +400,7 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
             Arc::make_mut(node).unschedulable = *yes;
         }
         (Patch::Replicas(n), Row::Deployment(d)) => Arc::make_mut(d).replicas = *n,
+        (Patch::Replicas(n), Row::StatefulSet(set)) => Arc::make_mut(set).replicas = *n,
         (Patch::Replicas(n), Row::ReplicaSet(rs)) => Arc::make_mut(rs).replicas = *n,
         (Patch::Paused(yes), Row::Deployment(d)) => Arc::make_mut(d).paused = *yes,
         (Patch::Renew(at), Row::Lease(lease)) => Arc::make_mut(lease).renewed = *at,

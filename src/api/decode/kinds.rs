@@ -23,7 +23,7 @@ use super::batch as decode_batch;
 use super::meta::meta;
 use super::typed::{Steps, foreign, known};
 use super::{DecodeContext, Decoded, Problem};
-use super::{config, node, pod, service, volume, workload};
+use super::{config, node, pod, service, stateful, volume, workload};
 use crate::api::Namespace;
 use crate::api::validate::names::{dns_label, dns_subdomain};
 use crate::api::validate::{self, NameRule};
@@ -262,6 +262,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
                 validate: |o, node, at, e| {
                     validate::stateful_set::stateful_set(o, given(node), at, e)
                 },
+                row: Some(|o, json, cx| stateful::stateful_set(o, json, cx).into()),
                 ..plain::<apps::StatefulSet>(true, sub)
             },
         ),
@@ -271,6 +272,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             &Steps {
                 defaults: defaults::workload::daemon_set,
                 validate: |o, node, at, e| validate::workload::daemon_set(o, given(node), at, e),
+                row: Some(|o, json, cx| stateful::daemon_set(o, json, cx).into()),
                 admit: print::admit::daemon_set,
                 ..plain::<apps::DaemonSet>(true, sub)
             },
@@ -295,7 +297,14 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
                 ..plain::<batch::CronJob>(true, sub)
             },
         ),
-        "ControllerRevision" => known(node, cx, &plain::<apps::ControllerRevision>(true, sub)),
+        "ControllerRevision" => known(
+            node,
+            cx,
+            &Steps {
+                row: Some(|o, json, cx| stateful::revision(o, json, cx).into()),
+                ..plain::<apps::ControllerRevision>(true, sub)
+            },
+        ),
         _ => return None,
     })
 }

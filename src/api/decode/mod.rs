@@ -21,6 +21,7 @@ mod not_modelled;
 mod pod;
 mod pod_status;
 mod service;
+mod stateful;
 #[cfg(test)]
 mod tests;
 mod typed;
@@ -136,16 +137,6 @@ pub fn affinity_from_json(value: &Value) -> Result<super::affinity::Affinity, St
     let read: k8s_openapi::api::core::v1::Affinity =
         serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
     Ok(affinity::affinity(&read).unwrap_or_default())
-}
-
-/// Reads a label selector on its own.
-///
-/// # Errors
-/// When the value does not have the shape of a label selector.
-pub fn selector_from_json(value: &Value) -> Result<super::selector::LabelSelector, String> {
-    let read: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector =
-        serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
-    Ok(affinity::label_selector(&read))
 }
 
 /// The row after a patch of its JSON: decoded anew, with identity, revision and (for kinds that

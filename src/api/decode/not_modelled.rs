@@ -48,7 +48,6 @@ pub(super) fn not_modelled(kind: Kind, json: &Value) -> Vec<NotModelled> {
     };
     match kind {
         Kind::Pod => spec("/spec", POD, "Pod"),
-        Kind::Deployment | Kind::ReplicaSet => spec("/spec/template/spec", POD, "Pod"),
         Kind::Job => [
             spec("/spec", JOB, "Job"),
             spec("/spec/template/spec", POD, "Pod"),
@@ -59,6 +58,9 @@ pub(super) fn not_modelled(kind: Kind, json: &Value) -> Vec<NotModelled> {
             spec("/spec/jobTemplate/spec/template/spec", POD, "Pod"),
         ]
         .concat(),
+        Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::DaemonSet => {
+            spec("/spec/template/spec", POD, "Pod")
+        }
         Kind::Service => spec("/spec", SERVICE, "Service"),
         Kind::Inert => {
             let kind = json.get("kind").and_then(Value::as_str).unwrap_or_default();

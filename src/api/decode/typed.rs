@@ -272,6 +272,8 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
             Node,
             Deployment,
             ReplicaSet,
+            StatefulSet,
+            DaemonSet,
             PodDisruptionBudget,
             PersistentVolume,
             PersistentVolumeClaim,

@@ -8,6 +8,7 @@
 pub mod admit;
 mod object;
 mod status;
+mod workload;
 
 pub use object::{to_json, to_json_at};
 

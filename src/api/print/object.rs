@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::status;
+use super::{status, workload};
 use crate::api::affinity::{Taint, Toleration, TolerationOperator};
 use crate::api::quantity::{Format, Quantity, Resources};
 use crate::api::selector::{LabelSelector, Operator};
@@ -155,6 +155,9 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
             set("spec", spec.into());
             set("status", status::replica_set(&rs.status, clock));
         }
+        Row::StatefulSet(stateful) => workload::stateful_set(stateful, &mut set),
+        Row::DaemonSet(daemon) => workload::daemon_set(daemon, &mut set),
+        Row::ControllerRevision(revision) => workload::revision(revision, &mut set),
         Row::PodDisruptionBudget(budget) => {
             set("spec", source(&budget.source).into());
             set("status", status::budget(&budget.status, clock));

@@ -22,6 +22,9 @@ use crate::store::View;
 const FUNCTIONS: &[(&str, &[Kind])] = &[
     ("deployment", &[Kind::Deployment]),
     ("replicaset", &[Kind::ReplicaSet]),
+    ("statefulset", &[Kind::StatefulSet]),
+    ("daemonset", &[Kind::DaemonSet]),
+    ("persistentvolumeclaim", &[Kind::PersistentVolumeClaim]),
     ("pod", &[Kind::Pod]),
     ("node", &[Kind::Node]),
     ("service", &[Kind::Service]),
@@ -289,6 +292,9 @@ fn look_up(
     match function {
         "deployment" => object(Kind::Deployment, namespace),
         "replicaset" => object(Kind::ReplicaSet, namespace),
+        "statefulset" => object(Kind::StatefulSet, namespace),
+        "daemonset" => object(Kind::DaemonSet, namespace),
+        "persistentvolumeclaim" => object(Kind::PersistentVolumeClaim, namespace),
         "pod" => object(Kind::Pod, namespace),
         "service" => object(Kind::Service, namespace),
         "configmap" => object(Kind::ConfigMap, namespace),

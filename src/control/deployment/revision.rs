@@ -95,7 +95,7 @@ pub fn without_hash(template: &PodTemplate) -> PodTemplate {
 
 /// Sets a value in nested objects, making those that are missing; leaves JSON that is not an
 /// object alone.
-pub(super) fn set_path(json: &mut Value, path: &[&str], value: Value) {
+pub fn set_path(json: &mut Value, path: &[&str], value: Value) {
     if let Some((first, rest)) = path.split_first() {
         if let Some(object) = json.as_object_mut() {
             let inner = object

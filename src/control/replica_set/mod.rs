@@ -17,10 +17,12 @@ use std::sync::Arc;
 
 use super::owner::{claim, controller_ref, resolve};
 use super::pods;
-use crate::api::{Kind, KubeEvent, OwnerRef, Pod, ReplicaSet, Row, Uid};
-use crate::client::{Controller, Keys, Outcome, Plan, Reply, Step, SyncContext, UidExpectations};
+use crate::api::{KubeEvent, OwnerRef, Pod, ReplicaSet, Row, Uid};
+use crate::client::{
+    Controller, Keys, Outcome, Plan, Reply, Step, SyncContext, UidExpectations, Written,
+};
 use crate::engine::Time;
-use crate::store::{ApiError, Change, Id, Op, Propagation, View, Write};
+use crate::store::{Change, Id, Op, View, Write};
 
 /// `pkg/controller/replicaset/replica_set.go :: BurstReplicas`: pods created or deleted in one sync.
 pub const BURST_REPLICAS: usize = 500;
@@ -31,9 +33,7 @@ type Key = Id<ReplicaSet>;
 #[derive(Debug, Default)]
 pub struct ReplicaSetController {
     expectations: UidExpectations<Key>,
-    /// `ConsistencyStore`: the newest revision written for a key. A view that has not reached it is
-    /// too old to act on.
-    written: BTreeMap<Key, u64>,
+    written: Written<Key>,
     syncs: BTreeMap<Key, Sync>,
 }
 
@@ -61,7 +61,7 @@ impl Controller for ReplicaSetController {
         if let Some(id) = change.object.and_then(|o| o.typed::<ReplicaSet>()) {
             if change.op == Op::Delete {
                 self.expectations.delete(id);
-                self.written.remove(&id);
+                self.written.forget(id);
             }
             keys.add(id);
         } else if let Some((old, new)) = change.rows::<Pod>() {
@@ -75,17 +75,9 @@ impl Controller for ReplicaSetController {
     }
 
     fn sync(&mut self, key: Key, cx: &SyncContext<'_>) -> Plan {
-        if self
-            .written
-            .get(&key)
-            .is_some_and(|r| *r > cx.view.revision)
-        {
-            return Plan {
-                error: Some("the view is older than what was written".into()),
-                ..Plan::default()
-            };
+        if let Some(plan) = self.written.too_early(key, cx.view) {
+            return plan;
         }
-        self.written.remove(&key);
         let Some(set) = cx.view.of::<ReplicaSet>().get(key) else {
             self.expectations.delete(key);
             return Plan::none();
@@ -126,10 +118,7 @@ impl Controller for ReplicaSetController {
         _cx: &SyncContext<'_>,
         events: &mut Vec<KubeEvent>,
     ) {
-        if let (Ok(receipt), false) = (reply, matches!(write, Write::Delete { .. })) {
-            let written = self.written.entry(key).or_default();
-            *written = receipt.revision.max(*written);
-        }
+        self.written.note(key, write, reply);
         let Some(sync) = self.syncs.get_mut(&key) else {
             return;
         };
@@ -139,7 +128,7 @@ impl Controller for ReplicaSetController {
                 if reply.is_err() {
                     self.expectations.creation_observed(key);
                 }
-                let error = created(&sync.set, reply, events);
+                let error = pods::created(&*sync.set, Self::NAME, reply, events);
                 sync.error = sync.error.take().or(error);
             }
             Write::Delete { uid: Some(uid), .. } => {
@@ -147,7 +136,7 @@ impl Controller for ReplicaSetController {
                 if reply.is_err() {
                     self.expectations.deletion_observed(key, *uid);
                 }
-                let error = deleted(&sync.set, reply, events);
+                let error = pods::deleted(&*sync.set, Self::NAME, reply, events);
                 sync.error = sync.error.take().or(error);
             }
             _ => {}
@@ -279,12 +268,7 @@ impl ReplicaSetController {
             sync.deletes = chosen.iter().map(|(_, pod)| pod.meta.uid).collect();
             self.expectations
                 .expect_deletions(key, sync.deletes.iter().copied(), cx.now);
-            let writes = chosen.iter().map(|(id, pod)| Write::Delete {
-                object: (*id).into(),
-                uid: Some(pod.meta.uid),
-                grace_s: None,
-                propagation: Propagation::Background,
-            });
+            let writes = chosen.iter().map(|(id, pod)| pods::delete(*id, pod));
             plan.steps.push(Step::Parallel {
                 writes: writes.collect(),
                 rule: "too many pods",
@@ -301,55 +285,6 @@ fn selecting(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
     for (id, set) in view.of::<ReplicaSet>().in_namespace(&pod.meta.namespace) {
         if !set.selector.is_empty() && set.selector.matches(&pod.meta.labels) {
             keys.add(id);
-        }
-    }
-}
-
-/// An event about `set`.
-fn event(set: &ReplicaSet, reason: &str, message: String, warning: bool) -> KubeEvent {
-    KubeEvent {
-        kind: Kind::ReplicaSet,
-        namespace: set.meta.namespace.clone(),
-        name: set.meta.name.clone(),
-        uid: set.meta.uid,
-        reason: reason.into(),
-        message: message.into(),
-        warning,
-        source: ReplicaSetController::NAME.into(),
-    }
-}
-
-/// `RealPodControl.createPods` after the request: the event, and the error if it counts.
-fn created(set: &ReplicaSet, reply: &Reply, events: &mut Vec<KubeEvent>) -> Option<String> {
-    match reply {
-        Ok(receipt) => {
-            let name = receipt.row.as_ref().map(|r| r.meta().name.clone());
-            let message = format!("Created pod: {}", name.unwrap_or_default());
-            events.push(event(set, "SuccessfulCreate", message, false));
-            None
-        }
-        Err(error) => {
-            let message = format!("Error creating: {error}");
-            events.push(event(set, "FailedCreate", message, true));
-            Some(error.to_string())
-        }
-    }
-}
-
-/// `RealPodControl.DeletePod` after the request.
-fn deleted(set: &ReplicaSet, reply: &Reply, events: &mut Vec<KubeEvent>) -> Option<String> {
-    match reply {
-        Ok(receipt) => {
-            let name = receipt.row.as_ref().map(|r| r.meta().name.clone());
-            let message = format!("Deleted pod: {}", name.unwrap_or_default());
-            events.push(event(set, "SuccessfulDelete", message, false));
-            None
-        }
-        Err(ApiError::NotFound(_)) => None,
-        Err(error) => {
-            let message = format!("Error deleting: {error}");
-            events.push(event(set, "FailedDelete", message, true));
-            Some(format!("unable to delete pods: {error}"))
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `nodeSelector`, node affinity, and affinity that the profile adds to every pod.
 
 use crate::api::affinity::NodeSelectorTerm;
+use crate::api::affinity::{any_term, term_matches};
 use crate::api::selector::{Operator, Requirement};
-use crate::api::{Labels, Node, PodSpec, Text};
+use crate::api::{Node, PodSpec, Text};
 use crate::sched::cache::NodeIx;
 use crate::sched::config::NodeAffinityArgs;
 use crate::sched::events::{ADD, ClusterEvent, Involved, Resource, UPDATE_NODE_LABEL, event};
@@ -10,38 +11,6 @@ use crate::sched::node_info::NodeInfo;
 use crate::sched::plugin::{
     Cx, CycleState, Plugin, PluginName, PodEntry, Points, PreFilter, Status, default_normalize,
 };
-
-/// `nodeSelectorTerm.match`; `name` is `None` where there is no node name to compare with (the node
-/// affinity of volumes looks at labels alone).
-fn term_matches(term: &NodeSelectorTerm, labels: &Labels, name: Option<&Text>) -> bool {
-    if term.expressions.is_empty() && term.fields.is_empty() {
-        return false;
-    }
-    term.expressions.iter().all(|r| r.matches(labels))
-        && term.fields.iter().all(|r| field_matches(r, name))
-}
-
-/// Field selectors know one field, two operators and one value; anything else is a parse error,
-/// which matches no node.
-fn field_matches(r: &Requirement, name: Option<&Text>) -> bool {
-    let [value] = r.values.as_slice() else {
-        return false;
-    };
-    let Some(name) = name else {
-        return true;
-    };
-    let equal = r.key == "metadata.name" && value == name;
-    match r.operator {
-        Operator::In => equal,
-        Operator::NotIn => !equal,
-        _ => false,
-    }
-}
-
-/// Whether any term of a node selector matches these labels.
-pub fn any_term(terms: &[NodeSelectorTerm], labels: &Labels, name: Option<&Text>) -> bool {
-    terms.iter().any(|t| term_matches(t, labels, name))
-}
 
 fn matches_node(terms: &[NodeSelectorTerm], node: &Node) -> bool {
     any_term(terms, &node.meta.labels, Some(&node.meta.name))

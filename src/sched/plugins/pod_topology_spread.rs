@@ -10,9 +10,10 @@ mod score;
 pub use filter::SpreadFilter;
 pub use score::SpreadScore;
 
-use crate::api::decode::selector_from_json;
 use crate::api::selector::{LabelSelector, Operator, Requirement};
-use crate::api::{Inert, Kind, Labels, Node, OwnerRef, Pod, ReplicaSet, Service, Text};
+use crate::api::{
+    Inert, Kind, Labels, Node, OwnerRef, Pod, ReplicaSet, Service, StatefulSet, Text,
+};
 use crate::sched::cache::{Cache, Class, NO_DOMAIN, NodeIx, TopologyIx};
 use crate::sched::config::SpreadArgs;
 use crate::sched::events::{
@@ -257,6 +258,10 @@ fn controller_requirements(cx: &Cx<'_>, namespace: &Text, owner: &OwnerRef) -> V
         let found = sets.named(namespace, &owner.name);
         return found.map_or(Vec::new(), |(_, set)| set.selector.requirements.clone());
     }
+    if owner.kind == Kind::StatefulSet {
+        let found = cx.view.of::<StatefulSet>().named(namespace, &owner.name);
+        return found.map_or(Vec::new(), |(_, set)| set.selector.requirements.clone());
+    }
     let mut rows = cx.view.of::<Inert>().in_namespace(namespace);
     let found = rows.find(|(_, r)| r.kind == owner.kind_name && r.meta.name == owner.name);
     let Some((_, row)) = found else {
@@ -264,7 +269,6 @@ fn controller_requirements(cx: &Cx<'_>, namespace: &Text, owner: &OwnerRef) -> V
     };
     let selector = &row.body["spec"]["selector"];
     match row.kind.as_str() {
-        "StatefulSet" => selector_from_json(selector).map_or(Vec::new(), |s| s.requirements),
         "ReplicationController" => {
             let pairs = selector.as_object().into_iter().flatten();
             let pairs = pairs.filter_map(|(k, v)| Some((Text::from(k), Text::from(v.as_str()?))));

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::node_affinity::any_term;
 use super::volume_restrictions::claim;
+use crate::api::affinity::any_term;
 use crate::api::volume::{ClaimPhase, VolumePhase};
 use crate::api::{Labels, Node, PersistentVolume, PersistentVolumeClaim, StorageClass, Text};
 use crate::sched::events::{

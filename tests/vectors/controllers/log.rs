@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rehearsal::api::workload::WorkloadCondition;
-use rehearsal::api::{Deployment, Kind, Meta, Pod, ReplicaSet, Text, Uid};
+use rehearsal::api::{DaemonSet, Deployment, Kind, Meta, Pod, ReplicaSet, StatefulSet, Text, Uid};
 use rehearsal::store::{Change, Op};
 use serde_json::{Map, Value, json};
 
@@ -57,7 +57,8 @@ impl Log {
             return;
         }
         let Some(row) = &change.new else { return };
-        if change.op == Op::Create {
+        let named = matches!(row.kind(), Kind::Pod | Kind::ReplicaSet);
+        if change.op == Op::Create && named {
             self.call(row.meta());
         }
         if let Some((old, Some(new))) = change.rows::<Pod>() {
@@ -70,6 +71,12 @@ impl Log {
                 replica_set(new),
                 at_s,
             );
+        } else if let Some((_, Some(new))) = change.rows::<StatefulSet>() {
+            let (kind, state) = (Kind::StatefulSet, stateful_set(new));
+            self.state(kind, &new.meta, change.op, state, at_s);
+        } else if let Some((_, Some(new))) = change.rows::<DaemonSet>() {
+            let (kind, state) = (Kind::DaemonSet, daemon_set(new));
+            self.state(kind, &new.meta, change.op, state, at_s);
         } else if let Some((_, Some(new))) = change.rows::<Deployment>() {
             self.state(
                 Kind::Deployment,
@@ -87,6 +94,9 @@ impl Log {
         let Some(owner) = meta.controller() else {
             return;
         };
+        if owner.kind == Kind::StatefulSet {
+            return;
+        }
         let number = self.made.entry(owner.uid).or_insert(0);
         let nth = *number;
         *number += 1;
@@ -180,5 +190,29 @@ fn deployment(deployment: &Deployment) -> Value {
     ];
     let mut state = counts(&all, &status.conditions);
     state["want"] = json!(deployment.replicas);
+    state
+}
+
+fn stateful_set(set: &StatefulSet) -> Value {
+    let status = &set.status;
+    let all = [
+        ("current", status.current),
+        ("ready", status.ready),
+        ("updated", status.updated),
+    ];
+    let mut state = counts(&all, &[]);
+    state["available"] = json!(status.available);
+    state["replicas"] = json!(status.replicas);
+    state["want"] = json!(set.replicas);
+    state
+}
+
+fn daemon_set(set: &DaemonSet) -> Value {
+    let status = &set.status;
+    let all = [("available", status.available), ("updated", status.updated)];
+    let mut state = counts(&all, &[]);
+    state["desired"] = json!(status.desired);
+    state["misscheduled"] = json!(status.misscheduled);
+    state["ready"] = json!(status.ready);
     state
 }

@@ -33,6 +33,7 @@ pub const VECTORS: Vectors = Vectors {
     fields: &["family", "id", "scenario", "log"],
     families: &[
         "adopt",
+        "daemonset",
         "deadline",
         "history",
         "orphan",
@@ -41,6 +42,7 @@ pub const VECTORS: Vectors = Vectors {
         "recreate",
         "rollout",
         "rollover",
+        "statefulset",
         "victims",
     ],
     family,
@@ -48,16 +50,7 @@ pub const VECTORS: Vectors = Vectors {
 };
 
 /// The families whose controllers do not exist yet.
-pub const NOT_PORTED: &[&str] = &[
-    "cronjob",
-    "daemonset",
-    "delete",
-    "endpoints",
-    "job",
-    "pdb",
-    "quota",
-    "statefulset",
-];
+pub const NOT_PORTED: &[&str] = &["cronjob", "delete", "endpoints", "job", "pdb", "quota"];
 
 fn family(case: &Case) -> String {
     case.text("family").unwrap_or_default().to_owned()

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rehearsal::api::container::Container;
+use rehearsal::api::decode::{DecodeContext, decode_json, with_patched_json};
 use rehearsal::api::int_or_percent::IntOrPercent;
+use rehearsal::api::print::to_json;
 use rehearsal::api::selector::LabelSelector;
 use rehearsal::api::workload::Strategy;
 use rehearsal::api::{Deployment, Labels, Meta, Pod, PodSpec, PodTemplate, ReplicaSet, Row, Text};
@@ -33,9 +35,25 @@ pub fn row(object: &Value) -> Result<Row, String> {
             ..Pod::default()
         }
         .into(),
+        "StatefulSet" | "DaemonSet" => {
+            let context = DecodeContext {
+                default_namespace: NAMESPACE.to_owned(),
+                ..DecodeContext::default()
+            };
+            let decoded = decode_json(object, &context);
+            decoded.map_err(|problems| format!("{problems:?}"))?.row
+        }
         kind => return Err(format!("{kind} objects are not replayed")),
     };
     Ok(row)
+}
+
+/// The row with a patch of kubectl.
+pub fn patched(row: &Row, patch: &Value) -> Result<Row, String> {
+    let mut json = to_json(row);
+    merge(&mut json, patch);
+    with_patched_json(row, &json, &DecodeContext::default())
+        .map_err(|problems| format!("{problems:?}"))
 }
 
 /// A Deployment of JSON.

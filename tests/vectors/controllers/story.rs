@@ -94,7 +94,7 @@ fn by_subject<'a>(lines: &'a [Value], special: &[&'a str]) -> Decisions {
             }
             ("Pod", "created") => add(format!("creations by {}", owner(name)), "".into()),
             ("Pod", "gone") => add(format!("pods of {} gone", owner(name)), "".into()),
-            ("ReplicaSet", "is") => {
+            ("ReplicaSet" | "StatefulSet", "is") => {
                 add(format!("size of {name}"), line[4]["want"].to_string());
             }
             ("ReplicaSet", "gone") => add(format!("removal of {name}"), "".into()),
@@ -211,7 +211,9 @@ fn quiet_points(expected: &[Value], got: &[Value], differences: &mut Vec<Differe
 fn update<'a>(state: &mut States<'a>, line: &'a Value) {
     let key = (text(&line[1]), text(&line[2]));
     match (key.0, text(&line[3])) {
-        ("Deployment" | "ReplicaSet", "is") => drop(state.insert(key, &line[4])),
+        ("Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet", "is") => {
+            drop(state.insert(key, &line[4]))
+        }
         ("Deployment" | "ReplicaSet", "gone") => drop(state.remove(&key)),
         _ => {}
     }

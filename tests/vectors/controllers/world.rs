@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rehearsal::api::pod_status::{Phase, PodCondition, PodConditionKind, Truth};
-use rehearsal::api::{Deployment, Kind, Pod, PodStatus, Row, Text};
+use rehearsal::api::{Deployment, Kind, Meta, Node, Pod, PodStatus, Row, Text};
 use rehearsal::client::{Driven, Event, Outbox, Reply, Runner, Send};
+use rehearsal::control::daemon_set::{DaemonSetController, nodes};
 use rehearsal::control::deployment::DeploymentController;
 use rehearsal::control::replica_set::ReplicaSetController;
+use rehearsal::control::stateful_set::StatefulSetController;
 use rehearsal::engine::{Draws, Queue, Time};
 use rehearsal::store::{
     Cause, Change, Cursor, Id, ObjectId, Op, Patch, Propagation, Store, View, Write,
@@ -77,6 +79,8 @@ pub fn replay(scenario: &Value, recorded: &[Value], phase_ms: u64) -> Result<Vec
         controllers: vec![
             Box::new(Runner::new(DeploymentController::default())),
             Box::new(Runner::new(ReplicaSetController::default())),
+            Box::new(Runner::new(StatefulSetController::default())),
+            Box::new(Runner::new(DaemonSetController::default())),
         ],
         queue: Queue::new(),
         draws: Draws::new(1),
@@ -97,6 +101,7 @@ pub fn replay(scenario: &Value, recorded: &[Value], phase_ms: u64) -> Result<Vec
             .map(|l| l[4].as_str().unwrap_or_default())
             .collect(),
     };
+    world.add_nodes();
     world.queue.at(begin, Due::Begin);
     let steps = scenario["steps"].as_array().ok_or("there are no steps")?;
     for (i, step) in steps.iter().enumerate() {
@@ -116,6 +121,23 @@ fn seconds(json: &Value) -> Duration {
 }
 
 impl World<'_> {
+    fn add_nodes(&mut self) {
+        for number in 0..NODES {
+            let node = Node {
+                meta: Meta {
+                    name: Text::from(format!("n{number:02}")),
+                    ..Meta::default()
+                },
+                ..Node::default()
+            };
+            let write = Write::Create(node.into());
+            let stored = self.store.write(&write, Time::ZERO, Cause::default());
+            stored.expect("a new node is stored");
+        }
+        self.view = self.store.view().clone();
+        self.logged = self.store.log().head();
+    }
+
     fn happen(&mut self, due: Due, now: Time) -> Result<(), String> {
         let mut out = Outbox::default();
         let mut who = 0;
@@ -267,6 +289,8 @@ impl World<'_> {
         let other = format!("n{:02}", id.0 % NODES);
         let recorded = self.bound.get(alias.as_str());
         let node = recorded.map_or(other.as_str(), |(node, _)| node);
+        // A daemon's pod goes to the node that it was made for.
+        let node = nodes::target(&pod).map_or(node, |node| node);
         let write = Write::Bind {
             pod: id,
             uid: pod.meta.uid,
@@ -328,6 +352,17 @@ impl World<'_> {
                 let patch = Patch::Replicas(to.ok_or("scale to what?")?);
                 self.patch(self.find(kind, name)?, patch)
             }
+            "patch" if kind != "Deployment" => {
+                let object = self.find(kind, name)?;
+                let row = self.store.view().row(object).ok_or("no such object")?;
+                Write::Update(object, objects::patched(&row, &step["patch"])?)
+            }
+            "delete" => Write::Delete {
+                object: self.find(kind, name)?,
+                uid: None,
+                grace_s: None,
+                propagation: Propagation::Background,
+            },
             "patch" => self.patch_deployment(name, &step["patch"])?,
             "annotate-pod" => {
                 let edits = edits(&step["annotations"]);

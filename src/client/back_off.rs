@@ -1,7 +1,8 @@
 //! Exponential back-off of one key.
 //!
 //! `staging/src/k8s.io/client-go/util/flowcontrol/backoff.go :: Backoff`, one entry of its map. The
-//! kubelet has two kinds: one for each container that it restarts, one for each image of a pod.
+//! kubelet has two kinds: one for each container that it restarts, one for each image of a pod. The
+//! DaemonSet controller has one for each node whose pods fail.
 
 use std::time::Duration;
 
@@ -9,16 +10,18 @@ use crate::engine::Time;
 
 /// The bounds of a back-off, and when a quiet entry is forgotten.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) first: Duration,
-    pub(super) longest: Duration,
+pub struct Limits {
+    /// The first wait.
+    pub first: Duration,
+    /// The longest wait.
+    pub longest: Duration,
     /// An event later than this after the last step starts over (`HasExpiredFunc`).
-    pub(super) expires: Duration,
+    pub expires: Duration,
 }
 
 /// The state of one key; absent before the first step.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct BackOff(Option<Entry>);
+pub struct BackOff(Option<Entry>);
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -33,12 +36,12 @@ impl BackOff {
     }
 
     /// The current wait (`Get`).
-    pub(super) fn wait(&self) -> Duration {
+    pub fn wait(&self) -> Duration {
         self.0.map_or(Duration::ZERO, |entry| entry.wait)
     }
 
     /// Takes the next step (`Next`): the first wait, or twice the present one.
-    pub(super) fn step(&mut self, event: Time, now: Time, limits: Limits) {
+    pub fn step(&mut self, event: Time, now: Time, limits: Limits) {
         let wait = match self.live(event, limits) {
             Some(entry) => (entry.wait * 2).min(limits.longest),
             None => limits.first,
@@ -47,13 +50,13 @@ impl BackOff {
     }
 
     /// Whether less than the wait has passed since `event` (`IsInBackOffSince`).
-    pub(super) fn since_event(&self, event: Time, now: Time, limits: Limits) -> bool {
+    pub fn since_event(&self, event: Time, now: Time, limits: Limits) -> bool {
         self.live(event, limits)
             .is_some_and(|entry| now.since(event) < entry.wait)
     }
 
     /// Whether less than the wait has passed since the last step (`IsInBackOffSinceUpdate`).
-    pub(super) fn since_step(&self, now: Time, limits: Limits) -> bool {
+    pub fn since_step(&self, now: Time, limits: Limits) -> bool {
         self.live(now, limits)
             .is_some_and(|entry| now.since(entry.stepped) < entry.wait)
     }
