@@ -277,6 +277,14 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
                 ..plain::<apps::DaemonSet>(true, sub)
             },
         ),
+        _ => return batch_kinds(kind, node, cx),
+    })
+}
+
+/// What runs to an end, and the history of what does not.
+fn batch_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    let sub = dns_subdomain;
+    Some(match kind {
         "Job" => known(
             node,
             cx,

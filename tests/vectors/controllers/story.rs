@@ -212,7 +212,7 @@ fn update<'a>(state: &mut States<'a>, line: &'a Value) {
     let key = (text(&line[1]), text(&line[2]));
     match (key.0, text(&line[3])) {
         ("Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet", "is") => {
-            drop(state.insert(key, &line[4]))
+            state.insert(key, &line[4]);
         }
         ("Deployment" | "ReplicaSet", "gone") => drop(state.remove(&key)),
         _ => {}
