@@ -8,7 +8,7 @@ use super::work_queue::{BASE_DELAY, MAX_DELAY};
 use crate::api::KubeEvent;
 use crate::engine::Time;
 use crate::engine::draws::Draws;
-use crate::store::{Change, View, Write};
+use crate::store::{ApiError, Change, View, Write};
 
 /// A controller. It reads views and returns plans; it cannot write, read a clock, or see another
 /// controller. Everything that is not in the store is forgotten by [`Controller::restart`].
@@ -44,9 +44,16 @@ pub trait Controller {
     ) {
     }
 
+    /// Whether an error of this write is no failure to its sync, as when what was to be deleted is
+    /// gone already.
+    fn forgives(&self, _write: &Write, _error: &ApiError) -> bool {
+        false
+    }
+
     /// All steps ran, or one failed and the rest was dropped: the second half of a sync whose last
     /// writes depend on how the first ones went (a status that reports a failed creation). Not
-    /// asked when the sync itself failed (`Plan::error`). `cx` is fresh.
+    /// asked when the sync itself failed (`Plan::error`). `cx` is fresh. Asked again after a plan
+    /// that says so (`Plan::more`).
     fn finish(&mut self, _key: Self::Key, _outcome: &Outcome, _cx: &SyncContext<'_>) -> Plan {
         Plan::none()
     }

@@ -15,6 +15,9 @@ pub struct Plan {
     pub requeue_after: Option<Duration>,
     /// The sync itself failed for this reason: requeue with back-off, even without a failed write.
     pub error: Option<String>,
+    /// When these steps have run (or one failed), `Controller::finish` is asked once more. Of the
+    /// plan of a sync this is said anyway.
+    pub more: bool,
 }
 
 /// One step of a plan.

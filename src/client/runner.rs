@@ -108,6 +108,7 @@ struct Active<K> {
     requeue_after: Option<Duration>,
     error: Option<String>,
     finishing: bool,
+    more: bool,
     /// Objects that this plan wrote, with their revision after it: what a client would hold as the
     /// API server's answer and base its next write on.
     bases: Vec<(ObjectId, u64)>,
@@ -120,6 +121,7 @@ impl<K> Active<K> {
         let wishes = [self.requeue_after, plan.requeue_after];
         self.requeue_after = wishes.into_iter().flatten().min();
         self.error = self.error.take().or(plan.error);
+        self.more = plan.more;
     }
 
     /// A write with the revision that this plan's earlier writes led to.
@@ -243,6 +245,7 @@ impl<C: Controller> Runner<C> {
             requeue_after: None,
             error: None,
             finishing: false,
+            more: false,
             bases: Vec::new(),
         };
         active.take_plan(plan);
@@ -269,7 +272,7 @@ impl<C: Controller> Runner<C> {
                 return;
             }
             let Some(step) = active.steps.pop_front() else {
-                if active.finishing || active.error.is_some() {
+                if (active.finishing && !active.more) || active.error.is_some() {
                     self.end(number, cx.now);
                     return;
                 }
@@ -350,6 +353,7 @@ impl<C: Controller> Runner<C> {
             Err(_) if active.current.optional => {}
             // Every controller takes "it is gone" for a success of its deletion.
             Err(ApiError::NotFound(_)) if matches!(write, Write::Delete { .. }) => {}
+            Err(error) if self.controller.forgives(&write, error) => {}
             Err(error) => {
                 active.current.failed = true;
                 active.outcome.error.get_or_insert_with(|| error.clone());

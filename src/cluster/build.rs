@@ -16,15 +16,19 @@ use crate::api::{
 };
 use crate::client::Outbox;
 use crate::client::runner::{Driven, Runner};
+use crate::control::cron_job::CronJobController;
 use crate::control::daemon_set::DaemonSetController;
 use crate::control::deployment::DeploymentController;
 use crate::control::disruption::DisruptionController;
 use crate::control::endpoint_slice::EndpointSliceController;
+use crate::control::job::JobController;
+use crate::control::job::orphans::JobOrphanController;
 use crate::control::node_lifecycle::{self, NodeLifecycleController};
 use crate::control::pod_gc::PodGcController;
 use crate::control::replica_set::ReplicaSetController;
 use crate::control::stateful_set::StatefulSetController;
 use crate::control::taint_eviction::TaintEvictionController;
+use crate::control::ttl_after_finished::TtlAfterFinishedController;
 use crate::engine::{Draws, Queue, Time, Turn};
 use crate::kubelet::Boot;
 use crate::kubelet::{Kubelet, KubeletConfig};
@@ -322,6 +326,10 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
         Box::new(Runner::new(TaintEvictionController::default())),
         Box::new(Runner::new(pod_gc)),
         Box::new(Runner::new(DisruptionController)),
+        Box::new(Runner::new(JobController::default())),
+        Box::new(Runner::new(JobOrphanController)),
+        Box::new(Runner::new(TtlAfterFinishedController)),
+        Box::new(Runner::new(CronJobController::default())),
     ]
 }
 

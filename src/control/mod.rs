@@ -21,6 +21,12 @@ pub mod stateful_set;
 
 pub mod daemon_set;
 
+pub mod job;
+
+pub mod cron_job;
+
+pub mod ttl_after_finished;
+
 pub mod endpoint_slice;
 
 pub mod node_lifecycle;

@@ -424,6 +424,22 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
                 .collect();
         }
         (Patch::Finalizers(all), row) => row.meta_mut().finalizers = all.clone().into(),
+        (Patch::AddFinalizer(name), row) => {
+            let meta = row.meta_mut();
+            if !meta.finalizers.contains(name) {
+                meta.finalizers = meta.finalizers.iter().chain([name]).cloned().collect();
+            }
+        }
+        (Patch::RemoveFinalizer(name), row) => {
+            let meta = row.meta_mut();
+            let left = meta.finalizers.iter().filter(|f| *f != name);
+            meta.finalizers = left.cloned().collect();
+        }
+        (Patch::Together(patches), row) => {
+            for patch in patches {
+                *row = patched(row, patch, now)?;
+            }
+        }
         (patch, row) => {
             let what = format!("{patch:?}");
             let what = what

@@ -136,6 +136,12 @@ pub enum Patch {
     RemoveOwner(Uid),
     /// Replaces the finalizers; removing the last of a deleted object removes it.
     Finalizers(Vec<Text>),
+    /// Adds a finalizer, unless it is there.
+    AddFinalizer(Text),
+    /// Removes a finalizer, if it is there; removing the last of a deleted object removes it.
+    RemoveFinalizer(Text),
+    /// Several changes in one request.
+    Together(Vec<Patch>),
     /// The `scale` subresource.
     Replicas(i32),
     /// `spec.paused` of a Deployment.

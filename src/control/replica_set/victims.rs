@@ -152,7 +152,7 @@ fn sorted(mut items: Vec<Ranked<'_>>) -> Vec<Ranked<'_>> {
 }
 
 /// `podPhaseToOrdinal`; phases that are not listed count as Pending.
-fn phase(phase: Phase) -> u8 {
+pub(in crate::control) fn phase(phase: Phase) -> u8 {
     match phase {
         Phase::Unknown => 1,
         Phase::Running => 2,
@@ -176,7 +176,7 @@ fn deletion_cost(pod: &Pod) -> i32 {
 }
 
 /// `maxContainerRestarts`: of ordinary containers, and of sidecars.
-fn restarts(pod: &Pod) -> (u32, u32) {
+pub(in crate::control) fn restarts(pod: &Pod) -> (u32, u32) {
     let ordinary = pod.status.containers.iter().map(|c| c.restarts).max();
     let sidecar = |name: &Text| {
         let mut all = pod.spec.init_containers.iter();
