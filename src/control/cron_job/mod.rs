@@ -488,6 +488,3 @@ fn delete(id: Id<Job>) -> Write {
         propagation: Propagation::Background,
     }
 }
-
-#[cfg(test)]
-mod tests;

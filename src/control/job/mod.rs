@@ -416,6 +416,3 @@ fn told(job: &Job, reply: &Reply, reason: &str, done: &str, doing: &str) -> Kube
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

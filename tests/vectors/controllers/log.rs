@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use rehearsal::api::workload::WorkloadCondition;
-use rehearsal::api::{DaemonSet, Deployment, Kind, Meta, Pod, ReplicaSet, StatefulSet, Text, Uid};
+use rehearsal::api::{
+    CronJob, DaemonSet, Deployment, Job, Kind, Meta, Pod, ReplicaSet, StatefulSet, Text, Uid,
+};
 use rehearsal::store::{Change, Op};
 use serde_json::{Map, Value, json};
 
@@ -16,12 +18,34 @@ pub struct Log {
     /// How many objects each owner made.
     made: BTreeMap<Uid, usize>,
     told: BTreeMap<Uid, Value>,
+    epoch_s: i64,
 }
 
 impl Log {
+    /// An empty log of a run that begins so many seconds after the Unix epoch.
+    pub fn new(epoch_s: i64) -> Log {
+        Log {
+            epoch_s,
+            ..Log::default()
+        }
+    }
+
     /// What the object of this name is called.
     pub fn alias(&self, name: &Text) -> String {
         self.aliases.get(name).cloned().unwrap_or(name.to_string())
+    }
+
+    /// A word of a message with the name in it, perhaps after the namespace, perhaps before a comma.
+    fn alias_in(&self, word: &str) -> String {
+        let (before, name) = match word.strip_prefix("ns/") {
+            Some(name) => ("ns/", name),
+            None => ("", word),
+        };
+        let (name, after) = match name.strip_suffix(',') {
+            Some(name) => (name, ","),
+            None => (name, ""),
+        };
+        format!("{before}{}{after}", self.alias(&name.into()))
     }
 
     /// The name of what is called so.
@@ -41,10 +65,7 @@ impl Log {
     pub fn change(&mut self, change: &Change, at_s: f64) {
         if let Some(event) = &change.event {
             let object = format!("{}/{}", event.kind.name(), self.alias(&event.name));
-            let message = event
-                .message
-                .split(' ')
-                .map(|word| self.alias(&word.into()));
+            let message = event.message.split(' ').map(|word| self.alias_in(word));
             let message = message.collect::<Vec<_>>().join(" ");
             let line = [
                 json!("Event"),
@@ -85,6 +106,11 @@ impl Log {
                 deployment(new),
                 at_s,
             );
+        } else if let Some((_, Some(new))) = change.rows::<Job>() {
+            self.state(Kind::Job, &new.meta, change.op, job(new), at_s);
+        } else if let Some((_, Some(new))) = change.rows::<CronJob>() {
+            let state = self.cron_job(new);
+            self.state(Kind::CronJob, &new.meta, change.op, state, at_s);
         }
     }
 
@@ -103,6 +129,8 @@ impl Log {
         let parent = self.alias(&owner.name);
         let alias = if owner.kind == Kind::Deployment {
             format!("{parent}-{}", char::from(b'A' + nth as u8))
+        } else if owner.kind == Kind::CronJob {
+            format!("{parent}.run{nth}")
         } else {
             format!("{parent}.{nth}")
         };
@@ -140,6 +168,21 @@ impl Log {
         if op == Op::Delete {
             tell("gone", Value::Null);
         }
+    }
+
+    fn cron_job(&self, cron: &CronJob) -> Value {
+        let mut state = Map::new();
+        let active = cron.status.active.iter();
+        let active: Vec<String> = active.map(|(name, _)| self.alias(name)).collect();
+        if !active.is_empty() {
+            state.insert("active".into(), json!(active));
+        }
+        if let Some(last) = cron.status.last_schedule {
+            let at_s = self.epoch_s + (last.as_nanos() / 1_000_000_000) as i64;
+            let at = rehearsal::api::cron::civil::rfc3339(at_s, &jiff::tz::TimeZone::UTC);
+            state.insert("last".into(), json!(at));
+        }
+        state.into()
     }
 
     fn state(&mut self, kind: Kind, meta: &Meta, op: Op, state: Value, at_s: f64) {
@@ -214,5 +257,22 @@ fn daemon_set(set: &DaemonSet) -> Value {
     state["desired"] = json!(status.desired);
     state["misscheduled"] = json!(status.misscheduled);
     state["ready"] = json!(status.ready);
+    state
+}
+
+fn job(job: &Job) -> Value {
+    let status = &job.status;
+    let all = [
+        ("active", status.active),
+        ("succeeded", status.succeeded),
+        ("failed", status.failed),
+    ];
+    let mut state = counts(&all, &status.conditions);
+    if let Some(ready) = status.ready {
+        state["ready"] = json!(ready);
+    }
+    if !status.completed_indexes.is_empty() {
+        state["indexes"] = json!(status.completed_indexes);
+    }
     state
 }

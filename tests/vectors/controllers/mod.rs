@@ -14,6 +14,8 @@
 //! - KubeEvents are compared as a multiset, without scheduler and kubelet's;
 //! - of pods that upstream tells apart only by a random uid, another one may be the victim: victims
 //!   are compared by what the choice depends on;
+//! - what is told about a CronJob counts once, however often it was told: a status that is seen late
+//!   makes the controller say it again;
 //! - the recording does not say at which fraction of a second it began, and the API keeps whole
 //!   seconds: a case passes if it does for one of ten beginnings.
 
@@ -49,6 +51,10 @@ pub const VECTORS: Vectors = Vectors {
     compare,
 };
 
+/// How late the stand-in kubelet may report that a container ended: which ends a sync of a Job saw
+/// that came within a few hundredths of a second of them, the recording does not say.
+const LATE_ENDS_MS: [u64; 3] = [0, 15, 30];
+
 /// The families whose controllers do not exist yet.
 pub const NOT_PORTED: &[&str] = &["cronjob", "delete", "endpoints", "job", "pdb", "quota"];
 
@@ -61,8 +67,13 @@ fn compare(case: &Case) -> Result<(), String> {
     let expected = lines(case.fields.get("log")).ok_or("the case has no log")?;
     let scenario = case.fields.get("scenario").ok_or("there is no scenario")?;
     let mut nearest: Option<story::Difference> = None;
-    for tenth in 0..10 {
-        let got = world::replay(scenario, &expected, tenth * 100)?;
+    let ends = expected
+        .iter()
+        .any(|l| l[4] == "Succeeded" || l[4] == "Failed");
+    let late = if ends { &LATE_ENDS_MS[..] } else { &[0] };
+    let tries = (late.iter()).flat_map(|late| (0..10).map(move |tenth| (tenth * 100, *late)));
+    for (phase_ms, late_ms) in tries {
+        let got = world::replay(scenario, &expected, phase_ms, late_ms)?;
         match story::compare(&expected, &got) {
             Ok(()) => return Ok(()),
             Err(difference) => {

@@ -35,7 +35,7 @@ pub fn row(object: &Value) -> Result<Row, String> {
             ..Pod::default()
         }
         .into(),
-        "StatefulSet" | "DaemonSet" => {
+        "StatefulSet" | "DaemonSet" | "Job" | "CronJob" => {
             let context = DecodeContext {
                 default_namespace: NAMESPACE.to_owned(),
                 ..DecodeContext::default()

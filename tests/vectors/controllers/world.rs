@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rehearsal::api::pod_status::{Phase, PodCondition, PodConditionKind, Truth};
+use rehearsal::api::pod_status::{
+    ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, Terminated, Truth,
+};
 use rehearsal::api::{Deployment, Kind, Meta, Node, Pod, PodStatus, Row, Text};
 use rehearsal::client::{Driven, Event, Outbox, Reply, Runner, Send};
+use rehearsal::control::cron_job::CronJobController;
 use rehearsal::control::daemon_set::{DaemonSetController, nodes};
 use rehearsal::control::deployment::DeploymentController;
+use rehearsal::control::job::orphans::JobOrphanController;
+use rehearsal::control::job::{JobController, completion_index};
 use rehearsal::control::replica_set::ReplicaSetController;
 use rehearsal::control::stateful_set::StatefulSetController;
+use rehearsal::control::ttl_after_finished::TtlAfterFinishedController;
 use rehearsal::engine::{Draws, Queue, Time};
 use rehearsal::store::{
     Cause, Change, Cursor, Id, ObjectId, Op, Patch, Propagation, Store, View, Write,
@@ -41,6 +47,7 @@ enum Due {
     Bind(Id<Pod>),
     Run(Id<Pod>),
     Ready(Id<Pod>),
+    Exit(Id<Pod>),
     Gone(Id<Pod>),
 }
 
@@ -57,7 +64,12 @@ struct World<'a> {
     log: Log,
     logged: u64,
     begin: Time,
+    /// How late the stand-in kubelet reports ends.
+    late: Duration,
     started: u32,
+    /// Which pods were started in which order, here and in the recording.
+    nth: BTreeMap<Id<Pod>, u32>,
+    order: Vec<&'a str>,
     /// Where and when the recording bound its pods, and when it ran them.
     bound: BTreeMap<&'a str, (&'a str, f64)>,
     ran: BTreeMap<&'a str, f64>,
@@ -65,13 +77,20 @@ struct World<'a> {
     step_pods: Vec<&'a str>,
 }
 
-/// Runs a scenario that begins `phase_ms` after a full second; returns its log. `recorded` tells
+/// Runs a scenario that begins `phase_ms` after a full second and whose kubelet reports ends of
+/// containers `late_ms` late; returns its log. `recorded` tells
 /// where pods are bound and which pods the steps are about.
-pub fn replay(scenario: &Value, recorded: &[Value], phase_ms: u64) -> Result<Vec<Value>, String> {
+pub fn replay(
+    scenario: &Value,
+    recorded: &[Value],
+    phase_ms: u64,
+    late_ms: u64,
+) -> Result<Vec<Value>, String> {
     let lines = || recorded.iter();
     let bound = lines().filter(|l| l[1] == "Pod" && l[3] == "bound");
     let ran = lines().filter(|l| l[1] == "Pod" && l[4] == "Running");
     let begin = Time::from_millis(phase_ms);
+    let epoch_s = epoch(recorded, phase_ms);
     let mut world = World {
         scenario,
         store: Store::new(Draws::new(1)),
@@ -81,15 +100,25 @@ pub fn replay(scenario: &Value, recorded: &[Value], phase_ms: u64) -> Result<Vec
             Box::new(Runner::new(ReplicaSetController::default())),
             Box::new(Runner::new(StatefulSetController::default())),
             Box::new(Runner::new(DaemonSetController::default())),
+            Box::new(Runner::new(JobController::default())),
+            Box::new(Runner::new(JobOrphanController)),
+            Box::new(Runner::new(TtlAfterFinishedController)),
+            Box::new(Runner::new(CronJobController::new(epoch_s))),
         ],
         queue: Queue::new(),
         draws: Draws::new(1),
         sends: Vec::new(),
         replies: Vec::new(),
-        log: Log::default(),
+        log: Log::new(epoch_s),
+        late: Duration::from_millis(late_ms),
         logged: 0,
         begin,
         started: 0,
+        nth: BTreeMap::new(),
+        order: lines()
+            .filter(|l| l[1] == "Pod" && l[4] == "Running")
+            .filter_map(|l| l[2].as_str())
+            .collect(),
         bound: bound
             .filter_map(|l| Some((l[2].as_str()?, (l[4].as_str()?, l[0].as_f64()?))))
             .collect(),
@@ -114,6 +143,20 @@ pub fn replay(scenario: &Value, recorded: &[Value], phase_ms: u64) -> Result<Vec
         world.note();
     }
     Ok(world.log.lines)
+}
+
+/// What the recording's clock showed at the beginning, in seconds since the Unix epoch: a CronJob's
+/// Job is created about a tenth of a second after the time that its status names.
+fn epoch(recorded: &[Value], phase_ms: u64) -> i64 {
+    let mut starts = recorded.iter().filter(|l| l[1] == "CronJob");
+    let first = starts.find_map(|l| {
+        let last = l[4]["last"].as_str()?.parse::<jiff::Timestamp>().ok()?;
+        Some((l[0].as_f64()?, last.as_second()))
+    });
+    first.map_or(0, |(at_s, last_s)| {
+        let since = at_s - 0.12 + phase_ms as f64 / 1000.0;
+        last_s - since.round() as i64
+    })
 }
 
 fn seconds(json: &Value) -> Duration {
@@ -170,6 +213,7 @@ impl World<'_> {
             Due::Bind(pod) => self.bind(pod, now),
             Due::Run(pod) => self.run(pod, now),
             Due::Ready(pod) => self.set_ready(pod, true, now),
+            Due::Exit(pod) => self.exit(pod, now),
             Due::Gone(pod) => {
                 let write = Write::Delete {
                     object: pod.into(),
@@ -247,7 +291,11 @@ impl World<'_> {
         }
         let Some(old) = old else { return };
         if old.node_name.is_none() && new.node_name.is_some() {
-            let rule = self.rule(new);
+            let alias = self.log.alias(&new.meta.name);
+            let place = self.order.iter().position(|pod| *pod == alias);
+            let place = place.and_then(|at| u32::try_from(at).ok());
+            self.nth.insert(id, place.unwrap_or(self.started));
+            let rule = self.rule(id, new);
             let stagger = seconds(&rule["stagger"]) * self.started;
             self.started += 1;
             let start = self.queue.now() + or_one(&rule["start"]) + stagger;
@@ -256,18 +304,20 @@ impl World<'_> {
             self.queue.at(at, Due::Run(id));
         }
         if !old.meta.deleting() && new.meta.deleting() && change.op != Op::Delete {
-            let stop = or_one(&self.rule(new)["stop"]);
+            let stop = or_one(&self.rule(id, new)["stop"]);
             self.queue.after(stop, Due::Gone(id));
         }
     }
 
     /// The first of the kubelet's rules that matches.
-    fn rule(&self, pod: &Pod) -> Value {
+    fn rule(&self, id: Id<Pod>, pod: &Pod) -> Value {
         let image = pod.spec.containers.first().map(|c| c.image.to_string());
         let rules = self.scenario["kubelet"].as_array().into_iter().flatten();
         let mut matching = rules.filter(|rule| {
-            let wanted = &rule["match"]["image"];
-            wanted.is_null() || wanted.as_str() == image.as_deref()
+            let fits = &rule["match"];
+            let (nth, index) = (self.nth.get(&id), completion_index(pod));
+            let is = |key: &str, value: Value| fits[key].is_null() || fits[key] == value;
+            is("image", json!(image)) && is("nth", json!(nth)) && is("index", json!(index))
         });
         matching.next().cloned().unwrap_or(json!({ "ready": 1 }))
     }
@@ -307,10 +357,43 @@ impl World<'_> {
         status.phase = Phase::Running;
         self.patch_status(id, status, now);
         self.set_ready(id, false, now);
-        let ready = &self.rule(&pod)["ready"];
-        if !ready.is_null() {
-            self.queue.after(seconds(ready), Due::Ready(id));
+        let rule = self.rule(id, &pod);
+        if !rule["ready"].is_null() {
+            self.queue.after(seconds(&rule["ready"]), Due::Ready(id));
         }
+        if !rule["exit"].is_null() {
+            let after = seconds(&rule["exit"]["after"]) + self.late;
+            self.queue.after(after, Due::Exit(id));
+        }
+    }
+
+    /// The pod's only container ends, unless the pod was told to before.
+    fn exit(&mut self, id: Id<Pod>, now: Time) {
+        let Some(pod) = self.store.view().pods().get(id).cloned() else {
+            return;
+        };
+        if pod.meta.deleting() {
+            return;
+        }
+        let code = self.rule(id, &pod)["exit"]["code"].as_i64().unwrap_or(0);
+        let code = i32::try_from(code).unwrap_or(1);
+        let mut status = pod.status.clone();
+        status.phase = match code {
+            0 => Phase::Succeeded,
+            _ => Phase::Failed,
+        };
+        let end = Terminated {
+            exit_code: code,
+            finished: now,
+            ..Terminated::default()
+        };
+        status.containers = vec![ContainerStatus {
+            name: pod.spec.containers[0].name.clone(),
+            state: ContainerState::Terminated(Box::new(end)),
+            ..ContainerStatus::default()
+        }];
+        self.patch_status(id, status, now);
+        self.set_ready(id, false, now);
     }
 
     fn set_ready(&mut self, id: Id<Pod>, ready: bool, now: Time) {
