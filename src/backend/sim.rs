@@ -25,6 +25,8 @@ pub struct RuntimeLatency {
     pub sandbox: Dist,
     /// An image without an `imagePull` in its AppModel.
     pub pull: Dist,
+    /// The registry is only asked whether the image on the node is the newest.
+    pub resolve: Dist,
     /// Create and start one container.
     pub start: Dist,
     /// Kill what runs and take the sandbox away.
@@ -44,6 +46,10 @@ impl Default for RuntimeLatency {
             pull: Dist::LogNormal {
                 p50: ms(2_000),
                 p99: ms(8_000),
+            },
+            resolve: Dist::LogNormal {
+                p50: ms(400),
+                p99: ms(1_500),
             },
             start: Dist::LogNormal {
                 p50: ms(120),
@@ -83,9 +89,17 @@ impl Simulated {
                 },
             ),
             Call::PullImage {
-                container, image, ..
+                container,
+                image,
+                present,
+                ..
             } => {
-                let dist = request.pull.as_ref().unwrap_or(&self.latency.pull);
+                // All layers are there: only the manifest is fetched.
+                let dist = match &request.pull {
+                    _ if *present => &self.latency.resolve,
+                    Some(model) => model,
+                    None => &self.latency.pull,
+                };
                 let n = entity_key(&[image]).wrapping_add(u64::from(container.attempt));
                 let pulled = RuntimeEvent::Pulled {
                     container: *container,

@@ -11,8 +11,8 @@ use rustc_hash::FxHashMap;
 
 use crate::api::node::NodeStatus;
 use crate::api::{
-    DaemonSet, Deployment, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet, Row, StatefulSet,
-    Text,
+    DaemonSet, Deployment, EndpointSlice, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet,
+    Row, Service, StatefulSet, Text,
 };
 use crate::client::Outbox;
 use crate::client::runner::{Driven, Runner};
@@ -295,6 +295,40 @@ impl Cluster {
             let bare = pod.meta.controller().is_none();
             if bare && !pod.status.ready() && !pod.status.phase.terminal() {
                 missing.push(format!("pod/{}", pod.meta.full_name()));
+            }
+        }
+        missing.extend(self.not_routed());
+        missing
+    }
+
+    /// Services whose EndpointSlices do not show all their ready pods yet.
+    fn not_routed(&self) -> Vec<String> {
+        let view = self.api.store.view();
+        let mut missing = Vec::new();
+        for (_, service) in view.of::<Service>().iter() {
+            if service.selector.is_empty() {
+                continue;
+            }
+            let namespace = &service.meta.namespace;
+            let selected = |pod: &Pod| {
+                let labels = &pod.meta.labels;
+                let matches = |(key, value): (&Text, &Text)| labels.get(key) == Some(value);
+                service.selector.iter().all(matches)
+            };
+            let pods = view.pods().in_namespace(namespace);
+            let ready = pods
+                .filter(|(_, pod)| pod.status.ready() && !pod.meta.deleting() && selected(pod))
+                .count();
+            let slices = view.of::<EndpointSlice>().in_namespace(namespace);
+            let shown: usize = slices
+                .filter(|(_, slice)| slice.service_name() == Some(&service.meta.name))
+                .map(|(_, slice)| slice.endpoints.iter().filter(|e| e.ready).count())
+                .sum();
+            if shown < ready {
+                missing.push(format!(
+                    "service/{} {shown}/{ready}",
+                    service.meta.full_name()
+                ));
             }
         }
         missing

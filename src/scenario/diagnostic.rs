@@ -86,7 +86,7 @@ impl Diagnostic {
         match closest(word, names.iter().copied()) {
             Some(name) => self.hint(format!("did you mean {name:?}?")),
             None if names.is_empty() => self,
-            None if names.len() <= 12 => self.hint(format!("there are: {}", names.join(", "))),
+            None if names.len() <= 20 => self.hint(format!("there are: {}", names.join(", "))),
             None => self,
         }
     }

@@ -286,7 +286,7 @@ fn look_up(
             .lookup(kind, namespace, name)
             .and_then(|id| view.row(id));
         found
-            .map(|row| to_json(&row))
+            .map(|row| with_zeros(kind, to_json(&row)))
             .ok_or_else(|| format!("there is no {function} {name}"))
     };
     match function {
@@ -312,6 +312,44 @@ fn look_up(
         "endpoints" => Ok(endpoints(namespace, name, view)),
         other => Err(format!("there is no function {other}")),
     }
+}
+
+/// Counts in the status of a workload, which the API leaves out when they are zero.
+fn counts(kind: Kind) -> &'static [&'static str] {
+    match kind.name() {
+        "Deployment" => &[
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+        ],
+        "ReplicaSet" => &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        "StatefulSet" => &[
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+        ],
+        "DaemonSet" => &[
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+        ],
+        "Job" => &["active", "ready", "succeeded", "failed"],
+        _ => &[],
+    }
+}
+
+/// An object with its counts, so that `status.readyReplicas >= 1` is false rather than an error
+/// when none is ready.
+fn with_zeros(kind: Kind, mut object: serde_json::Value) -> serde_json::Value {
+    if let Some(status) = object.get_mut("status").and_then(|s| s.as_object_mut()) {
+        for count in counts(kind) {
+            status.entry(*count).or_insert(json!(0));
+        }
+    }
+    object
 }
 
 /// Pods of the workload of that name, or whose name begins with it.

@@ -44,6 +44,7 @@ struct Tracker {
     name: String,
     kind: &'static str,
     watched: Watched,
+    epoch: Time,
     from: Time,
     until: Time,
     dirty: bool,
@@ -81,7 +82,7 @@ impl Expectations {
     /// An object changed.
     pub fn on_change(&mut self, change: &Change) {
         for tracker in &mut self.trackers {
-            if tracker.result.is_none() && tracker.reads(change.kind()) {
+            if tracker.is_open() && tracker.reads(change.kind()) {
                 tracker.dirty = true;
                 self.dirty = true;
             }
@@ -145,7 +146,7 @@ fn start(expectation: &Expectation, scenario: &Scenario) -> Duration {
         .find(|s| is_fault(&s.action))
         .map(|s| s.at);
     match &expectation.form {
-        Form::Always(_) | Form::Never(_) => first.unwrap_or_default(),
+        Form::Always(_) | Form::Never(_) => Duration::ZERO,
         Form::Eventually(..) => fault.or(first).unwrap_or_default(),
         Form::Wait { resource, .. } => {
             let name = resource.rsplit('/').next().unwrap_or(resource);
@@ -200,6 +201,7 @@ impl Tracker {
             name: expectation.name.clone(),
             kind,
             watched,
+            epoch,
             from,
             until: until.min(end),
             dirty: true,
@@ -217,8 +219,33 @@ impl Tracker {
         }
     }
 
+    /// Whether changes still matter to it.
+    fn is_open(&self) -> bool {
+        let keeps_worst = matches!(self.watched, Watched::Always(_) | Watched::Never(_));
+        (self.result.as_ref()).is_none_or(|result| !result.passed && keeps_worst)
+    }
+
+    /// A broken promise goes on counting, so that the worst value is shown and not the first.
+    fn worst(&mut self, view: &View, now: Time) {
+        let (Watched::Always(e) | Watched::Never(e)) = &mut self.watched else {
+            return;
+        };
+        let fresh = std::mem::take(&mut self.dirty) && now <= self.until;
+        if !fresh || e.shown().is_none() || e.evaluate(view, now).is_err() {
+            return;
+        }
+        let shown = e.shown();
+        if let Some((result, shown)) = self.result.as_mut().zip(shown) {
+            result.detail = shown;
+        }
+    }
+
     fn look(&mut self, view: &View, now: Time) {
-        if self.result.is_some() || now < self.from {
+        if self.result.is_some() {
+            self.worst(view, now);
+            return;
+        }
+        if now < self.from {
             return;
         }
         if now > self.until {
@@ -252,6 +279,7 @@ impl Tracker {
         }
         self.was_false |= !holds;
         let at = clock(now.since(self.from));
+        let broken = (Time::ZERO + now.since(self.epoch)).clock();
         let within = clock(self.until.since(self.from));
         match &self.watched {
             // `wait` for what a step sets off must not be content with what was before it.
@@ -263,11 +291,11 @@ impl Tracker {
                 self.decide(true, now, format!("{at} of {within}"));
             }
             Watched::Always(e) if !holds => {
-                let why = e.shown().unwrap_or_else(|| format!("false at {at}"));
+                let why = e.shown().unwrap_or_else(|| format!("false at {broken}"));
                 self.decide(false, now, why);
             }
             Watched::Never(e) if holds => {
-                let why = e.shown().unwrap_or_else(|| format!("true at {at}"));
+                let why = e.shown().unwrap_or_else(|| format!("true at {broken}"));
                 self.decide(false, now, why);
             }
             Watched::Eventually(_) if first && holds => self.mark_true_first(),
