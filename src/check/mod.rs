@@ -9,4 +9,6 @@ pub mod expect;
 
 pub mod invariants;
 
+pub mod placement;
+
 pub use run::{Finished, RunOptions, Watcher, run, run_watched};

@@ -60,6 +60,8 @@ pub struct Finished {
 
 /// Looks on beside the recorder: invariants, searches. Reads, never steers.
 pub trait Watcher {
+    /// Before the first event: to ask components to keep what they know.
+    fn at_start(&mut self, _: &mut Cluster) {}
     /// Every change, in order.
     fn on_change(&mut self, change: &Change);
     /// After every event, once its changes were shown.
@@ -183,6 +185,7 @@ pub fn run_watched(
 ) -> Result<Finished, RunError> {
     crate::cluster::build::scheduler_config(scenario)?;
     let (mut cluster, mut queue) = Cluster::build(scenario)?;
+    watcher.at_start(&mut cluster);
     let mut backend = Simulated::new(cluster.draws, RuntimeLatency::default());
     let mut journal = Journal::new(JournalHeader {
         scenario: scenario.digest,

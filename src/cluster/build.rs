@@ -34,7 +34,7 @@ use crate::kubelet::Boot;
 use crate::kubelet::{Kubelet, KubeletConfig};
 use crate::net::NetConfig;
 use crate::scenario::types::{Applied, Flags, NodePool, Scenario};
-use crate::sched::{Scheduler, SchedulerConfig};
+use crate::sched::{Moment, Scheduler, SchedulerConfig};
 use crate::store::{Cause, Change, Op, Write};
 
 use super::api_server::{ApiLatency, ApiServer};
@@ -378,6 +378,18 @@ fn kubelet_config(flags: &Flags) -> KubeletConfig {
         serialize_image_pulls: flags.serialize_image_pulls,
         node_status_update: flags.node_status_update_frequency,
         ..KubeletConfig::default()
+    }
+}
+
+impl Cluster {
+    /// Has the scheduler keep what it knows at the last cycle of these pods, `(namespace, name)`.
+    pub fn ask_scheduler(&mut self, pods: impl IntoIterator<Item = (Text, Text)>) {
+        self.scheduler.ask(pods);
+    }
+
+    /// What was asked for with [`Cluster::ask_scheduler`].
+    pub fn scheduler_moments(&self) -> impl Iterator<Item = &Moment> {
+        self.scheduler.moments()
     }
 }
 

@@ -52,10 +52,13 @@ mod reference;
 
 mod checks;
 
+mod snapshot;
+
 mod validate;
 
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use load::{LoadOptions, Loaded, Rejected, load, load_bytes};
+pub use snapshot::{Snapshot, load_snapshot};
 pub use types::*;
 pub use validate::{Validated, ValidatedObject, validate_files};
 

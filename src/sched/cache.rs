@@ -475,6 +475,12 @@ impl Cache {
         self.pods.get(&id).is_some_and(|p| p.assumed)
     }
 
+    /// The node that a pod is on or assumed to be on.
+    pub fn node_of(&self, id: u32) -> Option<&Text> {
+        let state = self.pods.get(&id)?;
+        Some(&self.nodes[state.node].name)
+    }
+
     /// Whether a pod is on a node.
     pub fn has_pod(&self, id: u32) -> bool {
         self.pods.contains_key(&id)

@@ -42,7 +42,7 @@ pub mod explain;
 
 pub use config::SchedulerConfig;
 pub use explain::{Explanation, explain};
-pub use scheduler::{Event, Scheduler};
+pub use scheduler::{Event, Moment, Scheduler};
 
 #[cfg(test)]
 mod tests;

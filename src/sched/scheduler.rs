@@ -4,6 +4,8 @@
 //! `handlers` keeps cache and queue up to date (`pkg/scheduler/eventhandlers.go`), `bind` sends
 //! what a cycle decided and takes the replies. This module holds the state and runs the cycles.
 
+mod ask;
+
 mod bind;
 
 mod handlers;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+pub use self::ask::Moment;
 use self::bind::{Pending, VolumeWait};
 use super::cache::Cache;
 use super::config::{Point, PreemptionArgs, SchedulerConfig};
@@ -96,6 +99,7 @@ pub struct Scheduler {
     budget: Budget,
     event_budget: Budget,
     trigger: Trigger,
+    asked: ask::Asked,
 }
 
 /// Keeps gated pods, and pods whose victims are being deleted, out of the active queue.
@@ -170,6 +174,7 @@ impl Scheduler {
             started: Time::ZERO,
             timers: Timers::default(),
             trigger: Trigger::Start,
+            asked: ask::Asked::default(),
         }
     }
 
@@ -191,9 +196,11 @@ impl Scheduler {
     pub fn restart(&mut self) {
         let fresh = Scheduler::new(self.config.clone(), self.draws);
         let (epoch, next_token) = (self.epoch + 1, self.next_token);
+        let asked = std::mem::take(&mut self.asked);
         *self = Scheduler {
             epoch,
             next_token,
+            asked,
             ..fresh
         };
     }
@@ -287,6 +294,7 @@ impl Scheduler {
             return;
         }
         self.cache.refresh();
+        self.remember(&queued.entry, view, now);
         let mut state = CycleState::default();
         let (outcome, evaluated) = self.attempt(profile, &queued, &mut state, view, now);
         self.busy_until = now + self.config.cycle_cost.of(evaluated);

@@ -159,7 +159,10 @@ fn blocks(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 }
 
 /// `plugin/pkg/admission/priority :: admitPod`.
-fn resolve_priority(spec: &mut PodSpec, view: &View) -> Result<(), ApiError> {
+///
+/// # Errors
+/// When there is no such class.
+pub fn resolve_priority(spec: &mut PodSpec, view: &View) -> Result<(), ApiError> {
     let classes = view.of::<PriorityClass>();
     let class = if spec.priority_class.is_empty() {
         classes.iter().map(|(_, c)| c).find(|c| c.global_default)
