@@ -14,6 +14,8 @@ pub mod replay;
 
 pub mod exit;
 
+pub mod out;
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};

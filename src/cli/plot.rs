@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::exit;
+use super::{exit, out};
 use crate::report::{folder, plots};
 
 /// Arguments of `rehearsal plot`.
@@ -38,7 +38,7 @@ pub fn main(arguments: &PlotArguments) -> ExitCode {
             eprintln!("error: cannot write {}: {error}", path.display());
             return ExitCode::from(exit::HOST);
         }
-        println!("{}", path.display());
+        out::line(path.display());
     }
     ExitCode::SUCCESS
 }

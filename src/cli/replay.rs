@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::exit;
+use super::{exit, out};
 use crate::check::{self, RunOptions};
 use crate::cluster::Event;
 use crate::engine::Journal;
+use crate::record::RunRecord;
 use crate::report;
-use crate::scenario::{self, LoadOptions};
+use crate::scenario::{self, LoadOptions, Scenario};
 
 /// Arguments of `rehearsal replay`.
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ pub struct ReplayArguments {
 pub fn main(arguments: &ReplayArguments) -> ExitCode {
     match replay(arguments) {
         Ok((same, line)) => {
-            println!("{line}");
+            out::line(line);
             ExitCode::from(if same { exit::PASSED } else { exit::FAILED })
         }
         Err(message) => {
@@ -50,24 +51,7 @@ fn replay(arguments: &ReplayArguments) -> Result<(bool, String), String> {
     if header.interrupted {
         return Err("the run was interrupted: its end is not where the scenario's is".into());
     }
-    let resources: Vec<PathBuf> = header
-        .arguments
-        .iter()
-        .filter(|a| *a != "--resources")
-        .map(PathBuf::from)
-        .collect();
-    let options = LoadOptions {
-        resources: (!resources.is_empty()).then_some(resources),
-        seed: Some(header.seed),
-        until: Some(header.simulated),
-    };
-    let loaded = scenario::load(&[PathBuf::from(&header.file)], &options)
-        .map_err(|rejected| rejected.render(false))?;
-    let scenario = loaded
-        .scenarios
-        .iter()
-        .find(|s| *s.name == *header.scenario)
-        .ok_or_else(|| format!("{} has no scenario {}", header.file, header.scenario))?;
+    let scenario = &scenario_of(&record)?;
     if scenario.digest != journal.header.scenario {
         let line = format!(
             "{}: the input has changed since this run was recorded",
@@ -97,4 +81,30 @@ fn replay(arguments: &ReplayArguments) -> Result<(bool, String), String> {
             ),
         },
     ))
+}
+
+/// The scenario of a recorded run, read again from its files.
+///
+/// # Errors
+/// When it is not there any more, or is not understood any more.
+pub fn scenario_of(record: &RunRecord) -> Result<Scenario, String> {
+    let header = &record.header;
+    let resources: Vec<PathBuf> = header
+        .arguments
+        .iter()
+        .filter(|a| *a != "--resources")
+        .map(PathBuf::from)
+        .collect();
+    let options = LoadOptions {
+        resources: (!resources.is_empty()).then_some(resources),
+        seed: Some(header.seed),
+        until: Some(header.simulated),
+    };
+    let loaded = scenario::load(&[PathBuf::from(&header.file)], &options)
+        .map_err(|rejected| rejected.render(false))?;
+    loaded
+        .scenarios
+        .into_iter()
+        .find(|s| *s.name == *header.scenario)
+        .ok_or_else(|| format!("{} has no scenario {}", header.file, header.scenario))
 }

@@ -11,7 +11,7 @@ use super::names::{Names, listed};
 use super::number::{seconds, span, thousands};
 use super::story::{StoryOptions, window};
 use crate::engine::Time;
-use crate::record::{CauseEntry, FailureGroup, PodLife, RunRecord, What};
+use crate::record::{CauseEntry, EventRow, FailureGroup, PodLife, RunRecord, What};
 
 /// So far before and after a moment the explanation looks.
 const AROUND: Duration = Duration::from_secs(30);
@@ -247,19 +247,39 @@ pub fn pod(run: &RunRecord, pod: &PodLife) -> String {
     if !pod.reason.is_empty() {
         out.push_str(&format!("  reason: {}\n", pod.reason));
     }
+    for (event, times) in warnings(run, pod) {
+        let time = seconds(event.at, run.header.begun);
+        let times = if times > 1 {
+            format!("  ×{times}")
+        } else {
+            String::new()
+        };
+        let (reason, message) = (&event.reason, &event.message);
+        out.push_str(&format!("  {time:>10}s  {reason}: {message}{times}\n"));
+    }
+    for entry in endings(run, pod) {
+        out.push_str(&chain_text(&names, entry));
+    }
+    out
+}
+
+/// Warnings about a pod, those that follow each other with the same words as one with their number.
+fn warnings<'r>(run: &'r RunRecord, pod: &PodLife) -> Vec<(&'r EventRow, u32)> {
+    let mut found: Vec<(&EventRow, u32)> = Vec::new();
     for event in run.events.iter().filter(|e| {
         e.kind == "Pod"
             && e.level == "Warning"
             && e.name == pod.name
             && e.namespace == pod.namespace
     }) {
-        let time = names.clock(event.at);
-        out.push_str(&format!("  {time} {}: {}\n", event.reason, event.message));
+        match found.last_mut() {
+            Some((last, n)) if last.reason == event.reason && last.message == event.message => {
+                *n += 1;
+            }
+            _ => found.push((event, 1)),
+        }
     }
-    for entry in endings(run, pod) {
-        out.push_str(&chain_text(&names, entry));
-    }
-    out
+    found
 }
 
 /// The same as one JSON object.

@@ -125,6 +125,11 @@ fn settle(files: &[(String, Vec<u8>)], draft: &Path, dir: &Path) -> io::Result<(
     Ok(())
 }
 
+/// Whether a folder is a results folder.
+pub fn is(dir: &Path) -> bool {
+    dir.join(RECORD).is_file()
+}
+
 /// Reads the record of a results folder.
 ///
 /// # Errors

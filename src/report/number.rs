@@ -57,10 +57,11 @@ pub fn latency(us: u64) -> String {
     }
 }
 
-/// A span as people say it: `0.4s`, `47s`, `7:25`, `1:02:03`.
+/// A span as people say it: `12ms`, `0.4s`, `47s`, `7:25`, `1:02:03`.
 pub fn span(span: Duration) -> String {
     let millis = span.as_millis();
     match millis {
+        1..100 => format!("{millis}ms"),
         0..10_000 if !millis.is_multiple_of(1_000) => {
             format!("{}.{}s", millis / 1_000, millis / 100 % 10)
         }
@@ -142,6 +143,7 @@ mod tests {
             (latency(999_499), "999ms"),
             (latency(999_500), "1.00s"),
             (latency(2_000_000), "2.00s"),
+            (span(Duration::from_millis(12)), "12ms"),
             (span(Duration::from_millis(400)), "0.4s"),
             (span(Duration::from_secs(47)), "47s"),
             (span(Duration::from_millis(47_900)), "47s"),

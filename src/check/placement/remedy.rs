@@ -11,10 +11,10 @@ use super::{Question, cycle, put};
 use crate::api::affinity::{Toleration, TolerationOperator, WhenUnsatisfiable};
 use crate::api::quantity::{Format, Quantity};
 use crate::api::{Kind, Node, Pod, Row, Text};
-use crate::sched::explain::Refusal;
-use crate::sched::template::pod_requests;
 use crate::sched::Explanation;
+use crate::sched::explain::Refusal;
 use crate::sched::plugin::PluginName;
+use crate::sched::template::pod_requests;
 use crate::store::{ObjectId, View};
 
 /// So many changes may a remedy have.
@@ -151,7 +151,7 @@ fn of_its_life(key: &str) -> bool {
 
 /// What is free of a resource on a node: allocatable less the requests of the pods there.
 fn free(view: &View, node: &Text, resource: &str) -> Option<i64> {
-    let (_, row) = view.nodes().named("", node)?;
+    let (_, row) = view.nodes().find("", node)?;
     let mut left = amount(&row.status.allocatable, resource);
     for (_, pod) in view.pods().iter() {
         if pod.node_name.as_ref() == Some(node) && !pod.status.phase.terminal() {
@@ -203,7 +203,11 @@ impl Trial {
             }
             PluginName::TaintToleration => self.tolerate().map(|change| vec![change]),
             PluginName::NodeUnschedulable => {
-                let node = self.change_node(|node| node.unschedulable = false)?;
+                let cordon = "node.kubernetes.io/unschedulable";
+                let node = self.change_node(|node| {
+                    node.unschedulable = false;
+                    node.taints.retain(|taint| taint.key != cordon);
+                })?;
                 Some(vec![format!("uncordon {node}")])
             }
             PluginName::NodeAffinity => self.label(),
@@ -214,7 +218,7 @@ impl Trial {
     }
 
     fn change_node(&mut self, change: impl FnOnce(&mut Node)) -> Option<Text> {
-        let (id, row) = self.view.nodes().named("", &self.node)?;
+        let (id, row) = self.view.nodes().find("", &self.node)?;
         let mut node = Node::clone(row);
         change(&mut node);
         let id = ObjectId {
@@ -256,7 +260,7 @@ impl Trial {
     /// Tolerates the first taint in the way, or lifts one that Kubernetes put there.
     fn tolerate(&mut self) -> Option<String> {
         use crate::api::affinity::TaintEffect;
-        let (_, node) = self.view.nodes().named("", &self.node)?;
+        let (_, node) = self.view.nodes().find("", &self.node)?;
         let tolerations = &self.pod.spec.tolerations;
         let taint = node.taints.iter().find(|taint| {
             taint.effect != TaintEffect::PreferNoSchedule
@@ -288,7 +292,7 @@ impl Trial {
     /// Gives the node the labels of the pod's nodeSelector, else drops the required node affinity.
     fn label(&mut self) -> Option<Vec<String>> {
         let wanted = self.pod.spec.node_selector.clone();
-        let (_, node) = self.view.nodes().named("", &self.node)?;
+        let (_, node) = self.view.nodes().find("", &self.node)?;
         let labels = node.meta.labels.clone();
         let missing: Vec<(&Text, &Text)> = (wanted.iter())
             .filter(|(key, value)| labels.get(key) != Some(value))
@@ -299,11 +303,9 @@ impl Trial {
             affinity.node_required.take()?;
             return Some(vec!["drop the required nodeAffinity".to_owned()]);
         }
-        let with = missing
-            .iter()
-            .fold(labels.clone(), |labels, (key, value)| {
-                labels.with(key, (*value).clone())
-            });
+        let with = missing.iter().fold(labels.clone(), |labels, (key, value)| {
+            labels.with(key, (*value).clone())
+        });
         let node = self.change_node(|node| node.meta.labels = with)?;
         let told = missing.iter();
         let told = told.map(|(key, value)| format!("label {node} with {key}={value}"));

@@ -72,7 +72,7 @@ pub fn of_files(
 ) -> Result<Question, String> {
     let mut view = view_of(snapshot);
     let (namespace, bare) = name.split_once('/').unwrap_or(("default", name));
-    let Some((id, pod)) = view.pods().named(namespace, bare) else {
+    let Some((id, pod)) = view.pods().find(namespace, bare) else {
         return Err(no_pod(&view, name, namespace, bare));
     };
     let id = ObjectId {
@@ -108,9 +108,9 @@ fn no_pod(view: &View, name: &str, namespace: &str, bare: &str) -> String {
         return format!("{message}, namespace {namespace}\nhint: did you mean {there}?");
     }
     let names: Vec<String> = pods().map(|meta| meta.full_name()).collect();
-    let full = format!("{namespace}/{bare}");
-    match closest(&full, names.iter().map(String::as_str)) {
-        Some(near) => format!("{message}\nhint: did you mean {near}?"),
+    let alike = closest(bare, pods().map(|meta| meta.name.as_str()));
+    match alike.and_then(|near| pods().find(|meta| meta.name == near)) {
+        Some(near) => format!("{message}\nhint: did you mean {}?", near.full_name()),
         None if names.is_empty() => format!("{message}: they hold no pods"),
         None => format!(
             "{message}\nhint: there are {} pods, {} among them",

@@ -10,7 +10,7 @@ use crate::sched::explain::Refusal;
 use crate::sched::template::pod_requests;
 
 /// So many nodes have a column of scores.
-const COLUMNS_MAX: usize = 4;
+const COLUMNS_MAX: usize = 3;
 
 /// Columns of text.
 const WIDTH: usize = 116;
@@ -21,7 +21,10 @@ pub fn text(placement: &Placement) -> String {
     let explanation = &placement.explanation;
     if let Some(refusal) = &explanation.pre_filter {
         let why = refusal.reasons.join(", ");
-        out.push_str(&format!("  refused as a whole by {}: {why}\n", refusal.plugin));
+        out.push_str(&format!(
+            "  refused as a whole by {}: {why}\n",
+            refusal.plugin
+        ));
     }
     if !explanation.feasible.is_empty() {
         out.push_str(&scores(placement));
@@ -35,7 +38,10 @@ pub fn text(placement: &Placement) -> String {
         && !node.is_empty()
     {
         let victims = victims.join(", ");
-        out.push_str(&wrapped("  preemption  ", &format!("{victims} would leave {node}")));
+        out.push_str(&wrapped(
+            "  preemption  ",
+            &format!("{victims} would leave {node}"),
+        ));
     }
     out.push_str(&remedies(placement));
     out
@@ -53,7 +59,11 @@ fn heading(placement: &Placement) -> String {
                 true => format!("{at_s:.1}s"),
                 false => Time::from_secs(at_s as u64).clock(),
             };
-            let nth = if cycle > 1 { format!(", try {cycle}") } else { String::new() };
+            let nth = if cycle > 1 {
+                format!(", try {cycle}")
+            } else {
+                String::new()
+            };
             format!("scheduling of {} at {at}{nth}", explanation.pod)
         }
         None => format!("scheduling of {}", explanation.pod),
@@ -66,26 +76,38 @@ fn heading(placement: &Placement) -> String {
     ];
     let extended = requests.extended.iter();
     asks.extend(extended.map(|(name, n)| format!("{name} {n}")));
-    line.push_str(&format!(": {fit} of {all} nodes fit  (asks {}", asks.join(", ")));
+    line.push_str(&format!(
+        ": {fit} of {all} nodes fit  (asks {}",
+        asks.join(", ")
+    ));
     if spec.priority != 0 {
         line.push_str(&format!(", priority {}", spec.priority));
     }
     line.push_str(")\n");
+    let is = match placement.question.cycle {
+        Some(_) => "it went to",
+        None => "it is on",
+    };
     match (&placement.question.node, explanation.selected.as_slice()) {
-        (Some(node), [one]) if node == one => line.push_str(&format!("  it went to {node}\n")),
+        (Some(node), [one]) if node == one => line.push_str(&format!("  {is} {node}\n")),
         (Some(node), best) if best.contains(node) => {
-            line.push_str(&format!("  it went to {node}, one of {} with the same total\n", best.len()));
+            line.push_str(&format!(
+                "  {is} {node}, one of {} with the same total\n",
+                best.len()
+            ));
         }
-        (Some(node), []) => line.push_str(&format!("  it is on {node}, where it does not fit now\n")),
+        (Some(node), []) => line.push_str(&format!("  {is} {node}, where it does not fit now\n")),
         (Some(node), best) => {
             let best = joined(best.iter());
-            line.push_str(&format!("  it is on {node}; now it would go to {best}\n"));
+            line.push_str(&format!("  {is} {node}; now it would go to {best}\n"));
         }
         (None, []) => {}
         (None, [one]) => line.push_str(&format!("  it goes to {one}\n")),
         (None, best) => {
             let names = joined(best.iter());
-            line.push_str(&format!("  it goes to one of {names}: equal totals, drawn\n"));
+            line.push_str(&format!(
+                "  it goes to one of {names}: equal totals, drawn\n"
+            ));
         }
     }
     line
@@ -123,10 +145,17 @@ fn scores(placement: &Placement) -> String {
     }
     out.push('\n');
     for plugin in &explanation.scores {
-        out.push_str(&format!("  {:<32} {:>6}", plugin.plugin.name(), plugin.weight));
+        out.push_str(&format!(
+            "  {:<32} {:>6}",
+            plugin.plugin.name(),
+            plugin.weight
+        ));
         for at in shown {
             let (raw, normal) = (plugin.raw[*at], plugin.normalized[*at]);
-            out.push_str(&format!("   {raw:>8} {normal:>4} {:>6}", normal * plugin.weight));
+            out.push_str(&format!(
+                "   {raw:>8} {normal:>4} {:>6}",
+                normal * plugin.weight
+            ));
         }
         out.push('\n');
     }
@@ -139,7 +168,10 @@ fn scores(placement: &Placement) -> String {
     if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
         let (most, least) = (explanation.totals[*first], explanation.totals[*last]);
         let s = if rest.len() == 1 { "" } else { "s" };
-        out.push_str(&format!("  and {} more node{s} with totals {most} to {least}\n", rest.len()));
+        out.push_str(&format!(
+            "  and {} more node{s} with totals {most} to {least}\n",
+            rest.len()
+        ));
     }
     out
 }
@@ -165,13 +197,25 @@ fn why_not(placement: &Placement) -> String {
         return String::new();
     };
     let mut gaps: Vec<(i64, &str)> = (explanation.scores.iter())
-        .map(|p| ((p.normalized[*first] - p.normalized[*other]) * p.weight, p.plugin.name()))
+        .map(|p| {
+            (
+                (p.normalized[*first] - p.normalized[*other]) * p.weight,
+                p.plugin.name(),
+            )
+        })
         .filter(|(gap, _)| *gap != 0)
         .collect();
     gaps.sort_by_key(|(gap, _)| -gap.abs());
-    let gaps: Vec<String> = gaps.iter().map(|(gap, name)| format!("{name} {gap:+}")).collect();
+    let gaps: Vec<String> = gaps
+        .iter()
+        .map(|(gap, name)| format!("{name} {gap:+}"))
+        .collect();
     let (winner, loser) = (&explanation.feasible[*first], &explanation.feasible[*other]);
-    let text = format!("why not {loser}: {winner} leads by {} ({})", total(*first) - total(*other), gaps.join(", "));
+    let text = format!(
+        "why not {loser}: {winner} leads by {} ({})",
+        total(*first) - total(*other),
+        gaps.join(", ")
+    );
     wrapped("  ", &text)
 }
 
@@ -180,7 +224,10 @@ fn rejected(placement: &Placement) -> String {
     let explanation = &placement.explanation;
     let mut groups: BTreeMap<(&str, String), Vec<&Text>> = BTreeMap::new();
     for (node, refusal) in &explanation.rejected {
-        groups.entry((refusal.plugin, reasons(refusal))).or_default().push(node);
+        groups
+            .entry((refusal.plugin, reasons(refusal)))
+            .or_default()
+            .push(node);
     }
     let mut rows: Vec<_> = groups.into_iter().collect();
     rows.sort_by_key(|(_, nodes)| std::cmp::Reverse(nodes.len()));
@@ -208,7 +255,11 @@ fn reasons(refusal: &Refusal) -> String {
 fn remedies(placement: &Placement) -> String {
     let mut out = String::new();
     for (i, remedy) in placement.remedies.iter().enumerate() {
-        let lead = if i == 0 { "  it would fit  " } else { "            or  " };
+        let lead = if i == 0 {
+            "  it would fit  "
+        } else {
+            "            or  "
+        };
         let changes = remedy.changes.join(" and ");
         let text = match remedy.node.is_empty() {
             true => format!("with {changes}"),
