@@ -26,5 +26,7 @@ pub mod wire;
 
 pub mod fabric;
 
+pub mod nft;
+
 #[cfg(test)]
 mod testing;

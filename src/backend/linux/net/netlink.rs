@@ -214,7 +214,12 @@ impl Socket {
     /// Sends requests and returns the first error among the kernel's answers, with the number of
     /// the request.
     pub fn request(&self, messages: &Messages) -> Result<(), (u32, io::Error)> {
-        self.send(messages.bytes()).map_err(|error| (0, error))?;
+        self.request_bytes(messages.bytes())
+    }
+
+    /// As [`Socket::request`], for a buffer that another process has made.
+    pub fn request_bytes(&self, bytes: &[u8]) -> Result<(), (u32, io::Error)> {
+        self.send(bytes).map_err(|error| (0, error))?;
         let mut failed = None;
         loop {
             let got = self.receive().map_err(|error| (0, error))?;

@@ -280,6 +280,16 @@ fn answered(count: isize) -> io::Result<Option<usize>> {
     }
 }
 
+/// A file without a name that holds `bytes`, to be handed to another process.
+pub fn memory_file(bytes: &[u8]) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::FileExt;
+    // SAFETY: the name is a NUL-terminated literal.
+    let fd = own(unsafe { libc::memfd_create(c"batch".as_ptr(), libc::MFD_CLOEXEC) })?;
+    let file = std::fs::File::from(fd);
+    file.write_all_at(bytes, 0)?;
+    Ok(file)
+}
+
 /// Where TUN devices come from.
 const TUN: &str = "/dev/net/tun";
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
