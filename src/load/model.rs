@@ -170,7 +170,7 @@ pub struct Call {
 }
 
 /// How a client treats connections and failures.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Client {
     /// Connections kept open. A request takes the one that was idle longest; when all are in use it
     /// opens one more for itself. Each connection stays with the endpoint that it was made to.
@@ -283,7 +283,7 @@ pub struct ExitModel {
 }
 
 /// Requests that users send.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Its name; draws are keyed by it.
     pub name: Text,

@@ -28,5 +28,11 @@ pub mod fabric;
 
 pub mod nft;
 
+pub mod dns;
+
+pub mod conntrack;
+
+pub mod traffic;
+
 #[cfg(test)]
 mod testing;

@@ -467,3 +467,18 @@ impl AsRawFd for Poll {
         self.0.as_raw_fd()
     }
 }
+
+/// Allows the calling process as many descriptors as it may allow itself.
+pub fn many_descriptors() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls get a pointer to a local; failing leaves the limit as it is.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
