@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{status, workload};
+use super::{batch, status, workload};
 use crate::api::affinity::{Taint, Toleration, TolerationOperator};
 use crate::api::quantity::{Format, Quantity, Resources};
 use crate::api::selector::{LabelSelector, Operator};
@@ -164,11 +164,11 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
         }
         Row::Job(job) => {
             set("spec", source(&job.spec.source).into());
-            set("status", status::job(&job.status, clock));
+            set("status", batch::job(&job.status, clock));
         }
         Row::CronJob(cron) => {
             set("spec", source(&cron.source).into());
-            set("status", status::cron_job(cron, clock));
+            set("status", batch::cron_job(cron, clock));
         }
         Row::EndpointSlice(slice) => endpoint_slice(slice, &mut set),
         Row::PersistentVolume(volume) => persistent_volume(volume, &mut set),
@@ -271,6 +271,7 @@ fn csi_node_spec(node: &CSINode) -> Value {
 /// The spec of a pod: as written and defaulted, with what admission and binding added.
 fn pod_spec(pod: &Pod) -> Value {
     let mut spec = source(&pod.spec.source);
+    batch::completion_index(pod, &mut spec);
     spec.remove("nodeName");
     put(
         &mut spec,

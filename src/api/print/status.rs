@@ -3,11 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::object::{Clock, put, resources, texts};
-use crate::api::batch::JobStatus;
 use crate::api::pod_status::{ContainerState, ContainerStatus, PodCondition, Terminated};
 use crate::api::policy::PdbStatus;
 use crate::api::workload::{DeploymentStatus, ReplicaSetStatus, WorkloadCondition};
-use crate::api::{CronJob, Node, Pod, Uid};
+use crate::api::{Node, Pod};
 
 pub(super) fn pod(pod: &Pod, clock: Clock) -> Value {
     let status = &pod.status;
@@ -233,75 +232,5 @@ pub(super) fn budget(status: &PdbStatus, clock: Clock) -> Value {
     let conditions = status.conditions.iter();
     let conditions = conditions.map(|c| workload_condition(c, clock, false));
     put(&mut map, "conditions", conditions.collect());
-    Value::Object(map)
-}
-
-pub(super) fn job(status: &JobStatus, clock: Clock) -> Value {
-    let mut map = Map::new();
-    let conditions = status.conditions.iter().map(|c| {
-        json!({
-            "type": c.kind.as_str(),
-            "status": c.status.name(),
-            "lastProbeTime": clock.print(c.updated),
-            "lastTransitionTime": clock.print(c.since),
-            "reason": c.reason.as_str(),
-            "message": c.message.as_str(),
-        })
-    });
-    put(&mut map, "conditions", conditions.collect());
-    for (key, at) in [
-        ("startTime", status.start),
-        ("completionTime", status.completion),
-    ] {
-        put(&mut map, key, at.map_or(Value::Null, |at| clock.print(at)));
-    }
-    for (key, count) in [
-        ("active", status.active),
-        ("succeeded", status.succeeded),
-        ("failed", status.failed),
-    ] {
-        put(&mut map, key, json!(count));
-    }
-    for (key, count) in [("terminating", status.terminating), ("ready", status.ready)] {
-        map.extend(count.map(|count| (key.to_owned(), json!(count))));
-    }
-    let completed = json!(status.completed_indexes.as_str());
-    put(&mut map, "completedIndexes", completed);
-    let failed = status.failed_indexes.as_ref();
-    map.extend(failed.map(|failed| ("failedIndexes".to_owned(), json!(failed.as_str()))));
-    let uids = |uids: &[Uid]| uids.iter().map(|uid| json!(uid.to_string())).collect();
-    let mut uncounted = Map::new();
-    put(
-        &mut uncounted,
-        "succeeded",
-        uids(&status.uncounted_succeeded),
-    );
-    put(&mut uncounted, "failed", uids(&status.uncounted_failed));
-    // An empty object as soon as the controller has looked at the Job.
-    if status.ready.is_some() {
-        map.insert("uncountedTerminatedPods".to_owned(), uncounted.into());
-    }
-    Value::Object(map)
-}
-
-pub(super) fn cron_job(cron: &CronJob, clock: Clock) -> Value {
-    let status = &cron.status;
-    let mut map = Map::new();
-    let active = status.active.iter().map(|(name, uid)| {
-        json!({
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "namespace": cron.meta.namespace.as_str(),
-            "name": name.as_str(),
-            "uid": uid.to_string(),
-        })
-    });
-    put(&mut map, "active", active.collect());
-    for (key, at) in [
-        ("lastScheduleTime", status.last_schedule),
-        ("lastSuccessfulTime", status.last_successful),
-    ] {
-        put(&mut map, key, at.map_or(Value::Null, |at| clock.print(at)));
-    }
     Value::Object(map)
 }

@@ -1,8 +1,9 @@
 //! CEL over the cluster.
 //!
 //! An expression reads the cluster through functions with constant arguments:
-//! `deployment('[ns/]name')`, `replicaset`, `pod`, `node`, `service`, `configmap` give the object as
-//! Kubernetes JSON; `pods('workload or prefix')`, `pods()`, `nodes()` give lists;
+//! `deployment('[ns/]name')`, `replicaset`, `job`, `pod`, `node`, `service` and others give the object
+//! as Kubernetes JSON; `pods('workload or prefix')`, `pods()`, `jobs('cronjob or prefix')`, `nodes()`
+//! give lists;
 //! `endpoints('[ns/]service')` gives `{ready, serving, terminating, total}`. Which calls an
 //! expression makes is found once; before each evaluation just these are looked up.
 
@@ -24,6 +25,9 @@ const FUNCTIONS: &[(&str, &[Kind])] = &[
     ("replicaset", &[Kind::ReplicaSet]),
     ("statefulset", &[Kind::StatefulSet]),
     ("daemonset", &[Kind::DaemonSet]),
+    ("job", &[Kind::Job]),
+    ("cronjob", &[Kind::CronJob]),
+    ("jobs", &[Kind::Job]),
     ("persistentvolumeclaim", &[Kind::PersistentVolumeClaim]),
     ("pod", &[Kind::Pod]),
     ("node", &[Kind::Node]),
@@ -294,6 +298,13 @@ fn look_up(
         "replicaset" => object(Kind::ReplicaSet, namespace),
         "statefulset" => object(Kind::StatefulSet, namespace),
         "daemonset" => object(Kind::DaemonSet, namespace),
+        "job" => object(Kind::Job, namespace),
+        "cronjob" => object(Kind::CronJob, namespace),
+        "jobs" => {
+            let all = view.of::<crate::api::Job>().in_namespace(namespace);
+            let named = all.filter(|(_, job)| name.is_empty() || begins(&job.meta.name, name));
+            Ok(named.map(|(_, j)| to_json(&Row::Job(j.clone()))).collect())
+        }
         "persistentvolumeclaim" => object(Kind::PersistentVolumeClaim, namespace),
         "pod" => object(Kind::Pod, namespace),
         "service" => object(Kind::Service, namespace),
@@ -354,12 +365,12 @@ fn with_zeros(kind: Kind, mut object: serde_json::Value) -> serde_json::Value {
 
 /// Pods of the workload of that name, or whose name begins with it.
 fn belongs(pod: &crate::api::Pod, name: &str) -> bool {
-    pod.meta.name == name
-        || pod
-            .meta
-            .name
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('-'))
+    begins(&pod.meta.name, name)
+}
+
+fn begins(full: &str, name: &str) -> bool {
+    let rest = full.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 fn endpoints(namespace: &str, name: &str, view: &View) -> serde_json::Value {
