@@ -189,4 +189,6 @@ impl Meta {
 pub struct Namespace {
     /// Metadata.
     pub meta: Meta,
+    /// `spec.finalizers`: who has to finish before a deleted namespace goes.
+    pub finalizers: Arc<[Text]>,
 }

@@ -115,7 +115,8 @@ macro_rules! kinds {
             }
         }
         keyed!($kind);
-        impl From<super::$kind> for Row { fn from(o: super::$kind) -> Row { Row::$kind(Arc::new(o)) } })*
+        impl From<super::$kind> for Row { fn from(o: super::$kind) -> Row { Row::$kind(Arc::new(o)) } }
+        impl From<Arc<super::$kind>> for Row { fn from(o: Arc<super::$kind>) -> Row { Row::$kind(o) } })*
     };
 }
 

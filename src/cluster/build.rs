@@ -14,15 +14,17 @@ use crate::api::{
     DaemonSet, Deployment, EndpointSlice, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet,
     Row, Service, StatefulSet, Text,
 };
-use crate::client::Outbox;
 use crate::client::runner::{Driven, Runner};
+use crate::client::{Budget, Outbox};
 use crate::control::cron_job::CronJobController;
 use crate::control::daemon_set::DaemonSetController;
 use crate::control::deployment::DeploymentController;
 use crate::control::disruption::DisruptionController;
 use crate::control::endpoint_slice::EndpointSliceController;
+use crate::control::garbage_collector::GarbageCollector;
 use crate::control::job::JobController;
 use crate::control::job::orphans::JobOrphanController;
+use crate::control::namespace::NamespaceController;
 use crate::control::node_lifecycle::{self, NodeLifecycleController};
 use crate::control::pod_gc::PodGcController;
 use crate::control::replica_set::ReplicaSetController;
@@ -364,7 +366,22 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
         Box::new(Runner::new(JobOrphanController)),
         Box::new(Runner::new(TtlAfterFinishedController)),
         Box::new(Runner::new(CronJobController::default())),
+        Box::new(garbage_collector()),
+        Box::new(namespaces()),
     ]
+}
+
+/// Its client may do twice what others may (`startGarbageCollectorController`), since upstream asks
+/// for each object before it deletes it. Nothing is asked here, so that half of it is left.
+fn garbage_collector() -> Runner<GarbageCollector> {
+    Runner::with_budget(GarbageCollector::default(), Budget::per_second(20, 15))
+}
+
+/// `startNamespaceController`: its client may do 20 and 100 times what others may. Upstream
+/// deletes a whole collection with one request.
+fn namespaces() -> Runner<NamespaceController> {
+    let budget = Budget::per_second(20 * 20, 30 * 100);
+    Runner::with_budget(NamespaceController::default(), budget)
 }
 
 fn net_config(flags: &Flags) -> NetConfig {
@@ -413,6 +430,7 @@ fn namespace(name: &str) -> Namespace {
                 .collect(),
             ..Meta::default()
         },
+        ..Namespace::default()
     }
 }
 

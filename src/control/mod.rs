@@ -36,3 +36,7 @@ pub mod taint_eviction;
 pub mod pod_gc;
 
 pub mod disruption;
+
+pub mod garbage_collector;
+
+pub mod namespace;

@@ -46,6 +46,7 @@ fn cluster(pods: usize) -> Store {
         &mut store,
         Namespace {
             meta: meta("", "shop", &[]),
+            ..Namespace::default()
         },
     );
     for n in 0..6 {

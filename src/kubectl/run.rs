@@ -483,7 +483,7 @@ impl Drain {
         pod.in_flight = false;
         match reply {
             Ok(_) | Err(ApiError::NotFound(_)) => pod.asked = true,
-            Err(ApiError::TooManyRequests(_)) => {
+            Err(ApiError::TooManyRequests { .. }) => {
                 pod.again = now + REFUSED_PAUSE;
                 self.refused += 1;
             }

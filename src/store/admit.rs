@@ -1,20 +1,18 @@
 //! Admission: what the API server does to a request before it is stored.
 //!
 //! Pods get the default tolerations and their priority; updates keep the status and status updates
-//! keep the rest; patches change the current object; evictions ask the budgets.
+//! keep the rest; patches change the current object. Evictions are in `evict`, namespaces in
+//! `lifecycle`.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::table::Id;
 use super::view::View;
-use super::write::{ApiError, ObjectId, Patch, Propagation, merge_labels};
+use super::write::{ApiError, Patch, Propagation, merge_labels};
 use crate::api::affinity::{Taint, TaintEffect, Toleration, TolerationOperator};
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
-use crate::api::{
-    Meta, Node, OwnerRef, Pod, PodDisruptionBudget, PodSpec, PriorityClass, Row, Text,
-};
+use crate::api::{Meta, Node, OwnerRef, Pod, PodSpec, PriorityClass, Row, Text};
 use crate::engine::Time;
 
 /// Finalizer of foreground deletion.
@@ -30,6 +28,10 @@ pub(super) struct Admission {
 
 impl Admission {
     pub(super) fn create(&mut self, row: &mut Row, view: &View) -> Result<(), ApiError> {
+        super::lifecycle::check_namespace(row, view)?;
+        if let Row::Namespace(namespace) = row {
+            super::lifecycle::prepare(Arc::make_mut(namespace));
+        }
         if let Row::Pod(pod) = row {
             let spec = self.admitted(&pod.spec, view)?;
             let pod = Arc::make_mut(pod);
@@ -57,54 +59,6 @@ impl Admission {
         self.specs.insert(key, (spec.clone(), new.clone()));
         Ok(new)
     }
-
-    /// Whether the budgets allow this eviction; `pkg/registry/core/pod/storage/eviction.go`.
-    pub(super) fn check_eviction(
-        &self,
-        view: &View,
-        pod: Id<Pod>,
-        _now: Time,
-    ) -> Result<(), ApiError> {
-        let Some(row) = view.pods().get(pod) else {
-            return Err(ApiError::NotFound(format!("pods #{} not found", pod.0)));
-        };
-        if !budgeted(row) {
-            return Ok(());
-        }
-        let budgets: Vec<_> = matching_budgets(view, row).collect();
-        if budgets.len() > 1 {
-            return Err(ApiError::Forbidden(
-                "This pod has more than one PodDisruptionBudget, which the eviction subresource \
-                 does not support."
-                    .into(),
-            ));
-        }
-        match budgets.first() {
-            Some((_, budget)) if blocks(budget, row) => Err(ApiError::TooManyRequests(
-                "Cannot evict pod as it would violate the pod's disruption budget.".into(),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// The budgets as they stand after this eviction was granted.
-    pub(super) fn take_budget(&self, view: &View, pod: Id<Pod>, now: Time) -> Vec<(ObjectId, Row)> {
-        let Some(row) = view.pods().get(pod) else {
-            return Vec::new();
-        };
-        if !budgeted(row) {
-            return Vec::new();
-        }
-        matching_budgets(view, row)
-            .filter(|(_, b)| b.status.disruptions_allowed > 0 && !unhealthy_exempt(b, row))
-            .map(|(id, budget)| {
-                let mut new = PodDisruptionBudget::clone(budget);
-                new.status.disruptions_allowed -= 1;
-                new.status.disrupted.push((row.meta.name.clone(), now));
-                (id.into(), new.into())
-            })
-            .collect()
-    }
 }
 
 /// The generation of a DaemonSet's template, kept as an annotation since `apps/v1` dropped its
@@ -126,36 +80,6 @@ pub(super) fn keep_counting(old: &Row, new: &mut Row) {
     let before: i64 = before.and_then(|text| text.parse().ok()).unwrap_or(0);
     let changed = i64::from(old.template != new.template);
     count_template(&mut Arc::make_mut(new).meta, before + changed);
-}
-
-/// `canIgnorePDB`: pods that have ended, wait, or are being deleted need no budget.
-fn budgeted(pod: &Pod) -> bool {
-    !(pod.status.phase.terminal() || pod.status.phase == Phase::Pending || pod.meta.deleting())
-}
-
-fn matching_budgets<'a>(
-    view: &'a View,
-    pod: &'a Pod,
-) -> impl Iterator<Item = (Id<PodDisruptionBudget>, &'a Arc<PodDisruptionBudget>)> {
-    view.of::<PodDisruptionBudget>()
-        .in_namespace(&pod.meta.namespace)
-        .filter(|(_, b)| b.selector.matches(&pod.meta.labels))
-}
-
-/// An unready pod needs no budget when the application is healthy enough, or by policy.
-fn unhealthy_exempt(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
-    !pod.status.ready()
-        && (budget.evict_unhealthy_always
-            || (budget.status.current_healthy >= budget.status.desired_healthy
-                && budget.status.desired_healthy > 0))
-}
-
-fn blocks(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
-    if unhealthy_exempt(budget, pod) {
-        return false;
-    }
-    budget.status.observed_generation < budget.meta.generation
-        || budget.status.disruptions_allowed <= 0
 }
 
 /// `plugin/pkg/admission/priority :: admitPod`.
@@ -228,20 +152,21 @@ pub(super) fn pod_grace(pod: &Pod, asked: Option<u32>) -> u32 {
     }
 }
 
-pub(super) fn add_propagation_finalizer(meta: &mut Meta, propagation: Propagation) {
-    let finalizer = match propagation {
-        Propagation::Background => return,
-        Propagation::Foreground => FOREGROUND,
-        Propagation::Orphan => ORPHAN,
+/// `deletionFinalizersForGarbageCollection`: the policy of the latest request decides, whatever an
+/// earlier one left behind.
+pub(super) fn set_propagation_finalizer(meta: &mut Meta, propagation: Propagation) {
+    let wanted = match propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some(FOREGROUND),
+        Propagation::Orphan => Some(ORPHAN),
     };
-    if !meta.finalizers.iter().any(|f| f == finalizer) {
-        meta.finalizers = meta
-            .finalizers
-            .iter()
-            .cloned()
-            .chain([Text::from(finalizer)])
-            .collect();
+    let ours = |f: &Text| f == FOREGROUND || f == ORPHAN;
+    let before: Vec<&Text> = meta.finalizers.iter().filter(|f| ours(f)).collect();
+    if before.iter().map(|f| f.as_str()).eq(wanted) {
+        return;
     }
+    let others = meta.finalizers.iter().filter(|f| !ours(f)).cloned();
+    meta.finalizers = others.chain(wanted.map(Text::from)).collect();
 }
 
 /// `BindingREST.setPodNodeAndMetadata`: a pod is bound once.
@@ -442,6 +367,9 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
             for patch in patches {
                 *row = patched(row, patch, now)?;
             }
+        }
+        (Patch::FinalizeNamespace, Row::Namespace(namespace)) => {
+            super::lifecycle::finalize(Arc::make_mut(namespace));
         }
         (patch, row) => {
             let what = format!("{patch:?}");

@@ -16,7 +16,7 @@ use super::write::{
     ApiError, Cause, Change, ObjectId, Op, Patch, Propagation, Receipt, Write, resource_name,
 };
 use crate::api::meta::Deletion;
-use crate::api::{Kind, Meta, Pod, Row, Text, Uid};
+use crate::api::{Kind, Meta, Row, Text, Uid};
 use crate::engine::Time;
 use crate::engine::draws::{Draws, Purpose, entity_key};
 
@@ -87,10 +87,7 @@ impl Store {
                 propagation,
             } => self.delete(*object, *uid, *grace_s, *propagation, at),
             Write::Bind { pod, uid, node } => self.bind((*pod).into(), *uid, node, at),
-            Write::Evict { pod, grace_s } => {
-                self.admission.check_eviction(&self.view, *pod, now)?;
-                self.evict(*pod, *grace_s, at)
-            }
+            Write::Evict { pod, grace_s } => self.evict(*pod, *grace_s, at),
             Write::Emit(event) => Ok(self.emit(event, at)),
         }
     }
@@ -283,7 +280,7 @@ impl Store {
 
     /// Commits an update; one that changes nothing is not written (as in the real server), and one
     /// that removes the last finalizer of a deleted object removes it.
-    fn replace(&mut self, object: ObjectId, old: Row, new: Row, at: Commit) -> Receipt {
+    pub(super) fn replace(&mut self, object: ObjectId, old: Row, new: Row, at: Commit) -> Receipt {
         if old == new {
             return Receipt {
                 revision: old.meta().revision,
@@ -291,10 +288,7 @@ impl Store {
                 row: Some(old),
             };
         }
-        let done = new.meta().deleting()
-            && new.meta().finalizers.is_empty()
-            && !(matches!(new, Row::Pod(_)) && new.meta().deletion.is_some_and(|d| d.grace_s > 0));
-        if done {
+        if new.meta().deleting() && !super::lifecycle::held(&new) {
             return self.commit(object, Op::Delete, new, Some(old), at);
         }
         self.commit(object, Op::Update, new, Some(old), at)
@@ -315,22 +309,9 @@ impl Store {
         Ok(self.replace(object, old.clone(), Row::Pod(Arc::new(new)), at))
     }
 
-    fn evict(
-        &mut self,
-        pod: super::table::Id<Pod>,
-        grace_s: Option<u32>,
-        at: Commit,
-    ) -> Result<Receipt, ApiError> {
-        for (budget, changed) in self.admission.take_budget(&self.view, pod, at.now) {
-            let old = self.current(budget)?;
-            self.replace(budget, old, changed, at);
-        }
-        self.delete(pod.into(), None, grace_s, Propagation::Background, at)
-    }
-
     /// `rest.BeforeDelete` and `Store.Delete`: graceful for bound pods, finalizers for foreground
     /// and orphan propagation, at once otherwise.
-    fn delete(
+    pub(super) fn delete(
         &mut self,
         object: ObjectId,
         uid: Option<Uid>,
@@ -339,24 +320,30 @@ impl Store {
         at: Commit,
     ) -> Result<Receipt, ApiError> {
         let old = self.checked(object, uid)?;
+        super::lifecycle::check_deletion(&old)?;
         let grace_s = match &old {
             Row::Pod(pod) => super::admit::pod_grace(pod, grace_s),
             _ => 0,
         };
         let mut new = old.clone();
         let meta = new.meta_mut();
-        super::admit::add_propagation_finalizer(meta, propagation);
+        // While a pod's grace period runs its finalizers cannot be changed this way.
+        if meta.deletion.is_none_or(|d| d.grace_s == 0) {
+            super::admit::set_propagation_finalizer(meta, propagation);
+        }
+        let mut grace_s = grace_s;
         if let Some(earlier) = meta.deletion {
             // A second deletion can only shorten the grace period.
-            if grace_s >= earlier.grace_s && !(grace_s == 0 && meta.finalizers.is_empty()) {
-                return Ok(self.replace(object, old.clone(), new, at));
+            grace_s = grace_s.min(earlier.grace_s);
+            if grace_s == earlier.grace_s {
+                return Ok(self.replace(object, old, new, at));
             }
         } else {
             meta.generation += 1;
         }
         let due = at.now + std::time::Duration::from_secs(u64::from(grace_s));
         meta.deletion = Some(Deletion { at: due, grace_s });
-        if grace_s == 0 && meta.finalizers.is_empty() {
+        if !super::lifecycle::held(&new) {
             return Ok(self.commit(object, Op::Delete, new, Some(old), at));
         }
         Ok(self.replace(object, old, new, at))

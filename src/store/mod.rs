@@ -19,6 +19,10 @@ pub mod log;
 
 pub mod admit;
 
+pub mod lifecycle;
+
+mod evict;
+
 pub mod commit;
 
 pub use commit::Store;

@@ -6,7 +6,7 @@
 use super::table::{Id, Table};
 use super::write::{Change, ObjectId, Op};
 use crate::api::row::for_each_kind;
-use crate::api::{Kind, Object, Row};
+use crate::api::{Kind, Object, OwnerRef, Row, Text, Uid};
 
 macro_rules! view {
     ($($kind:ident $node:expr, $api:literal, $plural:literal, $namespaced:literal;)*) => {
@@ -48,6 +48,38 @@ macro_rules! view {
                     $(Kind::$kind => self.$kind.iter()
                         .map(|(id, o)| (ObjectId { kind, index: id.0 }, Row::$kind(o.clone()))).collect(),)*
                     Kind::KubeEvent => Vec::new(),
+                }
+            }
+
+            /// The objects of every kind whose managing controller has this uid, kind by kind in
+            /// order of creation.
+            pub fn owned_by(&self, owner: Uid) -> Vec<ObjectId> {
+                let mut all = Vec::new();
+                $(all.extend(self.$kind.owned_by(owner)
+                    .map(|(id, _)| ObjectId { kind: Kind::$kind, index: id.0 }));)*
+                all
+            }
+
+            /// The object that has the name of this owner, seen from an object in `namespace`: in
+            /// the same namespace, or cluster-scoped. Its uid may be another one.
+            pub fn owner(&self, owner: &OwnerRef, namespace: &Text) -> Option<(ObjectId, Row)> {
+                let none = Text::default();
+                let key = match owner.kind {
+                    Kind::Inert => Text::from(format!("{}/{}", owner.kind_name, owner.name)),
+                    _ => owner.name.clone(),
+                };
+                match owner.kind {
+                    $(Kind::$kind => {
+                        let table = &self.$kind;
+                        let found = match $namespaced {
+                            true => table.named(namespace, &key),
+                            false => None,
+                        };
+                        let (id, row) = found.or_else(|| table.named(&none, &key))?;
+                        let object = ObjectId { kind: Kind::$kind, index: id.0 };
+                        Some((object, Row::$kind(row.clone())))
+                    })*
+                    Kind::KubeEvent => None,
                 }
             }
 

@@ -142,6 +142,8 @@ pub enum Patch {
     RemoveFinalizer(Text),
     /// Several changes in one request.
     Together(Vec<Patch>),
+    /// The `finalize` subresource of a Namespace: the namespace controller has emptied it.
+    FinalizeNamespace,
     /// The `scale` subresource.
     Replicas(i32),
     /// `spec.paused` of a Deployment.
@@ -291,7 +293,14 @@ pub enum ApiError {
     /// 403 (quota, missing namespace being deleted …).
     Forbidden(String),
     /// 429: an eviction that a budget refuses.
-    TooManyRequests(String),
+    TooManyRequests {
+        /// What kubectl prints.
+        message: String,
+        /// Which budget, and what it lacks.
+        cause: String,
+    },
+    /// 500.
+    Internal(String),
     /// 410: the watch is too old.
     Gone,
     /// No answer: the server or the way to it is down.
@@ -306,7 +315,8 @@ impl ApiError {
             ApiError::Conflict(_) | ApiError::AlreadyExists(_) => 409,
             ApiError::Invalid(_) => 422,
             ApiError::Forbidden(_) => 403,
-            ApiError::TooManyRequests(_) => 429,
+            ApiError::TooManyRequests { .. } => 429,
+            ApiError::Internal(_) => 500,
             ApiError::Gone => 410,
             ApiError::Unreachable => 0,
         }
@@ -321,7 +331,8 @@ impl fmt::Display for ApiError {
             | ApiError::AlreadyExists(m)
             | ApiError::Invalid(m)
             | ApiError::Forbidden(m)
-            | ApiError::TooManyRequests(m) => f.write_str(m),
+            | ApiError::Internal(m)
+            | ApiError::TooManyRequests { message: m, .. } => f.write_str(m),
             ApiError::Gone => f.write_str("too old resource version"),
             ApiError::Unreachable => f.write_str("the API server did not answer"),
         }

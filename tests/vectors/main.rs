@@ -12,6 +12,7 @@
 
 mod controllers;
 mod cron;
+mod nodes;
 mod scheduler;
 mod support;
 mod validation;
@@ -25,6 +26,11 @@ fn controllers() {
 #[test]
 fn cron() {
     support::check(&cron::VECTORS);
+}
+
+#[test]
+fn nodes() {
+    support::check(&nodes::VECTORS);
 }
 
 #[test]

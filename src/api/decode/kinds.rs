@@ -135,8 +135,13 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             &Steps {
                 defaults: defaults::core::namespace,
                 row: Some(|o: &core::Namespace, _, cx| {
-                    let meta = meta(&o.metadata, cx);
-                    Namespace { meta }.into()
+                    let finalizers = o.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
+                    let finalizers = finalizers.into_iter().flatten();
+                    Namespace {
+                        meta: meta(&o.metadata, cx),
+                        finalizers: finalizers.map(|f| f.as_str().into()).collect(),
+                    }
+                    .into()
                 }),
                 admit: print::admit::namespace,
                 ..plain::<core::Namespace>(false, dns_label)

@@ -185,7 +185,16 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
                 "renewTime": clock.print(lease.renewed),
             }),
         ),
-        Row::ConfigMap(_) | Row::Secret(_) | Row::PriorityClass(_) | Row::Namespace(_) => {
+        Row::Namespace(namespace) => {
+            let finalizers: Vec<&str> = namespace.finalizers.iter().map(|f| f.as_str()).collect();
+            set("spec", json!({ "finalizers": finalizers }));
+            let phase = match namespace.meta.deleting() {
+                true => "Terminating",
+                false => "Active",
+            };
+            set("status", json!({ "phase": phase }));
+        }
+        Row::ConfigMap(_) | Row::Secret(_) | Row::PriorityClass(_) => {
             flat_kinds(row, &mut set);
         }
     }

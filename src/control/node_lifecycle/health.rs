@@ -1,8 +1,10 @@
 //! Whether a node still speaks: `tryUpdateNodeHealth`.
 //!
 //! The controller trusts its own clock only: it notes when it *saw* a heartbeat or a lease renewal
-//! change, and counts the grace period from there. A node is found silent at the first look after
-//! that, which with a look every 5 s is up to 5 s late.
+//! change, and counts the grace period from there. Its looks begin one period after the one before
+//! has ended, and upstream's take some milliseconds: with a look every 5 s and a grace period of
+//! 50 s, the tenth look after the one that saw the last renewal comes just over 50 s later and finds
+//! the node silent. Looks here take no time, so "just over" is "not before".
 
 use std::time::Duration;
 
@@ -78,7 +80,7 @@ pub fn try_update(
         },
     };
     see_lease(&mut seen, node, cx);
-    let silent = now > seen.probed + grace;
+    let silent = now >= seen.probed + grace;
     let mut verdict = Verdict {
         observed,
         current: ready.map(|c| c.status),

@@ -21,7 +21,8 @@ use crate::api::node::NodeConditionKind;
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
 use crate::api::{Kind, KubeEvent, Node, Pod, Text};
 use crate::client::outbox::Reply;
-use crate::client::{Controller, Keys, Plan, Step, SyncContext};
+use crate::client::work_queue::BASE_DELAY;
+use crate::client::{Controller, Keys, Outcome, Plan, Step, SyncContext};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, Op, Patch, View, Write};
 
@@ -91,6 +92,16 @@ pub struct NodeLifecycleController {
     zones: Zones,
     /// Nodes whose pods could not all be marked.
     retry: BTreeSet<Id<Node>>,
+    /// What the pass that is under way saw.
+    looked: Option<Looked>,
+}
+
+/// What one monitor pass saw, for its end.
+#[derive(Debug)]
+struct Looked {
+    conditions: BTreeMap<ZoneKey, Vec<Option<Truth>>>,
+    /// Nodes that had a NoExecute taint of ours when the pass began.
+    tainted: BTreeSet<Id<Node>>,
 }
 
 impl NodeLifecycleController {
@@ -120,10 +131,38 @@ impl NodeLifecycleController {
         for (id, node) in cx.view.nodes().iter() {
             self.look_at(id, node, cx, &mut pass);
         }
-        let exit = self.zones.handle_disruption(&pass.conditions, cx.now);
+        let tainted = |node: &Node| {
+            let no_execute = |key| has_taint(node, key, TaintEffect::NoExecute);
+            no_execute(UNREACHABLE) || no_execute(NOT_READY)
+        };
+        let nodes = cx.view.nodes().iter();
+        self.looked = Some(Looked {
+            conditions: std::mem::take(&mut pass.conditions),
+            tainted: nodes
+                .filter_map(|(id, n)| tainted(n).then_some(id))
+                .collect(),
+        });
+        pass.into_plan(&mut plan);
+        plan
+    }
+
+    /// The end of `monitorNodeHealth`, after every node was written and every pod marked: upstream
+    /// decides about zones then, so that when everything is lost at once each zone may already have
+    /// got its first taint. Entering master disruption takes back the taints that nodes had when
+    /// the pass began, and no later ones.
+    fn handle_disruption(&mut self, cx: &SyncContext<'_>) -> Plan {
+        let mut plan = Plan::none();
+        let Some(looked) = self.looked.take() else {
+            return plan;
+        };
+        let exit = self.zones.handle_disruption(&looked.conditions, cx.now);
+        let mut taints = Vec::new();
         if exit.entered_master_disruption {
             for (id, node) in cx.view.nodes().iter() {
-                self.mark_reachable(id, node, &mut pass.taints);
+                if looked.tainted.contains(&id) {
+                    self.mark_reachable(id, node, &mut taints);
+                }
+                self.zones.forget(&ZoneKey::of(node), id);
             }
         }
         if exit.left_master_disruption {
@@ -132,7 +171,13 @@ impl NodeLifecycleController {
                 health.transition = cx.now;
             }
         }
-        pass.into_plan(&mut plan);
+        if !taints.is_empty() {
+            let rule = "no node answers at all: evictions stop";
+            plan.steps.push(Step::Parallel {
+                writes: taints,
+                rule,
+            });
+        }
         plan
     }
 
@@ -328,18 +373,21 @@ struct Pass {
     conditions: BTreeMap<ZoneKey, Vec<Option<Truth>>>,
     nodes: Vec<Write>,
     taints: Vec<Write>,
-    pods: Vec<Write>,
+    /// Node by node.
+    pods: Vec<Vec<Write>>,
     events: Vec<KubeEvent>,
 }
 
 impl Pass {
     /// `MarkPodsNotReady` of `pkg/controller/util/node/controller_utils.go`.
     fn mark_pods_not_ready(&mut self, node: &Node, cx: &SyncContext<'_>) {
+        self.pods.push(Vec::new());
         for (id, pod) in cx.view.pods().on_node(&node.meta.name) {
             self.mark_pod(id, pod, cx.now);
         }
     }
 
+    /// One pod of the node that was begun last.
     fn mark_pod(&mut self, id: Id<Pod>, pod: &Pod, now: Time) {
         let Some(ready) = pod.status.condition(&PodConditionKind::Ready) else {
             return;
@@ -352,7 +400,7 @@ impl Pass {
             since: now,
             ..ready.clone()
         };
-        self.pods.push(Write::Patch {
+        let write = Write::Patch {
             object: id.into(),
             uid: Some(pod.meta.uid),
             patch: Patch::PodConditions {
@@ -360,7 +408,11 @@ impl Pass {
                 phase: None,
                 reason: None,
             },
-        });
+        };
+        match self.pods.last_mut() {
+            Some(node) => node.push(write),
+            None => self.pods.push(vec![write]),
+        }
         self.events.push(KubeEvent {
             kind: Kind::Pod,
             namespace: pod.meta.namespace.clone(),
@@ -373,6 +425,8 @@ impl Pass {
         });
     }
 
+    /// Upstream's eight workers take a node each and mark its pods one after the other, so that
+    /// other requests of this client (taints) come in between.
     fn into_plan(self, plan: &mut Plan) {
         for event in self.events {
             plan.event(event);
@@ -380,11 +434,20 @@ impl Pass {
         let groups = [
             (self.nodes, "no lease renewal within the grace period"),
             (self.taints, "the node's Ready condition changed"),
-            (self.pods, "their node is not ready"),
         ];
         for (writes, rule) in groups {
             if !writes.is_empty() {
                 plan.steps.push(Step::Parallel { writes, rule });
+            }
+        }
+        for nodes in self.pods.chunks(NodeLifecycleController::WORKERS) {
+            let longest = nodes.iter().map(Vec::len).max().unwrap_or(0);
+            for nth in 0..longest {
+                let writes = nodes.iter().filter_map(|pods| pods.get(nth).cloned());
+                plan.steps.push(Step::Parallel {
+                    writes: writes.collect(),
+                    rule: "their node is not ready",
+                });
             }
         }
     }
@@ -434,6 +497,9 @@ impl Controller for NodeLifecycleController {
     type Key = Key;
     const NAME: &'static str = "node-lifecycle-controller";
     const WORKERS: usize = 8;
+    // Upstream's looks come by the clock, whatever became of the one before: a failing API server
+    // must not make them rare.
+    const BACK_OFF: (Duration, Duration) = (BASE_DELAY, Duration::from_secs(5));
 
     fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Key>) {
         match change.kind() {
@@ -500,6 +566,13 @@ impl Controller for NodeLifecycleController {
             let zone = ZoneKey::of(row);
             self.zones.forget(&zone, node);
             self.zones.queue(&zone, node);
+        }
+    }
+
+    fn finish(&mut self, key: Key, _outcome: &Outcome, cx: &SyncContext<'_>) -> Plan {
+        match key {
+            Key::Monitor => self.handle_disruption(cx),
+            _ => Plan::none(),
         }
     }
 

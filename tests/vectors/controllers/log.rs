@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use rehearsal::api::node::NodeConditionKind;
 use rehearsal::api::workload::WorkloadCondition;
 use rehearsal::api::{
-    CronJob, DaemonSet, Deployment, Job, Kind, Meta, Pod, ReplicaSet, StatefulSet, Text, Uid,
+    CronJob, DaemonSet, Deployment, EndpointSlice, Job, Kind, Meta, Node, Pod, PodDisruptionBudget,
+    ReplicaSet, Row, StatefulSet, Text, Uid,
 };
 use rehearsal::store::{Change, Op};
 use serde_json::{Map, Value, json};
+
+use super::objects::NAMESPACE;
 
 /// The lines so far, and what generated names are called in them.
 #[derive(Default)]
@@ -17,7 +21,7 @@ pub struct Log {
     aliases: BTreeMap<Text, String>,
     /// How many objects each owner made.
     made: BTreeMap<Uid, usize>,
-    told: BTreeMap<Uid, Value>,
+    told: BTreeMap<Uid, Vec<Value>>,
     epoch_s: i64,
 }
 
@@ -37,6 +41,9 @@ impl Log {
 
     /// A word of a message with the name in it, perhaps after the namespace, perhaps before a comma.
     fn alias_in(&self, word: &str) -> String {
+        if let Some(quoted) = word.strip_prefix('"') {
+            return self.alias_quoted(quoted).unwrap_or(word.to_owned());
+        }
         let (before, name) = match word.strip_prefix("ns/") {
             Some(name) => ("ns/", name),
             None => ("", word),
@@ -46,6 +53,16 @@ impl Log {
             None => (name, ""),
         };
         format!("{before}{}{after}", self.alias(&name.into()))
+    }
+
+    /// `"web-A-x7k2p"`: the name of a pod that its ReplicaSet could not create.
+    fn alias_quoted(&self, quoted: &str) -> Option<String> {
+        let mut all = self.aliases.iter();
+        let (name, alias) = all.find(|(name, _)| {
+            let rest = quoted.strip_prefix(name.as_str());
+            rest.is_some_and(|rest| rest.starts_with('-'))
+        })?;
+        Some(format!("\"{alias}{}", &quoted[name.len()..]))
     }
 
     /// The name of what is called so.
@@ -64,6 +81,10 @@ impl Log {
     /// Writes what this change means.
     pub fn change(&mut self, change: &Change, at_s: f64) {
         if let Some(event) = &change.event {
+            // The recording watched one namespace; events of nodes are in another.
+            if event.namespace != NAMESPACE {
+                return;
+            }
             let object = format!("{}/{}", event.kind.name(), self.alias(&event.name));
             let message = event.message.split(' ').map(|word| self.alias_in(word));
             let message = message.collect::<Vec<_>>().join(" ");
@@ -78,40 +99,46 @@ impl Log {
             return;
         }
         let Some(row) = &change.new else { return };
-        let named = matches!(row.kind(), Kind::Pod | Kind::ReplicaSet);
+        let named = [Kind::Pod, Kind::ReplicaSet, Kind::EndpointSlice];
+        let named = named.contains(&row.kind());
         if change.op == Op::Create && named {
             self.call(row.meta());
         }
         if let Some((old, Some(new))) = change.rows::<Pod>() {
             self.pod(change.op, old, new, at_s);
-        } else if let Some((_, Some(new))) = change.rows::<ReplicaSet>() {
-            self.state(
-                Kind::ReplicaSet,
-                &new.meta,
-                change.op,
-                replica_set(new),
-                at_s,
-            );
-        } else if let Some((_, Some(new))) = change.rows::<StatefulSet>() {
-            let (kind, state) = (Kind::StatefulSet, stateful_set(new));
-            self.state(kind, &new.meta, change.op, state, at_s);
-        } else if let Some((_, Some(new))) = change.rows::<DaemonSet>() {
-            let (kind, state) = (Kind::DaemonSet, daemon_set(new));
-            self.state(kind, &new.meta, change.op, state, at_s);
-        } else if let Some((_, Some(new))) = change.rows::<Deployment>() {
-            self.state(
-                Kind::Deployment,
-                &new.meta,
-                change.op,
-                deployment(new),
-                at_s,
-            );
-        } else if let Some((_, Some(new))) = change.rows::<Job>() {
-            self.state(Kind::Job, &new.meta, change.op, job(new), at_s);
-        } else if let Some((_, Some(new))) = change.rows::<CronJob>() {
-            let state = self.cron_job(new);
-            self.state(Kind::CronJob, &new.meta, change.op, state, at_s);
+        } else if let Some(state) = self.state_of(row) {
+            self.state(row, change.op, state, at_s);
         }
+    }
+
+    /// What the recording says of an object besides its name, for the kinds that it tells about.
+    fn state_of(&self, row: &Row) -> Option<Vec<Value>> {
+        Some(match row {
+            Row::ReplicaSet(set) => vec![replica_set(set)],
+            Row::StatefulSet(set) => vec![stateful_set(set)],
+            Row::DaemonSet(set) => vec![daemon_set(set)],
+            Row::Deployment(deployment) => vec![self::deployment(deployment)],
+            Row::Job(job) => vec![self::job(job)],
+            Row::CronJob(job) => vec![self.cron_job(job)],
+            Row::PodDisruptionBudget(budget) => vec![disruption_budget(budget)],
+            Row::EndpointSlice(slice) => self.endpoint_slice(slice),
+            Row::Node(node) => self::node(node),
+            _ => return None,
+        })
+    }
+
+    fn endpoint_slice(&self, slice: &EndpointSlice) -> Vec<Value> {
+        let mut endpoints: Vec<(String, Value)> = Vec::new();
+        for endpoint in &slice.endpoints {
+            let pod = self.alias(&endpoint.pod);
+            let said = json!([pod, endpoint.ready, endpoint.serving, endpoint.terminating]);
+            endpoints.push((pod, said));
+        }
+        endpoints.sort_by(|a, b| a.0.cmp(&b.0));
+        let endpoints: Vec<Value> = endpoints.into_iter().map(|(_, said)| said).collect();
+        let port = |p: &rehearsal::api::service::EndpointPort| json!([p.name, p.port]);
+        let ports: Vec<Value> = slice.ports.iter().map(port).collect();
+        vec![endpoints.into(), ports.into()]
     }
 
     /// Names an object after its owner: `web-A` for the first ReplicaSet of `web`, `web-A.0` for its
@@ -129,6 +156,8 @@ impl Log {
         let parent = self.alias(&owner.name);
         let alias = if owner.kind == Kind::Deployment {
             format!("{parent}-{}", char::from(b'A' + nth as u8))
+        } else if owner.kind == Kind::Service {
+            format!("{parent}.slice")
         } else if owner.kind == Kind::CronJob {
             format!("{parent}.run{nth}")
         } else {
@@ -185,12 +214,16 @@ impl Log {
         state.into()
     }
 
-    fn state(&mut self, kind: Kind, meta: &Meta, op: Op, state: Value, at_s: f64) {
-        let (kind, name) = (json!(kind.name()), json!(self.alias(&meta.name)));
+    fn state(&mut self, row: &Row, op: Op, state: Vec<Value>, at_s: f64) {
+        let meta = row.meta();
+        let name = self.alias(&meta.name);
+        let (kind, uid) = (json!(row.kind().name()), meta.uid);
         if op == Op::Delete {
-            self.push(at_s, &[kind, name, json!("gone")]);
-        } else if self.told.insert(meta.uid, state.clone()).as_ref() != Some(&state) {
-            self.push(at_s, &[kind, name, json!("is"), state]);
+            self.push(at_s, &[kind, json!(name), json!("gone")]);
+        } else if self.told.insert(uid, state.clone()).as_ref() != Some(&state) {
+            let mut line = vec![kind, json!(name), json!("is")];
+            line.extend(state);
+            self.push(at_s, &line);
         }
     }
 }
@@ -275,4 +308,27 @@ fn job(job: &Job) -> Value {
         state["indexes"] = json!(status.completed_indexes);
     }
     state
+}
+
+fn disruption_budget(budget: &PodDisruptionBudget) -> Value {
+    let status = &budget.status;
+    let mut state = counts(&[], &status.conditions);
+    state["allowed"] = json!(status.disruptions_allowed);
+    state["expected"] = json!(status.expected_pods);
+    state["healthy"] = json!(status.current_healthy);
+    state["wanted"] = json!(status.desired_healthy);
+    state
+}
+
+/// Status and reason of Ready, and the taints.
+fn node(node: &Node) -> Vec<Value> {
+    let ready = node.condition(&NodeConditionKind::Ready);
+    let status = ready.map_or("", |c| c.status.name());
+    let reason = ready.map_or("", |c| c.reason.as_str());
+    let taints = node.taints.iter();
+    let mut taints: Vec<String> = taints
+        .map(|t| format!("{}:{}", t.key, t.effect.name()))
+        .collect();
+    taints.sort();
+    vec![json!(status), json!(reason), json!(taints)]
 }

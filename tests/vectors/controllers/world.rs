@@ -1,21 +1,27 @@
 //! A small cluster: store, controllers, and stand-ins for scheduler and kubelet.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rehearsal::api::pod_status::{
-    ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, Terminated, Truth,
+    ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodIp, Terminated,
+    Truth,
 };
-use rehearsal::api::{Deployment, Kind, Meta, Node, Pod, PodStatus, Row, Text};
+use rehearsal::api::{Kind, Pod, PodStatus, Text};
 use rehearsal::client::{Driven, Event, Outbox, Reply, Runner, Send};
 use rehearsal::control::cron_job::CronJobController;
 use rehearsal::control::daemon_set::{DaemonSetController, nodes};
 use rehearsal::control::deployment::DeploymentController;
+use rehearsal::control::disruption::DisruptionController;
+use rehearsal::control::endpoint_slice::EndpointSliceController;
+use rehearsal::control::garbage_collector::GarbageCollector;
 use rehearsal::control::job::orphans::JobOrphanController;
 use rehearsal::control::job::{JobController, completion_index};
+use rehearsal::control::node_lifecycle::{self, NodeLifecycleController};
+use rehearsal::control::pod_gc::PodGcController;
 use rehearsal::control::replica_set::ReplicaSetController;
 use rehearsal::control::stateful_set::StatefulSetController;
+use rehearsal::control::taint_eviction::TaintEvictionController;
 use rehearsal::control::ttl_after_finished::TtlAfterFinishedController;
 use rehearsal::engine::{Draws, Queue, Time};
 use rehearsal::store::{
@@ -37,7 +43,7 @@ const SCHEDULE: Duration = Duration::from_millis(6);
 const NODES: u32 = 10;
 
 #[derive(Clone, Copy, Debug)]
-enum Due {
+pub enum Due {
     Begin,
     Step(usize),
     Deliver(u64),
@@ -49,21 +55,23 @@ enum Due {
     Ready(Id<Pod>),
     Exit(Id<Pod>),
     Gone(Id<Pod>),
+    /// Leases of nodes that are up are renewed.
+    Renew,
 }
 
-struct World<'a> {
-    scenario: &'a Value,
-    store: Store,
+pub struct World<'a> {
+    pub(super) scenario: &'a Value,
+    pub(super) store: Store,
     /// What the informers have seen, up to `told`.
-    view: View,
+    pub(super) view: View,
     controllers: Vec<Box<dyn Driven>>,
-    queue: Queue<Due>,
+    pub(super) queue: Queue<Due>,
     draws: Draws,
     sends: Vec<(usize, Send)>,
     replies: Vec<Option<Reply>>,
-    log: Log,
-    logged: u64,
-    begin: Time,
+    pub(super) log: Log,
+    pub(super) logged: u64,
+    pub(super) begin: Time,
     /// How late the stand-in kubelet reports ends.
     late: Duration,
     started: u32,
@@ -75,6 +83,8 @@ struct World<'a> {
     ran: BTreeMap<&'a str, f64>,
     /// The pod that each step of the recording was about.
     step_pods: Vec<&'a str>,
+    /// Nodes whose kubelet does not run.
+    pub(super) down: BTreeSet<String>,
 }
 
 /// Runs a scenario that begins `phase_ms` after a full second and whose kubelet reports ends of
@@ -95,16 +105,7 @@ pub fn replay(
         scenario,
         store: Store::new(Draws::new(1)),
         view: View::default(),
-        controllers: vec![
-            Box::new(Runner::new(DeploymentController::default())),
-            Box::new(Runner::new(ReplicaSetController::default())),
-            Box::new(Runner::new(StatefulSetController::default())),
-            Box::new(Runner::new(DaemonSetController::default())),
-            Box::new(Runner::new(JobController::default())),
-            Box::new(Runner::new(JobOrphanController)),
-            Box::new(Runner::new(TtlAfterFinishedController)),
-            Box::new(Runner::new(CronJobController::new(epoch_s))),
-        ],
+        controllers: controllers(scenario, epoch_s),
         queue: Queue::new(),
         draws: Draws::new(1),
         sends: Vec::new(),
@@ -129,8 +130,9 @@ pub fn replay(
             .filter(|l| l[1] == "Step")
             .map(|l| l[4].as_str().unwrap_or_default())
             .collect(),
+        down: BTreeSet::new(),
     };
-    world.add_nodes();
+    world.machines(begin)?;
     world.queue.at(begin, Due::Begin);
     let steps = scenario["steps"].as_array().ok_or("there are no steps")?;
     for (i, step) in steps.iter().enumerate() {
@@ -159,28 +161,35 @@ fn epoch(recorded: &[Value], phase_ms: u64) -> i64 {
     })
 }
 
+/// The controllers that a recording needs.
+fn controllers(scenario: &Value, epoch_s: i64) -> Vec<Box<dyn Driven>> {
+    let mut all: Vec<Box<dyn Driven>> = vec![
+        Box::new(Runner::new(DeploymentController::default())),
+        Box::new(Runner::new(ReplicaSetController::default())),
+        Box::new(Runner::new(StatefulSetController::default())),
+        Box::new(Runner::new(DaemonSetController::default())),
+        Box::new(Runner::new(JobController::default())),
+        Box::new(Runner::new(JobOrphanController)),
+        Box::new(Runner::new(TtlAfterFinishedController)),
+        Box::new(Runner::new(CronJobController::new(epoch_s))),
+        Box::new(Runner::new(EndpointSliceController::default())),
+        Box::new(Runner::new(DisruptionController)),
+        Box::new(Runner::new(GarbageCollector::default())),
+    ];
+    if scenario.get("zones").is_some() {
+        let flags = node_lifecycle::Flags::default();
+        all.push(Box::new(Runner::new(NodeLifecycleController::new(flags))));
+        all.push(Box::new(Runner::new(TaintEvictionController::default())));
+        all.push(Box::new(Runner::new(PodGcController::default())));
+    }
+    all
+}
+
 fn seconds(json: &Value) -> Duration {
     Duration::from_millis((json.as_f64().unwrap_or(0.0) * 1000.0).round() as u64)
 }
 
 impl World<'_> {
-    fn add_nodes(&mut self) {
-        for number in 0..NODES {
-            let node = Node {
-                meta: Meta {
-                    name: Text::from(format!("n{number:02}")),
-                    ..Meta::default()
-                },
-                ..Node::default()
-            };
-            let write = Write::Create(node.into());
-            let stored = self.store.write(&write, Time::ZERO, Cause::default());
-            stored.expect("a new node is stored");
-        }
-        self.view = self.store.view().clone();
-        self.logged = self.store.log().head();
-    }
-
     fn happen(&mut self, due: Due, now: Time) -> Result<(), String> {
         let mut out = Outbox::default();
         let mut who = 0;
@@ -191,6 +200,9 @@ impl World<'_> {
                     self.controllers[i].start(view, now, draws, &mut out);
                     self.take(i, &mut out);
                 }
+            }
+            Due::Step(i) if self.scenario["steps"][i].get("nodes").is_some() => {
+                self.switch(i, now)?;
             }
             Due::Step(i) => self.step(i, now)?,
             Due::Deliver(revision) => self.deliver(revision, now),
@@ -211,9 +223,12 @@ impl World<'_> {
                 self.controllers[who].on_reply(token, &reply, &self.view, now, draws, &mut out);
             }
             Due::Bind(pod) => self.bind(pod, now),
+            Due::Run(pod) | Due::Ready(pod) | Due::Exit(pod) if self.lost(pod) => {}
             Due::Run(pod) => self.run(pod, now),
             Due::Ready(pod) => self.set_ready(pod, true, now),
             Due::Exit(pod) => self.exit(pod, now),
+            Due::Renew => self.renew(now)?,
+            Due::Gone(pod) if self.lost(pod) => {}
             Due::Gone(pod) => {
                 let write = Write::Delete {
                     object: pod.into(),
@@ -355,6 +370,8 @@ impl World<'_> {
         };
         let mut status = pod.status.clone();
         status.phase = Phase::Running;
+        // 10.0.0.0/8, by the number of the pod.
+        status.ip = Some(PodIp(0x0a00_0001 + id.0));
         self.patch_status(id, status, now);
         self.set_ready(id, false, now);
         let rule = self.rule(id, &pod);
@@ -435,7 +452,7 @@ impl World<'_> {
                 let patch = Patch::Replicas(to.ok_or("scale to what?")?);
                 self.patch(self.find(kind, name)?, patch)
             }
-            "patch" if kind != "Deployment" => {
+            "patch" => {
                 let object = self.find(kind, name)?;
                 let row = self.store.view().row(object).ok_or("no such object")?;
                 Write::Update(object, objects::patched(&row, &step["patch"])?)
@@ -444,9 +461,12 @@ impl World<'_> {
                 object: self.find(kind, name)?,
                 uid: None,
                 grace_s: None,
-                propagation: Propagation::Background,
+                propagation: propagation(&step["options"]["propagationPolicy"])?,
             },
-            "patch" => self.patch_deployment(name, &step["patch"])?,
+            "evict" => Write::Evict {
+                pod: self.step_pod(i)?.typed::<Pod>().ok_or("not a pod")?,
+                grace_s: None,
+            },
             "annotate-pod" => {
                 let edits = edits(&step["annotations"]);
                 self.patch(self.step_pod(i)?, Patch::Annotations(edits))
@@ -457,7 +477,7 @@ impl World<'_> {
         let reply = self.store.write(&write, now, Cause::default());
         let code = match (&write, &reply) {
             (_, Err(error)) => error.code(),
-            (Write::Create(_), Ok(_)) => 201,
+            (Write::Create(_) | Write::Evict { .. }, Ok(_)) => 201,
             _ => 200,
         };
         let message = reply.err().map(|e| e.to_string()).unwrap_or_default();
@@ -479,25 +499,21 @@ impl World<'_> {
         self.find("Pod", &name)
     }
 
-    fn patch(&self, object: ObjectId, patch: Patch) -> Write {
+    pub(super) fn patch(&self, object: ObjectId, patch: Patch) -> Write {
         Write::Patch {
             object,
             uid: None,
             patch,
         }
     }
+}
 
-    fn patch_deployment(&self, name: &str, patch: &Value) -> Result<Write, String> {
-        let object = self.find("Deployment", name)?;
-        let id = object.typed::<Deployment>().ok_or("not a Deployment")?;
-        let old = self.store.view().of::<Deployment>().get(id);
-        let old = old.ok_or("no such Deployment")?;
-        let mut json = objects::deployment_json(old);
-        objects::merge(&mut json, patch);
-        let mut new = objects::deployment(&json);
-        new.meta = old.meta.clone();
-        new.status = old.status.clone();
-        Ok(Write::Update(object, Row::Deployment(Arc::new(new))))
+fn propagation(json: &Value) -> Result<Propagation, String> {
+    match json.as_str() {
+        None | Some("Background") => Ok(Propagation::Background),
+        Some("Foreground") => Ok(Propagation::Foreground),
+        Some("Orphan") => Ok(Propagation::Orphan),
+        Some(other) => Err(format!("no propagation policy {other}")),
     }
 }
 
