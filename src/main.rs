@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    rehearsal::backend::linux::be_one_if_asked();
     rehearsal::cli::main()
 }

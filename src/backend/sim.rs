@@ -76,7 +76,8 @@ impl Simulated {
         Simulated { draws, latency }
     }
 
-    fn answer(&self, request: &Asked) -> Option<(Duration, RuntimeEvent)> {
+    /// What is answered, and after how long; nothing for what the data plane answers.
+    pub fn answer(&self, request: &Asked) -> Option<(Duration, RuntimeEvent)> {
         let draw =
             |dist: &Dist, purpose, n| dist.sample(self.draws.unit(purpose, request.entity, n));
         Some(match &request.runtime.what {

@@ -3,6 +3,8 @@
 //! [`run()`] drives one scenario from beginning to end and returns what it left behind; whoever checks
 //! something looks on as an observer. Nothing here changes what happens.
 
+mod backing;
+
 pub mod run;
 
 pub mod expect;
@@ -11,4 +13,4 @@ pub mod invariants;
 
 pub mod placement;
 
-pub use run::{Finished, RunOptions, Watcher, run, run_watched};
+pub use run::{Finished, On, RunOptions, Watcher, run, run_on, run_watched};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::time::Duration;
 
+use super::backing::Backing;
+pub use super::backing::On;
 use super::expect::{Expectations, threshold};
-use crate::backend::sim::{RuntimeLatency, Simulated};
 use crate::cluster::api_server::digest_change;
 use crate::cluster::build::Refused;
 use crate::cluster::dataplane::DataPlane;
@@ -13,7 +14,7 @@ use crate::cluster::{Cluster, Event, Note};
 use crate::engine::drive::Limits;
 use crate::engine::{
     Closing, Digest, Dispatched, Ended, Header as JournalHeader, Journal, Observer, Progress,
-    Queue, Tape, Time, drive,
+    Queue, Time, drive,
 };
 use crate::load::tally::{Cause, Tally};
 use crate::record::requests::{FailureGroup, TrafficRecord, TrafficSecond};
@@ -36,6 +37,8 @@ pub enum RunError {
     Refused(Box<Refused>),
     /// An expectation does not compile, or the scheduler's configuration is not understood.
     Expectation(String),
+    /// The host could not go on, or the journal belongs to another run.
+    Host(String),
 }
 
 impl From<Box<Refused>> for RunError {
@@ -183,15 +186,30 @@ pub fn run_watched(
     options: &mut RunOptions<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<Finished, RunError> {
+    run_on(scenario, options, On::Simulation, watcher)
+}
+
+/// Runs a scenario on a backend, with somebody looking on.
+///
+/// # Errors
+/// An initial object that the API server refuses, an expectation that does not compile, a host on
+/// which the run cannot go on.
+pub fn run_on(
+    scenario: &Scenario,
+    options: &mut RunOptions<'_>,
+    on: On<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<Finished, RunError> {
     crate::cluster::build::scheduler_config(scenario)?;
-    let (mut cluster, mut queue) = Cluster::build(scenario)?;
+    let (mut cluster, mut queue) = Cluster::build_with(scenario, on.containers())?;
     watcher.at_start(&mut cluster);
-    let mut backend = Simulated::new(cluster.draws, RuntimeLatency::default());
     let mut journal = Journal::new(JournalHeader {
         scenario: scenario.digest,
         seed: scenario.seed,
         metadata: Vec::new(),
     });
+    let name = on.name();
+    let mut backing = Backing::new(on, &cluster, &mut journal);
     let mut onlooker = Onlooker {
         watcher,
         recorder: Recorder::new(),
@@ -205,10 +223,11 @@ pub fn run_watched(
         scenario,
         cluster: &mut cluster,
         queue: &mut queue,
-        backend: &mut backend,
+        backing: &mut backing,
     };
-    let (epoch, ended) = stage.play(scenario.duration, &mut journal, &mut onlooker, options)?;
+    let (epoch, ended) = stage.play(scenario.duration, &mut onlooker, options)?;
     onlooker.watcher.at_end(queue.now(), &cluster);
+    let degraded = backing.finish(ended)?;
     cluster.data.finish();
     let digest = onlooker.digest.finish128();
     journal.close(Closing {
@@ -219,8 +238,10 @@ pub fn run_watched(
     let end = (epoch, queue.now(), queue.popped());
     let interrupted = ended == Ended::Stopped;
     let header = Header {
+        backend: name.into(),
         digest: format!("{digest:032x}"),
         interrupted,
+        degraded,
         nodes: u32::try_from(cluster.machines.len()).unwrap_or(u32::MAX),
         arguments: options.arguments.clone(),
         ..header(scenario, end)
@@ -252,7 +273,6 @@ fn header(scenario: &Scenario, (epoch, end, events): (Time, Time, u64)) -> Heade
         scenario: scenario.name.to_string(),
         file: scenario.file.clone(),
         seed: scenario.seed,
-        backend: "sim".into(),
         kubernetes_version: scenario.version.to_string(),
         begun: epoch,
         simulated: end.since(epoch),
@@ -263,28 +283,26 @@ fn header(scenario: &Scenario, (epoch, end, events): (Time, Time, u64)) -> Heade
     }
 }
 
-struct Stage<'a> {
+struct Stage<'a, 'b> {
     scenario: &'a Scenario,
     cluster: &'a mut Cluster,
     queue: &'a mut Queue<Event>,
-    backend: &'a mut Simulated,
+    backing: &'a mut Backing<'b>,
 }
 
-impl Stage<'_> {
+impl Stage<'_, '_> {
     fn drive(
         &mut self,
         until: Time,
-        journal: &mut Journal<Event>,
         onlooker: &mut Onlooker<'_>,
         stop: &mut dyn FnMut(Progress) -> bool,
     ) -> Ended {
-        let mut tape = Tape::Record(journal);
         let limits = Limits::until(until);
         drive(
             self.cluster,
             self.queue,
-            self.backend,
-            &mut tape,
+            self.backing.backend.as_mut(),
+            &mut self.backing.tape,
             onlooker,
             limits,
             stop,
@@ -295,7 +313,6 @@ impl Stage<'_> {
     fn play(
         &mut self,
         duration: Duration,
-        journal: &mut Journal<Event>,
         onlooker: &mut Onlooker<'_>,
         options: &mut RunOptions<'_>,
     ) -> Result<(Time, Ended), RunError> {
@@ -305,16 +322,14 @@ impl Stage<'_> {
                 break epoch;
             }
             until += Duration::from_secs(1);
-            let ended = self.drive(until, journal, onlooker, &mut |p| (options.stop)(p, None));
-            if ended == Ended::Stopped {
+            let ended = self.drive(until, onlooker, &mut |p| (options.stop)(p, None));
+            if ended != Ended::Until {
                 return Ok((self.queue.now(), ended));
             }
         };
         let end = epoch + duration;
         onlooker.expect = Some(Expectations::new(self.scenario, epoch, end)?);
-        let ended = self.drive(end, journal, onlooker, &mut |p| {
-            (options.stop)(p, Some(end))
-        });
+        let ended = self.drive(end, onlooker, &mut |p| (options.stop)(p, Some(end)));
         Ok((epoch, ended))
     }
 }

@@ -3,6 +3,8 @@
 //! Every command reads its arguments, calls the library, and prints: data on stdout, everything else
 //! on stderr. Nothing here is worth a unit test.
 
+pub mod backend;
+
 pub mod run;
 
 pub mod validate;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{exit, out};
-use crate::check::{self, RunOptions};
+use crate::check::run::RunError;
+use crate::check::{self, On, RunOptions};
 use crate::cluster::Event;
 use crate::engine::Journal;
 use crate::record::RunRecord;
@@ -64,7 +65,15 @@ fn replay(arguments: &ReplayArguments) -> Result<(bool, String), String> {
         stop: &mut stop,
         arguments: header.arguments.clone(),
     };
-    let finished = check::run(scenario, &mut options).map_err(|_| "the scenario cannot run")?;
+    let on = match header.backend.as_str() {
+        "sim" => On::Simulation,
+        _ => On::Journal(&journal),
+    };
+    let finished =
+        check::run_on(scenario, &mut options, on, &mut ()).map_err(|error| match error {
+            RunError::Host(why) => why,
+            _ => "the scenario cannot run".to_owned(),
+        })?;
     let (before, now) = (&header.digest, &finished.record.header.digest);
     let same = before == now && format!("{:032x}", closing.digest) == *now;
     let events = finished.record.header.events;

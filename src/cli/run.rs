@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::backend::BackendArguments;
 use super::exit;
 use crate::check::run::RunError;
-use crate::check::{self, Finished, RunOptions};
+use crate::check::{Finished, RunOptions};
 use crate::engine::{Progress, Time};
 use crate::record::{RunRecord, Warning};
 use crate::report::{self, story::StoryOptions};
@@ -25,11 +26,10 @@ use crate::scenario::{self, LoadOptions, Scenario};
   rehearsal run scenarios/plain-node-loss.yaml --resources path/to/manifests --until 10m")]
 pub struct RunArguments {
     /// Scenario files, or folders of them
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "check_host", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Who runs the containers
-    #[arg(long, value_name = "BACKEND", default_value = "sim")]
-    backend: String,
+    #[command(flatten)]
+    backend: BackendArguments,
     /// Overrides the scenario's seed
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -59,13 +59,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs the scenarios; the exit code is that of the worst one.
 pub fn main(arguments: &RunArguments) -> ExitCode {
-    if arguments.backend != "sim" {
-        eprintln!(
-            "error: backend {} is not part of this version",
-            arguments.backend
-        );
-        eprintln!("hint: --backend sim");
-        return ExitCode::from(exit::HOST);
+    if let Some(code) = arguments.backend.early() {
+        return code;
     }
     let options = LoadOptions {
         resources: (!arguments.resources.is_empty()).then(|| arguments.resources.clone()),
@@ -121,10 +116,16 @@ fn one(
         stop: &mut stop,
         arguments: replay_arguments(arguments),
     };
-    let finished = check::run(scenario, &mut options);
+    let folder = (!arguments.no_out).then(|| folder(scenario, arguments));
+    let finished = arguments.backend.run(scenario, &mut options, folder);
     bar.finish();
     match finished {
         Ok(finished) => tell(scenario, finished, arguments, loaded),
+        Err(RunError::Host(message)) => {
+            eprintln!("error: {}: {message}", scenario.file);
+            eprintln!("hint: rehearsal run --backend linux --check-host tells what works here");
+            exit::HOST
+        }
         Err(RunError::Expectation(message)) => {
             eprintln!("error: {}: {message}", scenario.file);
             exit::INPUT
@@ -141,6 +142,13 @@ fn one(
             exit::INPUT
         }
     }
+}
+
+/// The results folder of a run.
+fn folder(scenario: &Scenario, arguments: &RunArguments) -> PathBuf {
+    arguments.out.clone().unwrap_or_else(|| {
+        PathBuf::from("results").join(format!("{}-{}", scenario.name, scenario.seed))
+    })
 }
 
 fn replay_arguments(arguments: &RunArguments) -> Vec<String> {
@@ -163,9 +171,7 @@ fn tell(
         journal,
     } = finished;
     record.header.warnings = loaded.warnings.iter().map(|w| warning(w, loaded)).collect();
-    let dir = arguments.out.clone().unwrap_or_else(|| {
-        PathBuf::from("results").join(format!("{}-{}", scenario.name, scenario.seed))
-    });
+    let dir = folder(scenario, arguments);
     let mut results = None;
     if !arguments.no_out {
         match report::folder::write(&record, &journal, &dir) {

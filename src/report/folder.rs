@@ -69,12 +69,22 @@ fn files(run: &RunRecord, journal: &[u8]) -> io::Result<Vec<(String, Vec<u8>)>> 
     Ok(files)
 }
 
+/// Whether there is something in a folder; the logs of a real run are there before its results.
+fn holds_something(dir: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        if entry?.file_name() != "logs" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Writes a run's results folder; `journal` may be empty.
 ///
 /// # Errors
 /// When the folder is there and is no results folder, or the system refuses.
 pub fn write(run: &RunRecord, journal: &[u8], dir: &Path) -> io::Result<()> {
-    let there = dir.is_dir() && fs::read_dir(dir)?.next().is_some();
+    let there = dir.is_dir() && holds_something(dir)?;
     if there && !dir.join(RECORD).is_file() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,

@@ -31,6 +31,7 @@ pub use decode::{DecodeError, UnknownField, decode, decode_with};
 pub use documents::{parse_document, parse_documents};
 pub use node::{Entry, Map, Node, NodeValue};
 pub use path::Path;
+pub(crate) use resolve::decode_base64;
 pub use span::{FileId, Sources, Span};
 pub use suggest::closest;
 pub use write::{WriteError, write};

@@ -4,7 +4,12 @@
 //! it touches lives in namespaces that it made itself and holds by file descriptors, so that
 //! nothing is left behind when it ends, however it ends.
 //!
-//! Read first: [`net`].
+//! The main process has the [`backend`]: it plans what pods consist of ([`plan`]) and tells the
+//! [`cell`], the one process in which everything lives ([`spawn`] starts it, [`protocol`] is what is
+//! said). In the cell containers are processes in namespaces and cgroups ([`cgroup`], [`layout`])
+//! and run programs, or the built-in server ([`workload`]) where an image is not there.
+//!
+//! Read first: [`backend`], [`protocol`], [`cell`]; for the network [`net`].
 
 #![allow(
     unsafe_code,
@@ -13,4 +18,17 @@
     reason = "the one place where the machine itself is spoken to"
 )]
 
+pub mod backend;
+pub mod cell;
+pub mod cgroup;
+pub mod host;
+pub mod layout;
 pub mod net;
+pub mod plan;
+pub mod protocol;
+pub mod spawn;
+pub mod sys;
+pub mod workload;
+
+pub use backend::{Lag, Linux, LinuxOptions};
+pub use cell::be_one_if_asked;

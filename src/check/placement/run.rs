@@ -54,7 +54,7 @@ pub fn of_run(
         moments: Vec::new(),
     };
     run_watched(scenario, &mut options, &mut asker).map_err(|error| match error {
-        RunError::Expectation(message) => message,
+        RunError::Expectation(message) | RunError::Host(message) => message,
         RunError::Refused(refused) => refused.error.to_string(),
     })?;
     let config = crate::cluster::build::scheduler_config(scenario)?;

@@ -1,0 +1,431 @@
+//! The backend of a real run, in the main process: requests become commands for the cell, reports
+//! become events, and time is the wall's.
+//!
+//! An instant of the run is a span since the loop first waited, on the monotonic clock. What the
+//! cell reports carries the instant at which it was true; it is journalled by the loop, so that a
+//! run can be replayed anywhere. Pulls are waits as long as the simulation draws them: there is no
+//! registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+use super::layout::Layout;
+use super::plan::Planner;
+use super::plan::container::headers;
+use super::plan::images::Images;
+use super::protocol::{Command, Purpose, Report, Stamped};
+use super::spawn::CellProcess;
+use super::sys;
+use crate::backend::sim::{RuntimeLatency, Simulated};
+use crate::cluster::{Asked, Cluster, Event, MachineCall, Request};
+use crate::engine::{Backend, Draws, Time};
+use crate::kubelet::RuntimeEvent;
+use crate::kubelet::runtime::{Call, ContainerId, Hook, ProbeKind, Signal, StartOutcome};
+use crate::scenario::Scenario;
+
+/// How a real run is set up.
+#[derive(Clone, Debug)]
+pub struct LinuxOptions {
+    /// The program that is started as the cell: this one.
+    pub program: PathBuf,
+    /// Where logs of containers go; none keeps no logs.
+    pub logs: Option<PathBuf>,
+    /// What image names stand for.
+    pub images: Images,
+    /// What part of a core's time a core of the scenario has, in thousandths; none fits the
+    /// scenario's nodes into the host.
+    pub cpu_permille: Option<u32>,
+}
+
+impl Default for LinuxOptions {
+    fn default() -> Self {
+        LinuxOptions {
+            program: super::spawn::own_program(),
+            logs: None,
+            images: Images::default(),
+            cpu_permille: None,
+        }
+    }
+}
+
+/// How late things happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// How often the loop waited for an instant.
+    pub waits: u64,
+    /// How often it was later than [`LATE`].
+    pub late: u64,
+    /// The latest that it was.
+    pub most: Duration,
+}
+
+/// A wait that ends later than this after its instant is late.
+pub const LATE: Duration = Duration::from_millis(10);
+/// A run that was ever later than this is not to be trusted.
+pub const TOO_LATE: Duration = Duration::from_secs(1);
+
+/// Real processes on this host.
+#[derive(Debug)]
+pub struct Linux {
+    cell: CellProcess,
+    planner: Planner,
+    pulls: Simulated,
+    /// When the run began, on the monotonic clock.
+    begun: Option<u64>,
+    /// What is said later: ends of pulls, and what needs no cell.
+    later: BTreeMap<(Time, u64), RuntimeEvent>,
+    said: u64,
+    lag: Lag,
+    lost: BTreeSet<String>,
+    problems: Vec<String>,
+    failed: Option<String>,
+}
+
+impl Linux {
+    /// Starts a cell for a scenario.
+    ///
+    /// # Errors
+    /// Why this host cannot run it; the text says what to do.
+    pub fn start(scenario: &Scenario, options: LinuxOptions) -> Result<Linux, String> {
+        let permille = options.cpu_permille.unwrap_or_else(|| fitting(scenario));
+        if let Some(folder) = &options.logs {
+            std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        let cell = CellProcess::start(&options.program)?;
+        let logs = options.logs.and_then(|folder| folder.canonicalize().ok());
+        let mut lost: BTreeSet<String> = cell.lost.iter().cloned().collect();
+        if permille < 1000 {
+            lost.insert(format!(
+                "the host is smaller than the scenario's nodes: a core of a node is {} of one \
+                 of the host's",
+                percent(permille)
+            ));
+        }
+        let draws = Draws::new(scenario.seed);
+        Ok(Linux {
+            cell,
+            planner: Planner::new(scenario.seed, permille, logs, options.images),
+            pulls: Simulated::new(draws, RuntimeLatency::default()),
+            begun: None,
+            later: BTreeMap::new(),
+            said: 0,
+            lag: Lag::default(),
+            lost,
+            problems: Vec::new(),
+            failed: None,
+        })
+    }
+
+    /// The host's cgroup layout.
+    pub fn layout(&self) -> Layout {
+        self.cell.layout
+    }
+
+    /// How late the run was.
+    pub fn lag(&self) -> Lag {
+        self.lag
+    }
+
+    /// What dead runs had left behind, and is gone now.
+    pub fn swept(&self) -> super::layout::Swept {
+        self.cell.swept
+    }
+
+    /// Why the run could not go on, if it could not.
+    pub fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// What the cell could not do as it was asked, in order.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// What this run did not have, for its header.
+    pub fn degraded(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.lost.union(&self.planner.lost).cloned().collect();
+        let Lag { waits, late, most } = self.lag;
+        if most > LATE {
+            let word = if most > TOO_LATE {
+                "not to be trusted: "
+            } else {
+                ""
+            };
+            all.push(format!(
+                "{word}{late} of {waits} waits ended more than {} ms late, one {} ms",
+                LATE.as_millis(),
+                most.as_millis()
+            ));
+        }
+        let shown = self.problems.iter().take(20);
+        all.extend(shown.cloned());
+        if self.problems.len() > 20 {
+            all.push(format!("and {} further problems", self.problems.len() - 20));
+        }
+        all
+    }
+
+    fn now(&mut self) -> Time {
+        let now = sys::monotonic();
+        let begun = *self.begun.get_or_insert(now);
+        Time::from_nanos(now.saturating_sub(begun))
+    }
+
+    fn send(&mut self, command: &Command) {
+        if let Err(error) = self.cell.channel.send(command) {
+            self.failed
+                .get_or_insert(format!("the cell is gone: {error}"));
+        }
+    }
+
+    fn say(&mut self, at: Time, event: RuntimeEvent) {
+        self.later.insert((at, self.said), event);
+        self.said += 1;
+    }
+
+    fn asked(&mut self, now: Time, asked: &Asked) {
+        let node = &asked.node;
+        match &asked.runtime.what {
+            Call::StartSandbox {
+                pod,
+                attempt,
+                row,
+                ip,
+            } => {
+                let spec = self.planner.sandbox(node, *pod, *attempt, row, *ip);
+                self.send(&Command::Sandbox(Box::new(spec)));
+            }
+            Call::PullImage { .. } => {
+                if let Some((after, event)) = self.pulls.answer(asked) {
+                    self.say(now + after, event);
+                }
+            }
+            Call::StartContainer { container, row, ip } => {
+                let model = asked.model.clone().unwrap_or_default();
+                let id = *container;
+                let spec = self
+                    .planner
+                    .container(node, id, row, *ip, &model, asked.idle);
+                match spec {
+                    Some(spec) => self.send(&Command::Start(Box::new(spec))),
+                    None => {
+                        let outcome = StartOutcome::CreateFailed;
+                        let container = id;
+                        self.say(now, RuntimeEvent::Started { container, outcome });
+                    }
+                }
+            }
+            Call::Signal { container, signal } => {
+                self.send(&Command::Signal(*container, *signal == Signal::Kill));
+            }
+            Call::Probe {
+                container,
+                which,
+                n,
+                ..
+            } => {
+                let seconds = asked.runtime.what.probe().map_or(1, |p| p.timeout_s);
+                let timeout = Duration::from_secs(u64::from(seconds.max(1)));
+                let purpose = Purpose::Probe(*which, *n as u8);
+                self.ask(&asked.runtime.what, *container, purpose, Some(timeout));
+            }
+            Call::Hook {
+                container, hook, ..
+            } => self.ask(&asked.runtime.what, *container, Purpose::Hook(*hook), None),
+            Call::RemovePod { pod } => {
+                self.planner.forget(*pod);
+                self.send(&Command::Remove(pod.0));
+            }
+            Call::Stats => {
+                let number = asked.runtime.node.0;
+                self.send(&Command::Stats(node.to_string(), number));
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        call: &Call,
+        container: ContainerId,
+        purpose: Purpose,
+        timeout: Option<Duration>,
+    ) {
+        let (Some(action), Call::Probe { spec, ip, .. } | Call::Hook { spec, ip, .. }) =
+            (call.action(), call)
+        else {
+            return;
+        };
+        let json = super::plan::container_json(spec, container.index);
+        let written = match purpose {
+            Purpose::Probe(ProbeKind::Startup, _) => json.get("startupProbe"),
+            Purpose::Probe(ProbeKind::Readiness, _) => json.get("readinessProbe"),
+            Purpose::Probe(ProbeKind::Liveness, _) => json.get("livenessProbe"),
+            Purpose::Hook(Hook::PreStop) => json.get("lifecycle").and_then(|l| l.get("preStop")),
+            Purpose::Hook(Hook::PostStart) => {
+                json.get("lifecycle").and_then(|l| l.get("postStart"))
+            }
+        };
+        let headers = written.map(headers).unwrap_or_default();
+        let ask = self
+            .planner
+            .ask(container, purpose, action, headers, timeout, *ip);
+        self.send(&Command::Ask(ask));
+    }
+
+    /// Takes in what the cell has said.
+    fn hear(&mut self, inbox: &mut Vec<(Time, Event)>) {
+        match self.cell.channel.receive() {
+            Ok(true) => {}
+            Ok(false) => {
+                self.failed.get_or_insert("the cell ended".to_owned());
+            }
+            Err(error) => {
+                self.failed
+                    .get_or_insert(format!("the cell is gone: {error}"));
+            }
+        }
+        let begun = self.begun.unwrap_or(0);
+        loop {
+            match self.cell.channel.next::<Stamped>() {
+                Ok(Some(Stamped { at, report })) => match report {
+                    Report::Ready => {}
+                    Report::Event(event) => {
+                        let at = Time::from_nanos(at.saturating_sub(begun));
+                        inbox.push((at, Event::Runtime(event)));
+                    }
+                    Report::Problem(text) => self.problems.push(text),
+                },
+                Ok(None) => return,
+                Err(error) => {
+                    self.failed
+                        .get_or_insert(format!("the cell is not understood: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What was to be said by now.
+    fn say_due(&mut self, now: Time, inbox: &mut Vec<(Time, Event)>) {
+        while let Some((&(at, n), _)) = self.later.first_key_value() {
+            if at > now {
+                return;
+            }
+            if let Some(event) = self.later.remove(&(at, n)) {
+                inbox.push((at, Event::Runtime(event)));
+            }
+        }
+    }
+
+    /// Waits for the cell, for as long as this.
+    fn poll(&mut self, span: Option<Duration>) {
+        let mut wanted = PollFlags::POLLIN;
+        if self.cell.channel.waiting() {
+            wanted |= PollFlags::POLLOUT;
+        }
+        let mut fds = [PollFd::new(self.cell.channel.as_fd(), wanted)];
+        // An interrupted wait is looked at by the loop, which asks whether to stop.
+        let _ = ppoll(&mut fds, span.map(TimeSpec::from_duration), None);
+        if let Err(error) = self.cell.channel.flush() {
+            self.failed
+                .get_or_insert(format!("the cell is gone: {error}"));
+        }
+    }
+}
+
+impl Backend<Cluster> for Linux {
+    fn submit(&mut self, now: Time, request: Request, _: &mut Vec<(Time, Event)>) {
+        match request {
+            Request::Runtime(asked) => self.asked(now, &asked),
+            Request::Changed(change) => {
+                for command in self.planner.learn(&change) {
+                    self.send(&command);
+                }
+            }
+            Request::Machine { node, what } => {
+                let node = node.to_string();
+                let command = match what {
+                    MachineCall::PowerOff => Command::PowerOff(node),
+                    MachineCall::Freeze => Command::Freeze(node, true),
+                    MachineCall::Thaw => Command::Freeze(node, false),
+                    // Its groups and network are there still; nothing runs in them.
+                    MachineCall::PowerOn => return,
+                };
+                self.send(&command);
+            }
+            Request::Link { .. } => {
+                let lost = "links are disturbed for the control plane alone".to_owned();
+                self.lost.insert(lost);
+            }
+            Request::Traffic { traffic, .. } => {
+                self.lost
+                    .insert(format!("Traffic {}: nothing is sent", traffic.name));
+            }
+        }
+    }
+
+    fn wait(&mut self, until: Option<Time>, inbox: &mut Vec<(Time, Event)>) -> Option<Time> {
+        loop {
+            let now = self.now();
+            self.hear(inbox);
+            self.say_due(now, inbox);
+            if self.failed.is_some() {
+                return None;
+            }
+            let due = until.is_some_and(|until| until <= now);
+            if due && let Some(until) = until {
+                let late = now.since(until);
+                self.lag.waits += 1;
+                self.lag.late += u64::from(late > LATE);
+                self.lag.most = self.lag.most.max(late);
+            }
+            if due || !inbox.is_empty() {
+                return Some(now);
+            }
+            let next = self.later.first_key_value().map(|((at, _), _)| *at);
+            let next = until.into_iter().chain(next).min();
+            let before = self.said;
+            self.poll(next.map(|next| next.since(now)));
+            debug_assert_eq!(before, self.said, "waiting says nothing");
+            if next.is_some_and(|next| self.now() < next) && self.cell_is_silent() {
+                // Interrupted: the loop asks whether to stop.
+                return Some(self.now());
+            }
+        }
+    }
+}
+
+impl Linux {
+    fn cell_is_silent(&self) -> bool {
+        let mut fds = [PollFd::new(self.cell.channel.as_fd(), PollFlags::POLLIN)];
+        matches!(
+            ppoll(
+                &mut fds,
+                Some(TimeSpec::from_duration(Duration::ZERO)),
+                None
+            ),
+            Ok(0)
+        )
+    }
+}
+
+/// The part of a core that lets all nodes of a scenario be as busy as they can at once.
+fn fitting(scenario: &Scenario) -> u32 {
+    let pools = scenario.cluster.pools.iter();
+    let milli: i64 = pools
+        .map(|p| p.capacity.cpu_milli * i64::from(p.count))
+        .sum();
+    let host = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let host = i64::try_from(host).unwrap_or(1) * 1000;
+    let part = host.saturating_mul(1000) / milli.max(1);
+    u32::try_from(part.clamp(1, 1000)).unwrap_or(1000)
+}
+
+fn percent(permille: u32) -> String {
+    format!("{}.{} %", permille / 10, permille % 10)
+}

@@ -1,0 +1,234 @@
+//! What a new process does between its birth in the cell and the container's program.
+//!
+//! It is a copy of the single-threaded cell, so it may allocate and call what it likes. It tells
+//! how it went on a pipe that closes when the program begins: nothing is success.
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::libc;
+
+use super::super::protocol::{ContainerSpec, Program, Purpose};
+use super::super::sys;
+use super::super::workload::{self, Workload};
+use super::rights;
+use super::root::{self, Failed, Step};
+
+/// The exit code of a program that cannot be executed.
+const NOT_EXECUTED: u8 = 127;
+
+/// What a container's first process needs.
+pub struct Birth<'a> {
+    /// What it becomes.
+    pub spec: &'a ContainerSpec,
+    /// Memory of the cell.
+    pub scratch: &'a str,
+    /// The pod's folder.
+    pub folder: &'a str,
+    /// The pod's host name.
+    pub hostname: &'a str,
+    /// A byte comes when the process is in all its cgroups.
+    pub go: OwnedFd,
+    /// Says what failed.
+    pub status: OwnedFd,
+    /// Standard output and error.
+    pub output: Option<[OwnedFd; 2]>,
+}
+
+/// Becomes the container's program.
+pub fn become_container(birth: Birth<'_>) -> ! {
+    let mut byte = [0u8; 1];
+    // The cell is gone, or gave up: so does this process.
+    if !matches!(nix::unistd::read(&birth.go, &mut byte), Ok(1)) {
+        sys::exit_now(NOT_EXECUTED);
+    }
+    let prepared = prepare(&birth);
+    let status = std::fs::File::from(birth.status);
+    match prepared {
+        Err(failed) => tell(&status, 'C', &failed),
+        Ok(()) => {}
+    }
+    match &birth.spec.program {
+        Program::BuiltIn(model) => {
+            if let Err(error) = rights::take_on(&birth.spec.rights) {
+                tell(
+                    &status,
+                    'C',
+                    &Failed {
+                        step: "rights".to_owned(),
+                        error,
+                    },
+                );
+            }
+            // It runs from here on: the pipe is closed as exec would.
+            drop(status);
+            close_all_but_standard();
+            workload::server::serve((**model).clone())
+        }
+        Program::Exec { argv, cwd, .. } => {
+            let failed = execute(birth.spec, argv, cwd, Some(status.as_fd()));
+            tell(&status, 'R', &failed)
+        }
+    }
+}
+
+fn tell(mut status: &std::fs::File, kind: char, failed: &Failed) -> ! {
+    // Nobody listens when the cell is gone.
+    let _ = write!(status, "{kind}{failed}");
+    sys::exit_now(NOT_EXECUTED)
+}
+
+fn prepare(birth: &Birth<'_>) -> Result<(), Failed> {
+    sys::unshare(libc::CLONE_NEWCGROUP).step("unshare cgroup")?;
+    nix::unistd::setsid().map_err(Into::into).step("setsid")?;
+    nix::unistd::sethostname(birth.hostname)
+        .map_err(Into::into)
+        .step("sethostname")?;
+    let adjust = birth.spec.oom_score_adj;
+    if std::fs::write("/proc/self/oom_score_adj", adjust.to_string()).is_err() {
+        // Lower than it was needs CAP_SYS_RESOURCE: the check of the host says so.
+        let _ = std::fs::write("/proc/self/oom_score_adj", adjust.max(0).to_string());
+    }
+    let null = std::fs::File::open("/dev/null").step("/dev/null")?;
+    let sink = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/null")
+        .step("/dev/null")?;
+    sys::replace(null.as_fd(), 0).step("stdin")?;
+    let output = |n: usize| birth.output.as_ref().map_or(sink.as_fd(), |o| o[n].as_fd());
+    sys::replace(output(0), 1).step("stdout")?;
+    sys::replace(output(1), 2).step("stderr")?;
+    root::enter(birth.spec, birth.scratch, birth.folder)
+}
+
+/// Closes what was the cell's.
+fn close_all_but_standard() {
+    // Nothing that this process still uses is open above the standard descriptors.
+    let _ = sys::close_from(3, false);
+}
+
+/// Becomes a program of a container, in whose root this process is.
+fn execute(
+    spec: &ContainerSpec,
+    argv: &[String],
+    cwd: &str,
+    status: Option<BorrowedFd<'_>>,
+) -> Failed {
+    let ready = || -> Result<(), Failed> {
+        sys::close_from(3, true).step("close_range")?;
+        if let Some(status) = status {
+            debug_assert!(status.as_raw_fd() > 2, "not a standard descriptor");
+        }
+        std::env::set_current_dir(cwd).step(&format!("chdir {cwd}"))?;
+        rights::take_on(&spec.rights).step("rights")
+    };
+    if let Err(failed) = ready() {
+        return failed;
+    }
+    let name = argv.first().map_or("", String::as_str);
+    let mut last = std::io::Error::from_raw_os_error(libc::ENOENT);
+    for path in candidates(name, &spec.env) {
+        last = sys::exec(&path, argv, &spec.env);
+        if last.raw_os_error() != Some(libc::ENOENT) {
+            break;
+        }
+    }
+    Failed {
+        step: format!("exec {name:?}"),
+        error: last,
+    }
+}
+
+/// Where a program may be: as it is with a slash, else in the folders of PATH.
+fn candidates(name: &str, env: &[(String, String)]) -> Vec<String> {
+    if name.contains('/') {
+        return vec![name.to_owned()];
+    }
+    let path = env.iter().rev().find(|(key, _)| key == "PATH");
+    let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
+    path.split(':')
+        .map(|folder| format!("{folder}/{name}"))
+        .collect()
+}
+
+/// Where programs are looked for when nobody says.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A further process in a container: an exec probe or hook.
+pub struct Visit<'a> {
+    /// The container.
+    pub spec: &'a ContainerSpec,
+    /// Its first process.
+    pub pidfd: BorrowedFd<'a>,
+    /// What to run.
+    pub argv: &'a [String],
+    /// What for.
+    pub purpose: Purpose,
+    /// A byte comes when the process is in all its cgroups.
+    pub go: OwnedFd,
+}
+
+const ALL_NAMESPACES: libc::c_int = libc::CLONE_NEWPID
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP;
+
+/// Enters a container's namespaces, runs the command there, exits with its code.
+pub fn visit(visit: Visit<'_>) -> ! {
+    let mut byte = [0u8; 1];
+    if !matches!(nix::unistd::read(&visit.go, &mut byte), Ok(1)) {
+        sys::exit_now(NOT_EXECUTED);
+    }
+    if let Err(error) = sys::setns(visit.pidfd, ALL_NAMESPACES) {
+        eprintln!("setns: {error}");
+        sys::exit_now(126);
+    }
+    // A process enters a PID namespace with its next child.
+    match sys::clone3(0, None) {
+        Ok(sys::Forked::Child) => inside(&visit),
+        Ok(sys::Forked::Parent(pidfd, _)) => {
+            let end = sys::reap(pidfd.as_fd(), true);
+            sys::exit_now(end.ok().flatten().map_or(126, sys::End::code))
+        }
+        Err(_) => sys::exit_now(126),
+    }
+}
+
+fn inside(visit: &Visit<'_>) -> ! {
+    let standard = || -> std::io::Result<()> {
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        for n in 0..3 {
+            sys::replace(null.as_fd(), n)?;
+        }
+        Ok(())
+    };
+    if standard().is_err() {
+        sys::exit_now(126);
+    }
+    match &visit.spec.program {
+        Program::BuiltIn(model) => {
+            if rights::take_on(&visit.spec.rights).is_err() {
+                sys::exit_now(126);
+            }
+            close_all_but_standard();
+            sys::exit_now(imitate(model, visit.purpose))
+        }
+        Program::Exec { cwd, .. } => {
+            execute(visit.spec, visit.argv, cwd, None);
+            sys::exit_now(126)
+        }
+    }
+}
+
+/// The built-in server has no programs: its commands are imitated.
+fn imitate(model: &Workload, purpose: Purpose) -> u8 {
+    match purpose {
+        Purpose::Probe(_, n) => workload::probe(model, u64::from(n)),
+        Purpose::Hook(hook) => workload::hook(model, hook as u64),
+    }
+}

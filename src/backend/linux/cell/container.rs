@@ -1,0 +1,301 @@
+//! Containers in the cell, from their start to their end.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+
+use super::super::cgroup::Group;
+use super::super::protocol::{ContainerSpec, Purpose};
+use super::super::sys::{self, Forked};
+use super::child::{self, Birth, Visit};
+use super::{Cell, Source, log};
+use crate::kubelet::RuntimeEvent;
+use crate::kubelet::runtime::{ContainerId, StartOutcome};
+use crate::store::Id;
+
+/// A container.
+pub struct Container {
+    /// What it was made with.
+    pub spec: ContainerSpec,
+    /// Its first process.
+    pub pidfd: OwnedFd,
+    /// Its group.
+    pub group: Group,
+    /// Tells how its start went, until that is known.
+    pub status: Option<OwnedFd>,
+    /// How it ended before its start was known.
+    ended: Option<sys::End>,
+    /// Its program never ran.
+    failed: bool,
+}
+
+impl Container {
+    /// Whether its program runs.
+    pub fn runs(&self) -> bool {
+        self.status.is_none()
+    }
+
+    /// Starts a further process in it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn visit(&self, argv: &[String], purpose: Purpose) -> io::Result<OwnedFd> {
+        let (wait, go) = sys::pipe()?;
+        match sys::clone3(0, self.group.v2())? {
+            Forked::Child => {
+                drop(go);
+                child::visit(Visit {
+                    spec: &self.spec,
+                    pidfd: self.pidfd.as_fd(),
+                    argv,
+                    purpose,
+                    go: wait,
+                })
+            }
+            Forked::Parent(pidfd, pid) => {
+                self.group.adopt(pid)?;
+                nix::unistd::write(&go, b"!")?;
+                Ok(pidfd)
+            }
+        }
+    }
+}
+
+const NAMESPACES: libc::c_int =
+    libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+
+impl Cell {
+    pub(super) fn start_container(&mut self, spec: ContainerSpec) {
+        let container = spec.id;
+        if let Err(error) = self.create(spec) {
+            self.problem(format!("container {container:?}: {error}"));
+            let outcome = StartOutcome::CreateFailed;
+            self.event(RuntimeEvent::Started { container, outcome });
+        }
+    }
+
+    fn create(&mut self, spec: ContainerSpec) -> io::Result<()> {
+        let id = spec.id;
+        let pod = self.pods.get(&id.pod.0).filter(|pod| !pod.removing);
+        let pod = pod.ok_or_else(|| io::Error::other("no such pod"))?;
+        let name = format!("{}-{}", id.index, id.attempt);
+        let group = Group::create(&pod.group.at, &name, &spec.limits)?;
+        let lost = group.lost.clone();
+        let (wait, go) = sys::pipe()?;
+        let (status, tells) = sys::pipe()?;
+        let (streams, output) = self.output(&spec)?;
+        sys::setns(pod.network.as_fd(), libc::CLONE_NEWNET)?;
+        let forked = sys::clone3(NAMESPACES, group.v2());
+        if let Ok(Forked::Child) = forked {
+            drop((go, status));
+            child::become_container(Birth {
+                spec: &spec,
+                scratch: &self.begin.scratch,
+                folder: &pod.folder,
+                hostname: &pod.spec.hostname,
+                go: wait,
+                status: tells,
+                output,
+            })
+        }
+        sys::setns(self.home.as_fd(), libc::CLONE_NEWNET)?;
+        drop((tells, wait, output));
+        let Forked::Parent(pidfd, pid) = forked? else {
+            unreachable!("the child became a container");
+        };
+        let adopted = group.adopt(pid);
+        let container = Container {
+            spec,
+            pidfd,
+            group,
+            status: Some(status),
+            ended: None,
+            failed: false,
+        };
+        self.containers.insert(id, container);
+        self.add(Source::Status(id))?;
+        self.add(Source::Exit(id))?;
+        for stream in streams {
+            self.add(Source::Log(stream))?;
+        }
+        for text in lost {
+            self.problem(format!("container {id:?}: {text}"));
+        }
+        if let Err(error) = adopted {
+            self.problem(format!("container {id:?}: its limits do not hold: {error}"));
+        }
+        nix::unistd::write(&go, b"!")?;
+        Ok(())
+    }
+
+    /// Pipes for the output of a container.
+    fn output(&self, spec: &ContainerSpec) -> io::Result<(Vec<log::Stream>, Option<[OwnedFd; 2]>)> {
+        let Some(path) = &spec.log else {
+            return Ok((Vec::new(), None));
+        };
+        let file = File::options().create(true).append(true).open(path)?;
+        let (out, out_end) = sys::pipe()?;
+        let (err, err_end) = sys::pipe()?;
+        for reader in [&out, &err] {
+            fcntl(reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        let streams = vec![
+            log::Stream::new(out, file.try_clone()?, "stdout"),
+            log::Stream::new(err, file, "stderr"),
+        ];
+        Ok((streams, Some([out_end, err_end])))
+    }
+
+    /// A container's program runs, or never will.
+    pub(super) fn begun(&mut self, id: ContainerId) {
+        let Some(container) = self.containers.get_mut(&id) else {
+            return;
+        };
+        let Some(status) = container.status.take() else {
+            return;
+        };
+        sys::epoll_drop(self.epoll.as_fd(), status.as_fd());
+        let mut text = String::new();
+        if let Err(error) = File::from(status).read_to_string(&mut text) {
+            text = format!("C{error}");
+        }
+        let ended = container.ended.take();
+        let outcome = match text.chars().next() {
+            None => StartOutcome::Ok,
+            Some('R') => StartOutcome::RunFailed,
+            Some(_) => StartOutcome::CreateFailed,
+        };
+        let removing = self.pods.get(&id.pod.0).is_none_or(|pod| pod.removing);
+        if outcome != StartOutcome::Ok {
+            let name = container.spec.name.clone();
+            self.problem(format!("container {name}: {}", &text[1..]));
+        }
+        if !removing {
+            let container = id;
+            self.event(RuntimeEvent::Started { container, outcome });
+        }
+        match (outcome, ended) {
+            (StartOutcome::Ok, Some(end)) => self.report_end(id, end),
+            (StartOutcome::Ok, None) => {}
+            (_, Some(_)) => self.forget(id),
+            // Its process ends by itself and is reaped by its pidfd.
+            (_, None) => {
+                if let Some(container) = self.containers.get_mut(&id) {
+                    container.failed = true;
+                }
+            }
+        }
+    }
+
+    /// A container's first process may have ended; whether it has.
+    pub(super) fn exited(&mut self, id: ContainerId) -> bool {
+        let Some(container) = self.containers.get_mut(&id) else {
+            return true;
+        };
+        let end = match sys::reap(container.pidfd.as_fd(), false) {
+            Ok(None) => return false,
+            Ok(Some(end)) => end,
+            Err(_) => sys::End::Signal(libc::SIGKILL as u8),
+        };
+        sys::epoll_drop(self.epoll.as_fd(), container.pidfd.as_fd());
+        // Whatever it left in its group goes with it.
+        container.group.kill();
+        if container.status.is_some() {
+            container.ended = Some(end);
+            self.begun(id);
+        } else if container.failed {
+            self.forget(id);
+        } else {
+            self.report_end(id, end);
+        }
+        true
+    }
+
+    fn report_end(&mut self, id: ContainerId, end: sys::End) {
+        let removing = self.pods.get(&id.pod.0).is_none_or(|pod| pod.removing);
+        if let Some(container) = self.containers.get(&id)
+            && !removing
+        {
+            let oom = container.group.oom_kills() > 0;
+            let code = end.code();
+            self.event(RuntimeEvent::Exited {
+                container: id,
+                code,
+                oom,
+            });
+        }
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: ContainerId) {
+        if let Some(container) = self.containers.remove(&id) {
+            self.graves.push(container.group);
+        }
+        self.removed_if_empty(id.pod.0);
+    }
+
+    pub(super) fn signal(&mut self, id: ContainerId, kill: bool) {
+        let Some(container) = self.containers.get(&id) else {
+            return;
+        };
+        let number = match kill {
+            true => libc::SIGKILL,
+            false => container.spec.stop_signal,
+        };
+        // Everything in the container goes, also what left its first process.
+        if kill && container.group.kill() {
+            return;
+        }
+        if let Err(error) = sys::signal(container.pidfd.as_fd(), number) {
+            self.problem(format!("container {id:?}: signal {number}: {error}"));
+        }
+    }
+
+    pub(super) fn kill_pod(&mut self, pod: u32) {
+        if let Some(found) = self.pods.get(&pod) {
+            found.group.kill();
+        }
+        for (id, container) in &self.containers {
+            if id.pod.0 == pod {
+                // A process that has ended already is as good.
+                let _ = sys::signal(container.pidfd.as_fd(), libc::SIGKILL);
+            }
+        }
+    }
+
+    pub(super) fn remove_pod(&mut self, pod: u32) {
+        match self.pods.get_mut(&pod) {
+            Some(found) => found.removing = true,
+            None => {
+                let pod = Id::new(pod);
+                return self.event(RuntimeEvent::Removed { pod });
+            }
+        }
+        self.kill_pod(pod);
+        self.removed_if_empty(pod);
+    }
+
+    /// Removes a pod that is to be removed and has no containers any more.
+    pub(super) fn removed_if_empty(&mut self, number: u32) {
+        let waits = self.containers.keys().any(|id| id.pod.0 == number);
+        if waits || !self.pods.get(&number).is_some_and(|pod| pod.removing) {
+            return;
+        }
+        let Some(pod) = self.pods.remove(&number) else {
+            return;
+        };
+        pod.clear();
+        let silent = pod.silent;
+        // Dropping the network namespace is all that it takes to remove it.
+        drop(pod.network);
+        self.graves.push(pod.group);
+        self.bury();
+        if !silent {
+            let pod = Id::new(number);
+            self.event(RuntimeEvent::Removed { pod });
+        }
+    }
+}

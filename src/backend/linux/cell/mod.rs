@@ -1,0 +1,510 @@
+//! The cell: one small process in which everything of a run lives.
+//!
+//! It is this program again, started as the first process of private namespaces. It has one
+//! thread and one epoll, holds nodes, pods and containers by descriptors, and does what the main
+//! process tells it. When the main process ends, however it ends, so does the cell, and with it the
+//! kernel ends every process, network and mount of the run.
+//!
+//! It decides nothing: what a pod consists of comes as data ([`super::protocol`]).
+//!
+//! Read first: [`Cell`], [`place`] (nodes and pods), [`container`] (from start to end),
+//! [`child`] and [`root`] (what a new process does), [`ask`] (probes).
+
+pub mod ask;
+pub mod child;
+pub mod container;
+pub mod log;
+pub mod place;
+pub mod rights;
+pub mod root;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::libc;
+
+use self::ask::{Asking, By};
+use self::container::Container;
+use self::place::{Node, Pod};
+use super::cgroup::Group;
+use super::protocol::{Ask, Begin, Channel, Command, Purpose, Report, Stamped, Way};
+use super::sys;
+use crate::kubelet::RuntimeEvent;
+use crate::kubelet::runtime::{ContainerId, ProbeOutcome};
+use crate::store::Id;
+
+/// The argument that makes this program a cell.
+pub const ARGUMENT: &str = "--rehearsal-cell";
+/// The descriptor of the cell's end of the conversation.
+pub const SOCKET: i32 = 3;
+
+/// What a descriptor in epoll belongs to.
+enum Source {
+    /// The conversation.
+    Main,
+    /// The end of a container's first process.
+    Exit(ContainerId),
+    /// A container's start.
+    Status(ContainerId),
+    /// A container's output.
+    Log(log::Stream),
+    /// A question.
+    Asked(Asking),
+}
+
+/// The cell.
+struct Cell {
+    channel: Channel,
+    epoll: OwnedFd,
+    begin: Begin,
+    /// The cell's own network namespace.
+    home: OwnedFd,
+    nodes: BTreeMap<String, Node>,
+    pods: BTreeMap<u32, Pod>,
+    containers: BTreeMap<ContainerId, Container>,
+    sources: BTreeMap<u64, Source>,
+    next: u64,
+    /// Groups to be removed once they are empty.
+    graves: Vec<Group>,
+    ended: bool,
+}
+
+/// How often groups that should be empty are looked at.
+const GRAVES: Duration = Duration::from_millis(20);
+
+/// Runs this process as a cell, if it was started as one: never returns then.
+pub fn be_one_if_asked() {
+    let mut arguments = std::env::args();
+    if arguments.nth(1).as_deref() != Some(ARGUMENT) {
+        return;
+    }
+    // SAFETY: the process that started this one put its end of a socket pair at this number.
+    let socket = unsafe { OwnedFd::from_raw_fd(SOCKET) };
+    let code = match Cell::start(Channel::new(socket)) {
+        Ok(mut cell) => match cell.run() {
+            Ok(()) => 0,
+            Err(error) => cell.last_words(&error),
+        },
+        Err(_) => 1,
+    };
+    sys::exit_now(code)
+}
+
+impl Cell {
+    fn start(mut channel: Channel) -> io::Result<Cell> {
+        sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
+        sys::prctl(libc::PR_SET_TIMERSLACK, 1, 0)?;
+        let begin = loop {
+            wait_readable(&channel)?;
+            if !channel.receive()? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(Command::Begin(begin)) = channel.next()? {
+                break begin;
+            }
+        };
+        sys::mount("", "/", "", libc::MS_REC | libc::MS_PRIVATE, "")?;
+        sys::mount("proc", "/proc", "proc", 0, "")?;
+        let scratch = &begin.scratch;
+        sys::mount("tmpfs", scratch, "tmpfs", libc::MS_NODEV, "mode=755")?;
+        for folder in ["root", "writable", "pods"] {
+            fs::create_dir(format!("{scratch}/{folder}"))?;
+        }
+        sys::loopback(None)?;
+        let home = fs::File::open("/proc/self/ns/net")?.into();
+        let epoll = sys::epoll_create()?;
+        let mut cell = Cell {
+            channel,
+            epoll,
+            begin,
+            home,
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            next: 0,
+            graves: Vec::new(),
+            ended: false,
+        };
+        cell.add(Source::Main)?;
+        cell.tell(Report::Ready);
+        Ok(cell)
+    }
+
+    /// The cell cannot go on.
+    fn last_words(&mut self, error: &io::Error) -> u8 {
+        self.problem(format!("the cell ends: {error}"));
+        // Nobody may listen any more.
+        let _ = self.channel.flush();
+        1
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        while !self.ended {
+            while let Some(command) = self.channel.next()? {
+                self.obey(command);
+            }
+            self.bury();
+            let now = sys::monotonic();
+            let due = self.asked_due().map(|due| due.saturating_sub(now));
+            let due = due.map(Duration::from_nanos);
+            let graves = (!self.graves.is_empty()).then_some(GRAVES);
+            let timeout = due.into_iter().chain(graves).min();
+            let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+            let ready = sys::epoll_wait(self.epoll.as_fd(), &mut events, timeout)?;
+            for event in &events[..ready] {
+                if !self.happened(event.u64)? {
+                    return Ok(());
+                }
+            }
+            self.expire(sys::monotonic());
+        }
+        Ok(())
+    }
+
+    /// Watches a source; its token.
+    fn add(&mut self, source: Source) -> io::Result<u64> {
+        let token = self.next;
+        self.next += 1;
+        let read = libc::EPOLLIN as u32;
+        let (fd, interest) = match &source {
+            Source::Main => (self.channel.as_fd(), read),
+            Source::Exit(id) => (self.container(*id)?.pidfd.as_fd(), read),
+            Source::Status(id) => {
+                let status = self.container(*id)?.status.as_ref();
+                let status = status.ok_or(io::ErrorKind::NotFound)?;
+                (status.as_fd(), read)
+            }
+            Source::Log(stream) => (stream.as_fd(), read),
+            Source::Asked(asking) => asking.watch(),
+        };
+        sys::epoll_set(self.epoll.as_fd(), fd, interest, token)?;
+        self.sources.insert(token, source);
+        Ok(token)
+    }
+
+    fn container(&self, id: ContainerId) -> io::Result<&Container> {
+        self.containers
+            .get(&id)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Tells the main process, now.
+    fn tell(&mut self, report: Report) {
+        let at = sys::monotonic();
+        // When the main process is gone the conversation ends, and the cell with it.
+        let _ = self.channel.send(&Stamped { at, report });
+        let interest = match self.channel.waiting() {
+            true => libc::EPOLLIN | libc::EPOLLOUT,
+            false => libc::EPOLLIN,
+        };
+        let _ = sys::epoll_set(self.epoll.as_fd(), self.channel.as_fd(), interest as u32, 0);
+    }
+
+    fn event(&mut self, event: RuntimeEvent) {
+        self.tell(Report::Event(event));
+    }
+
+    fn problem(&mut self, text: String) {
+        self.tell(Report::Problem(text));
+    }
+
+    /// Something happened on a descriptor; false when the main process is gone.
+    fn happened(&mut self, token: u64) -> io::Result<bool> {
+        let Some(source) = self.sources.get_mut(&token) else {
+            return Ok(true);
+        };
+        match source {
+            Source::Main => {
+                if !self.channel.receive()? {
+                    return Ok(false);
+                }
+                self.channel.flush()?;
+                if !self.channel.waiting() {
+                    let read = libc::EPOLLIN as u32;
+                    sys::epoll_set(self.epoll.as_fd(), self.channel.as_fd(), read, token)?;
+                }
+            }
+            Source::Log(stream) => {
+                if !stream.copy() {
+                    sys::epoll_drop(self.epoll.as_fd(), stream.as_fd());
+                    self.sources.remove(&token);
+                }
+            }
+            Source::Asked(asking) => {
+                let outcome = asking.go_on();
+                let (fd, interest) = asking.watch();
+                match outcome {
+                    Some(outcome) => self.answered(token, outcome),
+                    None => sys::epoll_set(self.epoll.as_fd(), fd, interest, token)?,
+                }
+            }
+            Source::Status(id) => {
+                let id = *id;
+                self.sources.remove(&token);
+                self.begun(id);
+            }
+            Source::Exit(id) => {
+                let id = *id;
+                if self.exited(id) {
+                    self.sources.remove(&token);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Begin(_) => {}
+            Command::Node(spec) => self.make_node(spec),
+            Command::PowerOff(node) => self.power_off(&node),
+            Command::Freeze(node, frozen) => self.freeze(&node, frozen),
+            Command::Sandbox(spec) => {
+                let (pod, attempt) = (Id::new(spec.pod), spec.attempt);
+                let made = self.make_pod(*spec);
+                let ok = made.is_ok();
+                if let Err(error) = made {
+                    self.problem(format!("pod {}: sandbox: {error}", pod.0));
+                }
+                self.event(RuntimeEvent::SandboxReady { pod, attempt, ok });
+            }
+            Command::Start(spec) => self.start_container(*spec),
+            Command::Files(pod, files) => {
+                let done = self.pods.get(&pod).map_or(Ok(()), |pod| pod.write(&files));
+                if let Err(error) = done {
+                    self.problem(format!("pod {pod}: files: {error}"));
+                }
+            }
+            Command::Signal(id, kill) => self.signal(id, kill),
+            Command::Ask(ask) => self.ask(ask),
+            Command::Remove(pod) => self.remove_pod(pod),
+            Command::Stats(node, number) => self.stats(&node, number),
+            Command::End => self.ended = true,
+        }
+    }
+
+    fn make_node(&mut self, spec: super::protocol::NodeSpec) {
+        let name = spec.name.clone();
+        if self.nodes.contains_key(&name) {
+            return;
+        }
+        if !is_name(&name) {
+            return self.problem(format!("node {name:?}: not a name"));
+        }
+        match Node::create(&self.begin.groups, spec, self.home.as_fd()) {
+            Ok(node) => {
+                let lost: Vec<String> = node.lost().cloned().collect();
+                self.nodes.insert(name.clone(), node);
+                for text in lost {
+                    self.problem(format!("node {name}: {text}"));
+                }
+            }
+            Err(error) => self.problem(format!("node {name}: {error}")),
+        }
+    }
+
+    fn make_pod(&mut self, spec: super::protocol::PodSpec) -> io::Result<()> {
+        let names = spec.empty_dirs.iter().map(|(name, _, _)| name);
+        if !is_name(&spec.uid) || !names.into_iter().all(|name| is_name(name)) {
+            return Err(io::Error::other("not a name"));
+        }
+        let number = spec.pod;
+        if self.pods.contains_key(&number) {
+            return Ok(());
+        }
+        let node = self
+            .nodes
+            .get(&spec.node)
+            .ok_or_else(|| io::Error::other("no such node"))?;
+        let pod = Pod::create(node, spec, &self.begin.scratch, self.home.as_fd())?;
+        let lost: Vec<String> = pod.group.lost.clone();
+        self.pods.insert(number, pod);
+        for text in lost {
+            self.problem(format!("pod {number}: {text}"));
+        }
+        Ok(())
+    }
+
+    /// Kills what runs on a node and forgets it; nobody is told.
+    fn power_off(&mut self, name: &str) {
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        node.group.kill();
+        let on_it: Vec<u32> = (self.pods.iter())
+            .filter(|(_, pod)| pod.spec.node == name)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in on_it {
+            self.kill_pod(number);
+            // Removed without a word once its last process is gone.
+            if let Some(pod) = self.pods.get_mut(&number) {
+                pod.removing = true;
+                pod.silent = true;
+            }
+            self.removed_if_empty(number);
+        }
+    }
+
+    fn freeze(&mut self, name: &str, frozen: bool) {
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        if let Err(error) = node.group.freeze(frozen) {
+            self.problem(format!("node {name}: freeze: {error}"));
+        }
+    }
+
+    fn stats(&mut self, name: &str, number: u32) {
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        let kib = |bytes: u64| u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        let used = node.pods.working_set().unwrap_or(0);
+        let available = node.spec.memory.saturating_sub(used);
+        let pods: Vec<(u32, u32)> = (self.pods.iter())
+            .filter(|(_, pod)| pod.spec.node == name && !pod.removing)
+            .map(|(n, pod)| (*n, kib(pod.group.working_set().unwrap_or(0))))
+            .collect();
+        for (pod, kib) in pods {
+            let pod = Id::new(pod);
+            self.event(RuntimeEvent::PodMemory { pod, kib });
+        }
+        self.event(RuntimeEvent::NodeMemory {
+            node: Id::new(number),
+            available_kib: kib(available),
+        });
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let due = sys::monotonic()
+            .saturating_add(u64::try_from(ask.timeout.as_nanos()).unwrap_or(u64::MAX));
+        let begun = self.begin_to_ask(&ask);
+        let mut asking = Asking {
+            ask,
+            due,
+            by: match begun {
+                Ok(by) => by,
+                Err(outcome) => return self.event(at_once(&outcome.0, outcome.1)),
+            },
+        };
+        if let Some(outcome) = match asking.by {
+            By::Socket { .. } => asking.go_on(),
+            By::Process(_) => None,
+        } {
+            let event = asking.answer(outcome);
+            return self.event(event);
+        }
+        if let Err(error) = self.add(Source::Asked(asking)) {
+            self.problem(format!("a probe cannot be watched: {error}"));
+        }
+    }
+
+    fn begin_to_ask(&mut self, ask: &Ask) -> Result<By, (Ask, ProbeOutcome)> {
+        let refused = |outcome| (ask.clone(), outcome);
+        let running = self.containers.get(&ask.container);
+        let Some(pod) = self.pods.get(&ask.container.pod.0) else {
+            return Err(refused(ProbeOutcome::Refused));
+        };
+        match &ask.way {
+            Way::Unsupported(why) => {
+                let text = format!("{:?}: {why}", ask.purpose);
+                self.problem(text);
+                Err(refused(ProbeOutcome::Unknown))
+            }
+            Way::Exec(argv) => {
+                let Some(container) = running.filter(|c| c.runs()) else {
+                    return Err(refused(ProbeOutcome::Refused));
+                };
+                match container.visit(argv, ask.purpose) {
+                    Ok(pidfd) => Ok(By::Process(pidfd)),
+                    Err(error) => {
+                        self.problem(format!("{:?}: {error}", ask.purpose));
+                        Err(refused(ProbeOutcome::Unknown))
+                    }
+                }
+            }
+            Way::Http { .. } | Way::Tcp { .. } => {
+                ask::connection(ask, pod.network.as_fd(), self.home.as_fd()).map_err(refused)
+            }
+        }
+    }
+
+    fn asked_due(&self) -> Option<u64> {
+        let asked = self.sources.values().filter_map(|source| match source {
+            Source::Asked(asking) => Some(asking.due),
+            _ => None,
+        });
+        asked.min()
+    }
+
+    /// Questions whose time is over.
+    fn expire(&mut self, now: u64) {
+        let late = self
+            .sources
+            .iter()
+            .filter_map(|(token, source)| match source {
+                Source::Asked(asking) if asking.due <= now => Some(*token),
+                _ => None,
+            });
+        for token in late.collect::<Vec<u64>>() {
+            self.answered(token, ProbeOutcome::TimedOut);
+        }
+    }
+
+    fn answered(&mut self, token: u64, outcome: ProbeOutcome) {
+        let Some(Source::Asked(asking)) = self.sources.remove(&token) else {
+            return;
+        };
+        sys::epoll_drop(self.epoll.as_fd(), asking.watch().0);
+        if let (By::Process(pidfd), ProbeOutcome::TimedOut) = (&asking.by, outcome) {
+            // Its end is waited for: a killed process is gone in a moment.
+            if sys::signal(pidfd.as_fd(), libc::SIGKILL).is_ok() {
+                let _ = sys::reap(pidfd.as_fd(), true);
+            }
+        }
+        let event = asking.answer(outcome);
+        self.event(event);
+    }
+
+    /// Removes groups whose processes are gone.
+    fn bury(&mut self) {
+        self.graves.retain(|group| !group.remove());
+    }
+}
+
+fn at_once(ask: &Ask, outcome: ProbeOutcome) -> RuntimeEvent {
+    let container = ask.container;
+    match ask.purpose {
+        Purpose::Probe(which, n) => RuntimeEvent::Probed {
+            container,
+            which,
+            n,
+            outcome,
+        },
+        Purpose::Hook(hook) => RuntimeEvent::HookDone {
+            container,
+            hook,
+            ok: false,
+        },
+    }
+}
+
+/// Whether a text may become the name of a folder.
+pub fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        && text.len() <= 253
+}
+
+fn wait_readable(channel: &Channel) -> io::Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::NONE)?;
+    Ok(())
+}

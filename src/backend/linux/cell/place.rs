@@ -1,0 +1,195 @@
+//! Nodes and pods as places: their groups, network namespaces and folders.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::libc;
+
+use super::super::cgroup::Group;
+use super::super::layout::Hierarchies;
+use super::super::protocol::{File, Limits, NodeSpec, PodSpec, Qos};
+use super::super::sys;
+
+/// A node.
+pub struct Node {
+    /// What it was made with.
+    pub spec: NodeSpec,
+    /// The machine's group.
+    pub group: Group,
+    /// `kubepods`.
+    pub pods: Group,
+    /// `kubepods/burstable`.
+    pub burstable: Group,
+    /// `kubepods/besteffort`.
+    pub best_effort: Group,
+    /// The node's network namespace.
+    pub network: OwnedFd,
+}
+
+impl Node {
+    /// Makes a node.
+    ///
+    /// # Errors
+    /// A group or namespace cannot be made.
+    pub fn create(root: &Hierarchies, spec: NodeSpec, home: BorrowedFd<'_>) -> io::Result<Node> {
+        let mut group = Group::create(root, &spec.name, &spec.machine)?;
+        group.delegate();
+        let mut pods = Group::create(&group.at, "kubepods", &spec.pods)?;
+        pods.delegate();
+        let least = Limits {
+            shares: Some(2),
+            ..Limits::default()
+        };
+        let mut burstable = Group::create(&pods.at, "burstable", &least)?;
+        burstable.delegate();
+        let mut best_effort = Group::create(&pods.at, "besteffort", &least)?;
+        best_effort.delegate();
+        let network = new_network(home, None)?;
+        Ok(Node {
+            spec,
+            group,
+            pods,
+            burstable,
+            best_effort,
+            network,
+        })
+    }
+
+    /// The group in which pods of a class live.
+    pub fn level(&self, qos: Qos) -> &Group {
+        match qos {
+            Qos::Guaranteed => &self.pods,
+            Qos::Burstable => &self.burstable,
+            Qos::BestEffort => &self.best_effort,
+        }
+    }
+
+    /// Limits that could not be set.
+    pub fn lost(&self) -> impl Iterator<Item = &String> {
+        let groups = [&self.group, &self.pods, &self.burstable, &self.best_effort];
+        groups.into_iter().flat_map(|group| &group.lost)
+    }
+
+    /// Its groups, innermost first.
+    pub fn into_groups(self) -> [Group; 4] {
+        [self.best_effort, self.burstable, self.pods, self.group]
+    }
+}
+
+/// A pod.
+pub struct Pod {
+    /// What it was made with.
+    pub spec: PodSpec,
+    /// Its group.
+    pub group: Group,
+    /// Its network namespace.
+    pub network: OwnedFd,
+    /// Its folder in the cell's memory.
+    pub folder: String,
+    /// It is being removed.
+    pub removing: bool,
+    /// Nobody is told when it is.
+    pub silent: bool,
+}
+
+impl Pod {
+    /// Makes a pod's sandbox.
+    ///
+    /// # Errors
+    /// A group, namespace or folder cannot be made.
+    pub fn create(
+        node: &Node,
+        spec: PodSpec,
+        scratch: &str,
+        home: BorrowedFd<'_>,
+    ) -> io::Result<Pod> {
+        let name = format!("pod{}", spec.uid);
+        let mut group = Group::create(&node.level(spec.qos).at, &name, &spec.limits)?;
+        group.delegate();
+        let network = match spec.host_network {
+            true => node.network.try_clone()?,
+            false => new_network(home, Some(spec.ip))?,
+        };
+        let folder = format!("{scratch}/pods/{}", spec.uid);
+        fs::create_dir_all(format!("{folder}/etc"))?;
+        let pod = Pod {
+            spec,
+            group,
+            network,
+            folder,
+            removing: false,
+            silent: false,
+        };
+        pod.write(&pod.spec.files)?;
+        for (name, limit, memory) in &pod.spec.empty_dirs {
+            let at = format!("{}/volumes/{name}", pod.folder);
+            fs::create_dir_all(&at)?;
+            if limit.is_some() || *memory {
+                let size = limit
+                    .map(|bytes| format!(",size={bytes}"))
+                    .unwrap_or_default();
+                let flags = libc::MS_NODEV | libc::MS_NOSUID;
+                sys::mount("tmpfs", &at, "tmpfs", flags, &format!("mode=1777{size}"))?;
+            } else {
+                use std::os::unix::fs::PermissionsExt;
+                fs::set_permissions(&at, fs::Permissions::from_mode(0o1777))?;
+            }
+        }
+        Ok(pod)
+    }
+
+    /// Writes files into its folder, each replaced as a whole.
+    ///
+    /// # Errors
+    /// A path that leaves the folder, or the file system's.
+    pub fn write(&self, files: &[File]) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        for file in files {
+            let inside = Path::new(&file.path)
+                .components()
+                .all(|part| matches!(part, std::path::Component::Normal(_)));
+            if !inside {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+            let path = Path::new(&self.folder).join(&file.path);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(&path, &file.content)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))?;
+        }
+        Ok(())
+    }
+
+    /// Removes its folder and volumes.
+    pub fn clear(&self) {
+        for (name, limit, memory) in &self.spec.empty_dirs {
+            if limit.is_some() || *memory {
+                // What is still used goes when its last user does.
+                let _ = sys::detach(&format!("{}/volumes/{name}", self.folder));
+            }
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A new network namespace whose loopback device is up, perhaps with an address; the caller is left
+/// in the namespace `home`.
+///
+/// # Errors
+/// The kernel's.
+pub fn new_network(home: BorrowedFd<'_>, address: Option<u32>) -> io::Result<OwnedFd> {
+    sys::unshare(libc::CLONE_NEWNET)?;
+    let made = || -> io::Result<OwnedFd> {
+        let network = fs::File::open("/proc/self/ns/net")?;
+        sys::loopback(address)?;
+        // As containerd has it: ports below 1024 need no right of their own.
+        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+        Ok(network.into())
+    };
+    let network = made();
+    sys::setns(home.as_fd(), libc::CLONE_NEWNET)?;
+    network
+}

@@ -1,0 +1,304 @@
+//! Values of cgroups as a kubelet computes them, and groups that exist.
+//!
+//! A run's groups look as on a node: `<run>/<node>/kubepods[/burstable|/besteffort]/pod<uid>/
+//! <container>`, in every hierarchy alike. The numbers are upstream's
+//! (`pkg/kubelet/cm/helpers_linux.go`), except that CPU quotas are scaled where the nodes of the
+//! scenario have more cores than the host.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::layout::{CONTROLLERS, Hierarchies};
+use super::protocol::Limits;
+
+/// `cfs_period_us`: 100 ms.
+pub const PERIOD_US: u64 = 100_000;
+/// `MinShares`.
+const MIN_SHARES: u64 = 2;
+/// `MaxShares`.
+const MAX_SHARES: u64 = 262_144;
+/// `MinQuotaPeriod`: the kernel takes no smaller quota than 1 ms.
+const MIN_QUOTA_US: u64 = 1_000;
+
+/// `pkg/kubelet/cm/helpers_linux.go :: MilliCPUToShares`.
+pub fn shares(milli: i64) -> u64 {
+    match u64::try_from(milli) {
+        Err(_) | Ok(0) => MIN_SHARES,
+        Ok(milli) => (milli * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES),
+    }
+}
+
+/// `pkg/kubelet/cm/helpers_linux.go :: MilliCPUToQuota`, of a scaled host: in microseconds for
+/// each [`PERIOD_US`].
+pub fn quota(milli: i64, scale_permille: u32) -> Option<u64> {
+    let milli = u64::try_from(milli).ok().filter(|m| *m > 0)?;
+    let quota = milli * PERIOD_US / 1000 * u64::from(scale_permille) / 1000;
+    Some(quota.max(MIN_QUOTA_US))
+}
+
+/// `cpu.weight` for `cpu.shares`, as runc (1.3.2 and later) and crun (1.23 and later) convert:
+/// 10^((l² + 125 l) / 612 − 7/34) with l = log2(shares), rounded up.
+pub fn weight(shares: u64) -> u64 {
+    if shares <= MIN_SHARES {
+        return 1;
+    }
+    if shares >= MAX_SHARES {
+        return 10_000;
+    }
+    let l = libm::log2(shares as f64);
+    let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
+    (libm::ceil(libm::pow(10.0, exponent)) as u64).clamp(1, 10_000)
+}
+
+/// `pkg/kubelet/qos/policy.go :: GetContainerOOMScoreAdjust`.
+pub fn oom_score_adj(guaranteed: bool, memory_request: i64, capacity: u64) -> i32 {
+    const GUARANTEED: i32 = -997;
+    const BEST_EFFORT: i64 = 1000;
+    if guaranteed {
+        return GUARANTEED;
+    }
+    let capacity = i64::try_from(capacity).unwrap_or(i64::MAX).max(1);
+    if memory_request <= 0 {
+        return BEST_EFFORT as i32;
+    }
+    let adjust = BEST_EFFORT - BEST_EFFORT * memory_request.min(capacity) / capacity;
+    adjust.clamp(3, BEST_EFFORT - 1) as i32
+}
+
+/// Writes a control file in one write, as the kernel wants it.
+pub fn write(folder: &Path, file: &str, value: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(folder.join(file))?;
+    file.write_all(value.as_bytes())
+}
+
+/// A group that this program made.
+#[derive(Debug)]
+pub struct Group {
+    /// Its folders.
+    pub at: Hierarchies,
+    /// Its v2 folder, for forking into it.
+    v2: Option<OwnedFd>,
+    /// Limits that could not be set, with the reason.
+    pub lost: Vec<String>,
+}
+
+impl Group {
+    /// Makes a group and sets its limits. What cannot be limited is told in [`Group::lost`].
+    ///
+    /// # Errors
+    /// A folder cannot be made.
+    pub fn create(parent: &Hierarchies, name: &str, limits: &Limits) -> io::Result<Group> {
+        let at = parent.below(name);
+        for folder in at.folders() {
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        let v2 = match &at.v2 {
+            Some(path) => Some(fs::File::open(path)?.into()),
+            None => None,
+        };
+        let mut group = Group {
+            at,
+            v2,
+            lost: Vec::new(),
+        };
+        group.limit(limits);
+        Ok(group)
+    }
+
+    /// Whether v2 controls resources here (else v1 does, or nobody).
+    fn unified(&self) -> bool {
+        self.at.v1.is_empty()
+    }
+
+    fn set(&mut self, controller: &str, file: &str, value: &str) {
+        let folder = match self.unified() {
+            true => self.at.v2.clone(),
+            false => self.at.v1.get(controller).cloned(),
+        };
+        let done = match folder {
+            Some(folder) => write(&folder, file, value),
+            None => Err(io::Error::other(format!("no {controller} controller"))),
+        };
+        if let Err(error) = done {
+            self.lost.push(format!("{file}={value}: {error}"));
+        }
+    }
+
+    /// Sets limits; a value of `None` is left as it is.
+    pub fn limit(&mut self, limits: &Limits) {
+        let unified = self.unified();
+        if let Some(value) = limits.shares {
+            match unified {
+                true => self.set("cpu", "cpu.weight", &weight(value).to_string()),
+                false => self.set("cpu", "cpu.shares", &value.to_string()),
+            }
+        }
+        if let Some(quota) = limits.quota_us {
+            match unified {
+                true => self.set("cpu", "cpu.max", &format!("{quota} {PERIOD_US}")),
+                false => {
+                    self.set("cpu", "cpu.cfs_period_us", &PERIOD_US.to_string());
+                    self.set("cpu", "cpu.cfs_quota_us", &quota.to_string());
+                }
+            }
+        }
+        if let Some(bytes) = limits.memory {
+            match unified {
+                true => {
+                    self.set("memory", "memory.max", &bytes.to_string());
+                    self.set("memory", "memory.oom.group", "1");
+                }
+                false => self.set("memory", "memory.limit_in_bytes", &bytes.to_string()),
+            }
+        }
+        if let Some(pids) = limits.pids {
+            self.set("pids", "pids.max", &pids.to_string());
+        }
+    }
+
+    /// Lets groups below this one be limited (v2: controllers are handed down level by level).
+    pub fn delegate(&mut self) {
+        if !self.unified() {
+            return;
+        }
+        for controller in CONTROLLERS.iter().filter(|c| **c != "cpuacct") {
+            self.set(
+                controller,
+                "cgroup.subtree_control",
+                &format!("+{controller}"),
+            );
+        }
+    }
+
+    /// The v2 folder, to fork into.
+    pub fn v2(&self) -> Option<BorrowedFd<'_>> {
+        self.v2.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Puts a process into the v1 groups (it was forked into the v2 one).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn adopt(&self, pid: i32) -> io::Result<()> {
+        for folder in self.at.folders() {
+            if Some(folder) != self.at.v2.as_ref() {
+                write(folder, "cgroup.procs", &pid.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills all that is in it or below; false where the kernel has no such call.
+    pub fn kill(&self) -> bool {
+        let Some(v2) = &self.at.v2 else { return false };
+        write(v2, "cgroup.kill", "1").is_ok()
+    }
+
+    /// Stops all that is in it or below, or lets it go on.
+    ///
+    /// # Errors
+    /// There is no v2 hierarchy.
+    pub fn freeze(&self, frozen: bool) -> io::Result<()> {
+        let v2 = self
+            .at
+            .v2
+            .as_ref()
+            .ok_or_else(|| io::Error::other("no cgroup v2"))?;
+        write(v2, "cgroup.freeze", if frozen { "1" } else { "0" })
+    }
+
+    /// How often the kernel killed something in it for its memory.
+    pub fn oom_kills(&self) -> u64 {
+        let (controller, file) = match self.unified() {
+            true => ("", "memory.events"),
+            false => ("memory", "memory.oom_control"),
+        };
+        self.numbers(controller, file, "oom_kill").unwrap_or(0)
+    }
+
+    /// Its memory in bytes: usage without file pages that nobody used lately
+    /// (`container_memory_working_set_bytes`).
+    pub fn working_set(&self) -> Option<u64> {
+        let (controller, file, inactive) = match self.unified() {
+            true => ("", "memory.current", "inactive_file"),
+            false => ("memory", "memory.usage_in_bytes", "total_inactive_file"),
+        };
+        let usage: u64 = self.read(controller, file)?.trim().parse().ok()?;
+        let idle = self
+            .numbers(controller, "memory.stat", inactive)
+            .unwrap_or(0);
+        Some(usage.saturating_sub(idle))
+    }
+
+    fn read(&self, controller: &str, file: &str) -> Option<String> {
+        let folder = match controller {
+            "" => self.at.v2.as_ref()?,
+            other => self.at.v1.get(other)?,
+        };
+        fs::read_to_string(folder.join(file)).ok()
+    }
+
+    fn numbers(&self, controller: &str, file: &str, key: &str) -> Option<u64> {
+        let text = self.read(controller, file)?;
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) = lines.find(|(name, _)| *name == key)?;
+        value.trim().parse().ok()
+    }
+
+    /// Removes its folders; false while something is in it still.
+    pub fn remove(&self) -> bool {
+        let gone = |folder: &std::path::PathBuf| match fs::remove_dir(folder) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        self.at.folders().map(gone).fold(true, |all, one| all & one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_quota_and_weight_are_upstreams() {
+        for (milli, expected) in [(0, 2), (1, 2), (100, 102), (1000, 1024), (300_000, 262_144)] {
+            assert_eq!(shares(milli), expected, "{milli}m");
+        }
+        // limit, scale in thousandths, microseconds of 100 ms
+        let table = [
+            (0, 1000, None),
+            (5, 1000, Some(1_000)),
+            (500, 1000, Some(50_000)),
+            (4000, 1000, Some(400_000)),
+            (4000, 125, Some(50_000)),
+            (50, 125, Some(1_000)),
+        ];
+        for (milli, scale, expected) in table {
+            assert_eq!(quota(milli, scale), expected, "{milli}m at {scale}");
+        }
+        for (shares, expected) in [(2, 1), (102, 17), (1024, 100), (262_144, 10_000)] {
+            assert_eq!(weight(shares), expected, "{shares}");
+        }
+    }
+
+    #[test]
+    fn the_out_of_memory_score_follows_class_and_request() {
+        const GI: i64 = 1 << 30;
+        // Guaranteed, request, of 4 GiB
+        let table = [
+            (true, GI, -997),
+            (false, 0, 1000),
+            (false, 1, 999),
+            (false, GI, 750),
+            (false, 4 * GI, 3),
+        ];
+        for (guaranteed, request, expected) in table {
+            assert_eq!(oom_score_adj(guaranteed, request, 4 << 30), expected);
+        }
+    }
+}

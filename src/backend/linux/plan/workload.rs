@@ -1,0 +1,217 @@
+//! An AppModel as what the built-in server does, with everything resolved.
+
+use super::Planner;
+use crate::api::container::Container;
+use crate::api::probe::Action;
+use crate::api::{Pod, PodSpec};
+use crate::backend::linux::workload::peer::{Call, Target};
+use crate::backend::linux::workload::{Exit, Workload};
+use crate::engine::{Draws, Purpose, entity_key};
+use crate::kubelet::runtime::{ContainerId, container_of};
+use crate::load::AppModel;
+use crate::load::model::MemoryModel;
+use crate::net::dns::{PortRef, split};
+
+/// The names under which the simulation draws the same spans: a container starts as fast in a real
+/// run as in a simulated one of the same seed.
+const STARTUP: Purpose = Purpose::new("load/startup");
+const EXIT: Purpose = Purpose::new("load/exit");
+
+/// Where a container without ports listens whose pod's Services and probes name none either.
+const FALLBACK_PORTS: [u16; 2] = [80, 8080];
+
+/// Memory of a container without request, limit or model: as in the simulation.
+const USUAL_MEMORY: u64 = 64 << 20;
+
+impl Planner {
+    /// What the built-in server does in the place of a container.
+    pub fn workload(
+        &mut self,
+        id: ContainerId,
+        row: &Pod,
+        model: &AppModel,
+        idle: bool,
+    ) -> Workload {
+        let empty = Container::default();
+        let container = container_of(&row.spec, id.index).unwrap_or(&empty);
+        let draws = Draws::new(self.seed);
+        let entity = entity_key(&[&row.meta.namespace, &row.meta.name, &container.name]);
+        let attempt = u64::from(id.attempt);
+        let startup = model.startup.sample(draws.unit(STARTUP, entity, attempt));
+        let exit = model.exit.as_ref().map(|exit| Exit {
+            after: exit.after.sample(draws.unit(EXIT, entity, attempt)),
+            from_listening: exit.from_listening,
+            code: exit.code,
+        });
+        // What is only meant to run and end never listens.
+        let batch = &*model.name == "default-batch";
+        let ports = match idle || batch {
+            true => Vec::new(),
+            false => self.ports(model, row, id.index),
+        };
+        let scaled = |milli: i64| milli * i64::from(self.cpu_permille) / 1000;
+        if model.request.threads > 1 && scaled(container.limits.cpu_milli) > 1000 {
+            let lost = "request.threads: the built-in server uses one core of the host";
+            self.lost.insert(lost.to_owned());
+        }
+        Workload {
+            seed: self.seed,
+            entity: draws.u64(STARTUP, entity, attempt),
+            who: row.meta.full_name(),
+            control: format!("{}/{}", row.meta.uid, container.name),
+            ports,
+            startup,
+            exit: exit.filter(|_| !idle),
+            on_sigterm: model.on_sigterm,
+            warmup: model.warmup,
+            cpu: model.request.cpu.clone(),
+            wait: model.request.wait.clone(),
+            concurrency: model.request.concurrency,
+            queue: model.request.queue,
+            calls: self.calls(model),
+            errors_per_million: model.request.errors_per_million,
+            shared_probe: model.probes.share.then(|| model.probes.cpu.clone()),
+            dedicated_probe: model.probes.dedicated.clone(),
+            readiness: readiness_path(model, container),
+            hook: model.hook.clone(),
+            memory: memory(model, container),
+            needs: self.targets(&model.needs, &model.namespace),
+            cpu_permille: self.cpu_permille,
+        }
+    }
+
+    /// Where a container listens: on what its model says, else on what it declares; the pod's first
+    /// container also on the ports that its probes and Services name.
+    fn ports(&self, model: &AppModel, row: &Pod, index: u16) -> Vec<u16> {
+        let spec = &row.spec;
+        let Some(container) = container_of(spec, index) else {
+            return Vec::new();
+        };
+        let init = usize::from(index) < spec.init_containers.len();
+        if init && !container.restart_always {
+            return Vec::new();
+        }
+        let mut ports = model.ports.clone();
+        if ports.is_empty() {
+            ports.extend(container.ports.iter().map(|p| p.port));
+        }
+        if ports.is_empty() && usize::from(index) == spec.init_containers.len() {
+            ports.extend(self.guessed(spec, container, row));
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    fn guessed(&self, spec: &PodSpec, container: &Container, row: &Pod) -> Vec<u16> {
+        let probes = [
+            &container.startup,
+            &container.readiness,
+            &container.liveness,
+        ];
+        let mut ports: Vec<u16> = (probes.into_iter().flatten())
+            .filter_map(|probe| match &probe.action {
+                Action::HttpGet { port, .. }
+                | Action::TcpSocket { port }
+                | Action::Grpc { port, .. } => Some(*port),
+                Action::Exec(_) | Action::Sleep(_) => None,
+            })
+            .filter(|port| *port > 0)
+            .collect();
+        for ((namespace, _), service) in &self.services {
+            let selects = !service.selector.is_empty()
+                && service
+                    .selector
+                    .iter()
+                    .all(|(k, v)| row.meta.labels.get(k) == Some(v));
+            if *namespace == row.meta.namespace && selects {
+                ports.extend(service.ports.iter().filter_map(target_port));
+            }
+        }
+        if ports.is_empty() {
+            ports.extend(FALLBACK_PORTS);
+        }
+        // Ports of the pod's other containers are theirs.
+        let sidecars = spec.init_containers.iter().filter(|c| c.restart_always);
+        let others = sidecars.chain(&spec.containers);
+        let others: Vec<u16> = others
+            .flat_map(|c| c.ports.iter().map(|p| p.port))
+            .collect();
+        ports.retain(|port| !others.contains(port));
+        ports
+    }
+
+    fn calls(&self, model: &AppModel) -> Vec<Call> {
+        let calls = model.request.calls.iter();
+        calls
+            .map(|call| Call {
+                target: self.target(&call.service, &model.namespace),
+                timeout: call.client.timeout,
+                retries: call.client.retries,
+                keep_alive: call.client.keep_alive,
+                optional: call.optional,
+            })
+            .collect()
+    }
+
+    fn targets(&self, names: &[crate::api::Text], namespace: &str) -> Vec<Target> {
+        names
+            .iter()
+            .map(|name| self.target(name, namespace))
+            .collect()
+    }
+
+    /// `[namespace/]name[:port]` as a host name and a port.
+    fn target(&self, written: &str, namespace: &str) -> Target {
+        let (namespace, name, port) = split(written, namespace);
+        let key = (namespace.into(), name.into());
+        let ports = self
+            .services
+            .get(&key)
+            .map(|service| service.ports.as_slice());
+        let ports = ports.unwrap_or_default();
+        let port = match &port {
+            PortRef::Number(number) => *number,
+            PortRef::First => ports.first().map_or(80, |p| p.port),
+            PortRef::Name(wanted) => ports
+                .iter()
+                .find(|p| p.name == *wanted)
+                .map_or(80, |p| p.port),
+        };
+        let host = match name.contains('.') {
+            true => name.to_owned(),
+            false => format!("{name}.{namespace}.svc.{}", crate::net::dns::CLUSTER_DOMAIN),
+        };
+        Target { host, port }
+    }
+}
+
+fn target_port(port: &crate::api::service::ServicePort) -> Option<u16> {
+    match &port.target {
+        crate::api::service::TargetPort::Number(number) => Some(*number),
+        crate::api::service::TargetPort::Name(_) => None,
+    }
+}
+
+fn readiness_path(model: &AppModel, container: &Container) -> Option<String> {
+    let probe = container
+        .readiness
+        .as_ref()
+        .filter(|_| model.probes.readiness_calls)?;
+    match &probe.action {
+        Action::HttpGet { path, .. } => Some(path.to_string()),
+        _ => None,
+    }
+}
+
+/// The base is the model's, else three quarters of the request or limit, as in the simulation.
+fn memory(model: &AppModel, container: &Container) -> MemoryModel {
+    let positive = |amount: i64| u64::try_from(amount).ok().filter(|a| *a > 0);
+    let usual = positive(container.requests.memory)
+        .or(positive(container.limits.memory))
+        .map(|bytes| bytes / 4 * 3);
+    MemoryModel {
+        base: Some(model.memory.base.or(usual).unwrap_or(USUAL_MEMORY)),
+        ..model.memory
+    }
+}

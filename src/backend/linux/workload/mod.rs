@@ -1,0 +1,111 @@
+//! The built-in server: what a container runs whose image is not there.
+//!
+//! It does for real what an AppModel says: takes its time to start, listens, answers requests with
+//! CPU time that is really burnt and memory that is really used, queues, calls other Services over
+//! real connections, obeys (or ignores) SIGTERM, leaks, crashes. It is forked from the cell without
+//! exec and runs on one thread: an epoll loop that gives the requests in work short slices of CPU
+//! in turn, which is the processor sharing of the simulation.
+//!
+//! Where nodes of the scenario are larger than the host, quotas are scaled down; then the same part
+//! of a request's CPU time is burnt and the rest is slept, so that latency without contention and
+//! the load relative to the quota are both as the AppModel says.
+//!
+//! Read first: [`Workload`], then [`server`].
+
+pub mod ballast;
+pub mod http;
+pub mod peer;
+pub mod server;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Dist;
+use crate::load::model::{MemoryModel, OnSigterm, Warmup};
+
+/// What the built-in server does: one container's AppModel with everything resolved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Workload {
+    /// The run's seed.
+    pub seed: u64,
+    /// Key of the container for draws.
+    pub entity: u64,
+    /// `namespace/pod`, told in answers.
+    pub who: String,
+    /// The name of its control socket: it accepts while the server does.
+    pub control: String,
+    /// Ports that it listens on; none never listens.
+    pub ports: Vec<u16>,
+    /// From its start to its listening.
+    pub startup: Duration,
+    /// When it ends by itself: after this time, counted from its listening or its start.
+    pub exit: Option<Exit>,
+    /// What it does when told to end.
+    pub on_sigterm: OnSigterm,
+    /// Cold caches.
+    pub warmup: Option<Warmup>,
+    /// CPU time of a request.
+    pub cpu: Dist,
+    /// Waiting of a request.
+    pub wait: Option<Dist>,
+    /// Requests in work at the same time.
+    pub concurrency: u32,
+    /// Requests that wait for a place.
+    pub queue: u32,
+    /// Calls to other Services, in order.
+    pub calls: Vec<peer::Call>,
+    /// How many of a million requests are answered 500.
+    pub errors_per_million: u32,
+    /// HTTP probes queue like requests; this is their CPU time.
+    pub shared_probe: Option<Dist>,
+    /// How long other probes take.
+    pub dedicated_probe: Dist,
+    /// The path of the readiness probe, where it makes the calls that requests make.
+    pub readiness: Option<String>,
+    /// How long `exec` hooks run.
+    pub hook: Dist,
+    /// Memory; its base is resolved.
+    pub memory: MemoryModel,
+    /// Services that must accept a connection at the end of start-up.
+    pub needs: Vec<peer::Target>,
+    /// What part of CPU time is burnt, in thousandths.
+    pub cpu_permille: u32,
+}
+
+/// When a server ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// After this time.
+    pub after: Duration,
+    /// Counted from its listening.
+    pub from_listening: bool,
+    /// With this code.
+    pub code: u8,
+}
+
+/// The address of a control socket (in the abstract namespace, which belongs to the network
+/// namespace).
+pub fn control_address(name: &str) -> std::io::Result<std::os::unix::net::SocketAddr> {
+    use std::os::linux::net::SocketAddrExt;
+    std::os::unix::net::SocketAddr::from_abstract_name(format!("rehearsal/{name}"))
+}
+
+/// What an `exec` probe of the built-in server does: takes its time, then asks whether it serves.
+/// Returns the exit code.
+pub fn probe(workload: &Workload, n: u64) -> u8 {
+    let draws = crate::engine::Draws::new(workload.seed);
+    let unit = draws.unit(server::PROBE, workload.entity, n);
+    std::thread::sleep(workload.dedicated_probe.sample(unit));
+    let connected = control_address(&workload.control)
+        .and_then(|address| std::os::unix::net::UnixStream::connect_addr(&address));
+    u8::from(connected.is_err())
+}
+
+/// What an `exec` hook of the built-in server does: takes its time.
+pub fn hook(workload: &Workload, n: u64) -> u8 {
+    let draws = crate::engine::Draws::new(workload.seed);
+    let unit = draws.unit(server::HOOK, workload.entity, n);
+    std::thread::sleep(workload.hook.sample(unit));
+    0
+}

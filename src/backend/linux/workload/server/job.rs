@@ -1,0 +1,220 @@
+//! Requests in work: a place, CPU time, waiting, calls, the answer.
+
+use std::time::Duration;
+
+use super::calls::Calling;
+use super::{Server, nanos, sys};
+use crate::backend::linux::workload::http;
+use crate::engine::Purpose;
+
+const CPU: Purpose = Purpose::new("linux/request/cpu");
+const WAIT: Purpose = Purpose::new("linux/request/wait");
+const ERROR: Purpose = Purpose::new("linux/request/error");
+
+/// The longest time that one request has the CPU before the next one's turn, in nanoseconds.
+const SLICE: u64 = 200_000;
+
+/// A request in work.
+pub struct Job {
+    pub stage: Stage,
+    /// Whether it has one of the places.
+    pub placed: bool,
+    pub keep_alive: bool,
+    /// Its number, for draws.
+    pub n: u64,
+    /// Whether the calls of the model are made.
+    pub calls: bool,
+    pub probe: bool,
+}
+
+/// What a request does.
+pub enum Stage {
+    /// It waits for a place.
+    Queued,
+    /// It uses this much more CPU time (nanoseconds), then waits.
+    Burning { left: u64, then: u64 },
+    /// It waits until then.
+    Waiting(u64),
+    /// It calls others.
+    Calling(Calling),
+}
+
+impl Job {
+    /// When something is due for it.
+    pub fn due(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Waiting(until) => Some(*until),
+            Stage::Calling(calling) => Some(calling.due),
+            Stage::Queued | Stage::Burning { .. } => None,
+        }
+    }
+}
+
+impl Server {
+    /// A request has arrived.
+    pub(super) fn begin(&mut self, token: u64, request: &http::Request, n: u64) {
+        let aside = request.probe && self.model.shared_probe.is_none();
+        let path = request.path.split('?').next().unwrap_or_default();
+        let readiness = self.model.readiness.as_deref() == Some(path);
+        let mut job = Job {
+            stage: Stage::Queued,
+            placed: false,
+            keep_alive: request.keep_alive,
+            n,
+            calls: !request.probe || readiness,
+            probe: request.probe,
+        };
+        if aside {
+            let unit = self.draws.unit(super::PROBE, self.model.entity, n);
+            let pause = self.model.dedicated_probe.sample(unit);
+            job.stage = Stage::Waiting(sys::monotonic() + nanos(pause));
+        } else if self.active >= self.model.concurrency {
+            if self.queue.len() >= self.model.queue as usize {
+                return self.answer(token, 503, request.keep_alive);
+            }
+            self.queue.push_back(token);
+        }
+        let queued = matches!(job.stage, Stage::Queued);
+        let waits = self.queue.back() == Some(&token);
+        if let Some(connection) = self.connections.get_mut(&token) {
+            connection.job = Some(job);
+        }
+        if queued && !waits {
+            self.place(token);
+        }
+        if self.model.memory.per_request > 0 {
+            self.memory_due = 0;
+        }
+    }
+
+    /// A request gets its place and begins to work.
+    fn place(&mut self, token: u64) {
+        let now = sys::monotonic();
+        let (entity, draws) = (self.model.entity, self.draws);
+        let Some(job) = self
+            .connections
+            .get_mut(&token)
+            .and_then(|c| c.job.as_mut())
+        else {
+            return;
+        };
+        let cpu = match (&self.model.shared_probe, job.probe) {
+            (Some(probe), true) => probe,
+            _ => &self.model.cpu,
+        };
+        let cpu = nanos(cpu.sample(draws.unit(CPU, entity, job.n)));
+        let wait = match (&self.model.wait, job.probe) {
+            (Some(wait), false) => nanos(wait.sample(draws.unit(WAIT, entity, job.n))),
+            _ => 0,
+        };
+        let cpu = warmed(cpu, &self.model, self.listening_since, now);
+        // What a scaled-down host does not burn is waited for.
+        let burnt = u128::from(cpu) * u128::from(self.model.cpu_permille) / 1000;
+        let burnt = u64::try_from(burnt).unwrap_or(u64::MAX);
+        job.stage = Stage::Burning {
+            left: burnt,
+            then: wait.saturating_add(cpu - burnt.min(cpu)),
+        };
+        job.placed = true;
+        self.active += 1;
+        self.burning.push_back(token);
+    }
+
+    /// Gives the request whose turn it is a slice of CPU.
+    pub(super) fn burn(&mut self) {
+        let Some(token) = self.burning.pop_front() else {
+            return;
+        };
+        let Some(job) = self
+            .connections
+            .get_mut(&token)
+            .and_then(|c| c.job.as_mut())
+        else {
+            return;
+        };
+        let Stage::Burning { left, then } = &mut job.stage else {
+            return;
+        };
+        let start = sys::thread_cpu();
+        let slice = (*left).min(SLICE);
+        let mut used = 0;
+        while used < slice {
+            std::hint::spin_loop();
+            used = sys::thread_cpu() - start;
+        }
+        *left = left.saturating_sub(used);
+        if *left > 0 {
+            self.burning.push_back(token);
+            return;
+        }
+        let now = sys::monotonic();
+        let until = now.saturating_add(*then);
+        job.stage = Stage::Waiting(until);
+        if until <= now {
+            self.waited(token, now);
+        }
+    }
+
+    /// A request's waiting is over, or its call has taken too long.
+    pub(super) fn waited(&mut self, token: u64, now: u64) {
+        let Some(job) = self
+            .connections
+            .get_mut(&token)
+            .and_then(|c| c.job.as_mut())
+        else {
+            return;
+        };
+        match &job.stage {
+            Stage::Waiting(_) if job.calls && !self.model.calls.is_empty() => {
+                self.call(token, 0, 0);
+            }
+            Stage::Waiting(_) => self.finish(token, true),
+            Stage::Calling(calling) if calling.due <= now => self.call_failed(token),
+            Stage::Calling(_) | Stage::Queued | Stage::Burning { .. } => {}
+        }
+    }
+
+    /// The request is answered and gives its place to the next one.
+    pub(super) fn finish(&mut self, token: u64, ok: bool) {
+        let (entity, draws) = (self.model.entity, self.draws);
+        let Some(job) = self.connections.get_mut(&token).and_then(|c| c.job.take()) else {
+            return;
+        };
+        let unlucky = !job.probe
+            && draws.below(ERROR, entity, job.n, 1_000_000)
+                < u64::from(self.model.errors_per_million);
+        let status = match (ok, unlucky) {
+            (false, _) => 502,
+            (true, true) => 500,
+            (true, false) => 200,
+        };
+        if job.placed {
+            self.active -= 1;
+            self.served += u64::from(!job.probe);
+        }
+        if self.model.memory.per_request > 0 || self.model.memory.leak_per_request > 0 {
+            self.memory_due = 0;
+        }
+        self.answer(token, status, job.keep_alive);
+        while self.active < self.model.concurrency {
+            let Some(next) = self.queue.pop_front() else {
+                return;
+            };
+            self.place(next);
+        }
+    }
+}
+
+/// CPU time with the warm-up factor of `now`.
+fn warmed(cpu: u64, model: &super::Workload, since: Option<u64>, now: u64) -> u64 {
+    let (Some(warmup), Some(since)) = (model.warmup, since) else {
+        return cpu;
+    };
+    let age = Duration::from_nanos(now.saturating_sub(since));
+    if age >= warmup.over || warmup.factor_milli <= 1000 {
+        return cpu;
+    }
+    let excess = u128::from(warmup.factor_milli - 1000);
+    let left = (warmup.over - age).as_nanos() * excess / warmup.over.as_nanos();
+    u64::try_from(u128::from(cpu) * (1000 + left) / 1000).unwrap_or(u64::MAX)
+}
