@@ -99,7 +99,7 @@ impl Log {
             return;
         }
         let Some(row) = &change.new else { return };
-        let named = [Kind::Pod, Kind::ReplicaSet, Kind::EndpointSlice];
+        let named = [Kind::Pod, Kind::ReplicaSet, Kind::EndpointSlice, Kind::Job];
         let named = named.contains(&row.kind());
         if change.op == Op::Create && named {
             self.call(row.meta());

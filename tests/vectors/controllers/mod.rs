@@ -37,11 +37,13 @@ pub const VECTORS: Vectors = Vectors {
     fields: &["family", "id", "scenario", "log"],
     families: &[
         "adopt",
+        "cronjob",
         "daemonset",
         "deadline",
         "delete",
         "endpoints",
         "history",
+        "job",
         "orphan",
         "pause",
         "pdb",
@@ -56,12 +58,12 @@ pub const VECTORS: Vectors = Vectors {
     compare,
 };
 
-/// How late the stand-in kubelet may report that a container ended: which ends a sync of a Job saw
-/// that came within a few hundredths of a second of them, the recording does not say.
+/// How late the stand-in kubelet may report that a container is ready or has ended: what of it a sync
+/// of a Job saw that came within a few hundredths of a second, the recording does not say.
 const LATE_ENDS_MS: [u64; 3] = [0, 15, 30];
 
 /// The families whose controllers do not exist yet.
-pub const NOT_PORTED: &[&str] = &["cronjob", "job", "quota"];
+pub const NOT_PORTED: &[&str] = &["quota"];
 
 fn family(case: &Case) -> String {
     case.text("family").unwrap_or_default().to_owned()

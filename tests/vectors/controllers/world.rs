@@ -72,7 +72,7 @@ pub struct World<'a> {
     pub(super) log: Log,
     pub(super) logged: u64,
     pub(super) begin: Time,
-    /// How late the stand-in kubelet reports ends.
+    /// How late the stand-in kubelet reports that containers are ready or have ended.
     late: Duration,
     started: u32,
     /// Which pods were started in which order, here and in the recording.
@@ -87,8 +87,8 @@ pub struct World<'a> {
     pub(super) down: BTreeSet<String>,
 }
 
-/// Runs a scenario that begins `phase_ms` after a full second and whose kubelet reports ends of
-/// containers `late_ms` late; returns its log. `recorded` tells
+/// Runs a scenario that begins `phase_ms` after a full second and whose kubelet reports what
+/// containers do `late_ms` late; returns its log. `recorded` tells
 /// where pods are bound and which pods the steps are about.
 pub fn replay(
     scenario: &Value,
@@ -376,7 +376,8 @@ impl World<'_> {
         self.set_ready(id, false, now);
         let rule = self.rule(id, &pod);
         if !rule["ready"].is_null() {
-            self.queue.after(seconds(&rule["ready"]), Due::Ready(id));
+            let ready = seconds(&rule["ready"]) + self.late;
+            self.queue.after(ready, Due::Ready(id));
         }
         if !rule["exit"].is_null() {
             let after = seconds(&rule["exit"]["after"]) + self.late;
