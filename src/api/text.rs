@@ -23,7 +23,8 @@ impl Text {
 
 impl Default for Text {
     fn default() -> Self {
-        Text(Arc::from(""))
+        // Shared: rows have many empty fields.
+        Text(Arc::default())
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Sender {
     Kubelet(u32),
     /// The scenario's kubectl.
     Kubectl,
+    /// Whoever submits the pods of a stream; asks nothing of the answer.
+    Feed,
 }
 
 /// A request between its sender and the answer.

@@ -95,6 +95,7 @@ impl Cluster {
             starting: std::collections::BTreeMap::new(),
             kubelet_config: Arc::new(kubelet_config(flags)),
             traffic: scenario.traffic.clone(),
+            feeds: Vec::new(),
         };
         for model in &scenario.apps {
             cluster.data.add_model(model.clone());
@@ -248,6 +249,7 @@ impl Cluster {
             let traffic = Box::new(traffic);
             turn.request(Request::Traffic { traffic, epoch });
         }
+        self.start_feeds(turn);
         self.drain_data(turn);
     }
 

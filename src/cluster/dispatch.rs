@@ -53,6 +53,8 @@ pub struct Cluster {
     pub(super) kubelet_config: Arc<crate::kubelet::KubeletConfig>,
     /// What begins when the initial workloads serve.
     pub(super) traffic: Vec<crate::load::Traffic>,
+    /// Pods that are created in the course of the run.
+    pub(super) feeds: Vec<super::feed::Feed>,
 }
 
 /// Entries that the log may hold before what everybody has read is forgotten.
@@ -103,6 +105,7 @@ impl World for Cluster {
             Event::Kubectl(step) => self.go_on(step, turn),
             Event::Heal(fault) => self.heal(fault, turn),
             Event::Boot(node) => self.boot(node, turn),
+            Event::Feed(stream) => self.feed_due(stream, turn),
         }
         self.settle(turn);
     }
@@ -156,6 +159,7 @@ impl Cluster {
                 });
             }
             Sender::Kubectl => self.kubectl_reply(token, &reply, turn),
+            Sender::Feed => {}
         }
     }
 

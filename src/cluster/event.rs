@@ -44,6 +44,8 @@ pub enum Event {
     Heal(u32),
     /// A machine that was switched off boots again.
     Boot(u32),
+    /// The next pod of this stream is due.
+    Feed(u32),
 }
 
 const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

@@ -23,6 +23,8 @@ pub mod dispatch;
 
 pub mod effects;
 
+pub mod feed;
+
 pub mod timeline;
 
 pub mod build;

@@ -2,7 +2,8 @@
 //!
 //! What it is: how requests arrive ([`arrivals`]), what a client does with them (connections,
 //! timeouts, retries: [`client`]), what serving one costs a container and how long that takes under
-//! CPU quotas and contention ([`cpu`], [`instance`]), and what came of it ([`tally`]).
+//! CPU quotas and contention ([`cpu`], [`instance`]), and what came of it ([`tally`]); and pods that
+//! come in a stream and end ([`batch`]).
 //!
 //! What it does not know: where anything is, how a packet travels, which endpoint is chosen, which
 //! pods exist. It hands out and takes numbers; the composition root routes between it and `net`.
@@ -22,6 +23,8 @@ pub mod instance;
 pub mod client;
 
 pub mod tally;
+
+pub mod batch;
 
 pub use model::{AppModel, Traffic};
 pub use slab::{Key, Slab};

@@ -129,8 +129,36 @@ pub struct Class {
     pub namespace: Text,
     /// Labels.
     pub labels: Labels,
-    /// Where they are, in the order of nodes.
+    /// Where they are, in no particular order.
     pub nodes: Vec<ClassCount>,
+    /// The place of each node in `nodes`.
+    places: FxHashMap<NodeIx, usize>,
+}
+
+impl Class {
+    /// Adds to the numbers of pods on a node.
+    fn count(&mut self, node: NodeIx, total: i64, live: i64) {
+        let next = self.nodes.len();
+        let at = *self.places.entry(node).or_insert(next);
+        if at == next {
+            self.nodes.push(ClassCount {
+                node,
+                total: 0,
+                live: 0,
+            });
+        }
+        let count = &mut self.nodes[at];
+        let sum = |n: u32, by: i64| u32::try_from(i64::from(n) + by).expect("counts agree");
+        count.total = sum(count.total, total);
+        count.live = sum(count.live, live);
+        if count.total == 0 {
+            self.nodes.swap_remove(at);
+            self.places.remove(&node);
+            if let Some(moved) = self.nodes.get(at) {
+                self.places.insert(moved.node, at);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +182,11 @@ pub struct Cache {
     tree: NodeTree,
     order: Vec<NodeIx>,
     stale_order: bool,
+    /// By place: grows whenever what plugins may see of the node alone has changed.
+    stamps: Vec<u64>,
+    stamp: u64,
+    /// Grows whenever the number of nodes or of the nodes with an image has changed.
+    image_stamp: u64,
     topologies: Vec<Topology>,
     /// Per image, the number of nodes that have it.
     images: Vec<usize>,
@@ -258,23 +291,53 @@ impl Cache {
         }
         let ix = self.nodes.len();
         self.nodes.push(NodeInfo::new(ix, name.clone()));
+        self.stamps.push(0);
+        self.touch(ix);
         self.by_name.insert(name.clone(), ix);
         self.set_domains(ix);
         ix
+    }
+
+    fn touch(&mut self, ix: NodeIx) {
+        self.stamp += 1;
+        self.stamps[ix] = self.stamp;
+    }
+
+    /// A number that changes whenever anything changes that a plugin may see of this node alone:
+    /// its row, as far as scheduling looks at it, and the sums over its pods.
+    pub fn stamp(&self, ix: NodeIx) -> u64 {
+        self.stamps[ix]
+    }
+
+    /// A number that changes whenever the number of nodes changes, or of those with some image.
+    pub fn image_stamp(&self) -> u64 {
+        self.image_stamp
     }
 
     /// Adds or updates a node (`cacheImpl.AddNode`, `UpdateNode`).
     pub fn set_node(&mut self, node: &Arc<Node>) {
         let ix = self.slot(&node.meta.name);
         let old = self.nodes[ix].node.clone();
-        self.tree.set(ix, old.as_deref(), Some(node));
-        self.stale_order = true;
-        self.drop_images(ix);
+        if let Some(old) = &old
+            && same_for_scheduling(old, node)
+        {
+            self.nodes[ix].node = Some(node.clone());
+            return;
+        }
+        self.stale_order |= self.tree.set(ix, old.as_deref(), Some(node));
         self.nodes[ix].set_node(node, &mut self.interned);
-        self.take_images(ix, node);
+        if old
+            .as_ref()
+            .is_none_or(|o| o.status.images != node.status.images)
+        {
+            self.image_stamp += 1;
+            self.drop_images(ix);
+            self.take_images(ix, node);
+        }
         if old.is_none_or(|o| !o.meta.labels.same(&node.meta.labels)) {
             self.set_domains(ix);
         }
+        self.touch(ix);
     }
 
     /// Removes a node; pods that are still bound to its name keep their place.
@@ -283,10 +346,11 @@ impl Cache {
             return;
         };
         let old = self.nodes[ix].node.take();
-        self.tree.set(ix, old.as_deref(), None);
-        self.stale_order = true;
+        self.stale_order |= self.tree.set(ix, old.as_deref(), None);
+        self.image_stamp += 1;
         self.drop_images(ix);
         self.set_domains(ix);
+        self.touch(ix);
     }
 
     fn take_images(&mut self, ix: NodeIx, node: &Node) {
@@ -325,6 +389,7 @@ impl Cache {
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.stale_order) {
             self.order = self.tree.list();
+            self.image_stamp += 1;
         }
     }
 
@@ -427,6 +492,7 @@ impl Cache {
         };
         self.pods.insert(entry.id, state);
         self.nodes[ix].add_pod(entry);
+        self.touch(ix);
     }
 
     /// Takes a pod away from its node.
@@ -434,6 +500,7 @@ impl Cache {
         let state = self.pods.remove(&id)?;
         self.count(state.class, state.node, -1, -i64::from(state.live));
         let entry = self.nodes[state.node].remove_pod(id)?;
+        self.touch(state.node);
         for claim in &entry.template.claims {
             let key = (entry.pod.meta.namespace.clone(), claim.clone());
             if let Some(users) = self.claims.get_mut(&key) {
@@ -501,6 +568,7 @@ impl Cache {
             namespace: meta.namespace.clone(),
             labels: meta.labels.clone(),
             nodes: Vec::new(),
+            places: FxHashMap::default(),
         };
         let number = self.free_classes.pop().unwrap_or_else(|| {
             self.classes.push(None);
@@ -518,25 +586,7 @@ impl Cache {
 
     fn count(&mut self, number: usize, node: NodeIx, total: i64, live: i64) {
         let class = self.classes[number].as_mut().expect("a class in use");
-        let at = match class.nodes.binary_search_by_key(&node, |c| c.node) {
-            Ok(at) => at,
-            Err(at) => {
-                let none = ClassCount {
-                    node,
-                    total: 0,
-                    live: 0,
-                };
-                class.nodes.insert(at, none);
-                at
-            }
-        };
-        let count = &mut class.nodes[at];
-        let sum = |n: u32, by: i64| u32::try_from(i64::from(n) + by).expect("counts agree");
-        count.total = sum(count.total, total);
-        count.live = sum(count.live, live);
-        if count.total == 0 {
-            class.nodes.remove(at);
-        }
+        class.count(node, total, live);
         if class.nodes.is_empty() {
             self.drop_class(number);
         }
@@ -558,4 +608,13 @@ impl Cache {
         }
         self.free_classes.push(number);
     }
+}
+
+/// Whether two rows of a node differ in nothing that the scheduler looks at (heartbeats do).
+fn same_for_scheduling(old: &Node, new: &Node) -> bool {
+    old.unschedulable == new.unschedulable
+        && (old.meta.labels.same(&new.meta.labels) || old.meta.labels == new.meta.labels)
+        && old.taints == new.taints
+        && old.status.allocatable == new.status.allocatable
+        && old.status.images == new.status.images
 }

@@ -38,6 +38,27 @@ pub struct SchedulerConfig {
     pub burst: u32,
     /// How long a scheduling cycle takes.
     pub cycle_cost: CycleCost,
+    /// What is remembered between cycles; changes no result.
+    pub tuning: Tuning,
+}
+
+/// What is remembered from cycle to cycle, to compare the scheduler with a straightforward version
+/// of itself. No result depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Verdicts and scores of equal pods (`equal_pods`).
+    pub memo: bool,
+    /// Counts of spread constraints (`plugins::pod_topology_spread`).
+    pub spread: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning {
+            memo: true,
+            spread: true,
+        }
+    }
 }
 
 /// How long a scheduling cycle takes in simulated time. The scheduler works on one pod at a time,
@@ -81,6 +102,7 @@ impl Default for SchedulerConfig {
             qps: 50,
             burst: 100,
             cycle_cost: CycleCost::default(),
+            tuning: Tuning::default(),
         }
     }
 }

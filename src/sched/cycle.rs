@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use fixedbitset::FixedBitSet;
+
 use super::cache::NodeIx;
 use super::config::Point;
-use super::framework::{Framework, PluginScores};
+use super::framework::{Framework, PluginScores, PreFiltered};
+use super::equal_pods::ClassMemo;
 use super::plugin::{Code, Cx, CycleState, PluginSet, PodEntry, Status};
 use super::queue::Nominator;
+use super::refusals::Refusals;
 use crate::engine::draws::{Draws, Purpose, entity_key};
 
 /// Chooses among nodes of equal score; keyed by the pod's name and the attempt.
@@ -21,7 +25,7 @@ const MIN_PERCENTAGE: i32 = 5;
 #[derive(Clone, Debug, Default)]
 pub struct Diagnosis {
     /// Nodes that were tried, with their refusals.
-    pub nodes: BTreeMap<NodeIx, Status>,
+    pub nodes: Refusals,
     /// What is said of nodes that were not tried (left out before Filter).
     pub absent: Option<Status>,
     /// Plugins that rejected the pod anywhere.
@@ -48,9 +52,9 @@ impl Diagnosis {
             message.push_str(&format!(" {reason}."));
         } else {
             let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-            for status in self.nodes.values() {
+            for (status, nodes) in self.nodes.counted() {
                 for reason in &status.reasons {
-                    *reasons.entry(reason).or_insert(0) += 1;
+                    *reasons.entry(reason).or_insert(0) += nodes;
                 }
             }
             if self.nodes.len() < all_nodes
@@ -92,12 +96,27 @@ pub struct Found {
     pub feasible: Vec<NodeIx>,
     /// Refusals.
     pub diagnosis: Diagnosis,
+    /// Nodes that were refused by what is remembered; they are part of the diagnosis only when no
+    /// node fits.
+    remembered: Vec<NodeIx>,
     /// Nodes that were tried.
     pub evaluated: usize,
     /// Where the next search starts.
     pub next_start: usize,
     /// An error that ends the cycle without blaming the nodes.
     pub error: Option<String>,
+}
+
+impl Found {
+    /// How many nodes were refused.
+    fn refused(&self) -> usize {
+        let nodes = &self.diagnosis.nodes;
+        let more = self.remembered.iter();
+        match nodes.is_empty() {
+            true => more.len(),
+            false => nodes.len() + more.filter(|ix| nodes.get(**ix).is_none()).count(),
+        }
+    }
 }
 
 /// `numFeasibleNodesToFind`.
@@ -116,33 +135,81 @@ pub fn feasible_to_find(percentage: i32, nodes: usize) -> usize {
 }
 
 /// `findNodesThatFitPod`: PreFilter, then Filter on the nominated node alone, then on the others
-/// until enough fit.
-pub fn find_nodes(
+/// until enough fit. `memo` is asked for after PreFilter.
+pub fn find_nodes<'m>(
     framework: &Framework,
     cx: &Cx<'_>,
     state: &mut CycleState,
     pod: &PodEntry,
     search: Search<'_>,
-) -> Found {
+    memo: impl FnOnce(&CycleState) -> Option<&'m mut ClassMemo>,
+) -> (Found, Option<&'m mut ClassMemo>) {
     let mut found = Found {
         next_start: search.start,
         ..Found::default()
     };
     let pre = framework.pre_filter(cx, state, pod);
+    if early(&pre, &mut found) {
+        return (found, None);
+    }
+    if let Some(name) = &pod.pod.status.nominated_node
+        && let Some(info) = cx.cache.find(name)
+    {
+        let nodes = [info.ix];
+        try_nodes(framework, cx, state, pod, &nodes, search, None, &mut found);
+        if !found.feasible.is_empty() || found.error.is_some() {
+            return (found, None);
+        }
+    }
+    let order = cx.cache.order();
+    let mut memo = memo(state);
+    let named;
+    let nodes = match pre.nodes {
+        None => order,
+        Some(nodes) => {
+            let names = pre.narrowed_by.names().join(" ");
+            let message = format!("node(s) didn't satisfy plugin(s) [{names}]");
+            found.diagnosis.absent = Some(Status::unresolvable(message));
+            named = nodes.into_iter().collect::<Vec<NodeIx>>();
+            &named
+        }
+    };
+    let class = memo.as_deref_mut();
+    try_nodes(framework, cx, state, pod, nodes, search, class, &mut found);
+    let processed = found.feasible.len() + found.refused();
+    found.next_start = (search.start + processed) % order.len().max(1);
+    if let Some(memo) = memo.as_deref_mut()
+        && found.feasible.is_empty()
+    {
+        let numbers = memo.statuses().iter();
+        let nodes = &mut found.diagnosis.nodes;
+        let numbers: Vec<u32> = numbers.map(|status| nodes.number(status)).collect();
+        for ix in std::mem::take(&mut found.remembered) {
+            let number = usize::from(memo.refusal(framework, cx, state, pod, ix)) - 1;
+            nodes.insert_numbered(ix, numbers[number]);
+        }
+        let told: Vec<Status> = nodes.counted().map(|(s, _)| s.clone()).collect();
+        for status in &told {
+            found.diagnosis.note(status);
+        }
+    }
+    (found, memo)
+}
+
+/// Whether PreFilter has decided already.
+fn early(pre: &PreFiltered, found: &mut Found) -> bool {
     found.diagnosis.rejected_by = pre.narrowed_by;
-    if let Some(status) = pre.rejected {
+    if let Some(status) = &pre.rejected {
         if status.code == Code::Error {
             found.error = Some(status.message());
-            return found;
+            return true;
         }
-        found.diagnosis.note(&status);
+        found.diagnosis.note(status);
         found.diagnosis.pre_filter = Some(status.message());
-        found.diagnosis.absent = Some(status);
-        return found;
+        found.diagnosis.absent = Some(status.clone());
+        return true;
     }
-    if let Some(nodes) = &pre.nodes
-        && nodes.is_empty()
-    {
+    if pre.nodes.as_ref().is_some_and(|nodes| nodes.is_empty()) {
         let names = pre.narrowed_by.names();
         let message = match names.as_slice() {
             [one] => format!("node(s) didn't satisfy plugin {one}"),
@@ -153,35 +220,24 @@ pub fn find_nodes(
         };
         found.diagnosis.pre_filter = Some(message.clone());
         found.diagnosis.absent = Some(Status::unresolvable(message));
-        return found;
+        return true;
     }
-    if let Some(name) = &pod.pod.status.nominated_node
-        && let Some(info) = cx.cache.find(name)
-    {
-        let nodes = [info.ix];
-        try_nodes(framework, cx, state, pod, &nodes, search, &mut found);
-        if !found.feasible.is_empty() || found.error.is_some() {
-            return found;
-        }
+    false
+}
+
+/// Nodes that pods are nominated to.
+fn promised(cx: &Cx<'_>, nominator: &Nominator) -> Option<FixedBitSet> {
+    if nominator.is_empty() {
+        return None;
     }
-    let order = cx.cache.order();
-    match pre.nodes {
-        None => try_nodes(framework, cx, state, pod, order, search, &mut found),
-        Some(nodes) => {
-            let names = pre.narrowed_by.names().join(" ");
-            let message = format!("node(s) didn't satisfy plugin(s) [{names}]");
-            found.diagnosis.absent = Some(Status::unresolvable(message));
-            let nodes: Vec<NodeIx> = nodes.into_iter().collect();
-            try_nodes(framework, cx, state, pod, &nodes, search, &mut found);
-        }
-    }
-    let processed = found.feasible.len() + found.diagnosis.nodes.len();
-    found.next_start = (search.start + processed) % order.len().max(1);
-    found
+    let mut nodes = FixedBitSet::with_capacity(cx.cache.places());
+    nodes.extend(nominator.nodes().filter_map(|n| Some(cx.cache.find(n)?.ix)));
+    Some(nodes)
 }
 
 /// `findNodesThatPassFilters`, one node after the other. Upstream's sixteen workers may look at a
 /// few more nodes before they stop.
+#[expect(clippy::too_many_arguments, reason = "everything that a cycle knows")]
 fn try_nodes(
     framework: &Framework,
     cx: &Cx<'_>,
@@ -189,6 +245,7 @@ fn try_nodes(
     pod: &PodEntry,
     nodes: &[NodeIx],
     search: Search<'_>,
+    mut memo: Option<&mut ClassMemo>,
     found: &mut Found,
 ) {
     if nodes.is_empty() {
@@ -199,24 +256,42 @@ fn try_nodes(
     if !framework.any(Point::Score) {
         wanted = 1;
     }
-    for i in 0..nodes.len() {
-        let ix = nodes[(search.start + i) % nodes.len()];
-        let node = cx.cache.node(ix);
+    let promised = promised(cx, search.nominator);
+    let start = search.start % nodes.len();
+    let (first, second) = nodes.split_at(start);
+    for &ix in second.iter().chain(first) {
         found.evaluated += 1;
-        match framework.filter_with_nominated(cx, state, pod, node, search.nominator) {
+        let plain = promised.as_ref().is_none_or(|p| !p.contains(ix));
+        let verdict = match &mut memo {
+            Some(memo) if plain => match memo.refusal(framework, cx, state, pod, ix) {
+                0 => memo.filter_rest(framework, cx, state, pod, ix),
+                number if memo.status(number).code == Code::Error => {
+                    Err(memo.status(number).clone())
+                }
+                _ => {
+                    found.remembered.push(ix);
+                    continue;
+                }
+            },
+            _ => {
+                let node = cx.cache.node(ix);
+                framework.filter_with_nominated(cx, state, pod, node, search.nominator)
+            }
+        };
+        match verdict {
             Ok(()) => {
                 found.feasible.push(ix);
                 if found.feasible.len() >= wanted {
-                    return;
+                    break;
                 }
             }
             Err(status) if status.code == Code::Error => {
                 found.error = Some(status.message());
-                return;
+                break;
             }
             Err(status) => {
                 found.diagnosis.note(&status);
-                found.diagnosis.nodes.insert(ix, status);
+                found.diagnosis.nodes.insert(ix, &status);
             }
         }
     }
@@ -237,15 +312,15 @@ pub fn totals(scores: &[PluginScores], nodes: usize) -> Vec<i64> {
 /// by the pod's name, so that it is the same whatever else happens in the cluster.
 pub fn select(draws: &Draws, pod: &PodEntry, attempt: u32, totals: &[i64]) -> usize {
     let most = totals.iter().copied().max().unwrap_or(0);
-    let best: Vec<usize> = (0..totals.len()).filter(|i| totals[*i] == most).collect();
-    match best.as_slice() {
-        [] => 0,
-        [one] => *one,
+    let mut best = (0..totals.len()).filter(|i| totals[*i] == most);
+    let count = best.clone().count();
+    let at = match count {
+        0 | 1 => 0,
         many => {
             let meta = &pod.pod.meta;
             let entity = entity_key(&[&meta.namespace, &meta.name]);
-            let draw = draws.below(TIE, entity, u64::from(attempt), many.len() as u64);
-            many[usize::try_from(draw).unwrap_or(0)]
+            draws.below(TIE, entity, u64::from(attempt), many as u64)
         }
-    }
+    };
+    best.nth(usize::try_from(at).unwrap_or(0)).unwrap_or(0)
 }

@@ -121,7 +121,7 @@ pub fn explain(
         start: 0,
         nominator: &nominator,
     };
-    let mut found = cycle::find_nodes(&framework, &cx, &mut state, &entry, search);
+    let (mut found, _) = cycle::find_nodes(&framework, &cx, &mut state, &entry, search, |_| None);
     let mut result = verdicts(&cache, &found);
     result.pod = meta.full_name();
     if let Some(error) = found.error {
@@ -175,7 +175,7 @@ fn verdicts(cache: &Cache, found: &Found) -> Explanation {
     }
     for ix in cache.order() {
         let name = cache.node(*ix).name.clone();
-        match found.diagnosis.nodes.get(ix) {
+        match found.diagnosis.nodes.get(*ix) {
             Some(status) => result.rejected.push((name, status.into())),
             None if found.feasible.contains(ix) => result.feasible.push(name),
             None => result.rejected.push((name, left_out(absent))),

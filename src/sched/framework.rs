@@ -100,6 +100,23 @@ impl Framework {
             .map(|i| &*self.plugins[*i])
     }
 
+    /// The places of the plugins of an extension point, in their order.
+    pub(super) fn indexes(&self, point: Point) -> &[usize] {
+        &self.points[point as usize]
+    }
+
+    /// The plugin at a place.
+    #[inline]
+    pub(super) fn plugin_at(&self, index: usize) -> &dyn Plugin {
+        &*self.plugins[index]
+    }
+
+    /// The weight of the plugin at a place.
+    #[inline]
+    pub(super) fn weight_at(&self, index: usize) -> i64 {
+        self.weights[index]
+    }
+
     /// Whether a plugin takes part at an extension point.
     pub fn runs(&self, plugin: PluginName, point: Point) -> bool {
         self.at(point).any(|p| p.name() == plugin)

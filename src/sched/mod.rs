@@ -7,7 +7,8 @@
 //! view and asks for writes; it holds no clock.
 //!
 //! Read first: [`scheduler`] (the component), [`cycle`] (one attempt), [`framework`] and [`plugin`]
-//! (what plugins are), [`plugins`] (what they do). Then [`queue`], [`cache`], [`preempt`].
+//! (what plugins are), [`plugins`] (what they do). Then [`queue`], [`cache`], [`preempt`]; [`equal_pods`]
+//! makes cycles cheap.
 //! [`explain`](explain::explain) answers "why there?" without changing anything.
 
 pub mod scheduler;
@@ -33,6 +34,10 @@ pub mod node_info;
 pub mod node_tree;
 
 pub mod template;
+
+pub mod equal_pods;
+
+pub mod refusals;
 
 pub mod preempt;
 

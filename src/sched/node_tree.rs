@@ -15,11 +15,17 @@ type ZoneKey = (Text, Text);
 
 impl NodeTree {
     /// Adds, moves or removes a node: `old` is the row that the tree knows, `new` the current one.
-    pub fn set(&mut self, ix: NodeIx, old: Option<&Node>, new: Option<&Node>) {
+    /// Returns whether that changes the order of nodes.
+    pub fn set(&mut self, ix: NodeIx, old: Option<&Node>, new: Option<&Node>) -> bool {
+        if let (Some(old), Some(new)) = (old, new)
+            && old.meta.labels.same(&new.meta.labels)
+        {
+            return false;
+        }
         let before = old.map(zone_key);
         let after = new.map(zone_key);
         if before == after {
-            return;
+            return false;
         }
         if let Some(zone) = before {
             self.remove(ix, &zone);
@@ -30,6 +36,7 @@ impl NodeTree {
                 None => self.zones.push((zone, vec![ix])),
             }
         }
+        true
     }
 
     fn remove(&mut self, ix: NodeIx, zone: &Option<ZoneKey>) {

@@ -390,6 +390,11 @@ pub trait Plugin: fmt::Debug + Send + Sync {
         0
     }
 
+    /// Whether `normalize` does anything.
+    fn normalizes(&self) -> bool {
+        true
+    }
+
     /// Brings the scores of all feasible nodes into 0..=100.
     fn normalize(&self, _cx: &Cx<'_>, _state: &CycleState, _nodes: &[NodeIx], _scores: &mut [i64]) {
     }

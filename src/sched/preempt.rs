@@ -2,7 +2,6 @@
 //! (`pkg/scheduler/framework/preemption`, `plugins/defaultpreemption`).
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cache::NodeIx;
@@ -11,6 +10,7 @@ use super::cycle::Diagnosis;
 use super::framework::Framework;
 use super::plugin::{Code, Cx, CycleState, PodEntry, Status};
 use super::queue::Nominator;
+use super::refusals::Refusals;
 use crate::api::pod_status::{PodConditionKind, Truth};
 use crate::api::{Pod, PodDisruptionBudget, Text};
 use crate::engine::Time;
@@ -103,7 +103,7 @@ impl Preemptor<'_> {
         }
         let nominated = self.pod.pod.status.nominated_node.as_ref()?;
         let info = self.cx.cache.find(nominated)?;
-        let status = diagnosis.nodes.get(&info.ix);
+        let status = diagnosis.nodes.get(info.ix);
         let unresolvable = |s: &Status| s.code == Code::UnschedulableAndUnresolvable;
         if status
             .or(diagnosis.absent.as_ref())
@@ -124,15 +124,15 @@ impl Preemptor<'_> {
 
     /// `findCandidates` and `DryRunPreemption`: nodes that were refused for a reason that removing
     /// pods can resolve, from a random one on, until enough candidates are found.
-    fn candidates(&self, diagnosis: &Diagnosis) -> (Vec<Candidate>, BTreeMap<NodeIx, Status>) {
+    fn candidates(&self, diagnosis: &Diagnosis) -> (Vec<Candidate>, Refusals) {
         let absent = diagnosis.absent.as_ref().map(|s| s.code);
         let resolvable = |ix: &&NodeIx| {
-            let code = diagnosis.nodes.get(*ix).map(|s| s.code).or(absent);
+            let code = diagnosis.nodes.get(**ix).map(|s| s.code).or(absent);
             code == Some(Code::Unschedulable)
         };
         let order = self.cx.cache.order().iter();
         let nodes: Vec<NodeIx> = order.filter(resolvable).copied().collect();
-        let mut refused = BTreeMap::new();
+        let mut refused = Refusals::default();
         if nodes.is_empty() {
             return (Vec::new(), refused);
         }
@@ -151,7 +151,7 @@ impl Preemptor<'_> {
             let ix = nodes[(offset + i) % count];
             match self.victims_on(ix, &budgets) {
                 Err(status) => {
-                    refused.insert(ix, status);
+                    refused.insert(ix, &status);
                 }
                 Ok(candidate) if candidate.violations == 0 => gentle.push(candidate),
                 Ok(candidate) => violating.push(candidate),
@@ -178,19 +178,15 @@ impl Preemptor<'_> {
         ix: NodeIx,
         budgets: &[&Arc<PodDisruptionBudget>],
     ) -> Result<Candidate, Status> {
-        let mut node = self.cx.cache.node(ix).clone();
-        let mut state = self.state.clone();
-        let mut lower: Vec<PodEntry> = node
-            .pods
-            .iter()
-            .filter(|p| self.lower(p))
-            .cloned()
-            .collect();
+        let pods = self.cx.cache.node(ix).pods.iter();
+        let mut lower: Vec<PodEntry> = pods.filter(|p| self.lower(p)).cloned().collect();
         if lower.is_empty() {
             return Err(Status::unresolvable(
                 "No preemption victims found for incoming pod",
             ));
         }
+        let mut node = self.cx.cache.node(ix).clone();
+        let mut state = self.state.clone();
         for victim in &lower {
             node.remove_pod(victim.id);
             self.framework

@@ -23,6 +23,7 @@ use super::config::{Point, PreemptionArgs, SchedulerConfig};
 use super::cycle::{self, Diagnosis, Search};
 use super::explain::NO_NODES;
 use super::framework::Framework;
+use super::equal_pods::EqualPods;
 use super::plugin::{Cx, CycleState, PluginName, PluginSet, PodEntry};
 use super::preempt::{Preemption, Preemptor};
 use super::queue::{Gate, Nominator, Queue, QueuedPod};
@@ -87,6 +88,7 @@ pub struct Scheduler {
     cache: Cache,
     queue: Queue,
     nominator: Nominator,
+    memo: EqualPods,
     preempting: BTreeMap<u32, Preempting>,
     pending: FxHashMap<u64, Pending>,
     volume_waits: BTreeMap<u32, VolumeWait>,
@@ -164,6 +166,7 @@ impl Scheduler {
             cache,
             queue,
             nominator: Nominator::default(),
+            memo: EqualPods::default(),
             preempting: BTreeMap::new(),
             pending: FxHashMap::default(),
             volume_waits: BTreeMap::new(),
@@ -335,7 +338,10 @@ impl Scheduler {
             start: self.next_start,
             nominator: &self.nominator,
         };
-        let mut found = cycle::find_nodes(framework, &cx, state, entry, search);
+        let memo = self.config.tuning.memo.then_some(&mut self.memo);
+        let (mut found, memo) = cycle::find_nodes(framework, &cx, state, entry, search, |state| {
+            memo?.class((profile, framework), &cx, state, entry)
+        });
         self.next_start = found.next_start;
         if let Some(error) = found.error {
             return (Err((Failure::error(error), Vec::new())), found.evaluated);
@@ -344,8 +350,13 @@ impl Scheduler {
             [] => None,
             [one] => Some(*one),
             many => {
-                let scores = framework.score(&cx, state, entry, many);
-                let totals = cycle::totals(&scores, many.len());
+                let totals = match memo {
+                    Some(memo) => memo.totals(framework, &cx, state, entry, many),
+                    None => {
+                        let scores = framework.score(&cx, state, entry, many);
+                        cycle::totals(&scores, many.len())
+                    }
+                };
                 let at = cycle::select(&self.draws, entry, queued.attempts, &totals);
                 Some(many[at])
             }

@@ -35,6 +35,10 @@ impl Plugin for BalancedAllocation {
         true
     }
 
+    fn normalizes(&self) -> bool {
+        false
+    }
+
     fn points(&self) -> Points {
         Points::PRE_SCORE.and(Points::SCORE)
     }

@@ -1,7 +1,11 @@
 //! Prefers nodes that have the pod's images already.
 
+use smallvec::SmallVec;
+
+use crate::sched::cache::Cache;
 use crate::sched::node_info::NodeInfo;
 use crate::sched::plugin::{Cx, CycleState, MAX_NODE_SCORE, Plugin, PluginName, PodEntry, Points};
+use crate::sched::template::Template;
 
 const MIB: i64 = 1024 * 1024;
 /// Images below this size in sum are not worth it.
@@ -18,6 +22,10 @@ impl Plugin for ImageLocality {
         PluginName::ImageLocality
     }
 
+    fn normalizes(&self) -> bool {
+        false
+    }
+
     fn points(&self) -> Points {
         Points::SCORE
     }
@@ -30,18 +38,31 @@ impl Plugin for ImageLocality {
         if node.images.is_empty() {
             return 0;
         }
-        let total = cx.cache.order().len() as f64;
-        let mut sum: i64 = 0;
-        for image in &pod.template.images {
-            if let Ok(at) = node.images.binary_search_by_key(image, |(n, _)| *n) {
-                let spread = cx.cache.nodes_with_image(*image) as f64 / total;
-                sum += (node.images[at].1 as f64 * spread) as i64;
-            }
-        }
-        let spec = &pod.template.spec;
-        let containers = spec.init_containers.len() + spec.containers.len();
-        priority(sum, i64::try_from(containers).unwrap_or(i64::MAX))
+        score_of(cx.cache, &pod.template, &sizes(pod, node))
     }
+}
+
+/// The pod's images that are on a node, by number, with their sizes in bytes there.
+pub fn sizes(pod: &PodEntry, node: &NodeInfo) -> SmallVec<[(usize, i64); 2]> {
+    let images = pod.template.images.iter();
+    let here = images.filter_map(|image| {
+        let at = node.images.binary_search_by_key(image, |(n, _)| *n).ok()?;
+        Some((*image, node.images[at].1))
+    });
+    here.collect()
+}
+
+/// The score of a node with these images.
+pub fn score_of(cache: &Cache, template: &Template, sizes: &[(usize, i64)]) -> i64 {
+    let total = cache.order().len() as f64;
+    let mut sum: i64 = 0;
+    for (image, size) in sizes {
+        let spread = cache.nodes_with_image(*image) as f64 / total;
+        sum += (*size as f64 * spread) as i64;
+    }
+    let spec = &template.spec;
+    let containers = spec.init_containers.len() + spec.containers.len();
+    priority(sum, i64::try_from(containers).unwrap_or(i64::MAX))
 }
 
 /// `calculatePriority`.

@@ -202,6 +202,10 @@ impl Plugin for Fit {
         true
     }
 
+    fn normalizes(&self) -> bool {
+        false
+    }
+
     fn points(&self) -> Points {
         Points::PRE_FILTER
             .and(Points::FILTER)

@@ -21,6 +21,16 @@ impl Nominator {
         self.by_node.get(node).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether no pod is nominated to any node.
+    pub fn is_empty(&self) -> bool {
+        self.by_node.is_empty()
+    }
+
+    /// The names of nodes that pods are nominated to, in no particular order.
+    pub fn nodes(&self) -> impl Iterator<Item = &Text> {
+        self.by_node.keys()
+    }
+
     /// The node that a pod is nominated to.
     pub fn node_of(&self, id: u32) -> Option<&Text> {
         self.node_of.get(&id)

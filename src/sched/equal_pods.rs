@@ -1,0 +1,371 @@
+//! What is remembered from one cycle to the next about equal pods.
+//!
+//! Most plugins look at nothing but the pod's template and one node ([`Plugin::by_node`](super::plugin::Plugin::by_node)). Their
+//! verdict and their scores for a node stay the same for every pod of the template until the node
+//! changes, which its [stamp](Cache::stamp) tells. Pods of one workload come by the thousand, and a
+//! cycle changes one node, so nearly all of what a cycle asks was answered before.
+//!
+//! Nothing here decides: a memo holds what the plugins said. With
+//! [`Tuning::memo`](super::config::Tuning) off the plugins are asked every time; the results are
+//! the same, which the property tests of [`super::tests`] check.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::cache::{Cache, NodeIx};
+use super::config::Point;
+use super::framework::Framework;
+use super::node_info::NodeInfo;
+use super::plugin::{Cx, CycleState, PluginName, PluginSet, PodEntry, Status};
+use super::plugins::image_locality;
+use super::template::Template;
+
+/// Templates that are remembered.
+const CLASSES: usize = 32;
+/// Templates of which it is remembered that they were seen once.
+const SEEN: usize = 4096;
+/// No image of the pod is on the node.
+const NO_IMAGES: u16 = 0;
+
+/// Profile, address of the template, plugins whose Filter is skipped.
+type Key = (usize, usize, PluginSet);
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub struct EqualPods {
+    classes: FxHashMap<Key, ClassMemo>,
+    /// A template is remembered when it comes for the second time: one that never comes again
+    /// would only push out others.
+    seen: FxHashMap<Key, ()>,
+    uses: u64,
+}
+
+/// One template's verdicts and scores on all nodes.
+#[derive(Debug)]
+pub struct ClassMemo {
+    /// Keeps its address from being used again.
+    template: Arc<Template>,
+    last_use: u64,
+    /// Filters that are remembered: those before the first that looks beyond the node.
+    filters: SmallVec<[usize; 8]>,
+    /// Filters that are not.
+    rest: SmallVec<[usize; 4]>,
+    /// Scores that need no normalisation, and are summed up with their weights.
+    plain: SmallVec<[usize; 4]>,
+    /// Scores that are normalised over the feasible nodes.
+    normalized: SmallVec<[usize; 4]>,
+    rows: Vec<Row>,
+    /// By node and place in `normalized`.
+    raw: Vec<i64>,
+    statuses: Vec<Status>,
+    images: Images,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    stamp: u64,
+    plain: i64,
+    /// 0 when the node fits, else the number of the refusal, from 1.
+    refusal: u16,
+    images: u16,
+}
+
+/// ImageLocality looks at sizes on the node, and at how many nodes have the image: the first is
+/// remembered per node, the second is added when either changes.
+#[derive(Debug, Default)]
+struct Images {
+    weight: Option<i64>,
+    sizes: Vec<SmallVec<[(usize, i64); 2]>>,
+    stamp: u64,
+    scores: Vec<i64>,
+}
+
+impl EqualPods {
+    /// The memo for a pod, if it is worth having one.
+    pub fn class(
+        &mut self,
+        framework: (usize, &Framework),
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+    ) -> Option<&mut ClassMemo> {
+        // NodeName looks at the pod, not at its template.
+        if pod.pod.node_name.is_some() {
+            return None;
+        }
+        let address = Arc::as_ptr(&pod.template) as usize;
+        let key = (framework.0, address, state.skip_filter);
+        self.uses += 1;
+        if !self.classes.contains_key(&key) {
+            if self.seen.remove(&key).is_none() {
+                if self.seen.len() >= SEEN {
+                    self.seen.clear();
+                }
+                self.seen.insert(key, ());
+                return None;
+            }
+            self.make_room();
+            let class = ClassMemo::new(framework.1, cx, state, pod);
+            self.classes.insert(key, class);
+        }
+        let class = self.classes.get_mut(&key)?;
+        class.last_use = self.uses;
+        class.bring_up_to_date(cx, pod);
+        Some(class)
+    }
+
+    /// Forgets the template that was not used for the longest time.
+    fn make_room(&mut self) {
+        if self.classes.len() < CLASSES {
+            return;
+        }
+        let oldest = self.classes.values().map(|c| c.last_use).min();
+        self.classes.retain(|_, c| Some(c.last_use) != oldest);
+    }
+}
+
+impl ClassMemo {
+    fn new(framework: &Framework, cx: &Cx<'_>, state: &CycleState, pod: &PodEntry) -> ClassMemo {
+        let mut class = ClassMemo {
+            template: pod.template.clone(),
+            last_use: 0,
+            filters: SmallVec::new(),
+            rest: SmallVec::new(),
+            plain: SmallVec::new(),
+            normalized: SmallVec::new(),
+            rows: Vec::new(),
+            raw: Vec::new(),
+            statuses: Vec::new(),
+            images: Images::default(),
+        };
+        for index in framework.indexes(Point::Filter) {
+            let plugin = framework.plugin_at(*index);
+            if state.skip_filter.has(plugin.name()) {
+                continue;
+            }
+            if class.rest.is_empty() && plugin.by_node(pod) {
+                class.filters.push(*index);
+            } else {
+                class.rest.push(*index);
+            }
+        }
+        // PreScore of such a plugin looks at the template alone.
+        let mut scratch = CycleState::default();
+        for index in framework.indexes(Point::Score) {
+            let plugin = framework.plugin_at(*index);
+            if plugin.name() == PluginName::ImageLocality {
+                class.images.weight = Some(framework.weight_at(*index));
+            } else if plugin.by_node(pod) {
+                let asked = framework.runs(plugin.name(), Point::PreScore);
+                if asked && !plugin.pre_score(cx, &mut scratch, pod, &[]) {
+                    continue;
+                }
+                if plugin.normalizes() {
+                    class.normalized.push(*index);
+                } else {
+                    class.plain.push(*index);
+                }
+            }
+        }
+        class.images.sizes.push(SmallVec::new());
+        class
+    }
+
+    fn bring_up_to_date(&mut self, cx: &Cx<'_>, pod: &PodEntry) {
+        debug_assert!(
+            Arc::ptr_eq(&self.template, &pod.template),
+            "of one template"
+        );
+        let places = cx.cache.places();
+        if self.rows.len() < places {
+            self.rows.resize(places, Row::default());
+            self.raw.resize(places * self.normalized.len(), 0);
+        }
+        if self.images.weight.is_some() && self.images.stamp != cx.cache.image_stamp() {
+            self.images.stamp = cx.cache.image_stamp();
+            self.images.scores.clear();
+        }
+    }
+
+    /// What the remembered filters say of a node: the number of the refusal, 0 for none.
+    #[inline]
+    pub fn refusal(
+        &mut self,
+        framework: &Framework,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        ix: NodeIx,
+    ) -> u16 {
+        let row = self.rows[ix];
+        if row.stamp == cx.cache.stamp(ix) {
+            return row.refusal;
+        }
+        self.ask(framework, cx, state, pod, ix)
+    }
+
+    /// The refusal of this number.
+    pub fn status(&self, number: u16) -> &Status {
+        &self.statuses[usize::from(number) - 1]
+    }
+
+    /// All refusals that were ever given.
+    pub fn statuses(&self) -> &[Status] {
+        &self.statuses
+    }
+
+    /// Asks the plugins and remembers what they say.
+    fn ask(
+        &mut self,
+        framework: &Framework,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        ix: NodeIx,
+    ) -> u16 {
+        let node = cx.cache.node(ix);
+        let mut row = Row {
+            stamp: cx.cache.stamp(ix),
+            ..Row::default()
+        };
+        let refused = self.filters.iter().find_map(|index| {
+            let plugin = framework.plugin_at(*index);
+            let verdict = plugin.filter(cx, state, pod, node);
+            verdict.err().map(|status| status.by(plugin.name()))
+        });
+        match refused {
+            Some(status) => row.refusal = self.number(status),
+            None => {
+                for index in &self.plain {
+                    let score = framework.plugin_at(*index).score(cx, state, pod, node);
+                    row.plain += score * framework.weight_at(*index);
+                }
+                let width = self.normalized.len();
+                for (at, index) in self.normalized.iter().enumerate() {
+                    let score = framework.plugin_at(*index).score(cx, state, pod, node);
+                    self.raw[ix * width + at] = score;
+                }
+                row.images = self.images_on(pod, node);
+            }
+        }
+        self.rows[ix] = row;
+        row.refusal
+    }
+
+    fn number(&mut self, status: Status) -> u16 {
+        let known = self.statuses.iter().position(|s| *s == status);
+        let at = known.unwrap_or_else(|| {
+            self.statuses.push(status);
+            self.statuses.len() - 1
+        });
+        u16::try_from(at + 1).expect("few plugins with few reasons")
+    }
+
+    fn images_on(&mut self, pod: &PodEntry, node: &NodeInfo) -> u16 {
+        if self.images.weight.is_none() || node.images.is_empty() {
+            return NO_IMAGES;
+        }
+        let found = image_locality::sizes(pod, node);
+        let known = self.images.sizes.iter().position(|s| *s == found);
+        let at = known.unwrap_or_else(|| {
+            self.images.sizes.push(found);
+            self.images.sizes.len() - 1
+        });
+        u16::try_from(at).unwrap_or_else(|_| {
+            // Sizes differ from node to node: begin anew rather than grow without end.
+            self.images.sizes.truncate(1);
+            self.images.scores.clear();
+            self.rows.fill(Row::default());
+            self.images.sizes.push(image_locality::sizes(pod, node));
+            1
+        })
+    }
+
+    /// Whether the node passes the filters that are not remembered.
+    #[inline]
+    pub fn filter_rest(
+        &self,
+        framework: &Framework,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        ix: NodeIx,
+    ) -> Result<(), Status> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        let node = cx.cache.node(ix);
+        for index in &self.rest {
+            let plugin = framework.plugin_at(*index);
+            plugin
+                .filter(cx, state, pod, node)
+                .map_err(|status| status.by(plugin.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Weighted sums of the normalised scores of all plugins (`prioritizeNodes`), for nodes that
+    /// passed the filters in this cycle.
+    pub fn totals(
+        &mut self,
+        framework: &Framework,
+        cx: &Cx<'_>,
+        state: &mut CycleState,
+        pod: &PodEntry,
+        nodes: &[NodeIx],
+    ) -> Vec<i64> {
+        framework.pre_score(cx, state, pod, nodes);
+        for ix in nodes {
+            // Nodes with nominated pods were filtered otherwise.
+            self.refusal(framework, cx, state, pod, *ix);
+        }
+        let image_weight = self.score_images(cx.cache, pod);
+        let mut totals: Vec<i64> = Vec::with_capacity(nodes.len());
+        for ix in nodes {
+            let row = &self.rows[*ix];
+            let images = match image_weight {
+                Some(weight) => self.images.scores[usize::from(row.images)] * weight,
+                None => 0,
+            };
+            totals.push(row.plain + images);
+        }
+        let mut scores = Vec::with_capacity(nodes.len());
+        for index in framework.indexes(Point::Score) {
+            let plugin = framework.plugin_at(*index);
+            let name = plugin.name();
+            if state.skip_score.has(name) || name == PluginName::ImageLocality {
+                // Skipped, or summed up already.
+                continue;
+            }
+            scores.clear();
+            if let Some(at) = self.normalized.iter().position(|i| i == index) {
+                let width = self.normalized.len();
+                scores.extend(nodes.iter().map(|ix| self.raw[ix * width + at]));
+            } else if self.plain.contains(index) {
+                continue;
+            } else {
+                let each = nodes.iter().map(|ix| cx.cache.node(*ix));
+                scores.extend(each.map(|node| plugin.score(cx, state, pod, node)));
+            }
+            plugin.normalize(cx, state, nodes, &mut scores);
+            let weight = framework.weight_at(*index);
+            for (total, score) in totals.iter_mut().zip(&scores) {
+                *total += score * weight;
+            }
+        }
+        totals
+    }
+
+    /// Scores every combination of images that was ever found; the weight, if images count.
+    fn score_images(&mut self, cache: &Cache, pod: &PodEntry) -> Option<i64> {
+        let images = &mut self.images;
+        let weight = images.weight?;
+        for sizes in &images.sizes[images.scores.len()..] {
+            let score = image_locality::score_of(cache, &pod.template, sizes);
+            images.scores.push(score);
+        }
+        Some(weight)
+    }
+}
