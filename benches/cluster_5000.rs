@@ -203,8 +203,8 @@ fn kinds() -> Vec<PodKind> {
 
 fn scenario(nodes: u64) -> Scenario {
     let runs = Dist::LogNormal {
-        p50: Duration::from_secs(180),
-        p99: Duration::from_secs(1_800),
+        p50: Duration::from_secs(120),
+        p99: Duration::from_secs(300),
     };
     let model = AppModel {
         namespace: "default".into(),

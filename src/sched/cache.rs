@@ -7,10 +7,14 @@
 //!
 //! The cache knows assumed pods: bound by the scheduler's own decision, not yet seen as bound.
 
+mod class;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+
+pub use class::{Class, ClassCount};
 
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
@@ -106,58 +110,6 @@ impl Topology {
             None => NO_DOMAIN,
             Some(value) => *self.values.entry(value.clone()).or_insert(next),
         };
-    }
-}
-
-/// How many pods of a class are on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClassCount {
-    /// The node.
-    pub node: NodeIx,
-    /// All pods.
-    pub total: u32,
-    /// Pods that are not being deleted.
-    pub live: u32,
-}
-
-/// Pods that scheduling cannot tell apart: one template, one namespace, one set of labels.
-#[derive(Debug)]
-pub struct Class {
-    /// Template.
-    pub template: Arc<Template>,
-    /// Namespace.
-    pub namespace: Text,
-    /// Labels.
-    pub labels: Labels,
-    /// Where they are, in no particular order.
-    pub nodes: Vec<ClassCount>,
-    /// The place of each node in `nodes`.
-    places: FxHashMap<NodeIx, usize>,
-}
-
-impl Class {
-    /// Adds to the numbers of pods on a node.
-    fn count(&mut self, node: NodeIx, total: i64, live: i64) {
-        let next = self.nodes.len();
-        let at = *self.places.entry(node).or_insert(next);
-        if at == next {
-            self.nodes.push(ClassCount {
-                node,
-                total: 0,
-                live: 0,
-            });
-        }
-        let count = &mut self.nodes[at];
-        let sum = |n: u32, by: i64| u32::try_from(i64::from(n) + by).expect("counts agree");
-        count.total = sum(count.total, total);
-        count.live = sum(count.live, live);
-        if count.total == 0 {
-            self.nodes.swap_remove(at);
-            self.places.remove(&node);
-            if let Some(moved) = self.nodes.get(at) {
-                self.places.insert(moved.node, at);
-            }
-        }
     }
 }
 
@@ -563,13 +515,7 @@ impl Cache {
         if let Some(number) = self.class_numbers.get(&key) {
             return *number;
         }
-        let class = Class {
-            template: entry.template.clone(),
-            namespace: meta.namespace.clone(),
-            labels: meta.labels.clone(),
-            nodes: Vec::new(),
-            places: FxHashMap::default(),
-        };
+        let class = Class::new(entry);
         let number = self.free_classes.pop().unwrap_or_else(|| {
             self.classes.push(None);
             self.classes.len() - 1

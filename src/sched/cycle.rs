@@ -7,8 +7,8 @@ use fixedbitset::FixedBitSet;
 
 use super::cache::NodeIx;
 use super::config::Point;
-use super::framework::{Framework, PluginScores, PreFiltered};
 use super::equal_pods::ClassMemo;
+use super::framework::{Framework, PluginScores, PreFiltered};
 use super::plugin::{Code, Cx, CycleState, PluginSet, PodEntry, Status};
 use super::queue::Nominator;
 use super::refusals::Refusals;

@@ -1,0 +1,74 @@
+//! Pods counted by class: of equal pods only their number on each node matters to others.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::NodeIx;
+use crate::api::{Labels, Text};
+use crate::sched::plugin::PodEntry;
+use crate::sched::template::Template;
+
+/// How many pods of a class are on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassCount {
+    /// The node.
+    pub node: NodeIx,
+    /// All pods.
+    pub total: u32,
+    /// Pods that are not being deleted.
+    pub live: u32,
+}
+
+/// Pods that scheduling cannot tell apart: one template, one namespace, one set of labels.
+#[derive(Debug)]
+pub struct Class {
+    /// Template.
+    pub template: Arc<Template>,
+    /// Namespace.
+    pub namespace: Text,
+    /// Labels.
+    pub labels: Labels,
+    /// Where they are, in no particular order.
+    pub nodes: Vec<ClassCount>,
+    /// The place of each node in `nodes`.
+    places: FxHashMap<NodeIx, usize>,
+}
+
+impl Class {
+    /// The class of a pod, without any pod.
+    pub(super) fn new(entry: &PodEntry) -> Class {
+        let meta = &entry.pod.meta;
+        Class {
+            template: entry.template.clone(),
+            namespace: meta.namespace.clone(),
+            labels: meta.labels.clone(),
+            nodes: Vec::new(),
+            places: FxHashMap::default(),
+        }
+    }
+
+    /// Adds to the numbers of pods on a node.
+    pub(super) fn count(&mut self, node: NodeIx, total: i64, live: i64) {
+        let next = self.nodes.len();
+        let at = *self.places.entry(node).or_insert(next);
+        if at == next {
+            self.nodes.push(ClassCount {
+                node,
+                total: 0,
+                live: 0,
+            });
+        }
+        let count = &mut self.nodes[at];
+        let sum = |n: u32, by: i64| u32::try_from(i64::from(n) + by).expect("counts agree");
+        count.total = sum(count.total, total);
+        count.live = sum(count.live, live);
+        if count.total == 0 {
+            self.nodes.swap_remove(at);
+            self.places.remove(&node);
+            if let Some(moved) = self.nodes.get(at) {
+                self.places.insert(moved.node, at);
+            }
+        }
+    }
+}
