@@ -19,7 +19,9 @@ use crate::api::{Pod, Row};
 use crate::client::{Outbox, Reply};
 use crate::engine::Time;
 use crate::engine::draws::Draws;
-use crate::store::{ApiError, Cause, Change, Cursor, Id, Op, Patch, Propagation, Store, View, Write};
+use crate::store::{
+    ApiError, Cause, Change, Cursor, Id, Op, Patch, Propagation, Store, View, Write,
+};
 
 const MS: u64 = 1_000_000;
 
