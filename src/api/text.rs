@@ -10,21 +10,14 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// An immutable string that is cheap to clone.
-#[derive(Clone)]
+/// An immutable string that is cheap to clone. Default ones share one allocation.
+#[derive(Clone, Default)]
 pub struct Text(Arc<str>);
 
 impl Text {
     /// The characters.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        // Shared: rows have many empty fields.
-        Text(Arc::default())
     }
 }
 
