@@ -137,8 +137,8 @@ fn pools(nodes: u64) -> Vec<NodePool> {
         name: name.into(),
         count: u32::try_from(count).expect("not that many nodes"),
         zones: ["a", "b", "c"].map(Into::into).to_vec(),
-        capacity: amounts(cores * 1_000, cores * 4 << 30),
-        allocatable: amounts(cores * 1_000 - 200, (cores * 4 << 30) - (1 << 30)),
+        capacity: amounts(cores * 1_000, cores << 32),
+        allocatable: amounts(cores * 1_000 - 200, (cores << 32) - (1 << 30)),
         ..NodePool::default()
     };
     let dedicated = (nodes / 10).max(1);
