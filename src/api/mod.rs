@@ -46,6 +46,8 @@ pub mod service;
 
 pub mod policy;
 
+pub mod quota;
+
 pub mod volume;
 
 pub mod config;
@@ -72,6 +74,7 @@ pub use node::{Lease, Node};
 pub use pod::{Pod, PodSpec, PodTemplate};
 pub use pod_status::PodStatus;
 pub use policy::{PodDisruptionBudget, PriorityClass};
+pub use quota::{LimitRange, ResourceQuota};
 pub use row::{Kind, Object, Row};
 pub use service::{EndpointSlice, Service};
 pub use stateful::{ControllerRevision, DaemonSet, StatefulSet};

@@ -55,6 +55,16 @@ impl Quantity {
         })
     }
 
+    /// As [`Quantity::parse`], with how it was written.
+    ///
+    /// # Errors
+    /// When the text is not a quantity.
+    pub fn parse_as_written(text: &str) -> Result<(Quantity, Format), QuantityError> {
+        let parsed = Parsed::read(text)?;
+        let nanos = parsed.nanos();
+        Ok((Quantity { nanos }, parsed.format))
+    }
+
     /// The canonical text of quantity text, as the API server prints it back: `1.5Gi` is `1536Mi`.
     /// `resource.Quantity :: CanonicalizeBytes`, and text that is canonical enough stays as it is.
     ///

@@ -140,6 +140,8 @@ macro_rules! for_each_kind {
             Secret |_| None, "v1", "secrets", true;
             PodDisruptionBudget |_| None, "policy/v1", "poddisruptionbudgets", true;
             PriorityClass |_| None, "scheduling.k8s.io/v1", "priorityclasses", false;
+            ResourceQuota |_| None, "v1", "resourcequotas", true;
+            LimitRange |_| None, "v1", "limitranges", true;
             PersistentVolume |_| None, "v1", "persistentvolumes", false;
             PersistentVolumeClaim |_| None, "v1", "persistentvolumeclaims", true;
             StorageClass |_| None, "storage.k8s.io/v1", "storageclasses", false;

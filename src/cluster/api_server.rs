@@ -210,6 +210,7 @@ fn digest_row(digest: &mut Digest, row: &crate::api::Row) {
         Row::ControllerRevision(revision) => revision.revision.hash(digest),
         Row::EndpointSlice(slice) => slice.endpoints.hash(digest),
         Row::PodDisruptionBudget(budget) => budget.status.hash(digest),
+        Row::ResourceQuota(quota) => quota.status.hash(digest),
         _ => {}
     }
 }

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::api::node::NodeStatus;
 use crate::api::{
     DaemonSet, Deployment, EndpointSlice, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet,
-    Row, Service, StatefulSet, Text,
+    ResourceQuota, Row, Service, StatefulSet, Text,
 };
 use crate::client::runner::{Driven, Runner};
 use crate::client::{Budget, Outbox};
@@ -28,6 +28,7 @@ use crate::control::namespace::NamespaceController;
 use crate::control::node_lifecycle::{self, NodeLifecycleController};
 use crate::control::pod_gc::PodGcController;
 use crate::control::replica_set::ReplicaSetController;
+use crate::control::resource_quota::{self, ResourceQuotaController};
 use crate::control::stateful_set::StatefulSetController;
 use crate::control::taint_eviction::TaintEvictionController;
 use crate::control::ttl_after_finished::TtlAfterFinishedController;
@@ -118,10 +119,10 @@ impl Cluster {
                 self.seed(node(pool, nth).into());
             }
         }
-        // Namespaces and priority classes first: others are admitted by them.
+        // What others are admitted by comes first.
         let rank = |object: &Applied| match object.row.kind() {
             Kind::Namespace => 0,
-            Kind::PriorityClass => 1,
+            Kind::PriorityClass | Kind::LimitRange | Kind::ResourceQuota => 1,
             _ => 2,
         };
         let mut objects: Vec<&Applied> = scenario.objects.iter().collect();
@@ -144,8 +145,26 @@ impl Cluster {
                     error,
                 }));
             }
+            if object.row.kind() == Kind::ResourceQuota {
+                self.count_quotas();
+            }
         }
         Ok(())
+    }
+
+    /// Quotas that were applied long ago have been counted since: without a status they would
+    /// refuse what comes next.
+    fn count_quotas(&mut self) {
+        let view = self.api.store.view();
+        let quotas = view.of::<ResourceQuota>().iter();
+        let counted: Vec<_> = quotas
+            .map(|(id, quota)| (id, resource_quota::counted(quota, view, Time::ZERO)))
+            .collect();
+        for (id, quota) in counted {
+            let write = Write::UpdateStatus(id.into(), quota.into());
+            let done = self.api.store.write(&write, Time::ZERO, Cause::default());
+            done.expect("the status of a quota is the cluster's own");
+        }
     }
 
     fn seed(&mut self, row: Row) {
@@ -370,6 +389,7 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
         Box::new(Runner::new(CronJobController::default())),
         Box::new(garbage_collector()),
         Box::new(namespaces()),
+        Box::new(Runner::new(ResourceQuotaController)),
     ]
 }
 

@@ -40,3 +40,5 @@ pub mod disruption;
 pub mod garbage_collector;
 
 pub mod namespace;
+
+pub mod resource_quota;

@@ -40,6 +40,9 @@ impl Admission {
                 pod.node_name = Some(pod.spec.node_name.clone());
             }
             pod.status.phase = Phase::Pending;
+            super::limit_range::admit(row, view)?;
+        } else if let Row::PersistentVolumeClaim(_) = row {
+            super::limit_range::admit(row, view)?;
         } else if let Row::DaemonSet(set) = row {
             count_template(&mut Arc::make_mut(set).meta, 1);
         }
@@ -232,6 +235,7 @@ pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
         DaemonSet,
         Deployment,
         PodDisruptionBudget,
+        ResourceQuota,
         PersistentVolume,
         PersistentVolumeClaim,
         Job,

@@ -158,6 +158,7 @@ impl Store {
             )));
         }
         self.admission.create(&mut row, &self.view)?;
+        self.charge(&row, None, at)?;
         let counter = self.next.entry(kind).or_insert(0);
         let object = ObjectId {
             kind,
@@ -174,6 +175,15 @@ impl Store {
             Arc::make_mut(job).generate_selector();
         }
         Ok(self.commit(object, Op::Create, row, None, at))
+    }
+
+    /// Charges the quotas of the namespace, or refuses.
+    fn charge(&mut self, row: &Row, old: Option<&Row>, at: Commit) -> Result<(), ApiError> {
+        for (quota, charged) in super::quota::check(row, old, &self.view, at.now)? {
+            let before = self.current(quota)?;
+            self.replace(quota, before, charged, at);
+        }
+        Ok(())
     }
 
     /// `names.SimpleNameGenerator`: five characters after the prefix. The draw depends on the
@@ -245,6 +255,9 @@ impl Store {
         super::admit::keep_counting(&old, &mut new);
         if super::admit::desired_differs(&old, &new) {
             new.meta_mut().generation += 1;
+        }
+        if crate::api::quota::charged_on_update(object.kind) {
+            self.charge(&new, Some(&old), at)?;
         }
         Ok(self.replace(object, old, new, at))
     }

@@ -23,6 +23,10 @@ pub mod lifecycle;
 
 mod evict;
 
+mod quota;
+
+mod limit_range;
+
 pub mod commit;
 
 pub use commit::Store;

@@ -20,7 +20,7 @@ mod yaml;
 
 #[test]
 fn controllers() {
-    support::check_except(&controllers::VECTORS, controllers::NOT_PORTED);
+    support::check(&controllers::VECTORS);
 }
 
 #[test]

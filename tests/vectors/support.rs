@@ -55,30 +55,6 @@ pub fn check(vectors: &Vectors) {
     check_cases(vectors, &load(vectors.name));
 }
 
-/// Checks the cases of a file except those of some families, and says which those are. For
-/// families that nothing here can reproduce yet; the list is to become empty.
-///
-/// # Panics
-/// As [`check`], and when there is no case of a family that is left out.
-pub fn check_except(vectors: &Vectors, left_out: &[&str]) {
-    let (out, cases): (Vec<Case>, Vec<Case>) = load(vectors.name)
-        .into_iter()
-        .partition(|case| left_out.contains(&(vectors.family)(case).as_str()));
-    for family in left_out {
-        let count = out
-            .iter()
-            .filter(|c| (vectors.family)(c) == *family)
-            .count();
-        assert!(count > 0, "{}: no case of {family}", vectors.name);
-        let line = format!("{}/{family} NOT CHECKED: {count} cases\n", vectors.name);
-        std::io::stdout()
-            .lock()
-            .write_all(line.as_bytes())
-            .expect("stdout is writable");
-    }
-    check_cases(vectors, &cases);
-}
-
 fn check_cases(vectors: &Vectors, cases: &[Case]) {
     let mut tally: BTreeMap<String, (usize, usize)> = vectors
         .families

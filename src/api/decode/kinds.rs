@@ -23,7 +23,7 @@ use super::batch as decode_batch;
 use super::meta::meta;
 use super::typed::{Steps, foreign, known};
 use super::{DecodeContext, Decoded, Problem};
-use super::{config, node, pod, service, stateful, volume, workload};
+use super::{config, node, pod, quota, service, stateful, volume, workload};
 use crate::api::Namespace;
 use crate::api::validate::names::{dns_label, dns_subdomain};
 use crate::api::validate::{self, NameRule};
@@ -209,6 +209,7 @@ fn rare_core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcom
             &Steps {
                 defaults: defaults::policy::limit_range,
                 validate: |o, _, at, e| validate::quota::limit_range(o, at, e),
+                row: Some(|o, json, cx| quota::limit_range(o, json, cx).into()),
                 ..plain::<core::LimitRange>(true, sub)
             },
         ),
@@ -218,6 +219,7 @@ fn rare_core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcom
             &Steps {
                 defaults: defaults::policy::resource_quota,
                 validate: |o, _, at, e| validate::quota::resource_quota(o, at, e),
+                row: Some(|o, json, cx| quota::resource_quota(o, json, cx).into()),
                 ..plain::<core::ResourceQuota>(true, sub)
             },
         ),

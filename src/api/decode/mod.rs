@@ -20,6 +20,7 @@ mod node;
 mod not_modelled;
 mod pod;
 mod pod_status;
+mod quota;
 mod service;
 mod stateful;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use super::yaml::{Node, Span};
 
 pub(crate) use affinity::label_selector as selector_of;
 pub(crate) use meta::uid as uid_of;
+pub(crate) use pod::pod_requests;
 pub use typed::expand_list;
 
 /// What a decode needs to know besides the object.

@@ -114,7 +114,7 @@ fn pod_spec(source: &core::PodSpec, json: Arc<Value>) -> PodSpec {
 /// `staging/src/k8s.io/component-helpers/resource :: PodRequests`: the sum of the containers and
 /// sidecars, at least what any init container needs beside the sidecars started before it; amounts
 /// given for the whole pod win; overhead on top.
-fn pod_requests(
+pub(crate) fn pod_requests(
     containers: &[Container],
     init_containers: &[Container],
     pod_level: Option<&Resources>,

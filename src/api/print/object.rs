@@ -10,7 +10,7 @@ use crate::api::selector::{LabelSelector, Operator};
 use crate::api::service::{Endpoint, EndpointPort};
 use crate::api::volume::{ClaimPhase, VolumePhase};
 use crate::api::{
-    CSINode, Deployment, EndpointSlice, Labels, Meta, Node, PersistentVolume,
+    CSINode, Deployment, EndpointSlice, Labels, Meta, Namespace, Node, PersistentVolume,
     PersistentVolumeClaim, Pod, Row, Service, Text, Uid,
 };
 use crate::engine::Time;
@@ -170,6 +170,11 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
             set("spec", source(&cron.source).into());
             set("status", batch::cron_job(cron, clock));
         }
+        Row::ResourceQuota(quota) => {
+            set("spec", source(&quota.source).into());
+            set("status", status::quota(&quota.status));
+        }
+        Row::LimitRange(range) => set("spec", source(&range.source).into()),
         Row::EndpointSlice(slice) => endpoint_slice(slice, &mut set),
         Row::PersistentVolume(volume) => persistent_volume(volume, &mut set),
         Row::PersistentVolumeClaim(claim) => persistent_claim(claim, &mut set),
@@ -185,19 +190,21 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
                 "renewTime": clock.print(lease.renewed),
             }),
         ),
-        Row::Namespace(namespace) => {
-            let finalizers: Vec<&str> = namespace.finalizers.iter().map(|f| f.as_str()).collect();
-            set("spec", json!({ "finalizers": finalizers }));
-            let phase = match namespace.meta.deleting() {
-                true => "Terminating",
-                false => "Active",
-            };
-            set("status", json!({ "phase": phase }));
-        }
+        Row::Namespace(namespace) => self::namespace(namespace, &mut set),
         Row::ConfigMap(_) | Row::Secret(_) | Row::PriorityClass(_) => {
             flat_kinds(row, &mut set);
         }
     }
+}
+
+fn namespace(namespace: &Namespace, set: &mut impl FnMut(&str, Value)) {
+    let finalizers: Vec<&str> = namespace.finalizers.iter().map(|f| f.as_str()).collect();
+    set("spec", json!({ "finalizers": finalizers }));
+    let phase = match namespace.meta.deleting() {
+        true => "Terminating",
+        false => "Active",
+    };
+    set("status", json!({ "phase": phase }));
 }
 
 /// Kinds without a spec.

@@ -234,3 +234,16 @@ pub(super) fn budget(status: &PdbStatus, clock: Clock) -> Value {
     put(&mut map, "conditions", conditions.collect());
     Value::Object(map)
 }
+
+/// `status` of a ResourceQuota.
+pub(super) fn quota(status: &crate::api::quota::QuotaStatus) -> Value {
+    let amounts = |amounts: &crate::api::quota::Amounts| -> Value {
+        let each = amounts.iter();
+        let each = each.map(|(name, amount)| (name.to_string(), json!(amount.to_string())));
+        Value::Object(each.collect())
+    };
+    match &status.hard {
+        Some(hard) => json!({ "hard": amounts(hard), "used": amounts(&status.used) }),
+        None => json!({}),
+    }
+}

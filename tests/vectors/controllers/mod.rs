@@ -30,7 +30,7 @@ use serde_json::Value;
 
 use super::support::{Case, Vectors};
 
-/// The families whose controllers exist.
+/// How the file is compared.
 pub const VECTORS: Vectors = Vectors {
     name: "controllers",
     id: Some("id"),
@@ -48,6 +48,7 @@ pub const VECTORS: Vectors = Vectors {
         "pause",
         "pdb",
         "proportional",
+        "quota",
         "recreate",
         "rollout",
         "rollover",
@@ -61,9 +62,6 @@ pub const VECTORS: Vectors = Vectors {
 /// How late the stand-in kubelet may report that a container is ready or has ended: what of it a sync
 /// of a Job saw that came within a few hundredths of a second, the recording does not say.
 const LATE_ENDS_MS: [u64; 3] = [0, 15, 30];
-
-/// The families whose controllers do not exist yet.
-pub const NOT_PORTED: &[&str] = &["quota"];
 
 fn family(case: &Case) -> String {
     case.text("family").unwrap_or_default().to_owned()

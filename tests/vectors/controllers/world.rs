@@ -20,6 +20,7 @@ use rehearsal::control::job::{JobController, completion_index};
 use rehearsal::control::node_lifecycle::{self, NodeLifecycleController};
 use rehearsal::control::pod_gc::PodGcController;
 use rehearsal::control::replica_set::ReplicaSetController;
+use rehearsal::control::resource_quota::ResourceQuotaController;
 use rehearsal::control::stateful_set::StatefulSetController;
 use rehearsal::control::taint_eviction::TaintEvictionController;
 use rehearsal::control::ttl_after_finished::TtlAfterFinishedController;
@@ -175,6 +176,7 @@ fn controllers(scenario: &Value, epoch_s: i64) -> Vec<Box<dyn Driven>> {
         Box::new(Runner::new(EndpointSliceController::default())),
         Box::new(Runner::new(DisruptionController)),
         Box::new(Runner::new(GarbageCollector::default())),
+        Box::new(Runner::new(ResourceQuotaController)),
     ];
     if scenario.get("zones").is_some() {
         let flags = node_lifecycle::Flags::default();
