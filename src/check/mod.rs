@@ -7,6 +7,8 @@ mod backing;
 
 pub mod run;
 
+pub mod agree;
+
 pub mod expect;
 
 pub mod invariants;

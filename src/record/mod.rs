@@ -7,6 +7,8 @@
 //!
 //! Read first: [`Recorder::on_change`], then [`milestones`] and [`causes`].
 
+pub mod agreement;
+
 pub mod milestones;
 
 pub mod causes;

@@ -19,6 +19,8 @@ pub mod names;
 
 pub mod story;
 
+pub mod agreement;
+
 pub mod explain;
 
 pub mod plots;

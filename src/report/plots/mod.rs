@@ -5,6 +5,8 @@
 //! colour-blind readers can tell apart. [`canvas`] knows SVG, [`axis`] picks ticks; the rest knows
 //! what to draw.
 
+mod agreement;
+
 mod axis;
 
 mod canvas;
@@ -60,6 +62,11 @@ pub fn plots(run: &RunRecord) -> Vec<(String, String)> {
     (pictures.into_iter())
         .filter_map(|(name, svg)| Some((name.to_owned(), svg?)))
         .collect()
+}
+
+/// How a simulated run and real ones agree: times on one axis, if there are any.
+pub fn agreement(agreement: &crate::record::agreement::Agreement) -> Option<String> {
+    agreement::draw(agreement)
 }
 
 /// A canvas with headline and subtitle.
