@@ -9,9 +9,12 @@ use crate::record::{NodeMarkKind, RunRecord, What};
 /// Something found in a run: by thing, its value in words.
 type Found = BTreeMap<String, String>;
 
+/// A way to look at a run.
+type Look = fn(&RunRecord) -> Found;
+
 /// Compares everything that must be equal.
 pub fn compare(simulated: &RunRecord, real: &[RunRecord], rows: &mut Vec<AgreementRow>) {
-    let views: [(&str, fn(&RunRecord) -> Found); 4] = [
+    let views: [(&str, Look); 4] = [
         ("decisions", histories),
         ("state", ends),
         ("restarts", restarts),

@@ -24,6 +24,9 @@ const SHARE: f64 = 0.005;
 
 type Times = BTreeMap<String, f64>;
 
+/// A number of a Traffic.
+type Number = fn(&TrafficRecord) -> u64;
+
 /// Compares the times between milestones; pods of one workload as their median.
 pub fn times(simulated: &RunRecord, real: &[RunRecord], agreement: &mut Agreement) {
     let ours = spans(simulated);
@@ -239,8 +242,7 @@ pub fn requests(simulated: &RunRecord, real: &[RunRecord], rows: &mut Vec<Agreem
                 *sent,
             ));
         }
-        let latency: [(&str, fn(&TrafficRecord) -> u64); 2] =
-            [("p50", |t| t.p50_us), ("p90", |t| t.p90_us)];
+        let latency: [(&str, Number); 2] = [("p50", |t| t.p50_us), ("p90", |t| t.p90_us)];
         for (what, of) in latency {
             let values: Vec<f64> = theirs.iter().map(|t| of(t) as f64 / 1000.0).collect();
             rows.extend(latencies(
