@@ -63,6 +63,25 @@ impl Default for RuntimeLatency {
     }
 }
 
+impl RuntimeLatency {
+    /// Containers that are processes of this host, started by the Linux backend: the order of
+    /// magnitude of its own starts and stops (1 to 2 ms, with a long tail on a busy host). Pulls
+    /// are the same draws on both sides.
+    pub fn processes() -> Self {
+        let us = Duration::from_micros;
+        let short = |p50, p99| Dist::LogNormal {
+            p50: us(p50),
+            p99: us(p99),
+        };
+        RuntimeLatency {
+            sandbox: short(1_500, 8_000),
+            start: short(1_500, 8_000),
+            remove: short(500, 5_000),
+            ..RuntimeLatency::default()
+        }
+    }
+}
+
 /// The backend of a simulated run.
 #[derive(Debug)]
 pub struct Simulated {

@@ -12,6 +12,9 @@ use crate::engine::{Backend, Ended, Journal, Silent, Tape, Time};
 pub enum On<'a> {
     /// Latency models.
     Simulation,
+    /// Latency models of containers that are processes of one host, without a container runtime
+    /// between: what real runs are compared with.
+    Processes,
     /// Real processes of this host.
     #[cfg(target_os = "linux")]
     Linux(&'a mut Linux),
@@ -23,7 +26,7 @@ impl On<'_> {
     /// As in the header of a run.
     pub fn name(&self) -> &'static str {
         match self {
-            On::Simulation => "sim",
+            On::Simulation | On::Processes => "sim",
             _ => "linux",
         }
     }
@@ -31,7 +34,7 @@ impl On<'_> {
     /// Who answers for what happens inside containers.
     pub fn containers(&self) -> Containers {
         match self {
-            On::Simulation => Containers::Simulated,
+            On::Simulation | On::Processes => Containers::Simulated,
             _ => Containers::Real,
         }
     }
@@ -94,6 +97,7 @@ impl<'a> Backing<'a> {
         let mut tape = Tape::Record(journal);
         let mut backend: Box<dyn Served + 'a> = match on {
             On::Simulation => Box::new(Simulated::new(cluster.draws, RuntimeLatency::default())),
+            On::Processes => Box::new(Simulated::new(cluster.draws, RuntimeLatency::processes())),
             #[cfg(target_os = "linux")]
             On::Linux(linux) => Box::new(linux),
             On::Journal(journal) => {

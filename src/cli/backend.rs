@@ -73,11 +73,24 @@ impl BackendArguments {
         options: &mut RunOptions<'_>,
         folder: Option<PathBuf>,
     ) -> Result<Finished, RunError> {
+        match self.backend {
+            BackendName::Sim => run(scenario, options),
+            BackendName::Linux => self.run_linux(scenario, options, folder),
+        }
+    }
+
+    /// Runs a scenario on real processes.
+    ///
+    /// # Errors
+    /// As [`run_on`].
+    pub fn run_linux(
+        &self,
+        scenario: &Scenario,
+        options: &mut RunOptions<'_>,
+        folder: Option<PathBuf>,
+    ) -> Result<Finished, RunError> {
         use crate::backend::linux::{Linux, LinuxOptions};
         use crate::check::{On, run_on};
-        if self.backend == BackendName::Sim {
-            return run(scenario, options);
-        }
         let mut linux = LinuxOptions {
             logs: folder.map(|folder| folder.join("logs")),
             cpu_permille: self.cpu_scale,
@@ -127,5 +140,18 @@ impl BackendArguments {
         _: Option<PathBuf>,
     ) -> Result<Finished, RunError> {
         run(scenario, options)
+    }
+
+    /// Runs a scenario on real processes: not on this system.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn run_linux(
+        &self,
+        _: &Scenario,
+        _: &mut RunOptions<'_>,
+        _: Option<PathBuf>,
+    ) -> Result<Finished, RunError> {
+        Err(RunError::Host("the linux backend needs Linux".to_owned()))
     }
 }

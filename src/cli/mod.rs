@@ -5,6 +5,8 @@
 
 pub mod backend;
 
+pub mod check;
+
 pub mod run;
 
 pub mod validate;
@@ -50,6 +52,8 @@ enum Command {
     Plot(plot::PlotArguments),
     /// Run a recorded run again and prove that it is the same, event by event
     Replay(replay::ReplayArguments),
+    /// Run a scenario simulated and on real processes of this host, and compare the two
+    Check(check::CheckArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
@@ -67,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::main(&arguments),
         Command::Plot(arguments) => plot::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
+        Command::Check(arguments) => check::main(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "rehearsal", &mut std::io::stdout());

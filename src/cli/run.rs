@@ -53,7 +53,7 @@ pub struct RunArguments {
     quiet: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     crate::api::duration::parse(text).map_err(|error| error.to_string())
 }
 
@@ -87,7 +87,7 @@ pub fn main(arguments: &RunArguments) -> ExitCode {
 }
 
 /// Set by the first Ctrl-C; the second one ends the process at once.
-fn interrupt_flag() -> Arc<AtomicBool> {
+pub(super) fn interrupt_flag() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let register = || -> std::io::Result<()> {
         let second = signal_hook::consts::SIGINT;
@@ -121,16 +121,23 @@ fn one(
     bar.finish();
     match finished {
         Ok(finished) => tell(scenario, finished, arguments, loaded),
-        Err(RunError::Host(message)) => {
+        Err(error) => refuse(scenario, error, loaded),
+    }
+}
+
+/// Says why a scenario cannot run; the exit code.
+pub(super) fn refuse(scenario: &Scenario, error: RunError, loaded: &scenario::Loaded) -> u8 {
+    match error {
+        RunError::Host(message) => {
             eprintln!("error: {}: {message}", scenario.file);
             eprintln!("hint: rehearsal run --backend linux --check-host tells what works here");
             exit::HOST
         }
-        Err(RunError::Expectation(message)) => {
+        RunError::Expectation(message) => {
             eprintln!("error: {}: {message}", scenario.file);
             exit::INPUT
         }
-        Err(RunError::Refused(refused)) => {
+        RunError::Refused(refused) => {
             let at = loaded.sources.locate(refused.object.span);
             let meta = refused.object.row.meta();
             let kind = refused.object.row.kind().name();
@@ -214,7 +221,7 @@ fn tell(
 }
 
 /// Draws the pictures into the results folder; a run without pictures is a run all the same.
-fn draw(record: &RunRecord, dir: &std::path::Path) {
+pub(super) fn draw(record: &RunRecord, dir: &std::path::Path) {
     let plots = dir.join("plots");
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(&plots)?;
