@@ -268,7 +268,10 @@ impl Cell {
 
     pub(super) fn remove_pod(&mut self, pod: u32) {
         match self.pods.get_mut(&pod) {
-            Some(found) => found.removing = true,
+            Some(found) => {
+                found.removing = true;
+                found.silent = false;
+            }
             None => {
                 let pod = Id::new(pod);
                 return self.event(RuntimeEvent::Removed { pod });

@@ -57,7 +57,7 @@ struct Detached {
 const WRITABLE: u64 = 1 << 30;
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Host folders and links that `host:` programs need.
-const HOST: [&str; 7] = ["/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/lib32"];
+const HOST: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32"];
 /// `pkg/securitycontext`'s default masked paths.
 const MASKED: [&str; 9] = [
     "/proc/asound",
@@ -161,34 +161,57 @@ fn base(spec: &ContainerSpec, scratch: &str, root: &str) -> Result<Vec<(OwnedFd,
             root: Root::Host, ..
         } => {
             memory(root)?;
-            for path in HOST {
-                let Ok(known) = fs::symlink_metadata(path) else {
-                    continue;
-                };
-                if known.is_symlink() {
-                    let to = fs::read_link(path).step(path)?;
-                    symlink(to, format!("{root}{path}")).step(path)?;
-                } else {
-                    let tree = sys::open_tree(path).step(path)?;
-                    let attributes = attribute::RDONLY | attribute::NODEV | attribute::NOSUID;
-                    sys::set_attributes(tree.as_fd(), attributes).step(path)?;
-                    host.push((tree, path.to_owned()));
-                }
-            }
+            host = host_folders(root)?;
+            let etc = format!("{root}/etc");
+            fs::create_dir(&etc).step("/etc")?;
+            writable(scratch, size)?;
+            overlay("/etc", scratch, &etc)?;
         }
         Program::Exec {
             root: Root::Layers(layers),
             ..
         } => {
-            let writable = format!("{scratch}/writable");
-            memory(&writable)?;
-            for folder in ["upper", "work"] {
-                fs::create_dir(format!("{writable}/{folder}")).step("writable layer")?;
-            }
-            let lower = layers.join(":");
-            let options =
-                format!("lowerdir={lower},upperdir={writable}/upper,workdir={writable}/work");
-            sys::mount("overlay", root, "overlay", MS_NODEV, &options).step("overlay")?;
+            writable(scratch, size)?;
+            overlay(&layers.join(":"), scratch, root)?;
+        }
+    }
+    Ok(host)
+}
+
+/// Memory for what is written over read-only folders.
+fn writable(scratch: &str, size: u64) -> Result<(), Failed> {
+    let writable = format!("{scratch}/writable");
+    let options = format!("mode=755,size={size}");
+    let flags = MS_NODEV | MS_NOSUID;
+    sys::mount("tmpfs", &writable, "tmpfs", flags, &options).step("writable layer")?;
+    for folder in ["upper", "work"] {
+        fs::create_dir(format!("{writable}/{folder}")).step("writable layer")?;
+    }
+    Ok(())
+}
+
+/// Mounts read-only folders with the writable layer over them.
+fn overlay(lower: &str, scratch: &str, to: &str) -> Result<(), Failed> {
+    let writable = format!("{scratch}/writable");
+    let options = format!("lowerdir={lower},upperdir={writable}/upper,workdir={writable}/work");
+    sys::mount("overlay", to, "overlay", MS_NODEV, &options).step("overlay")
+}
+
+/// The host's folders of programs, detached; its links are made at once.
+fn host_folders(root: &str) -> Result<Vec<(OwnedFd, String)>, Failed> {
+    let mut host = Vec::new();
+    for path in HOST {
+        let Ok(known) = fs::symlink_metadata(path) else {
+            continue;
+        };
+        if known.is_symlink() {
+            let to = fs::read_link(path).step(path)?;
+            symlink(to, format!("{root}{path}")).step(path)?;
+        } else {
+            let tree = sys::open_tree(path).step(path)?;
+            let attributes = attribute::RDONLY | attribute::NODEV | attribute::NOSUID;
+            sys::set_attributes(tree.as_fd(), attributes).step(path)?;
+            host.push((tree, path.to_owned()));
         }
     }
     Ok(host)

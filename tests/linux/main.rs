@@ -1,0 +1,31 @@
+//! Real runs: processes, namespaces and cgroups of this host.
+//!
+//! These tests need root and say so when they are skipped. Each one is bounded in time, touches
+//! only what its own cell made, and looks for leaks: what was there before is there afterwards.
+#![cfg(target_os = "linux")]
+
+mod containers;
+mod leaks;
+mod runs;
+
+/// Whether the tests can run; says why when they cannot.
+fn possible() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        println!("skipped: real containers need root");
+    }
+    root
+}
+
+/// The program under test.
+fn program() -> std::path::PathBuf {
+    env!("CARGO_BIN_EXE_rehearsal").into()
+}
+
+/// Cells count runs of their process and look at its descriptors: one at a time.
+static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ONE.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
