@@ -74,7 +74,7 @@ impl Bench {
     fn hear<T>(&mut self, wanted: impl Fn(&RuntimeEvent) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
-            while let Some(stamped) = self.cell.channel.next::<Stamped>().expect("a frame") {
+            while let Some(stamped) = self.cell.channel.message::<Stamped>().expect("a frame") {
                 match stamped.report {
                     Report::Event(event) => {
                         if let Some(found) = wanted(&event) {

@@ -3,6 +3,11 @@
 //! These tests need root and say so when they are skipped. Each one is bounded in time, touches
 //! only what its own cell made, and looks for leaks: what was there before is there afterwards.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "real processes take real time"
+)]
 
 mod containers;
 mod leaks;

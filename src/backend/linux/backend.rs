@@ -291,7 +291,7 @@ impl Linux {
         }
         let begun = self.begun.unwrap_or(0);
         loop {
-            match self.cell.channel.next::<Stamped>() {
+            match self.cell.channel.message::<Stamped>() {
                 Ok(Some(Stamped { at, report })) => match report {
                     Report::Ready => {}
                     Report::Event(event) => {

@@ -177,7 +177,7 @@ impl Trial {
             while let Some(stamped) = self
                 .cell
                 .channel
-                .next::<Stamped>()
+                .message::<Stamped>()
                 .map_err(|e| e.to_string())?
             {
                 match &stamped.report {

@@ -234,7 +234,7 @@ pub fn sweep(own: &Hierarchies) -> Swept {
         for place in places {
             for child in children(&place) {
                 let name = child.file_name().unwrap_or_default().to_string_lossy();
-                if !RunName::parse(&name).is_some_and(|run| !run.alive()) {
+                if RunName::parse(&name).is_none_or(|run| run.alive()) {
                     continue;
                 }
                 swept.groups += count(&child);

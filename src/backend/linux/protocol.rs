@@ -364,7 +364,7 @@ impl Channel {
     ///
     /// # Errors
     /// Bytes that are no message.
-    pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub fn message<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some((length, rest)) = self.incoming.split_first_chunk::<4>() else {
             return Ok(None);
         };
@@ -412,7 +412,7 @@ mod tests {
         let mut seen = Vec::new();
         while seen.len() < sizes.len() {
             assert!(b.receive().expect("received"));
-            while let Some(command) = b.next().expect("a frame") {
+            while let Some(command) = b.message().expect("a frame") {
                 let Command::Files(number, files) = command else {
                     panic!("another command");
                 };

@@ -96,7 +96,7 @@ impl CellProcess {
             return Err("the cell does not answer".to_owned());
         }
         let open = self.channel.receive().map_err(|e| e.to_string())?;
-        match self.channel.next::<Stamped>() {
+        match self.channel.message::<Stamped>() {
             Ok(Some(Stamped {
                 report: Report::Ready,
                 ..

@@ -44,9 +44,8 @@ pub fn become_container(birth: Birth<'_>) -> ! {
     }
     let prepared = prepare(&birth);
     let status = std::fs::File::from(birth.status);
-    match prepared {
-        Err(failed) => tell(&status, 'C', &failed),
-        Ok(()) => {}
+    if let Err(failed) = prepared {
+        tell(&status, 'C', &failed)
     }
     match &birth.spec.program {
         Program::BuiltIn(model) => {

@@ -102,7 +102,7 @@ impl Cell {
             if !channel.receive()? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if let Some(Command::Begin(begin)) = channel.next()? {
+            if let Some(Command::Begin(begin)) = channel.message()? {
                 break begin;
             }
         };
@@ -144,7 +144,7 @@ impl Cell {
 
     fn run(&mut self) -> io::Result<()> {
         while !self.ended {
-            while let Some(command) = self.channel.next()? {
+            while let Some(command) = self.channel.message()? {
                 self.obey(command);
             }
             self.bury();

@@ -62,12 +62,8 @@ pub fn own_folders(
         }
         let files = ["configMap", "secret", "projected", "downwardAPI"];
         if !files.iter().any(|kind| volume.get(kind).is_some()) {
-            let kind = volume.as_object().into_iter().flat_map(|o| o.keys());
-            let kind = kind
-                .filter(|k| *k != "name")
-                .next()
-                .cloned()
-                .unwrap_or_default();
+            let mut kinds = volume.as_object().into_iter().flat_map(|o| o.keys());
+            let kind = kinds.find(|k| *k != "name").cloned().unwrap_or_default();
             lost.insert(format!(
                 "volumes of kind {kind} are empty folders that end with the pod"
             ));
