@@ -15,4 +15,6 @@ pub mod invariants;
 
 pub mod placement;
 
+pub mod compare;
+
 pub use run::{Finished, On, RunOptions, Watcher, run, run_on, run_watched};

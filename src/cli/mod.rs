@@ -13,6 +13,8 @@ pub mod validate;
 
 pub mod explain;
 
+pub mod compare;
+
 pub mod plot;
 pub mod replay;
 
@@ -48,6 +50,12 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// What was going on at a moment of a run, or what became of a pod, and what led to it
     Explain(explain::ExplainArguments),
+    /// Compare variants of a cluster or a scheduler over seeds, with intervals and p-values
+    Compare(compare::CompareArguments),
+    /// Compare the values of one field over seeds
+    Sweep(compare::SweepArguments),
+    /// Put the shares of a comparison or sweep together
+    Merge(compare::MergeArguments),
     /// Draw a run's pictures (SVG) from its results folder
     Plot(plot::PlotArguments),
     /// Run a recorded run again and prove that it is the same, event by event
@@ -69,6 +77,9 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&arguments),
         Command::Validate(arguments) => validate::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Sweep(arguments) => compare::sweep(&arguments),
+        Command::Merge(arguments) => compare::merge(&arguments),
         Command::Plot(arguments) => plot::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Check(arguments) => check::main(&arguments),

@@ -457,7 +457,8 @@ fn namespace(name: &str) -> Namespace {
 }
 
 /// The n-th node of a pool, with what a kubelet sets by itself.
-fn node(pool: &NodePool, nth: u32) -> Node {
+/// The Node object of a pool's machine, as its kubelet registers it.
+pub fn node(pool: &NodePool, nth: u32) -> Node {
     let name = Text::from(format!("{}-{nth}", pool.name));
     let mut labels: Labels = [
         ("kubernetes.io/hostname", name.as_str()),

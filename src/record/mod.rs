@@ -17,6 +17,8 @@ pub mod series;
 
 pub mod requests;
 
+pub mod trials;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

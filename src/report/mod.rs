@@ -25,6 +25,8 @@ pub mod explain;
 
 pub mod plots;
 
+pub mod compare;
+
 use crate::engine::Time;
 use crate::record::RunRecord;
 

@@ -56,7 +56,14 @@ mod snapshot;
 
 mod validate;
 
+mod experiment;
+
+pub mod trace;
+
 pub use diagnostic::{Diagnostic, Severity, render};
+pub use experiment::{
+    Arrivals, Experiment, ExperimentOptions, Plan, TracePlan, Variant, load_experiment,
+};
 pub use load::{LoadOptions, Loaded, Rejected, load, load_bytes};
 pub use snapshot::{Snapshot, load_snapshot};
 pub use types::*;

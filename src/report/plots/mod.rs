@@ -7,9 +7,9 @@
 
 mod agreement;
 
-mod axis;
+pub(in crate::report) mod axis;
 
-mod canvas;
+pub(in crate::report) mod canvas;
 
 mod latency;
 
@@ -27,28 +27,28 @@ use axis::Panel;
 use canvas::Canvas;
 
 /// Width of every picture.
-const WIDTH: f64 = 960.0;
+pub(in crate::report) const WIDTH: f64 = 960.0;
 
 /// Text that explains.
-const GREY: &str = "#6b6b6b";
+pub(in crate::report) const GREY: &str = "#6b6b6b";
 /// Text that says something.
-const INK: &str = "#1a1a1a";
+pub(in crate::report) const INK: &str = "#1a1a1a";
 /// Lines that guide the eye.
-const HAIR: &str = "#e4e4e4";
+pub(in crate::report) const HAIR: &str = "#e4e4e4";
 /// Behind what happens during a fault.
 const BAND: &str = "#fbe9e7";
 /// Okabe and Ito's blue.
-const BLUE: &str = "#0072B2";
+pub(in crate::report) const BLUE: &str = "#0072B2";
 /// Their vermillion.
-const RED: &str = "#D55E00";
+pub(in crate::report) const RED: &str = "#D55E00";
 /// Their bluish green.
-const GREEN: &str = "#009E73";
+pub(in crate::report) const GREEN: &str = "#009E73";
 /// Their orange.
-const ORANGE: &str = "#E69F00";
+pub(in crate::report) const ORANGE: &str = "#E69F00";
 /// Their sky blue.
-const SKY: &str = "#56B4E9";
+pub(in crate::report) const SKY: &str = "#56B4E9";
 /// Their reddish purple.
-const PURPLE: &str = "#CC79A7";
+pub(in crate::report) const PURPLE: &str = "#CC79A7";
 
 /// Every picture that the record has something for: file name and SVG.
 pub fn plots(run: &RunRecord) -> Vec<(String, String)> {
