@@ -44,7 +44,7 @@ const NODES: &str = "  base:
     duration: 1h
     cluster:
       nodePools:
-      - {name: n, count: 2, zones: [a, b], capacity: {cpu: 4, memory: 8Gi, nvidia.com/gpu: 2}}
+      - {name: web, count: 2, zones: [a, b], capacity: {cpu: 4, memory: 8Gi, nvidia.com/gpu: 2}}
     trace: {file: pods.csv}
 ";
 
@@ -73,7 +73,7 @@ fn mixed(pods: u32) -> String {
 const VARIANTS: &str = "  variants:
   - name: default
   - name: fgd
-    scheduler: &s
+    scheduler:
       apiVersion: kubescheduler.config.k8s.io/v1
       kind: KubeSchedulerConfiguration
       profiles:
@@ -82,7 +82,8 @@ const VARIANTS: &str = "  variants:
         pluginConfig: [{name: GpuShare, args: {gpuSelMethod: FGDScore}}]
   - name: random
     scheduler:
-      <<: *s
+      apiVersion: kubescheduler.config.k8s.io/v1
+      kind: KubeSchedulerConfiguration
       profiles:
       - plugins: {preScore: {enabled: [{name: RandomScore}, {name: SwarmSpread}]}, \
                   score: {enabled: [{name: RandomScore}, {name: SwarmSpread, weight: 3}]}}

@@ -26,7 +26,7 @@ fn experiment(spec: &str) -> String {
 }
 
 const BASE: &str = "  base:
-    cluster: {nodePools: [{name: n, count: 2, capacity: {cpu: 4, memory: 8Gi}}]}
+    cluster: {nodePools: [{name: web, count: 2, capacity: {cpu: 4, memory: 8Gi}}]}
     trace: {file: pods.csv, scale: 2.0, jitter: 5s}
 ";
 
@@ -38,7 +38,7 @@ fn an_experiment_over_a_trace_is_read() {
   - {{name: slow, set: {{trace.scale: 0.5}}}}
   faults:
   - {{at: 10s, apply: [{{apiVersion: rehearsal.dev/v1, kind: NodeChaos, metadata: {{name: f}}, \
-         spec: {{action: power-off, mode: one, selector: {{pool: n}}, duration: 1m}}}}]}}
+         spec: {{action: power-off, mode: one, selector: {{pool: web}}, duration: 1m}}}}]}}
   report: [nodes_empty]\n"
     ));
     let read = load("read", &text, &ExperimentOptions::default()).unwrap();
@@ -71,7 +71,7 @@ fn a_sweep_makes_a_variant_of_each_value() {
 /// The first lines of all messages.
 fn told(name: &str, text: &str) -> Vec<String> {
     let told = load(name, text, &ExperimentOptions::default()).unwrap_err();
-    let lines = told.lines().filter(|line| line.contains("error"));
+    let lines = told.lines().filter(|line| line.starts_with("error"));
     lines.map(str::to_owned).collect()
 }
 
@@ -150,5 +150,5 @@ fn a_problem_of_the_scheduler_points_at_its_field() {
          - {{name: FGDScore, weight: -1}}\n"
     );
     let told = load("place", &experiment(&spec), &ExperimentOptions::default()).unwrap_err();
-    assert!(told.contains("e.yaml:18:32"), "{told}");
+    assert!(told.contains("e.yaml:18:40"), "{told}");
 }
