@@ -101,10 +101,24 @@ pub struct TracePlan {
     pub trace: Arc<Trace>,
     /// How they arrive.
     pub arrivals: Arrivals,
+    /// Which of several best nodes a pod gets.
+    pub ties: Ties,
     /// The scheduler's configuration.
     pub scheduler: SchedulerConfig,
     /// What goes wrong when: nodes that lose power.
     pub faults: Vec<(Duration, Fault)>,
+}
+
+/// Which of several nodes of the highest score a pod gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ties {
+    /// A drawn one, as the real scheduler does it.
+    #[default]
+    Drawn,
+    /// The first in an order of nodes that the seed draws once: what looks alike is filled one after
+    /// the other. The simulator of the openb trace breaks ties so (`selectHost` of its copy of
+    /// kube-scheduler takes the smallest name, and names begin with a drawn number).
+    Ordered,
 }
 
 /// How pods of a trace arrive.

@@ -17,6 +17,8 @@ pub mod placement;
 
 pub mod metrics;
 
+mod failures;
+
 mod divergence;
 
 mod cluster_trial;

@@ -18,11 +18,10 @@ use std::time::Duration;
 use super::arrivals::{Arrival, arrivals};
 use super::meter::Meter;
 use super::prepare::Prepared;
-use crate::api::affinity::{Taint, TaintEffect};
-use crate::api::{Node, Text, Uid};
+use crate::api::Uid;
+use crate::engine::draws::{Purpose, entity_key};
 use crate::engine::{Draws, Queue, Time};
-use crate::fault::Fault;
-use crate::scenario::Arrivals;
+use crate::scenario::{Arrivals, Ties};
 use crate::sched::cache::{Cache, NodeIx};
 use crate::sched::config::Point;
 use crate::sched::cycle::{self, Search};
@@ -34,10 +33,23 @@ use crate::sched::preempt::Preemptor;
 use crate::sched::queue::Nominator;
 use crate::store::View;
 
-/// The default of `tolerationSeconds` that admission gives every pod.
-const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// Points of a series over time.
 const POINTS: u32 = 240;
+
+/// The order of nodes that breaks ties; keyed by the node's name.
+const RANK: Purpose = Purpose::new("trace/node-order");
+
+/// Every node's place in a drawn order.
+fn node_ranks(cache: &Cache, draws: &Draws) -> Vec<u32> {
+    let mut order: Vec<NodeIx> = (0..cache.places()).collect();
+    let draw = |ix: NodeIx| draws.u64(RANK, entity_key(&[&cache.node(ix).name]), 0);
+    order.sort_by_key(|ix| (draw(*ix), *ix));
+    let mut ranks = vec![0; order.len()];
+    for (rank, ix) in order.into_iter().enumerate() {
+        ranks[ix] = rank as u32;
+    }
+    ranks
+}
 
 /// One decision: the pod, and its node unless none fits.
 pub type Decision = (u32, Option<NodeIx>);
@@ -61,24 +73,33 @@ pub struct Placed {
     pub meter: Meter,
 }
 
+/// What is due.
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(super) enum Event {
+    /// A pod arrives.
     Arrive(u32),
     /// A pod ends, unless it was started again since.
     End(u32, u32),
+    /// A fault begins.
     Fail(u32),
+    /// Its nodes are found dead.
     Taint(u32),
+    /// Their pods are given up.
     GiveUp(u32),
+    /// Power returns.
     Return(u32),
+    /// A point of the series.
     Note,
 }
 
+/// A pod of the run.
 #[derive(Debug)]
-struct Live {
-    arrival: Arrival,
+pub(super) struct Live {
+    /// As it arrived.
+    pub arrival: Arrival,
     node: Option<NodeIx>,
     /// Counts starts, so that an end of before is known.
-    start: u32,
+    pub start: u32,
     attempts: u32,
     waited: Option<Duration>,
     since: Time,
@@ -87,23 +108,25 @@ struct Live {
 /// A run in progress.
 #[derive(Debug)]
 pub struct Placement<'p> {
-    prepared: &'p Prepared<'p>,
-    draws: Draws,
+    pub(super) prepared: &'p Prepared<'p>,
+    pub(super) draws: Draws,
     pub(super) cache: Cache,
     pub(super) framework: Framework,
     memo: Memo,
     use_memo: bool,
     view: View,
     nominator: Nominator,
-    pods: Vec<Live>,
-    queue: Queue<Event>,
+    pub(super) pods: Vec<Live>,
+    pub(super) queue: Queue<Event>,
     pending: BTreeSet<(Reverse<i32>, u32)>,
-    down: BTreeSet<NodeIx>,
-    failures: Vec<Vec<NodeIx>>,
+    pub(super) down: BTreeSet<NodeIx>,
+    pub(super) failures: Vec<Vec<NodeIx>>,
     next_start: usize,
+    /// Places of nodes in the order that breaks ties; empty when ties are drawn.
+    rank: Vec<u32>,
     /// Stop before this decision.
     stop_at: Option<usize>,
-    placed: Placed,
+    pub(super) placed: Placed,
 }
 
 impl<'p> Placement<'p> {
@@ -134,6 +157,10 @@ impl<'p> Placement<'p> {
                 waited: None,
             }
         });
+        let rank = match plan.ties {
+            Ties::Drawn => Vec::new(),
+            Ties::Ordered => node_ranks(&cache, &draws),
+        };
         Placement {
             prepared,
             draws,
@@ -149,6 +176,7 @@ impl<'p> Placement<'p> {
             down: BTreeSet::new(),
             failures: Vec::new(),
             next_start: 0,
+            rank,
             stop_at: None,
             placed: Placed {
                 decisions: Vec::new(),
@@ -284,17 +312,17 @@ impl<'p> Placement<'p> {
         }
     }
 
-    fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         self.queue.now()
     }
 
-    fn changed(&mut self, node: NodeIx) {
+    pub(super) fn changed(&mut self, node: NodeIx) {
         self.memo.node_changed(node);
         self.placed.meter.update(node, self.cache.node(node));
     }
 
     /// Takes a pod off its node.
-    fn leave(&mut self, pod: u32) {
+    pub(super) fn leave(&mut self, pod: u32) {
         let live = &mut self.pods[pod as usize];
         live.start += 1;
         if let Some(node) = live.node.take() {
@@ -415,6 +443,12 @@ impl<'p> Placement<'p> {
             let totals = cycle::totals(&scores, found.feasible.len());
             (found.feasible, totals)
         };
+        if !self.rank.is_empty() {
+            let most = totals.iter().max();
+            let best = nodes.iter().zip(&totals).filter(|(_, t)| Some(*t) == most);
+            let first = best.min_by_key(|(node, _)| self.rank[**node]);
+            return first.map(|(node, _)| *node);
+        }
         let attempts = self.pods[entry.id as usize].attempts;
         Some(nodes[cycle::select(&self.draws, entry, attempts, &totals)])
     }
@@ -456,106 +490,12 @@ impl<'p> Placement<'p> {
         !victims.is_empty()
     }
 
-    fn wait_again(&mut self, pod: u32) {
+    pub(super) fn wait_again(&mut self, pod: u32) {
         let priority = self.pods[pod as usize].arrival.pod.spec.priority;
         self.pending.insert((Reverse(priority), pod));
     }
 
-    fn fault(&self, number: u32) -> &'p Fault {
-        &self.prepared.plan.faults[number as usize].1
-    }
-
-    fn pods_on(&self, node: NodeIx) -> Vec<u32> {
-        self.cache
-            .node(node)
-            .pods
-            .iter()
-            .map(|pod| pod.id)
-            .collect()
-    }
-
-    fn fail(&mut self, number: u32, now: Time) {
-        let targets = self.fault(number).select(self.prepared.view(), &self.draws);
-        let found = targets
-            .nodes
-            .iter()
-            .filter_map(|name| self.cache.find(name));
-        let nodes: Vec<NodeIx> = found.map(|info| info.ix).collect();
-        for node in &nodes {
-            self.down.insert(*node);
-            for pod in self.pods_on(*node) {
-                self.pods[pod as usize].start += 1;
-            }
-        }
-        self.failures[number as usize] = nodes;
-        let flags = &self.prepared.plan.cluster.flags;
-        let grace = flags.node_monitor_grace_period;
-        let tolerated = flags.default_unreachable_toleration_s.max(0) as u64;
-        let given_up = grace + Duration::from_secs(tolerated);
-        let over = self.fault(number).duration.unwrap_or(Duration::MAX);
-        if grace < over {
-            self.queue.at(now + grace, Event::Taint(number));
-        }
-        if given_up < over {
-            self.queue.at(now + given_up, Event::GiveUp(number));
-        }
-        if over < Duration::MAX {
-            self.queue.at(now + over, Event::Return(number));
-        }
-    }
-
-    fn set_taint(&mut self, number: u32, there: bool) {
-        for node in self.failures[number as usize].clone() {
-            let name = self.cache.node(node).name.clone();
-            let Some(row) = self.cache.find(&name).map(|info| info.row().clone()) else {
-                continue;
-            };
-            let mut row: Node = row;
-            row.taints.retain(|taint| taint.key != UNREACHABLE);
-            for effect in [TaintEffect::NoSchedule, TaintEffect::NoExecute] {
-                if there {
-                    row.taints.push(Taint {
-                        key: Text::from(UNREACHABLE),
-                        value: Text::default(),
-                        effect,
-                        added: None,
-                    });
-                }
-            }
-            self.cache.set_node(&Arc::new(row));
-            self.cache.refresh();
-            self.changed(node);
-        }
-    }
-
-    /// Pods of dead nodes are given up and arrive again.
-    fn give_up(&mut self, number: u32) -> bool {
-        for node in self.failures[number as usize].clone() {
-            for pod in self.pods_on(node) {
-                self.leave(pod);
-                self.wait_again(pod);
-                self.placed.evictions += 1;
-            }
-        }
-        true
-    }
-
-    fn power_returns(&mut self, number: u32) {
-        self.set_taint(number, false);
-        let now = self.now();
-        for node in std::mem::take(&mut self.failures[number as usize]) {
-            self.down.remove(&node);
-            for pod in self.pods_on(node) {
-                let live = &mut self.pods[pod as usize];
-                live.start += 1;
-                if let Some(runs) = live.arrival.runs {
-                    self.queue.at(now + runs, Event::End(pod, live.start));
-                }
-            }
-        }
-    }
-
-    /// Name of a pod and of its node, for reports.
+    /// Name of a pod, for reports.
     pub fn pod_name(&self, pod: u32) -> String {
         self.pods[pod as usize].arrival.pod.meta.full_name()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{ExperimentReader, scheduler_config};
-use super::{Arrivals, TracePlan};
+use super::{Arrivals, Ties, TracePlan};
 use crate::api::Text;
 use crate::api::yaml::Node;
 use crate::fault::{Action, Fault};
@@ -35,7 +35,7 @@ impl ExperimentReader<'_> {
             }
         }
         let trace = fields.fields("trace", self.problems)?;
-        let (trace, nodes, arrivals) = self.trace(&trace)?;
+        let (trace, nodes, arrivals, ties) = self.trace(&trace)?;
         fields.allow(&["kubernetesVersion", "seed", "namespace"]);
         fields.finish(self.problems);
         if cluster.pools.is_empty() && nodes.is_empty() {
@@ -48,18 +48,24 @@ impl ExperimentReader<'_> {
             nodes,
             trace,
             arrivals,
+            ties,
             scheduler: scheduler_config(scheduler.as_ref(), self.problems)?,
             faults: self.faults(faults, duration),
         })
     }
 
-    fn trace(&mut self, fields: &Fields<'_>) -> Option<(Arc<Trace>, Vec<TraceNode>, Arrivals)> {
+    fn trace(
+        &mut self,
+        fields: &Fields<'_>,
+    ) -> Option<(Arc<Trace>, Vec<TraceNode>, Arrivals, Ties)> {
         let file = fields.require("file", self.problems);
         let nodes = fields.get("nodes");
         let format = fields.get("format");
         let format = format.and_then(|v| v.word(&["csv", "openb"], self.problems));
         let load = fields.get("load");
         let load = load.and_then(|v| v.number(0.01, 100.0, self.problems));
+        let ties = fields.get("ties");
+        let ties = ties.and_then(|v| v.word(&["drawn", "ordered"], self.problems));
         let scale = fields.get("scale");
         let scale_of = scale
             .as_ref()
@@ -103,7 +109,11 @@ impl ExperimentReader<'_> {
                 jitter: jitter_of.unwrap_or_default(),
             },
         };
-        Some((trace, nodes, arrivals))
+        let ties = match ties {
+            Some("ordered") => Ties::Ordered,
+            _ => Ties::Drawn,
+        };
+        Some((trace, nodes, arrivals, ties))
     }
 
     fn trace_path(&mut self, value: &Value<'_>) -> Option<PathBuf> {
