@@ -80,7 +80,6 @@ pub struct Variant {
 
 /// What a trial runs.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "an experiment has few of them")]
 pub enum Plan {
     /// The scheduler alone, on a trace.
     Trace(TracePlan),

@@ -124,7 +124,7 @@ struct Outcome {
 
 /// Decisions of a trial, for comparison with another.
 enum Decisions {
-    Trace(Placed),
+    Trace(Box<Placed>),
     Cluster(Vec<cluster_trial::Bound>),
 }
 
@@ -166,7 +166,7 @@ fn trace_trial(prepared: &Prepared<'_>, seed: u64) -> Outcome {
             },
             digest: format!("{:032x}", digest.finish128()),
         },
-        decisions: Decisions::Trace(placed),
+        decisions: Decisions::Trace(Box::new(placed)),
     }
 }
 

@@ -19,7 +19,7 @@ use super::arrivals::{Arrival, arrivals};
 use super::meter::Meter;
 use super::prepare::Prepared;
 use crate::api::Uid;
-use crate::engine::draws::{Purpose, entity_key};
+use crate::engine::draws::Purpose;
 use crate::engine::{Draws, Queue, Time};
 use crate::scenario::{Arrivals, Ties};
 use crate::sched::cache::{Cache, NodeIx};
@@ -36,14 +36,18 @@ use crate::store::View;
 /// Points of a series over time.
 const POINTS: u32 = 240;
 
-/// The order of nodes that breaks ties; keyed by the node's name.
+/// The order of nodes that breaks ties.
 const RANK: Purpose = Purpose::new("trace/node-order");
 
-/// Every node's place in a drawn order.
+/// Every node's place in a drawn order: a permutation of the nodes by name
+/// (`simulator.go :: syncClusterResourceList` of the published simulator).
 fn node_ranks(cache: &Cache, draws: &Draws) -> Vec<u32> {
     let mut order: Vec<NodeIx> = (0..cache.places()).collect();
-    let draw = |ix: NodeIx| draws.u64(RANK, entity_key(&[&cache.node(ix).name]), 0);
-    order.sort_by_key(|ix| (draw(*ix), *ix));
+    order.sort_by(|a, b| cache.node(*a).name.cmp(&cache.node(*b).name));
+    let mut stream = draws.stream(RANK, 0);
+    for at in (1..order.len()).rev() {
+        order.swap(at, stream.below(at as u64 + 1) as usize);
+    }
     let mut ranks = vec![0; order.len()];
     for (rank, ix) in order.into_iter().enumerate() {
         ranks[ix] = rank as u32;
