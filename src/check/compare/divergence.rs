@@ -102,7 +102,7 @@ fn explain(
         nominator: placement.nominator(),
     };
     let framework = &placement.framework;
-    let found = cycle::find_nodes(framework, &cx, &mut state, &entry, search);
+    let (found, _) = cycle::find_nodes(framework, &cx, &mut state, &entry, search, |_| None);
     let nodes = &found.feasible;
     let Some(node) = node else {
         return Choice {

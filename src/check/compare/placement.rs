@@ -438,7 +438,7 @@ impl<'p> Placement<'p> {
                 start,
                 nominator: &self.nominator,
             };
-            let found = cycle::find_nodes(framework, &cx, &mut state, entry, search);
+            let (found, _) = cycle::find_nodes(framework, &cx, &mut state, entry, search, |_| None);
             self.next_start = found.next_start;
             if found.feasible.is_empty() {
                 return None;
@@ -472,7 +472,8 @@ impl<'p> Placement<'p> {
             start: 0,
             nominator: &self.nominator,
         };
-        let found = cycle::find_nodes(&self.framework, &cx, &mut state, entry, search);
+        let (found, _) =
+            cycle::find_nodes(&self.framework, &cx, &mut state, entry, search, |_| None);
         let preemptor = Preemptor {
             framework: &self.framework,
             cx: &cx,

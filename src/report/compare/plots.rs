@@ -180,6 +180,28 @@ fn mean_series(trials: &Trials, variant: usize, of: fn(&Point) -> f64) -> Vec<(f
         .collect()
 }
 
+/// The horizontal axis, which begins at `from`.
+fn ticks(canvas: &mut Canvas, panel: &Panel, along: Axis, from: f64) {
+    match along {
+        Axis::Load => {
+            for tick in axis::value_ticks(panel.most_x, 8) {
+                let x = panel.x(tick);
+                canvas.line(x, panel.bottom, x, panel.bottom + 4.0, "#b0b0b0", 1.0);
+                let label = format!("{:.0}%", (tick + from) * 100.0);
+                canvas.middle(x, panel.bottom + 18.0, 11.0, GREY, &label);
+            }
+        }
+        Axis::Time | Axis::None => {
+            for second in axis::time_ticks(panel.most_x) {
+                let x = panel.x(second);
+                canvas.line(x, panel.bottom, x, panel.bottom + 4.0, "#b0b0b0", 1.0);
+                let label = crate::engine::Time::from_secs(second as u64).clock();
+                canvas.middle(x, panel.bottom + 18.0, 11.0, GREY, &label);
+            }
+        }
+    }
+}
+
 fn along(trials: &Trials, what: &str, of: fn(&Point) -> f64) -> Option<String> {
     let variants = &trials.head.variants;
     let lines: Vec<Vec<(f64, f64)>> = (0..variants.len())
@@ -223,24 +245,7 @@ fn along(trials: &Trials, what: &str, of: fn(&Point) -> f64) -> Option<String> {
     let frame = Frame::new(least, most, most_x - from);
     frame.draw(&mut canvas);
     let panel = frame.panel;
-    match trials.head.axis {
-        Axis::Load => {
-            for tick in axis::value_ticks(panel.most_x, 8) {
-                let x = panel.x(tick);
-                canvas.line(x, panel.bottom, x, panel.bottom + 4.0, "#b0b0b0", 1.0);
-                let label = format!("{:.0}%", (tick + from) * 100.0);
-                canvas.middle(x, panel.bottom + 18.0, 11.0, GREY, &label);
-            }
-        }
-        Axis::Time | Axis::None => {
-            for second in axis::time_ticks(panel.most_x) {
-                let x = panel.x(second);
-                canvas.line(x, panel.bottom, x, panel.bottom + 4.0, "#b0b0b0", 1.0);
-                let label = crate::engine::Time::from_secs(second as u64).clock();
-                canvas.middle(x, panel.bottom + 18.0, 11.0, GREY, &label);
-            }
-        }
-    }
+    ticks(&mut canvas, &panel, trials.head.axis, from);
     let mut ends = Vec::new();
     for (variant, line) in lines.iter().enumerate() {
         let visible = line.iter().filter(|(x, _)| *x >= from);

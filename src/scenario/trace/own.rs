@@ -93,17 +93,45 @@ fn pod(
     let [
         arrival,
         duration,
-        cpu,
-        memory,
-        gpu,
-        milli,
+        _,
+        _,
+        _,
+        _,
         models,
-        resources,
+        _,
         name,
         namespace,
         ..,
     ] = *c;
     let [priority, labels, selector, tolerations] = [c[10], c[11], c[12], c[13]];
+    let requests = requests(row, c, problems);
+    let number = |text: &str| text.parse::<i32>().ok();
+    let to_labels = |pairs: Vec<(String, String)>| pairs.into_iter().collect::<Labels>();
+    let models = row.cell(models).split('|').map(str::trim);
+    let wanted = Wanted {
+        requests,
+        models: models.filter(|m| !m.is_empty()).map(Text::from).collect(),
+        node_selector: to_labels(pairs(row, selector, problems)),
+        tolerations: tolerated(row, tolerations, problems),
+        priority: (row.read(priority, number, "a whole number", problems)).unwrap_or(0),
+    };
+    let or = |text: &str, other: String| match text {
+        "" => Text::from(other),
+        text => Text::from(text),
+    };
+    TracePod {
+        name: or(row.cell(name), format!("pod-{nth}")),
+        namespace: or(row.cell(namespace), "default".to_owned()),
+        labels: to_labels(pairs(row, labels, problems)),
+        spec: specs.of(wanted),
+        arrival: row.span(arrival, problems).unwrap_or_default(),
+        runs: row.span(duration, problems),
+    }
+}
+
+/// What a pod asks for, GPUs among it.
+fn requests(row: &Row<'_>, c: &[Option<usize>; 14], problems: &mut Problems) -> Resources {
+    let [arrival, _, cpu, memory, gpu, milli, _, resources, ..] = *c;
     for column in [arrival, cpu, memory] {
         if row.cell(column).is_empty() {
             problems.push(row.problem(column, "Required value"));
@@ -133,28 +161,7 @@ fn pod(
             }
         }
     }
-    let number = |text: &str| text.parse::<i32>().ok();
-    let to_labels = |pairs: Vec<(String, String)>| pairs.into_iter().collect::<Labels>();
-    let models = row.cell(models).split('|').map(str::trim);
-    let wanted = Wanted {
-        requests,
-        models: models.filter(|m| !m.is_empty()).map(Text::from).collect(),
-        node_selector: to_labels(pairs(row, selector, problems)),
-        tolerations: tolerated(row, tolerations, problems),
-        priority: (row.read(priority, number, "a whole number", problems)).unwrap_or(0),
-    };
-    let or = |text: &str, other: String| match text {
-        "" => Text::from(other),
-        text => Text::from(text),
-    };
-    TracePod {
-        name: or(row.cell(name), format!("pod-{nth}")),
-        namespace: or(row.cell(namespace), "default".to_owned()),
-        labels: to_labels(pairs(row, labels, problems)),
-        spec: specs.of(wanted),
-        arrival: row.span(arrival, problems).unwrap_or_default(),
-        runs: row.span(duration, problems),
-    }
+    requests
 }
 
 fn quantity(row: &Row<'_>, column: Option<usize>, problems: &mut Problems) -> Option<Quantity> {
