@@ -163,6 +163,8 @@ pub struct Runner<C: Controller> {
     life: u32,
     running: bool,
     wake_at: Option<Time>,
+    /// How many keys are synced at a time.
+    workers: usize,
 }
 
 impl<C: Controller> Runner<C> {
@@ -186,7 +188,14 @@ impl<C: Controller> Runner<C> {
             life: 0,
             running: false,
             wake_at: None,
+            workers: C::WORKERS,
         }
+    }
+
+    /// Syncs so many keys at a time, where a flag says so.
+    pub fn workers(mut self, workers: Option<u32>) -> Self {
+        self.workers = workers.map_or(C::WORKERS, |n| n as usize);
+        self
     }
 
     /// The controller.
@@ -223,7 +232,7 @@ impl<C: Controller> Runner<C> {
             let trigger = self.retries.remove(&key).unwrap_or(Trigger::Timer);
             self.add(key, trigger);
         }
-        while self.active.len() < C::WORKERS
+        while self.active.len() < self.workers
             && let Some(key) = self.queue.get()
         {
             self.sync(key, cx, out);
@@ -377,7 +386,7 @@ impl<C: Controller> Runner<C> {
 
     /// Asks to be woken for the next key that is due.
     fn schedule(&mut self, now: Time, out: &mut Outbox<Event>) {
-        let startable = !self.queue.is_empty() && self.active.len() < C::WORKERS;
+        let startable = !self.queue.is_empty() && self.active.len() < self.workers;
         let next = if startable {
             Some(now)
         } else {

@@ -14,6 +14,7 @@ use crate::api::{
     DaemonSet, Deployment, EndpointSlice, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet,
     ResourceQuota, Row, Service, StatefulSet, Text,
 };
+use crate::client::Controller;
 use crate::client::runner::{Driven, Runner};
 use crate::client::{Budget, Outbox};
 use crate::control::cron_job::CronJobController;
@@ -38,6 +39,7 @@ use crate::kubelet::{Kubelet, KubeletConfig};
 use crate::net::NetConfig;
 use crate::scenario::types::{Applied, Flags, NodePool, Scenario};
 use crate::sched::{Moment, Scheduler, SchedulerConfig};
+use crate::store::admit::Tolerated;
 use crate::store::{Cause, Change, Op, Write};
 
 use super::api_server::{ApiLatency, ApiServer};
@@ -98,6 +100,10 @@ impl Cluster {
             traffic: scenario.traffic.clone(),
             feeds: Vec::new(),
         };
+        cluster.api.store.tolerate(Tolerated {
+            not_ready: flags.default_not_ready_toleration_s,
+            unreachable: flags.default_unreachable_toleration_s,
+        });
         for model in &scenario.apps {
             cluster.data.add_model(model.clone());
         }
@@ -358,6 +364,22 @@ impl Cluster {
     }
 }
 
+/// A controller with a client of its own, as the controller manager's flags say.
+fn each<C: Controller + 'static>(controller: C, flags: &Flags) -> Box<dyn Driven> {
+    let flag = match C::NAME {
+        "deployment-controller" => "concurrent-deployment-syncs",
+        "replicaset-controller" => "concurrent-replicaset-syncs",
+        "endpointslice-controller" => "concurrent-service-endpoint-syncs",
+        "statefulset-controller" => "concurrent-statefulset-syncs",
+        "daemonset-controller" => "concurrent-daemonset-syncs",
+        "job-controller" => "concurrent-job-syncs",
+        "cronjob-controller" => "concurrent-cron-job-syncs",
+        _ => "",
+    };
+    let budget = Budget::per_second(flags.manager_qps.0, flags.manager_qps.1);
+    Box::new(Runner::with_budget(controller, budget).workers(flags.syncs(flag)))
+}
+
 fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
     let batch = flags.endpoint_updates_batch_period;
     let slices = EndpointSliceController::new(batch, flags.max_endpoints_per_slice as usize);
@@ -372,24 +394,25 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
     });
     let pod_gc = PodGcController::new(flags.terminated_pod_gc_threshold as usize);
     vec![
-        Box::new(Runner::new(DeploymentController::default())),
-        Box::new(Runner::new(ReplicaSetController::default())),
-        Box::new(Runner::new(StatefulSetController::new(
-            flags.max_unavailable_stateful_set,
-        ))),
-        Box::new(Runner::new(DaemonSetController::default())),
-        Box::new(Runner::new(slices)),
-        Box::new(Runner::new(lifecycle)),
-        Box::new(Runner::new(TaintEvictionController::default())),
-        Box::new(Runner::new(pod_gc)),
-        Box::new(Runner::new(DisruptionController)),
-        Box::new(Runner::new(JobController::default())),
-        Box::new(Runner::new(JobOrphanController)),
-        Box::new(Runner::new(TtlAfterFinishedController)),
-        Box::new(Runner::new(CronJobController::default())),
-        Box::new(garbage_collector()),
-        Box::new(namespaces()),
-        Box::new(Runner::new(ResourceQuotaController)),
+        each(DeploymentController::default(), flags),
+        each(ReplicaSetController::default(), flags),
+        each(
+            StatefulSetController::new(flags.max_unavailable_stateful_set),
+            flags,
+        ),
+        each(DaemonSetController::default(), flags),
+        each(slices, flags),
+        each(lifecycle, flags),
+        each(TaintEvictionController::default(), flags),
+        each(pod_gc, flags),
+        each(DisruptionController, flags),
+        each(JobController::default(), flags),
+        each(JobOrphanController, flags),
+        each(TtlAfterFinishedController, flags),
+        each(CronJobController::default(), flags),
+        Box::new(garbage_collector().workers(flags.syncs("concurrent-gc-syncs"))),
+        Box::new(namespaces().workers(flags.syncs("concurrent-namespace-syncs"))),
+        each(ResourceQuotaController, flags),
     ]
 }
 
@@ -437,10 +460,22 @@ impl Cluster {
 /// # Errors
 /// What is wrong with the scenario's.
 pub fn scheduler_config(scenario: &Scenario) -> Result<SchedulerConfig, String> {
-    match &scenario.cluster.scheduler {
-        Some(json) => SchedulerConfig::from_json(json).map_err(|e| e.to_string()),
-        None => Ok(SchedulerConfig::default()),
-    }
+    let config = match &scenario.cluster.scheduler {
+        Some(json) => SchedulerConfig::from_json(json).map_err(|e| e.to_string())?,
+        None => SchedulerConfig::default(),
+    };
+    let (asked, usual) = (
+        scenario.cluster.flags.scheduler_qps,
+        Flags::default().scheduler_qps,
+    );
+    Ok(match asked == usual {
+        true => config,
+        false => SchedulerConfig {
+            qps: asked.0,
+            burst: asked.1,
+            ..config
+        },
+    })
 }
 
 fn namespace(name: &str) -> Namespace {

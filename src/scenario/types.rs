@@ -174,6 +174,14 @@ pub struct Flags {
     pub node_status_update_frequency: Duration,
 }
 
+impl Flags {
+    /// The number of syncs at a time that a flag asks for, if it is given.
+    pub fn syncs(&self, flag: &str) -> Option<u32> {
+        let given = self.concurrent_syncs.iter().find(|(name, _)| name == flag);
+        given.map(|(_, count)| *count)
+    }
+}
+
 impl Default for Flags {
     fn default() -> Self {
         let seconds = Duration::from_secs;

@@ -24,6 +24,25 @@ pub const ORPHAN: &str = "orphan";
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     specs: FxHashMap<usize, (Arc<PodSpec>, Arc<PodSpec>)>,
+    pub(super) tolerated_s: Tolerated,
+}
+
+/// How long pods that say nothing are tolerated on a lost node, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tolerated {
+    /// `--default-not-ready-toleration-seconds` (300).
+    pub not_ready: i64,
+    /// `--default-unreachable-toleration-seconds` (300).
+    pub unreachable: i64,
+}
+
+impl Default for Tolerated {
+    fn default() -> Self {
+        Tolerated {
+            not_ready: 300,
+            unreachable: 300,
+        }
+    }
 }
 
 impl Admission {
@@ -56,7 +75,7 @@ impl Admission {
         }
         let mut new = PodSpec::clone(spec);
         resolve_priority(&mut new, view)?;
-        add_default_tolerations(&mut new.tolerations);
+        add_default_tolerations(&mut new.tolerations, self.tolerated_s);
         let new = Arc::new(new);
         // The key is an address: keeping the original alive keeps it from being used again.
         self.specs.insert(key, (spec.clone(), new.clone()));
@@ -116,11 +135,12 @@ pub fn resolve_priority(spec: &mut PodSpec, view: &View) -> Result<(), ApiError>
     Ok(())
 }
 
-/// `plugin/pkg/admission/defaulttolerationseconds`: 300 s on nodes not ready or unreachable.
-fn add_default_tolerations(tolerations: &mut Vec<Toleration>) {
-    for key in [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
+/// `plugin/pkg/admission/defaulttolerationseconds`: so many seconds on nodes that are not ready and
+/// on those that are unreachable.
+fn add_default_tolerations(tolerations: &mut Vec<Toleration>, seconds: Tolerated) {
+    for (key, seconds) in [
+        ("node.kubernetes.io/not-ready", seconds.not_ready),
+        ("node.kubernetes.io/unreachable", seconds.unreachable),
     ] {
         let taint = Taint {
             key: Text::from(key),
@@ -138,7 +158,7 @@ fn add_default_tolerations(tolerations: &mut Vec<Toleration>) {
                 operator: TolerationOperator::Exists,
                 value: Text::default(),
                 effect: Some(TaintEffect::NoExecute),
-                seconds: Some(300),
+                seconds: Some(seconds),
             });
         }
     }

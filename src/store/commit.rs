@@ -57,6 +57,11 @@ impl Store {
         }
     }
 
+    /// Pods that say nothing are tolerated so long on a lost node.
+    pub fn tolerate(&mut self, seconds: super::admit::Tolerated) {
+        self.admission.tolerated_s = seconds;
+    }
+
     /// The current state, without lag.
     pub fn view(&self) -> &View {
         &self.view
