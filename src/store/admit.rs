@@ -15,8 +15,8 @@ use crate::api::affinity::{Taint, TaintEffect, Toleration, TolerationOperator};
 use crate::api::meta::recorded;
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
 use crate::api::{
-    Meta, Node, OwnerRef, PersistentVolumeClaim, Pod, PodSpec, PriorityClass, Row,
-    StorageClass, Text, storage,
+    Meta, Node, OwnerRef, PersistentVolumeClaim, Pod, PodSpec, PriorityClass, Row, StorageClass,
+    Text, storage,
 };
 use crate::engine::Time;
 
