@@ -135,10 +135,7 @@ impl Cluster {
         // What others are admitted by comes first.
         let rank = |object: &Applied| match object.row.kind() {
             Kind::Namespace => 0,
-            Kind::PriorityClass
-            | Kind::StorageClass
-            | Kind::LimitRange
-            | Kind::ResourceQuota => 1,
+            Kind::PriorityClass | Kind::StorageClass | Kind::LimitRange | Kind::ResourceQuota => 1,
             _ => 2,
         };
         let mut objects: Vec<&Applied> = scenario.objects.iter().collect();

@@ -9,7 +9,10 @@ use crate::api::quantity::{Format, Quantity, Resources};
 use crate::api::selector::{LabelSelector, Operator};
 use crate::api::service::{Endpoint, EndpointPort};
 use crate::api::volume::{ClaimPhase, VolumePhase};
-use crate::api::{CSINode, Deployment, EndpointSlice, Labels, Lease, Meta, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Row, Service, Text, Uid, VolumeAttachment};
+use crate::api::{
+    CSINode, Deployment, EndpointSlice, Labels, Lease, Meta, Namespace, Node, PersistentVolume,
+    PersistentVolumeClaim, Pod, Row, Service, Text, Uid, VolumeAttachment,
+};
 use crate::engine::Time;
 
 /// The object that `kubectl get -o json` would print, with instants counted from the Unix epoch.
