@@ -164,19 +164,91 @@ fn bad_input_is_exit_code_2_with_a_place_and_no_output() {
 }
 
 #[test]
-fn a_backend_that_is_not_there_is_exit_code_4() {
-    let output = rehearsal(&["run", SMALL, "--backend", "linux"]);
-    assert_eq!(output.status.code(), Some(4));
+fn a_backend_that_nobody_knows_is_exit_code_2() {
+    let output = rehearsal(&["run", SMALL, "--backend", "cloud"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cloud"));
 }
 
 #[test]
 fn the_shop_is_valid_and_every_command_has_help_with_an_example() {
     let output = rehearsal(&["validate", "scenarios/shop"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    for command in ["run", "validate", "explain", "replay", "completions"] {
+    for command in [
+        "run",
+        "validate",
+        "explain",
+        "plot",
+        "report",
+        "gallery",
+        "replay",
+        "completions",
+    ] {
         let help = rehearsal(&[command, "--help"]);
         assert_eq!(help.status.code(), Some(0));
         assert!(text(&help.stdout).contains("rehearsal "), "{command}");
         assert!(text(&help.stdout).contains("Example"), "{command}");
+    }
+}
+
+#[test]
+fn the_source_of_each_cel_flaw_is_a_line_and_a_column() {
+    let head = "apiVersion: rehearsal.dev/v1\nkind: Scenario\nmetadata: {name: x}\nspec:\n  seed: 1\n  \
+                duration: 1m\n  cluster:\n    nodePools:\n    - {name: node, count: 1, capacity: {cpu: \
+                \"1\", memory: 1Gi, pods: \"10\"}}\n  expect:\n";
+    // An expectation, its place in the file, what is said of it.
+    let cases = [
+        (
+            "  - {name: e, always: \"podz('x').size() > 0\"}",
+            "11:24",
+            "did you mean pod",
+        ),
+        (
+            "  - {name: e, always: \"1 > 0 && podz('x').size() > 0\"}",
+            "11:33",
+            "no function podz",
+        ),
+        (
+            "  - {name: e, always: \"nodes().size() >\"}",
+            "11:40",
+            "ends too early",
+        ),
+        (
+            "  - {name: e, never: \"nodes().size() = 1\"}",
+            "11:38",
+            "== for equality",
+        ),
+        (
+            "  - {name: e, never: \"pods(name).size() > 1\"}",
+            "11:28",
+            "constant text",
+        ),
+        (
+            "  - {name: e, eventually: \"node('none').spec == 1\"}",
+            "11:27",
+            "none",
+        ),
+        (
+            "  - name: e\n    always: >\n      nodes().size() > 0\n      and true",
+            "12:13",
+            "&& and ||",
+        ),
+        (
+            "  - {name: e, wait: {for: condition=Ready, resource: foo/bar}}",
+            "11:5",
+            "no object",
+        ),
+    ];
+    for (number, (expect, place, said)) in cases.iter().enumerate() {
+        let file = scratch(&format!("cel-{number}.yaml"), &format!("{head}{expect}\n"));
+        let output = rehearsal(&["run", file.to_str().expect("UTF-8"), "--no-out"]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{expect}: {error}");
+        assert!(
+            error.contains(&format!("cel-{number}.yaml:{place}\n")),
+            "{expect}: {error}"
+        );
+        assert!(error.contains(said), "{expect}: {error}");
+        assert!(output.stdout.is_empty(), "{expect}");
     }
 }

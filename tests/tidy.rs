@@ -201,8 +201,6 @@ fn functions(text: &str) -> Vec<(usize, usize, String)> {
 /// this list when they are short.
 const LONG: &[(&str, usize)] = &[
     ("src/check/run.rs: pub fn run", 71),
-    ("src/report/plots/replicas.rs: pub fn draw", 89),
-    ("src/report/plots/requests.rs: fn panels", 74),
     ("src/sched/explain.rs: pub fn explain", 72),
 ];
 

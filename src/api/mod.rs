@@ -50,8 +50,6 @@ pub mod quota;
 
 pub mod volume;
 
-pub mod storage;
-
 pub mod config;
 
 pub mod cron;
@@ -81,7 +79,5 @@ pub use row::{Kind, Object, Row};
 pub use service::{EndpointSlice, Service};
 pub use stateful::{ControllerRevision, DaemonSet, StatefulSet};
 pub use text::Text;
-pub use volume::{
-    CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
-};
+pub use volume::{CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass};
 pub use workload::{Deployment, ReplicaSet};

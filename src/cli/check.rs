@@ -86,7 +86,7 @@ pub fn main(arguments: &CheckArguments) -> ExitCode {
             eprintln!("interrupted: nothing was compared");
             ExitCode::from(exit::FAILED)
         }
-        Err(error) => ExitCode::from(run::refuse(scenario, error, &loaded)),
+        Err(error) => ExitCode::from(run::refuse(scenario, error, &loaded).0),
     }
 }
 

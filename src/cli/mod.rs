@@ -18,6 +18,10 @@ pub mod compare;
 pub mod plot;
 pub mod replay;
 
+pub mod report;
+
+pub mod gallery;
+
 pub mod exit;
 
 pub mod out;
@@ -34,6 +38,8 @@ use clap::{CommandFactory, Parser, Subcommand};
   rehearsal run scenarios/plain-node-loss.yaml --resources path/to/manifests
   rehearsal validate path/to/manifests
   rehearsal explain results/node-loss-during-rollout-42 --at 04:27
+  kubectl get nodes,pods -A -o yaml | rehearsal explain --pod web-1 -
+  rehearsal gallery G03
 
 Exit codes: 0 all checks pass, 1 a check failed, 2 bad input, 3 internal error,
 4 the host cannot do what was asked.")]
@@ -58,13 +64,18 @@ enum Command {
     Merge(compare::MergeArguments),
     /// Draw a run's pictures (SVG) from its results folder
     Plot(plot::PlotArguments),
+    /// Write a run as one self-contained HTML page
+    Report(report::ReportArguments),
+    /// Real incidents: the failing run and the fixed one side by side
+    Gallery(gallery::GalleryArguments),
     /// Run a recorded run again and prove that it is the same, event by event
     Replay(replay::ReplayArguments),
     /// Run a scenario simulated and on real processes of this host, and compare the two
     Check(check::CheckArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
-  rehearsal completions bash > /etc/bash_completion.d/rehearsal")]
+  rehearsal completions bash > /etc/bash_completion.d/rehearsal
+  rehearsal completions zsh > ~/.zfunc/_rehearsal")]
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
@@ -81,11 +92,15 @@ pub fn main() -> ExitCode {
         Command::Sweep(arguments) => compare::sweep(&arguments),
         Command::Merge(arguments) => compare::merge(&arguments),
         Command::Plot(arguments) => plot::main(&arguments),
+        Command::Report(arguments) => report::main(&arguments),
+        Command::Gallery(arguments) => gallery::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Check(arguments) => check::main(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "rehearsal", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "rehearsal", &mut script);
+            out::print(&String::from_utf8_lossy(&script));
             ExitCode::SUCCESS
         }
     }

@@ -1,6 +1,6 @@
 //! `rehearsal run`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,20 +10,21 @@ use std::time::Duration;
 use clap::Args;
 
 use super::backend::BackendArguments;
-use super::exit;
+use super::{exit, out};
 use crate::check::run::RunError;
-use crate::check::{Finished, RunOptions};
+use crate::check::{self, Finished, RunOptions};
 use crate::engine::{Progress, Time};
 use crate::record::{RunRecord, Warning};
 use crate::report::{self, story::StoryOptions};
-use crate::scenario::{self, LoadOptions, Scenario};
+use crate::scenario::{self, Diagnostic, LoadOptions, Scenario};
 
 /// Arguments of `rehearsal run`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   rehearsal run scenarios/node-loss-during-rollout.yaml
   rehearsal run scenarios/node-loss-during-rollout.yaml --seed 7 --json
-  rehearsal run scenarios/plain-node-loss.yaml --resources path/to/manifests --until 10m")]
+  rehearsal run scenarios/plain-node-loss.yaml --resources path/to/manifests --until 10m
+  rehearsal run scenarios/ --quiet --junit results.xml --markdown summary.md")]
 pub struct RunArguments {
     /// Scenario files, or folders of them
     #[arg(required_unless_present = "check_host", value_name = "FILE")]
@@ -39,7 +40,8 @@ pub struct RunArguments {
     /// Replaces the scenario's `resources`: files, folders, kustomizations
     #[arg(long, value_name = "PATH", num_args = 1..)]
     resources: Vec<PathBuf>,
-    /// The results folder; results/SCENARIO-SEED unless given
+    /// The results folder; results/SCENARIO-SEED unless given. Of several scenarios, the folder
+    /// in which each gets one
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write no results folder
@@ -51,6 +53,12 @@ pub struct RunArguments {
     /// The checks and the verdict only
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
+    /// JUnit XML for CI, a suite for each scenario
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Markdown for pull requests and job summaries
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -75,15 +83,90 @@ pub fn main(arguments: &RunArguments) -> ExitCode {
             return ExitCode::from(exit::INPUT);
         }
     };
+    if let Some(code) = remarks(&loaded, arguments, colour) {
+        return ExitCode::from(code);
+    }
     let interrupted = interrupt_flag();
-    let mut codes = Vec::new();
+    let mut told = Told::default();
     for each in &loaded.scenarios {
-        codes.push(one(each, arguments, &loaded, &interrupted));
+        let code = one(each, arguments, &loaded, &interrupted, &mut told);
+        told.codes.push((code, each.name.to_string()));
         if interrupted.load(Ordering::Relaxed) {
             break;
         }
     }
-    exit::worst(codes)
+    told.close(arguments, loaded.scenarios.len())
+}
+
+/// What several scenarios come to.
+#[derive(Debug, Default)]
+struct Told {
+    codes: Vec<(u8, String)>,
+    junit: Vec<String>,
+    markdown: Vec<String>,
+}
+
+impl Told {
+    /// Writes the files that were asked for, and the last line of several scenarios.
+    fn close(self, arguments: &RunArguments, all: usize) -> ExitCode {
+        let bad: Vec<&str> = (self.codes.iter())
+            .filter(|(code, _)| *code != exit::PASSED)
+            .map(|(_, name)| name.as_str())
+            .collect();
+        if all > 1 && !arguments.json {
+            let text = match bad.as_slice() {
+                [] => format!("{all} scenarios passed."),
+                bad => format!(
+                    "{} of {all} scenarios failed: {}",
+                    bad.len(),
+                    bad.join(", ")
+                ),
+            };
+            out::line(format!("\n{text}"));
+        }
+        let mut codes: Vec<u8> = self.codes.iter().map(|(code, _)| *code).collect();
+        let files = [
+            (&arguments.junit, report::junit::document(&self.junit)),
+            (&arguments.markdown, self.markdown.join("\n")),
+        ];
+        for (path, text) in files {
+            let Some(path) = path else {
+                continue;
+            };
+            if let Err(error) = std::fs::write(path, text) {
+                eprintln!("error: cannot write {}: {error}", path.display());
+                codes.push(exit::INPUT);
+            }
+        }
+        exit::worst(codes)
+    }
+}
+
+/// So many warnings about the input are shown before a run.
+const WARNINGS_MAX: usize = 5;
+
+/// Says what is odd about the input; returns an exit code when it cannot run.
+fn remarks(loaded: &scenario::Loaded, arguments: &RunArguments, colour: bool) -> Option<u8> {
+    let mut flaws = Vec::new();
+    for each in &loaded.scenarios {
+        for (span, message) in check::expect::flaws(each) {
+            flaws.push(Diagnostic::error("FieldValueInvalid", message, span));
+        }
+    }
+    if !flaws.is_empty() {
+        eprint!("{}", scenario::render(&flaws, &loaded.sources, colour));
+        return Some(exit::INPUT);
+    }
+    if !(arguments.quiet || arguments.json || loaded.warnings.is_empty()) {
+        let all = loaded.warnings.len();
+        let shown = &loaded.warnings[..all.min(WARNINGS_MAX)];
+        eprintln!("{}", scenario::render(shown, &loaded.sources, colour));
+        if all > shown.len() {
+            let more = all - shown.len();
+            eprintln!("… and {more} more warnings; rehearsal validate shows them all\n");
+        }
+    }
+    None
 }
 
 /// Set by the first Ctrl-C; the second one ends the process at once.
@@ -106,6 +189,7 @@ fn one(
     arguments: &RunArguments,
     loaded: &scenario::Loaded,
     interrupted: &AtomicBool,
+    told: &mut Told,
 ) -> u8 {
     let bar = Bar::new(scenario);
     let mut stop = |progress: Progress, end: Option<Time>| {
@@ -116,46 +200,56 @@ fn one(
         stop: &mut stop,
         arguments: replay_arguments(arguments),
     };
-    let folder = (!arguments.no_out).then(|| folder(scenario, arguments));
+    let several = loaded.scenarios.len() > 1;
+    let folder = (!arguments.no_out).then(|| folder(scenario, arguments, several));
     let finished = arguments.backend.run(scenario, &mut options, folder);
     bar.finish();
     match finished {
-        Ok(finished) => tell(scenario, finished, arguments, loaded),
-        Err(error) => refuse(scenario, error, loaded),
+        Ok(finished) => tell(scenario, finished, arguments, loaded, told),
+        Err(error) => {
+            let (code, why) = refuse(scenario, error, loaded);
+            let junit = report::junit::refused(&scenario.name, &why);
+            told.junit.push(junit);
+            let name = &scenario.name;
+            let markdown = format!("### ❌ {name}: cannot run\n\n```text\n{why}\n```\n");
+            told.markdown.push(markdown);
+            code
+        }
     }
 }
 
-/// Says why a scenario cannot run; the exit code.
-pub(super) fn refuse(scenario: &Scenario, error: RunError, loaded: &scenario::Loaded) -> u8 {
-    match error {
-        RunError::Host(message) => {
-            eprintln!("error: {}: {message}", scenario.file);
-            eprintln!("hint: rehearsal run --backend linux --check-host tells what works here");
-            exit::HOST
-        }
-        RunError::Expectation(message) => {
-            eprintln!("error: {}: {message}", scenario.file);
-            exit::INPUT
-        }
+/// Says why a scenario cannot run: the exit code, and what was said.
+pub(super) fn refuse(
+    scenario: &Scenario,
+    error: RunError,
+    loaded: &scenario::Loaded,
+) -> (u8, String) {
+    let (code, why) = match error {
+        RunError::Host(message) => (exit::HOST, format!("{}: {message}", scenario.file)),
+        RunError::Expectation(message) => (exit::INPUT, format!("{}: {message}", scenario.file)),
         RunError::Refused(refused) => {
             let at = loaded.sources.locate(refused.object.span);
-            let meta = refused.object.row.meta();
+            let name = refused.object.row.meta().full_name();
             let kind = refused.object.row.kind().name();
-            eprintln!(
-                "error: {at}: {kind} {} is refused: {}",
-                meta.full_name(),
-                refused.error
-            );
-            exit::INPUT
+            let why = format!("{at}: {kind} {name} is refused: {}", refused.error);
+            (exit::INPUT, why)
         }
+    };
+    eprintln!("error: {why}");
+    if code == exit::HOST {
+        eprintln!("hint: rehearsal run --backend linux --check-host tells what works here");
     }
+    (code, why)
 }
 
-/// The results folder of a run.
-fn folder(scenario: &Scenario, arguments: &RunArguments) -> PathBuf {
-    arguments.out.clone().unwrap_or_else(|| {
-        PathBuf::from("results").join(format!("{}-{}", scenario.name, scenario.seed))
-    })
+/// The results folder of a run, of several below `--out`.
+fn folder(scenario: &Scenario, arguments: &RunArguments, several: bool) -> PathBuf {
+    let name = format!("{}-{}", scenario.name, scenario.seed);
+    match &arguments.out {
+        Some(dir) if several => dir.join(name),
+        Some(dir) => dir.clone(),
+        None => PathBuf::from("results").join(name),
+    }
 }
 
 fn replay_arguments(arguments: &RunArguments) -> Vec<String> {
@@ -172,13 +266,21 @@ fn tell(
     finished: Finished,
     arguments: &RunArguments,
     loaded: &scenario::Loaded,
+    told: &mut Told,
 ) -> u8 {
     let Finished {
         mut record,
         journal,
     } = finished;
-    record.header.warnings = loaded.warnings.iter().map(|w| warning(w, loaded)).collect();
-    let dir = folder(scenario, arguments);
+    let several = loaded.scenarios.len() > 1;
+    // What is said of another scenario's own file is not about this run.
+    let own = |w: &&Diagnostic| {
+        let file = loaded.sources.name(w.span.file);
+        file == scenario.file || loaded.scenarios.iter().all(|other| other.file != file)
+    };
+    let warnings = loaded.warnings.iter().filter(own);
+    record.header.warnings = warnings.map(|w| warning(w, loaded)).collect();
+    let dir = folder(scenario, arguments, several);
     let mut results = None;
     if !arguments.no_out {
         match report::folder::write(&record, &journal, &dir) {
@@ -197,30 +299,46 @@ fn tell(
             }
         }
     }
-    let text = if arguments.json {
-        let mut json = report::summary_json(&record);
-        json["results"] = results.into();
-        format!("{json}\n")
-    } else {
-        let mut text = report::story::story(&record, &story_options(results));
-        if arguments.quiet {
-            text = quiet(&record, &text);
-        }
-        text
-    };
-    // A closed pipe (`| head`) is no failure of the run.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    print(&record, results, arguments, told);
     if record.header.interrupted {
-        eprintln!("interrupted: what happened until then was kept");
+        let kept = if arguments.no_out {
+            "was told"
+        } else {
+            "was kept"
+        };
+        eprintln!("interrupted: what happened until then {kept}");
     }
-    if record.checks.iter().all(|c| c.passed) {
-        exit::PASSED
-    } else {
-        exit::FAILED
+    match record.checks.iter().all(|c| c.passed) && !record.header.interrupted {
+        true => exit::PASSED,
+        false => exit::FAILED,
     }
 }
 
-/// Draws the pictures into the results folder; a run without pictures is a run all the same.
+/// Prints one run in the form that was asked for.
+fn print(record: &RunRecord, results: Option<String>, arguments: &RunArguments, told: &mut Told) {
+    if arguments.junit.is_some() {
+        told.junit.push(report::junit::suite(record));
+    }
+    if arguments.markdown.is_some() {
+        told.markdown.push(report::markdown(record));
+    }
+    if arguments.json {
+        let mut json = report::summary_json(record);
+        json["results"] = results.into();
+        return out::line(json);
+    }
+    if !told.codes.is_empty() {
+        out::line("");
+    }
+    let options = story_options(results);
+    if arguments.quiet {
+        out::line(&record.header.scenario);
+        return out::print(&report::story::verdict(record, &options));
+    }
+    out::print(&report::story::story(record, &options));
+}
+
+/// Pictures and page of the results folder; a run without them is a run all the same.
 pub(super) fn draw(record: &RunRecord, dir: &std::path::Path) {
     let plots = dir.join("plots");
     let write = || -> std::io::Result<()> {
@@ -228,10 +346,10 @@ pub(super) fn draw(record: &RunRecord, dir: &std::path::Path) {
         for (name, svg) in report::plots(record) {
             std::fs::write(plots.join(name), svg)?;
         }
-        Ok(())
+        std::fs::write(dir.join("report.html"), report::html(record))
     };
     if let Err(error) = write() {
-        eprintln!("warning: {} cannot be written: {error}", plots.display());
+        eprintln!("warning: {} cannot be written: {error}", dir.display());
     }
 }
 
@@ -242,21 +360,6 @@ fn story_options(results: Option<String>) -> StoryOptions {
         colour: terminal,
         results,
     }
-}
-
-/// The lines about checks, and the verdict.
-fn quiet(record: &RunRecord, story: &str) -> String {
-    let verdicts = story.lines().filter(|line| {
-        let line = line.trim_start();
-        line.starts_with("PASS") || line.starts_with("FAIL")
-    });
-    let failed = record.checks.iter().filter(|c| !c.passed).count();
-    let mut text: String = verdicts.map(|line| format!("{line}\n")).collect();
-    text.push_str(&format!(
-        "{failed} of {} checks failed\n",
-        record.checks.len()
-    ));
-    text
 }
 
 fn warning(warning: &scenario::Diagnostic, loaded: &scenario::Loaded) -> Warning {

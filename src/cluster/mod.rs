@@ -29,8 +29,6 @@ pub mod timeline;
 
 pub mod build;
 
-mod storage;
-
 pub mod runtime;
 
 pub use api_server::{ApiLatency, ApiServer, Sender};

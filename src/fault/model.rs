@@ -82,8 +82,21 @@ impl Fault {
             Action::PodKill { .. } => "pod-kill",
             Action::PodFailure => "pod-failure",
             Action::ContainerKill { .. } => "container-kill",
-            Action::Network { .. } => "network",
+            Action::Network { effects, .. } => network_name(effects),
         }
+    }
+}
+
+fn network_name(effects: &[LinkEffect]) -> &'static str {
+    let any = |wanted: fn(&LinkEffect) -> bool| effects.iter().any(wanted);
+    let cut = any(|e| matches!(e, LinkEffect::Cut));
+    let late = any(|e| matches!(e, LinkEffect::Delay { .. }));
+    let lossy = any(|e| matches!(e, LinkEffect::Loss { .. }));
+    match (cut, late, lossy) {
+        (true, ..) => "network partition",
+        (_, true, true) => "network delay and loss",
+        (_, true, _) => "network delay",
+        _ => "network loss",
     }
 }
 

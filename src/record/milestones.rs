@@ -292,6 +292,9 @@ fn containers(life: &mut PodLife, pod: &Pod, now: Time, whats: &mut Vec<What>) {
     });
     if life.started.is_none() && running.is_some() {
         life.started = Some(now);
+        // A container's start is told in whole seconds: it may lie before what came before it.
+        let least = life.scheduled.unwrap_or(life.created);
+        let running = running.map(|at| at.max(least).min(now));
         life.pulled = life.pulled.or(running);
         whats.push(What::PodStarted);
     }

@@ -27,9 +27,20 @@ pub mod plots;
 
 pub mod compare;
 
+pub mod junit;
+
+pub mod markdown;
+
+pub mod html;
+
+pub mod beside;
+
 use crate::engine::Time;
 use crate::record::RunRecord;
 
+pub use beside::side_by_side;
+pub use html::html;
+pub use markdown::markdown;
 pub use plots::plots;
 pub use summary::summary_json;
 

@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 use super::app_model::AppDraft;
 use super::chaos::FaultDraft;
 use super::diagnostic::Diagnostic;
+use super::expression::{self, Flaw};
 use super::fields::{Problems, Value};
 use super::reference::{self, Known, Reference, kind_name};
 use super::spec::Spec;
@@ -12,7 +13,7 @@ use super::traffic::TrafficDraft;
 use super::types::{Applied, Cel, Expectation, Form};
 use crate::api::selector::LabelSelector;
 use crate::api::service::Service;
-use crate::api::yaml::Span;
+use crate::api::yaml::{Sources, Span};
 use crate::api::{Labels, Row, Text};
 use crate::fault::Place;
 use crate::kubectl::Verb;
@@ -26,6 +27,8 @@ pub struct Checks<'c> {
     pub objects: &'c [&'c Applied],
     /// The scenario's own words.
     pub spec: &'c Spec<'c>,
+    /// Names and texts of all files.
+    pub sources: &'c Sources,
     /// Problems found.
     pub problems: &'c mut Problems,
 }
@@ -216,6 +219,10 @@ impl Checks<'_> {
 
     /// `deployment('[ns/]name')` and its kin.
     fn cel(&mut self, cel: &Cel) {
+        if let Err(flaw) = expression::compile(&cel.text) {
+            self.problems.push(located(cel, flaw, self.sources));
+            return;
+        }
         for (function, name) in calls(&cel.text) {
             let kind = match function {
                 "endpoints" => "Service",
@@ -501,5 +508,30 @@ mod tests {
         ] {
             assert_eq!(calls(text), expected, "{text}");
         }
+    }
+}
+
+/// A flaw of an expression as a message: at its own column where the expression stands in one line as
+/// it is, else at the expression, with its place in it.
+fn located(cel: &Cel, flaw: Flaw, sources: &Sources) -> Diagnostic {
+    let column = (cel.span.column as usize).saturating_sub(1);
+    let inside = sources.line(cel.span).and_then(|line| {
+        let from: String = line.chars().skip(column).collect();
+        let before = from.get(..from.find(&cel.text)?)?;
+        u32::try_from(column + before.chars().count() + flaw.column).ok()
+    });
+    let mut span = cel.span;
+    let place = match inside {
+        Some(column) => {
+            span.column = column;
+            String::new()
+        }
+        None => format!(" (line {}, column {} of it)", flaw.line, flaw.column),
+    };
+    let message = format!("{}{place}", flaw.message);
+    let wrong = Diagnostic::error("FieldValueInvalid", message, span).at("CEL");
+    match flaw.hint {
+        Some(hint) => wrong.hint(hint),
+        None => wrong,
     }
 }

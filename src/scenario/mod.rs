@@ -36,6 +36,8 @@ mod timeline;
 
 mod expect;
 
+pub mod expression;
+
 mod app_model;
 
 mod traffic;

@@ -271,6 +271,7 @@ impl Reader<'_> {
             known: &known,
             objects: &objects,
             spec,
+            sources: &self.files.sources,
             problems: self.problems,
         };
         checks.apps(apps);

@@ -277,7 +277,6 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
             PodDisruptionBudget,
             PersistentVolume,
             PersistentVolumeClaim,
-            VolumeAttachment,
             Job,
             CronJob
         );

@@ -209,7 +209,7 @@ fn limits_stop_files_that_would_fill_memory_or_stack() {
     };
     assert_eq!(
         error(&"a".repeat(101)),
-        "1:1: the file has 101 bytes, the limit is 100 (split it)"
+        "1:1: the file has more than 100 bytes (split it)"
     );
     // The document counts as one value, the list as another.
     assert_eq!(

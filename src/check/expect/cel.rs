@@ -17,51 +17,8 @@ use serde_json::json;
 use crate::api::print::to_json;
 use crate::api::{EndpointSlice, Kind, Object, Row, Text};
 use crate::engine::Time;
+use crate::scenario::expression::{Call, FUNCTIONS, compile};
 use crate::store::View;
-
-/// The functions with the kinds that they read.
-const FUNCTIONS: &[(&str, &[Kind])] = &[
-    ("deployment", &[Kind::Deployment]),
-    ("replicaset", &[Kind::ReplicaSet]),
-    ("statefulset", &[Kind::StatefulSet]),
-    ("daemonset", &[Kind::DaemonSet]),
-    ("job", &[Kind::Job]),
-    ("cronjob", &[Kind::CronJob]),
-    ("jobs", &[Kind::Job]),
-    ("persistentvolumeclaim", &[Kind::PersistentVolumeClaim]),
-    ("pod", &[Kind::Pod]),
-    ("node", &[Kind::Node]),
-    ("service", &[Kind::Service]),
-    ("configmap", &[Kind::ConfigMap]),
-    ("pods", &[Kind::Pod]),
-    ("nodes", &[Kind::Node]),
-    ("endpoints", &[Kind::EndpointSlice]),
-];
-
-/// CEL's own functions and macros.
-const BUILT_IN: &[&str] = &[
-    "size",
-    "has",
-    "all",
-    "exists",
-    "exists_one",
-    "filter",
-    "map",
-    "contains",
-    "startsWith",
-    "endsWith",
-    "matches",
-    "int",
-    "uint",
-    "double",
-    "string",
-    "bool",
-    "min",
-    "max",
-    "type",
-    "optMap",
-    "optFlatMap",
-];
 
 /// The largest or smallest value that one side of a comparison had.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,7 +39,7 @@ pub struct Expression {
     program: Program,
     /// The left side, when the whole compares it with a number, and whether small values matter.
     side: Option<(Program, bool)>,
-    calls: Vec<(&'static str, String)>,
+    calls: Vec<Call>,
     namespace: Text,
     frame: Frame,
     extreme: Option<Extreme>,
@@ -102,30 +59,11 @@ impl Expression {
     /// # Errors
     /// What is wrong with it, and where in the text.
     pub fn compile(text: &str, namespace: &Text) -> Result<Self, String> {
-        let program = Program::compile(text).map_err(|e| format!("CEL: {e}"))?;
-        for name in program.references().functions() {
-            let known = FUNCTIONS.iter().any(|(f, _)| *f == name)
-                || BUILT_IN.contains(&name)
-                || !name.chars().next().is_some_and(char::is_alphabetic);
-            if !known {
-                let names = FUNCTIONS
-                    .iter()
-                    .map(|(f, _)| *f)
-                    .chain(BUILT_IN.iter().copied());
-                let near = crate::api::yaml::closest(name, names);
-                let hint = near
-                    .map(|n| format!("; did you mean {n}?"))
-                    .unwrap_or_default();
-                let at = text.find(name).unwrap_or(0) + 1;
-                return Err(format!(
-                    "CEL: there is no function {name} (column {at}){hint}"
-                ));
-            }
-        }
+        let (program, calls) = compile(text).map_err(|flaw| flaw.to_string())?;
         Ok(Expression {
             text: text.to_owned(),
             side: left_side(text),
-            calls: calls(text)?,
+            calls,
             program,
             namespace: namespace.clone(),
             frame: Frame::default(),
@@ -243,39 +181,6 @@ fn left_side(text: &str) -> Option<(Program, bool)> {
             .map(|program| (program, smallest));
     }
     None
-}
-
-/// The calls of the cluster's functions with their constant arguments.
-fn calls(text: &str) -> Result<Vec<(&'static str, String)>, String> {
-    let mut found: Vec<(&'static str, String)> = Vec::new();
-    for (name, _) in FUNCTIONS {
-        for (at, _) in text.match_indices(name) {
-            let before = text[..at].chars().next_back();
-            let rest = text[at + name.len()..].trim_start();
-            let whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '.');
-            let Some(rest) = rest.strip_prefix('(').filter(|_| whole) else {
-                continue;
-            };
-            let rest = rest.trim_start();
-            let argument = if rest.starts_with(')') {
-                String::new()
-            } else {
-                let quote = rest.chars().next().filter(|c| *c == '\'' || *c == '"');
-                let inner = quote.and_then(|q| rest[1..].split_once(q));
-                let Some((inner, _)) = inner else {
-                    return Err(format!(
-                        "CEL: the argument of {name} must be a constant text"
-                    ));
-                };
-                inner.to_owned()
-            };
-            let call = (*name, argument);
-            if !found.contains(&call) {
-                found.push(call);
-            }
-        }
-    }
-    Ok(found)
 }
 
 fn look_up(

@@ -124,6 +124,13 @@ impl Expectations {
     }
 }
 
+/// What of a scenario's expectations cannot be understood, each with the place of the expectation.
+pub fn flaws(scenario: &Scenario) -> Vec<(crate::api::yaml::Span, String)> {
+    let made = |e: &Expectation| Tracker::new(e, scenario, Time::ZERO, Time::MAX);
+    let flaw = |e: &Expectation| made(e).err().map(|message| (e.span, message));
+    scenario.expect.iter().filter_map(flaw).collect()
+}
+
 /// `7:25`.
 fn clock(span: Duration) -> String {
     let seconds = span.as_secs();

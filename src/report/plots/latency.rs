@@ -55,13 +55,14 @@ pub fn draw(names: &Names<'_>) -> Option<String> {
         let x = panel.x(exponent - low);
         canvas.line(x, panel.bottom, x, panel.bottom + 4.0, "#b0b0b0", 1.0);
         let us = libm::round(libm::exp10(exponent)) as u64;
-        canvas.middle(x, panel.bottom + 18.0, 11.0, GREY, &latency(us));
+        canvas.middle(x, panel.bottom + 18.0, 11.0, GREY, &round(us));
         exponent += 1.0;
     }
     let mut labelled: Vec<f64> = Vec::new();
     for (traffic, colour) in users.iter().zip([BLUE, ORANGE, GREEN]) {
         let points: Vec<(f64, f64)> = (traffic.quantiles.iter())
-            .filter(|(q, _)| *q <= 0.9999)
+            // What is rarer than one of these requests says nothing.
+            .filter(|(q, _)| *q <= 0.9999 && (1.0 - q) * traffic.sent as f64 >= 1.0)
             .map(|(q, us)| {
                 let nines = -libm::log10(1.0 - q);
                 let x = libm::log10((*us).max(1) as f64) - low;
@@ -75,7 +76,7 @@ pub fn draw(names: &Names<'_>) -> Option<String> {
             canvas.rect(x - 2.5, y - 2.5, 5.0, 5.0, colour);
             canvas.text(x + 8.0, y + 15.0, 11.0, INK, &latency(us));
         }
-        let mut y = points.last().map_or(panel.top, |p| p.1) + 4.0;
+        let mut y = points.last().map_or(panel.top, |p| p.1) - 6.0;
         while labelled.iter().any(|used| (used - y).abs() < 14.0) {
             y += 14.0;
         }
@@ -84,4 +85,13 @@ pub fn draw(names: &Names<'_>) -> Option<String> {
         canvas.strong(x.min(panel.right + 10.0), y, 12.0, colour, &traffic.name);
     }
     Some(canvas.finish())
+}
+
+/// A power of ten of microseconds: `100µs`, `10ms`, `1s`.
+fn round(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us}µs"),
+        1_000..1_000_000 => format!("{}ms", us / 1_000),
+        _ => format!("{}s", us / 1_000_000),
+    }
 }

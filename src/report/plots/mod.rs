@@ -37,6 +37,8 @@ pub(in crate::report) const INK: &str = "#1a1a1a";
 pub(in crate::report) const HAIR: &str = "#e4e4e4";
 /// Behind what happens during a fault.
 const BAND: &str = "#fbe9e7";
+/// Behind a fault that is over at once.
+const MOMENT: &str = "#eaa798";
 /// Okabe and Ito's blue.
 pub(in crate::report) const BLUE: &str = "#0072B2";
 /// Their vermillion.
@@ -84,6 +86,22 @@ fn own(names: &Names<'_>, at: Time) -> f64 {
     at.as_secs_f64() - names.run.header.begun.as_secs_f64()
 }
 
+/// Faults that are over when they have happened.
+const MOMENTARY: [&str; 2] = ["pod-kill", "container-kill"];
+
+/// A name in so many letters: what is left out is in the middle, since names differ at their ends.
+fn cut(text: &str, most: usize) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= most {
+        return text.to_owned();
+    }
+    let tail = (most - 1) / 2;
+    let head = most - 1 - tail;
+    let start: String = letters[..head].iter().collect();
+    let end: String = letters[letters.len() - tail..].iter().collect();
+    format!("{start}…{end}")
+}
+
 /// Bands where faults are in force, each named at the top of the panel when `named`.
 fn bands(names: &Names<'_>, canvas: &mut Canvas, panel: &Panel, named: bool) {
     let run = names.run;
@@ -93,7 +111,10 @@ fn bands(names: &Names<'_>, canvas: &mut Canvas, panel: &Panel, named: bool) {
             .find(|f| f.healed && f.name == fault.name && f.at >= fault.at)
             .map_or(panel.most_x, |f| own(names, f.at));
         let (from, to) = (panel.x(own(names, fault.at)), panel.x(over));
-        canvas.rect(from, panel.top, (to - from).max(1.5), panel.height(), BAND);
+        match MOMENTARY.contains(&&*fault.action) {
+            true => canvas.rect(from - 0.6, panel.top, 1.2, panel.height(), MOMENT),
+            false => canvas.rect(from, panel.top, (to - from).max(1.2), panel.height(), BAND),
+        }
         let whom = match fault.nodes.as_slice() {
             [] => String::new(),
             [node] => format!(" {node}"),

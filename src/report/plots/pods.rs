@@ -2,7 +2,7 @@
 
 use super::axis::Panel;
 use super::canvas::{Canvas, width};
-use super::{GREEN, GREY, HAIR, INK, ORANGE, RED, SKY, bands, begin, own, time_axis};
+use super::{GREEN, GREY, HAIR, INK, ORANGE, RED, SKY, bands, begin, cut, own, time_axis};
 use crate::engine::Time;
 use crate::record::PodLife;
 use crate::report::names::Names;
@@ -89,21 +89,13 @@ pub fn draw(names: &Names<'_>) -> Option<String> {
     Some(canvas.finish())
 }
 
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(most - 1).collect();
-    format!("{kept}…")
-}
-
 /// The colours with their names, in a row.
 fn states(canvas: &mut Canvas) {
     let mut x = 24.0;
     for (colour, name) in STATES {
         canvas.rect(x, 74.0, 10.0, 10.0, colour);
         canvas.text(x + 15.0, 83.0, 11.0, INK, name);
-        x += 33.0 + width(name, 11.0);
+        x += 34.0 + 0.85 * width(name, 11.0);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::axis::{Panel, round_up};
 use super::canvas::Canvas;
-use super::{BLUE, GREY, INK, PURPLE, RED, bands, begin, own, time_axis, value_axis};
+use super::{BLUE, GREY, INK, PURPLE, RED, bands, begin, cut, own, time_axis, value_axis};
 use crate::record::TrafficRecord;
 use crate::report::names::Names;
 use crate::report::number::{latency, percent, thousands};
@@ -100,7 +100,7 @@ fn panels(
     let slo = slo.filter(|us| *us <= slowest * 8.0);
     let panel = |i: f64, most_y: f64| Panel {
         left: 76.0,
-        right: 812.0,
+        right: 784.0,
         top: top + EACH * i,
         bottom: top + EACH * i + 104.0,
         most_x: names.run.header.simulated.as_secs_f64().max(1.0),
@@ -123,31 +123,7 @@ fn panels(
     canvas.area(&points, failed.bottom, RED);
     canvas.path(&points, RED, 1.2);
     canvas.path(&place(&slow, &rows.p99_us, 1e-3), PURPLE, 1.4);
-    let label = |canvas: &mut Canvas, panel: &Panel, fill: &str, name: &str, more: &str| {
-        canvas.strong(panel.right + 10.0, panel.top + 14.0, 12.0, fill, name);
-        canvas.text(panel.right + 10.0, panel.top + 30.0, 11.0, GREY, more);
-    };
-    label(
-        canvas,
-        &sent,
-        BLUE,
-        "sent per second",
-        &format!("to {}", traffic.to.trim_start_matches("service/")),
-    );
-    label(
-        canvas,
-        &failed,
-        RED,
-        "failed per second",
-        &format!("{} in all", thousands(traffic.failed)),
-    );
-    label(
-        canvas,
-        &slow,
-        PURPLE,
-        "p99 in ms",
-        &format!("{} over all", latency(traffic.p99_us)),
-    );
+    labels(canvas, [&sent, &failed, &slow], traffic);
     if let Some(us) = slo {
         let y = slow.y(us / 1e3);
         canvas.dashed(slow.left, slow.right, y, INK);
@@ -160,6 +136,28 @@ fn panels(
         );
     }
     slow
+}
+
+/// What each panel shows, and its value over the whole run.
+fn labels(canvas: &mut Canvas, panels: [&Panel; 3], traffic: &TrafficRecord) {
+    let to = format!("to {}", traffic.to.trim_start_matches("service/"));
+    let texts = [
+        (BLUE, "sent per second", cut(&to, 24)),
+        (
+            RED,
+            "failed per second",
+            format!("{} in all", thousands(traffic.failed)),
+        ),
+        (
+            PURPLE,
+            "p99 in ms",
+            format!("{} over all", latency(traffic.p99_us)),
+        ),
+    ];
+    for (panel, (fill, name, more)) in panels.into_iter().zip(texts) {
+        canvas.strong(panel.right + 10.0, panel.top + 14.0, 12.0, fill, name);
+        canvas.text(panel.right + 10.0, panel.top + 30.0, 11.0, GREY, &more);
+    }
 }
 
 /// `20`, `1.5`, `2k`.

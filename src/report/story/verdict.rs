@@ -18,7 +18,7 @@ pub fn print(run: &RunRecord, options: &StoryOptions, page: &mut Page) {
         let text = format!(" {}{pad}   {}", check.name, check.detail);
         page.hanging(&format!("  {word}"), &text, 7);
     }
-    page.plain(&closing(run, options, failed.len()));
+    closing(run, options, failed.len(), page);
 }
 
 /// As many to a line as there is room for.
@@ -52,7 +52,7 @@ fn passes(checks: &[&CheckRow], page: &mut Page) {
     }
 }
 
-fn closing(run: &RunRecord, options: &StoryOptions, failed: usize) -> String {
+fn closing(run: &RunRecord, options: &StoryOptions, failed: usize, page: &mut Page) {
     let all = run.checks.len();
     let verdict = match (all, failed) {
         (0, _) => "No checks.".to_owned(),
@@ -64,15 +64,27 @@ fn closing(run: &RunRecord, options: &StoryOptions, failed: usize) -> String {
     };
     let header = &run.header;
     let arguments: String = header.arguments.iter().map(|a| format!(" {a}")).collect();
-    let mut text = format!(
-        "{verdict} Replay: rehearsal run {} --seed {}{arguments}",
+    let replay = format!(
+        "Replay: rehearsal run {} --seed {}{arguments}",
         header.file, header.seed
     );
-    if let Some(results) = &options.results {
-        text.push_str(&format!("   Explain: rehearsal explain {results}"));
-        if let Some(at) = worst_moment(run) {
-            text.push_str(&format!(" --at {at}"));
+    let explain = options.results.as_ref().map(|results| {
+        let at = worst_moment(run).map(|at| format!(" --at {at}"));
+        format!(
+            "Explain: rehearsal explain {results}{}",
+            at.unwrap_or_default()
+        )
+    });
+    let line = format!("{verdict} {replay}");
+    match explain {
+        None => page.plain(&line),
+        Some(explain) if columns(&line) + 3 + columns(&explain) <= page.width() => {
+            page.plain(&format!("{line}   {explain}"));
+        }
+        // Each on a line of its own, to be copied whole.
+        Some(explain) => {
+            page.plain(&line);
+            page.plain(&explain);
         }
     }
-    text
 }

@@ -19,7 +19,7 @@ fn a_file_of_100_megabytes_is_refused_by_its_size() {
     let folder = Folder::new(&[("s.yaml", &with_web("  resources: [big.yaml]\n"))]);
     let file = File::create(folder.path("big.yaml")).expect("a file");
     file.set_len(100 << 20).expect("a hole of 100 MB");
-    refused(&folder, "the limit is 67108864");
+    refused(&folder, "more than 67108864 bytes");
 }
 
 #[test]
