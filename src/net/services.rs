@@ -96,6 +96,29 @@ impl Version {
         ports.into()
     }
 
+    /// Every endpoint once for each of its slices, as the slices have it.
+    pub fn endpoints(&self) -> impl Iterator<Item = &crate::api::service::Endpoint> {
+        self.endpoints_with_ports().map(|(endpoint, _)| endpoint)
+    }
+
+    /// As [`Version::endpoints`], with the ports of the slice.
+    pub fn endpoints_with_ports(
+        &self,
+    ) -> impl Iterator<
+        Item = (
+            &crate::api::service::Endpoint,
+            &[crate::api::service::EndpointPort],
+        ),
+    > {
+        self.slices.iter().flat_map(|(_, slice)| {
+            let ports = &slice.ports[..];
+            slice
+                .endpoints
+                .iter()
+                .map(move |endpoint| (endpoint, ports))
+        })
+    }
+
     /// Endpoints whose pod has this name, over all ports.
     pub fn pod_named<'a>(
         &'a self,
@@ -186,6 +209,11 @@ impl Services {
             prune_at: PRUNE,
         });
         id
+    }
+
+    /// How many Services were ever named: their numbers are below.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
     /// Namespace and name.

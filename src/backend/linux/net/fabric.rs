@@ -233,7 +233,12 @@ impl Node {
     fn cable(&mut self, ip: u32, network: Cidr, source: u32) -> Result<(OwnedFd, u32)> {
         let address = std::net::Ipv4Addr::from(ip);
         let step = |what: &str| format!("pod {address} on node {}: {what}", self.spec.name);
-        let made = sys::new_netns(Socket::route);
+        let made = sys::new_netns(|| {
+            // As containerd has it: ports below 1024 need no right of their own. A kernel that does
+            // not let us leaves the usual limit.
+            let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+            Socket::route()
+        });
         let (netns, inside) = made.step(|| step("make its namespace"))?;
         let link = self.next_link;
         self.next_link += 1;

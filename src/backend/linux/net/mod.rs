@@ -34,5 +34,11 @@ pub mod conntrack;
 
 pub mod traffic;
 
+pub mod fault;
+
+pub mod network;
+
+pub mod watch;
+
 #[cfg(test)]
 mod testing;

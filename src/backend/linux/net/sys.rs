@@ -294,7 +294,6 @@ pub fn memory_file(bytes: &[u8]) -> io::Result<std::fs::File> {
 const TUN: &str = "/dev/net/tun";
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNSETIFINDEX: libc::c_ulong = 0x4004_54da;
-const TUNSETCARRIER: libc::c_ulong = 0x4004_54e2;
 
 #[repr(C)]
 struct TunRequest {
@@ -327,13 +326,6 @@ pub fn tun(name: &str, index: u32) -> io::Result<OwnedFd> {
     // SAFETY: the request has the size and layout of `struct ifreq` and outlives the call.
     check(unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF, &raw mut request) })?;
     Ok(device)
-}
-
-/// Plugs the cable of a TUN link in or out.
-pub fn tun_carrier(fd: &impl AsRawFd, up: bool) -> io::Result<()> {
-    let carrier = libc::c_int::from(up);
-    // SAFETY: the kernel reads one int from the pointer, which is to a local.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETCARRIER, &raw const carrier) }).map(drop)
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC, the clock of real runs.

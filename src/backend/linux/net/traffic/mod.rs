@@ -42,6 +42,8 @@ pub struct Plan {
     pub users: Option<Cidr>,
     /// The `Host` header.
     pub host: String,
+    /// Where it goes at first: one of these; none at all when the name does not exist.
+    pub to: Vec<(u32, u16)>,
 }
 
 /// What became of requests, in the order of happening. Times are nanoseconds of the run.
@@ -78,7 +80,7 @@ enum Command {
     /// A Traffic begins; the namespace to send from and the netfilter socket of the node come with
     /// it.
     Begin(Box<Plan>),
-    /// Where it goes from now on: one of these; none at all when the name does not exist.
+    /// Where it goes from now on, as in [`Plan::to`].
     Target { number: u32, to: Vec<(u32, u16)> },
 }
 

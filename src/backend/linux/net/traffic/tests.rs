@@ -140,12 +140,12 @@ impl World {
             zero_ns: zero,
             users: Some(USERS),
             host: "web".to_owned(),
+            to,
         };
         let edge = self.fabric.node("edge").unwrap();
         users
             .begin(plan, self.client.as_fd(), edge.filter().as_fd())
             .unwrap();
-        users.target(3, to).unwrap();
         let (poll, mut ready) = (Poll::new().unwrap(), Vec::new());
         poll.add(&users.fd(), false, 0).unwrap();
         let (mut told, mut ended) = (Vec::new(), 0);

@@ -87,14 +87,12 @@ impl Carrier {
                 }
                 Command::Unplug { place } => self.plug(place, None)?,
                 Command::Carrier { place, up } => {
-                    // The kernel acts on a lost carrier within a second; a pulled cable is quicker.
+                    // The device's own carrier is left alone: the kernel acts on it only within
+                    // about a second, in both directions.
                     match up {
                         true => self.pulled.remove(&place),
                         false => self.pulled.insert(place),
                     };
-                    if let Some(Some(fd)) = self.uplinks.get(place as usize) {
-                        sys::tun_carrier(fd, up)?;
-                    }
                 }
                 Command::Pod { ip, pod } => self.model.pod(ip, Some(pod)),
                 Command::NoPod { ip } => self.model.pod(ip, None),
