@@ -271,6 +271,7 @@ impl Cluster {
                 self.data.add_traffic(&traffic, epoch, &mut self.data_out);
                 continue;
             }
+            self.data.add_told_traffic(&traffic);
             let traffic = Box::new(traffic);
             turn.request(Request::Traffic { traffic, epoch });
         }

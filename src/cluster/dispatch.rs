@@ -100,6 +100,10 @@ impl World for Cluster {
                 self.drain_data(turn);
                 return;
             }
+            Event::Users(event) => {
+                self.data.told(event, turn.now);
+                return;
+            }
             Event::Settle => self.settle_down(turn),
             Event::Step(step) => self.begin_step(step, turn),
             Event::Kubectl(step) => self.go_on(step, turn),

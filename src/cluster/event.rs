@@ -34,6 +34,8 @@ pub enum Event {
     Runtime(RuntimeEvent),
     /// Network and load.
     Data(dataplane::Event),
+    /// Requests that a backend really sent.
+    Users(dataplane::told::UserEvent),
     /// The initial workloads are looked at: once they serve, the run's own time begins.
     Settle,
     /// A timeline step is due.

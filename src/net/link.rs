@@ -162,6 +162,12 @@ impl Links {
         })
     }
 
+    /// Whether any rule concerns packets between two ends.
+    pub fn touches(&self, from: End, to: End) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|(_, rule)| rule.from.contains(from) && rule.to.contains(to))
+    }
+
     /// What becomes of one packet. `draw` decides jitter and loss; its low 20 bits are the
     /// latency's own jitter. Packets within one pod, or of a node to itself, meet no rule.
     #[inline]

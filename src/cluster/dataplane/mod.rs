@@ -46,6 +46,8 @@ pub mod probes;
 
 pub mod traffic;
 
+pub mod told;
+
 use exchange::Exchange;
 use traffic::Sender;
 use units::{Pod, Unit};

@@ -52,7 +52,13 @@ pub struct Sender {
 }
 
 impl Sender {
-    fn new(name: Text, caller: Option<Text>, client: Client, target: Target, entity: u64) -> Self {
+    pub(super) fn new(
+        name: Text,
+        caller: Option<Text>,
+        client: Client,
+        target: Target,
+        entity: u64,
+    ) -> Self {
         Sender {
             name,
             caller,

@@ -35,6 +35,12 @@ pub struct Pod {
     pub name: Text,
     /// Its deletion was asked for, or it is gone from the API.
     pub deleting: bool,
+    /// It is gone from the API.
+    pub gone: bool,
+    /// Its address, 0 before it has one.
+    pub ip: u32,
+    /// Its node.
+    pub place: Place,
     /// Its processes.
     pub units: SmallVec<[Key; 1]>,
 }
@@ -168,9 +174,19 @@ impl DataPlane {
             namespace: row.meta.namespace.clone(),
             name: row.meta.name.clone(),
             deleting: false,
+            gone: false,
+            ip: 0,
+            place: Place::default(),
             units: SmallVec::new(),
         });
         pod.deleting |= gone || row.meta.deleting();
+        pod.gone |= gone;
+        if let Some(ip) = row.status.ip.filter(|_| pod.ip == 0) {
+            pod.ip = ip.0;
+            let node = row.node_name.as_ref();
+            let place = node.and_then(|node| self.net.place(node));
+            pod.place = place.unwrap_or_default();
+        }
     }
 
     /// How a container behaves, and the senders of its calls.

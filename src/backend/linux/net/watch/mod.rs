@@ -22,10 +22,12 @@ use super::fault::Trouble;
 use super::network::{Command, EDGE, Report};
 use super::nft::layout::NodeRules;
 use super::route::Cidr;
-use super::traffic::Plan;
+use super::traffic::{Plan, Told};
 use super::wire::{Effect, Rule};
 use crate::api::service::{Service, ServiceKind};
 use crate::api::{Kind, Pod, Row};
+use crate::cluster::Event;
+use crate::cluster::dataplane::told::UserEvent;
 use crate::engine::draws::{Purpose, entity_key};
 use crate::engine::{Draws, Time};
 use crate::fault::{Ends, LinkEffect, LinkRule, PodKey};
@@ -89,6 +91,33 @@ pub struct Watch {
 fn address(service: &Service, id: ServiceId) -> Option<u32> {
     let none = service.headless || service.kind == ServiceKind::ExternalName;
     (!none).then(|| service.cluster_ip.unwrap_or(FIRST_VIP + id.0))
+}
+
+fn event_of(told: Told) -> (Time, Event) {
+    let small = |traffic: u32| u16::try_from(traffic).unwrap_or(u16::MAX);
+    let (at, event) = match told {
+        Told::Sent { traffic, at } => {
+            let traffic = small(traffic);
+            (at, UserEvent::Sent { traffic })
+        }
+        Told::Ended {
+            traffic,
+            sent,
+            at,
+            cause,
+            endpoint,
+            ..
+        } => {
+            let event = UserEvent::Ended {
+                traffic: small(traffic),
+                cause,
+                latency_us: u32::try_from(at.saturating_sub(sent) / 1_000).unwrap_or(u32::MAX),
+                endpoint,
+            };
+            (at, event)
+        }
+    };
+    (Time::from_nanos(at), Event::Users(event))
 }
 
 impl Watch {
@@ -260,14 +289,21 @@ impl Watch {
         out
     }
 
-    /// The network said something. Returns the node whose rules are in force since.
-    pub fn on_report(&mut self, report: &Report, at: Time) -> Option<String> {
-        let Report::Programmed { node } = report else {
-            return None;
-        };
-        let proxy = self.proxies.get_mut(node)?;
-        proxy.synced(at, self.config.min_sync);
-        Some(node.clone())
+    /// The network said something: what the cluster hears of it.
+    pub fn on_report(&mut self, report: &Report, at: Time) -> Vec<(Time, Event)> {
+        match report {
+            Report::Programmed { node } => {
+                if let Some(proxy) = self.proxies.get_mut(node) {
+                    proxy.synced(at, self.config.min_sync);
+                }
+                Vec::new()
+            }
+            Report::Told(told) => told.iter().map(|one| event_of(*one)).collect(),
+            Report::Problem(text) => {
+                self.lost.insert(text.clone());
+                Vec::new()
+            }
+        }
     }
 
     /// A machine lost its power, or has it again.

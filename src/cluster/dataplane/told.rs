@@ -1,0 +1,178 @@
+//! Requests that were really sent, as they are told.
+//!
+//! Where containers are real, users are too: a backend sends their requests and tells when one was
+//! sent and what became of it. Here that is counted as a simulated request is. Who failed is found
+//! from the endpoint's address; why is concluded from what the API and the faults in force say about
+//! that pod, for a client cannot see it.
+
+use serde::{Deserialize, Serialize};
+
+use super::DataPlane;
+use super::traffic::Sender;
+use crate::engine::Time;
+use crate::engine::draws::entity_key;
+use crate::load::model::Traffic;
+use crate::load::tally::{Cause, Class, Failure};
+use crate::net::{End, Place};
+
+/// What a backend tells about users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum UserEvent {
+    /// A request was sent.
+    Sent {
+        /// Number of the Traffic, as [`DataPlane::tallies`] counts.
+        traffic: u16,
+    },
+    /// A request is over.
+    Ended {
+        /// Number of the Traffic.
+        traffic: u16,
+        /// What the client saw; none when it was answered well.
+        cause: Option<Cause>,
+        /// From sending to the end, in microseconds.
+        latency_us: u32,
+        /// Address of the endpoint that it had been sent to, 0 when none is known.
+        endpoint: u32,
+    },
+}
+
+const _: () = assert!(
+    size_of::<UserEvent>() <= 12,
+    "events are copied by the million"
+);
+
+/// What is known about the pod behind an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// It is as it should be.
+    Alive,
+    /// Its deletion was asked for.
+    Leaving,
+    /// It, or its machine, is not there any more.
+    Dead,
+}
+
+fn class_of(cause: Cause, behind: Behind, disturbed: bool) -> Class {
+    match (cause, behind) {
+        (Cause::Dns, _) => Class::Dns,
+        (Cause::NoEndpoints, _) => Class::NoEndpoints,
+        (Cause::Unavailable, _) => Class::QueueFull,
+        (Cause::Error, _) => Class::AppError,
+        (Cause::Downstream, _) => Class::Downstream,
+        (Cause::Timeout, _) if disturbed => Class::Network,
+        (Cause::Refused | Cause::Timeout, Behind::Dead) => Class::DeadEndpoint,
+        (Cause::Refused, Behind::Leaving) => Class::SigtermRace,
+        (Cause::Refused, Behind::Alive) => Class::NotListening,
+        (Cause::Reset, _) => Class::Killed,
+        (Cause::Timeout, _) => Class::Slow,
+    }
+}
+
+impl DataPlane {
+    /// Adds a Traffic whose requests somebody else sends. Returns its number, as
+    /// [`DataPlane::tallies`] counts.
+    pub fn add_told_traffic(&mut self, traffic: &Traffic) -> usize {
+        let target = self.net.target(&traffic.to, &traffic.namespace);
+        let entity = entity_key(&["traffic", &traffic.namespace, &traffic.name]);
+        let name = traffic.name.clone();
+        let mut sender = Sender::new(name, None, traffic.client.clone(), target, entity);
+        sender.from = traffic.from.clone();
+        let number = u32::try_from(self.senders.len()).unwrap_or(u32::MAX);
+        self.senders.push(sender);
+        self.traffics.push(number);
+        self.traffics.len() - 1
+    }
+
+    /// Takes in what a backend tells.
+    pub fn told(&mut self, event: UserEvent, now: Time) {
+        let (UserEvent::Sent { traffic } | UserEvent::Ended { traffic, .. }) = event;
+        let Some(&number) = self.traffics.get(usize::from(traffic)) else {
+            return;
+        };
+        let UserEvent::Ended {
+            cause,
+            latency_us,
+            endpoint,
+            ..
+        } = event
+        else {
+            let tally = &mut self.senders[number as usize].tally;
+            tally.attempts += 1;
+            return tally.send(now);
+        };
+        let latency = u64::from(latency_us) * 1_000;
+        let sent = Time::from_nanos(now.as_nanos().saturating_sub(latency));
+        let Some(cause) = cause else {
+            return self.senders[number as usize].tally.ok(sent, now);
+        };
+        let failure = self.failure(number, cause, endpoint);
+        let tally = &mut self.senders[number as usize].tally;
+        tally.fail(sent, now, failure, || (0, 0));
+    }
+
+    fn failure(&self, sender: u32, cause: Cause, endpoint: u32) -> Failure {
+        let (mut behind, mut disturbed) = (Behind::Dead, false);
+        let (mut pod, mut place) = (u32::MAX, u32::MAX);
+        if let Some(number) = self.pod_at(endpoint)
+            && let Some(Some(found)) = self.pods.get(number as usize)
+        {
+            let from = self.senders[sender as usize].from.as_ref();
+            let from = from.and_then(|node| self.net.place(node));
+            let from = End::from(from.unwrap_or(Place::EDGE));
+            (pod, place) = (number, found.place.0);
+            let to = End::pod(found.place, number);
+            let links = self.net.links();
+            disturbed = links.touches(from, to) || links.touches(to, from);
+            behind = match (
+                found.gone || self.dark.contains(&found.place),
+                found.deleting,
+            ) {
+                (true, _) => Behind::Dead,
+                (false, true) => Behind::Leaving,
+                (false, false) => Behind::Alive,
+            };
+        }
+        Failure {
+            cause,
+            class: class_of(cause, behind, disturbed),
+            pod,
+            place,
+        }
+    }
+
+    /// The newest pod that had an address.
+    fn pod_at(&self, ip: u32) -> Option<u32> {
+        let found = self
+            .pods
+            .iter()
+            .rposition(|pod| pod.as_ref().is_some_and(|pod| ip != 0 && pod.ip == ip));
+        u32::try_from(found?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_request_failed_is_concluded_from_its_pod() {
+        let table = [
+            (Cause::Refused, Behind::Dead, false, Class::DeadEndpoint),
+            (Cause::Refused, Behind::Leaving, false, Class::SigtermRace),
+            (Cause::Refused, Behind::Alive, false, Class::NotListening),
+            (Cause::Timeout, Behind::Dead, false, Class::DeadEndpoint),
+            (Cause::Timeout, Behind::Dead, true, Class::Network),
+            (Cause::Timeout, Behind::Alive, false, Class::Slow),
+            (Cause::Reset, Behind::Alive, true, Class::Killed),
+            (Cause::NoEndpoints, Behind::Dead, false, Class::NoEndpoints),
+            (Cause::Unavailable, Behind::Alive, false, Class::QueueFull),
+        ];
+        for (cause, behind, disturbed, expected) in table {
+            assert_eq!(
+                class_of(cause, behind, disturbed),
+                expected,
+                "{cause:?} {behind:?}"
+            );
+        }
+    }
+}
