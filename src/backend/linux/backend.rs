@@ -15,6 +15,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::layout::Layout;
+use super::net::network;
+use super::net::watch::Watch;
 use super::plan::Planner;
 use super::plan::container::headers;
 use super::plan::images::Images;
@@ -26,6 +28,8 @@ use crate::cluster::{Asked, Cluster, Event, MachineCall, Request};
 use crate::engine::{Backend, Draws, Time};
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{Call, ContainerId, Hook, ProbeKind, Signal, StartOutcome};
+use crate::net::proxy::ProxyConfig;
+use crate::net::topology::Latencies;
 use crate::scenario::Scenario;
 
 /// How a real run is set up.
@@ -75,6 +79,9 @@ pub struct Linux {
     cell: CellProcess,
     planner: Planner,
     pulls: Simulated,
+    watch: Watch,
+    /// Traffics so far.
+    traffics: u32,
     /// When the run began, on the monotonic clock.
     begun: Option<u64>,
     /// What is said later: ends of pulls, and what needs no cell.
@@ -107,8 +114,14 @@ impl Linux {
             ));
         }
         let draws = Draws::new(scenario.seed);
-        Ok(Linux {
+        let latencies = Latencies::default();
+        let mut proxy = ProxyConfig::default();
+        proxy.min_sync = scenario.cluster.flags.proxy_min_sync_period;
+        let (watch, first) = Watch::new(scenario.seed, proxy, latencies.clone());
+        let mut linux = Linux {
             cell,
+            watch,
+            traffics: 0,
             planner: Planner::new(scenario.seed, permille, logs, options.images),
             pulls: Simulated::new(draws, RuntimeLatency::default()),
             begun: None,
@@ -118,7 +131,17 @@ impl Linux {
             lost,
             problems: Vec::new(),
             failed: None,
-        })
+        };
+        linux.send(&Command::Network(scenario.seed, latencies));
+        linux.net(first);
+        Ok(linux)
+    }
+
+    /// Tells the network.
+    fn net(&mut self, commands: Vec<network::Command>) {
+        for command in commands {
+            self.send(&Command::Net(Box::new(command)));
+        }
     }
 
     /// The host's cgroup layout.
@@ -149,6 +172,7 @@ impl Linux {
     /// What this run did not have, for its header.
     pub fn degraded(&self) -> Vec<String> {
         let mut all: Vec<String> = self.lost.union(&self.planner.lost).cloned().collect();
+        all.extend(self.watch.lost().map(str::to_owned));
         let Lag { waits, late, most } = self.lag;
         if most > LATE {
             let word = if most > TOO_LATE {
@@ -197,6 +221,9 @@ impl Linux {
                 row,
                 ip,
             } => {
+                if !row.spec.host_network {
+                    self.watch.on_sandbox(node, pod.0, row, ip.0);
+                }
                 let spec = self.planner.sandbox(node, *pod, *attempt, row, *ip);
                 self.send(&Command::Sandbox(Box::new(spec)));
             }
@@ -239,12 +266,32 @@ impl Linux {
             } => self.ask(&asked.runtime.what, *container, Purpose::Hook(*hook), None),
             Call::RemovePod { pod } => {
                 self.planner.forget(*pod);
+                self.watch.on_removed(pod.0);
                 self.send(&Command::Remove(pod.0));
             }
             Call::Stats => {
                 let number = asked.runtime.node.0;
                 self.send(&Command::Stats(node.to_string(), number));
             }
+        }
+    }
+
+    fn machine(&mut self, node: &str, what: MachineCall) {
+        let name = node.to_owned();
+        match what {
+            MachineCall::PowerOff => {
+                // The cable first, so that nobody hears its processes end.
+                let commands = self.watch.on_power(node, false);
+                self.net(commands);
+                self.send(&Command::PowerOff(name));
+            }
+            // Its groups are there still; nothing runs in them, and its network is made again.
+            MachineCall::PowerOn => {
+                let commands = self.watch.on_power(node, true);
+                self.net(commands);
+            }
+            MachineCall::Freeze => self.send(&Command::Freeze(name, true)),
+            MachineCall::Thaw => self.send(&Command::Freeze(name, false)),
         }
     }
 
@@ -298,6 +345,10 @@ impl Linux {
                         let at = Time::from_nanos(at.saturating_sub(begun));
                         inbox.push((at, Event::Runtime(event)));
                     }
+                    Report::Net(report) => {
+                        let at = Time::from_nanos(at.saturating_sub(begun));
+                        inbox.extend(self.watch.on_report(&report, at));
+                    }
                     Report::Problem(text) => self.problems.push(text),
                 },
                 Ok(None) => return,
@@ -343,28 +394,24 @@ impl Backend<Cluster> for Linux {
         match request {
             Request::Runtime(asked) => self.asked(now, &asked),
             Request::Changed(change) => {
+                // The network first: nodes and pods live in its namespaces.
+                let commands = self.watch.on_change(&change, now);
+                self.net(commands);
+                let change = self.watch.with_address(change);
                 for command in self.planner.learn(&change) {
                     self.send(&command);
                 }
             }
-            Request::Machine { node, what } => {
-                let node = node.to_string();
-                let command = match what {
-                    MachineCall::PowerOff => Command::PowerOff(node),
-                    MachineCall::Freeze => Command::Freeze(node, true),
-                    MachineCall::Thaw => Command::Freeze(node, false),
-                    // Its groups and network are there still; nothing runs in them.
-                    MachineCall::PowerOn => return,
-                };
-                self.send(&command);
+            Request::Machine { node, what } => self.machine(&node, what),
+            Request::Link { rule, on } => {
+                let commands = self.watch.on_link(&rule, on, now);
+                self.net(commands);
             }
-            Request::Link { .. } => {
-                let lost = "links are disturbed for the control plane alone".to_owned();
-                self.lost.insert(lost);
-            }
-            Request::Traffic { traffic, .. } => {
-                self.lost
-                    .insert(format!("Traffic {}: nothing is sent", traffic.name));
+            Request::Traffic { traffic, epoch } => {
+                let (number, zero) = (self.traffics, self.begun.unwrap_or(0));
+                self.traffics += 1;
+                let commands = self.watch.on_traffic(number, &traffic, epoch, zero);
+                self.net(commands);
             }
         }
     }
@@ -374,6 +421,8 @@ impl Backend<Cluster> for Linux {
             let now = self.now();
             self.hear(inbox);
             self.say_due(now, inbox);
+            let commands = self.watch.on_time(now);
+            self.net(commands);
             if self.failed.is_some() {
                 return None;
             }
@@ -388,7 +437,7 @@ impl Backend<Cluster> for Linux {
                 return Some(now);
             }
             let next = self.later.first_key_value().map(|((at, _), _)| *at);
-            let next = until.into_iter().chain(next).min();
+            let next = until.into_iter().chain(next).chain(self.watch.due()).min();
             let before = self.said;
             self.poll(next.map(|next| next.since(now)));
             debug_assert_eq!(before, self.said, "waiting says nothing");

@@ -6,6 +6,9 @@
 use std::time::{Duration, Instant};
 
 use super::layout::{Hierarchies, Layout};
+use super::net::nft::layout::NodeRules;
+use super::net::route::Cidr;
+use super::net::{fabric, network};
 use super::protocol::{
     Ask, Command, ContainerSpec, Limits, NodeSpec, PodSpec, Program, Purpose, Qos, Report, Rights,
     Root, Stamped, Way,
@@ -13,6 +16,7 @@ use super::protocol::{
 use super::spawn::{CellProcess, own_program};
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{ContainerId, ProbeKind, ProbeOutcome, StartOutcome};
+use crate::net::topology::Latencies;
 use crate::store::Id;
 
 /// How a feature did.
@@ -115,6 +119,7 @@ pub fn check_host() -> Checked {
         cell,
         problems: Vec::new(),
     };
+    trial.network(&mut checked);
     trial.pod(&mut checked);
     trial.containers(&mut checked);
     trial.rest(&mut checked);
@@ -170,6 +175,13 @@ impl Trial {
     }
 
     fn hear<T>(&mut self, wanted: impl Fn(&RuntimeEvent) -> Option<T>) -> Result<T, String> {
+        self.hear_report(|report| match report {
+            Report::Event(event) => wanted(event),
+            _ => None,
+        })
+    }
+
+    fn hear_report<T>(&mut self, wanted: impl Fn(&Report) -> Option<T>) -> Result<T, String> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use std::os::fd::AsFd;
         let begun = Instant::now();
@@ -180,14 +192,11 @@ impl Trial {
                 .message::<Stamped>()
                 .map_err(|e| e.to_string())?
             {
-                match &stamped.report {
-                    Report::Event(event) => {
-                        if let Some(found) = wanted(event) {
-                            return Ok(found);
-                        }
-                    }
-                    Report::Problem(text) => self.problems.push(text.clone()),
-                    Report::Ready => {}
+                if let Report::Problem(text) = &stamped.report {
+                    self.problems.push(text.clone());
+                }
+                if let Some(found) = wanted(&stamped.report) {
+                    return Ok(found);
                 }
             }
             if begun.elapsed() > PATIENCE {
@@ -198,6 +207,51 @@ impl Trial {
             poll(&mut fds, PollTimeout::from(100u16)).map_err(|e| e.to_string())?;
             if !self.cell.channel.receive().map_err(|e| e.to_string())? {
                 return Err("the cell ended".to_owned());
+            }
+        }
+    }
+
+    /// A node's network with a wire and filters.
+    fn network(&mut self, checked: &mut Checked) {
+        let spec = fabric::NodeSpec {
+            name: NODE.to_owned(),
+            place: 2,
+            zone: String::new(),
+            ip: u32::from(std::net::Ipv4Addr::new(172, 16, 0, 1)),
+            pods: Cidr {
+                ip: u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)),
+                bits: 23,
+            },
+        };
+        let services = network::Command::Services {
+            node: NODE.to_owned(),
+            put: Vec::new(),
+            gone: Vec::new(),
+        };
+        let commands = [
+            Command::Network(0, Latencies::default()),
+            Command::Net(Box::new(network::Command::Node(spec, NodeRules::default()))),
+            Command::Net(Box::new(services)),
+        ];
+        let sent = commands.iter().try_for_each(|c| self.cell.channel.send(c));
+        let answer = sent.map_err(|e| e.to_string()).and_then(|()| {
+            self.hear_report(|report| match report {
+                Report::Net(network::Report::Programmed { .. }) => Some(Ok(())),
+                Report::Net(network::Report::Problem(text)) | Report::Problem(text) => {
+                    Some(Err(text.clone()))
+                }
+                _ => None,
+            })
+        });
+        let feature = "network";
+        match answer.and_then(|answer| answer) {
+            Ok(()) => {
+                let detail = "namespaces, the wire over TUN links, Services by nf_tables";
+                checked.add(feature, Grade::Works, detail);
+            }
+            Err(why) => {
+                let lost = "pods do not reach each other, no Traffic is sent";
+                checked.add(feature, Grade::Degraded, format!("{lost}: {why}"));
             }
         }
     }

@@ -14,9 +14,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::layout::Hierarchies;
+use super::net::network;
 use super::workload::Workload;
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{ContainerId, Hook, ProbeKind};
+use crate::net::topology::Latencies;
 
 /// Values of one cgroup, as a kubelet writes them; `None` is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,6 +236,11 @@ pub struct Begin {
 pub enum Command {
     /// The first one: where groups are made, and where files are put.
     Begin(Begin),
+    /// Make the network: the run's seed and the latencies of the wire. Without it, nodes and pods
+    /// have nothing but a loopback device.
+    Network(u64, Latencies),
+    /// Something for the network.
+    Net(Box<network::Command>),
     /// Make a node.
     Node(NodeSpec),
     /// Everything on a node is gone, nobody is told.
@@ -265,6 +272,8 @@ pub enum Report {
     Ready,
     /// Something for a kubelet.
     Event(RuntimeEvent),
+    /// Something happened in the network.
+    Net(network::Report),
     /// Something could not be done as asked; the step, and what is lost.
     Problem(String),
 }

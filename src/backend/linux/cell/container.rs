@@ -293,6 +293,12 @@ impl Cell {
         pod.clear();
         let silent = pod.silent;
         // Dropping the network namespace is all that it takes to remove it.
+        if let Some(network) = &mut self.network
+            && !pod.spec.host_network
+            && let Err(error) = network.remove_pod(&pod.spec.node, pod.spec.ip)
+        {
+            self.problem(error.to_string());
+        }
         drop(pod.network);
         self.graves.push(pod.group);
         self.bury();

@@ -14,6 +14,7 @@ pub mod ask;
 pub mod child;
 pub mod container;
 pub mod log;
+pub mod network;
 pub mod place;
 pub mod rights;
 pub mod root;
@@ -30,6 +31,7 @@ use self::ask::{Asking, By};
 use self::container::Container;
 use self::place::{Node, Pod};
 use super::cgroup::Group;
+use super::net::network::Network;
 use super::protocol::{Ask, Begin, Channel, Command, Purpose, Report, Stamped, Way};
 use super::sys;
 use crate::kubelet::RuntimeEvent;
@@ -53,6 +55,8 @@ enum Source {
     Log(log::Stream),
     /// A question.
     Asked(Asking),
+    /// A child of the network, with a descriptor of our own for it.
+    Net(OwnedFd),
 }
 
 /// The cell.
@@ -62,6 +66,8 @@ struct Cell {
     begin: Begin,
     /// The cell's own network namespace.
     home: OwnedFd,
+    /// The network; none leaves nodes and pods alone with themselves.
+    network: Option<Network>,
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<u32, Pod>,
     containers: BTreeMap<ContainerId, Container>,
@@ -121,6 +127,7 @@ impl Cell {
             epoll,
             begin,
             home,
+            network: None,
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             containers: BTreeMap::new(),
@@ -180,6 +187,7 @@ impl Cell {
             }
             Source::Log(stream) => (stream.as_fd(), read),
             Source::Asked(asking) => asking.watch(),
+            Source::Net(fd) => (fd.as_fd(), read),
         };
         sys::epoll_set(self.epoll.as_fd(), fd, interest, token)?;
         self.sources.insert(token, source);
@@ -195,8 +203,12 @@ impl Cell {
     /// Tells the main process, now.
     fn tell(&mut self, report: Report) {
         let at = sys::monotonic();
+        self.tell_stamped(Stamped { at, report });
+    }
+
+    fn tell_stamped(&mut self, report: Stamped) {
         // When the main process is gone the conversation ends, and the cell with it.
-        let _ = self.channel.send(&Stamped { at, report });
+        let _ = self.channel.send(&report);
         let interest = match self.channel.waiting() {
             true => libc::EPOLLIN | libc::EPOLLOUT,
             false => libc::EPOLLIN,
@@ -242,6 +254,7 @@ impl Cell {
                     None => sys::epoll_set(self.epoll.as_fd(), fd, interest, token)?,
                 }
             }
+            Source::Net(_) => self.hear_network()?,
             Source::Status(id) => {
                 let id = *id;
                 self.sources.remove(&token);
@@ -260,6 +273,8 @@ impl Cell {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Begin(_) => {}
+            Command::Network(seed, latencies) => self.make_network(seed, &latencies),
+            Command::Net(command) => self.net(*command),
             Command::Node(spec) => self.make_node(spec),
             Command::PowerOff(node) => self.power_off(&node),
             Command::Freeze(node, frozen) => self.freeze(&node, frozen),
@@ -295,7 +310,8 @@ impl Cell {
         if !is_name(&name) {
             return self.problem(format!("node {name:?}: not a name"));
         }
-        match Node::create(&self.begin.groups, spec, self.home.as_fd()) {
+        let network = self.network.as_ref().and_then(|n| n.node(&name).ok());
+        match Node::create(&self.begin.groups, spec, self.home.as_fd(), network) {
             Ok(node) => {
                 let lost: Vec<String> = node.lost().cloned().collect();
                 self.nodes.insert(name.clone(), node);
@@ -320,7 +336,14 @@ impl Cell {
             .nodes
             .get(&spec.node)
             .ok_or_else(|| io::Error::other("no such node"))?;
-        let pod = Pod::create(node, spec, &self.begin.scratch, self.home.as_fd())?;
+        let network = match &mut self.network {
+            Some(network) if !spec.host_network => {
+                let made = network.add_pod(&spec.node, spec.ip, spec.pod);
+                Some(made.map_err(io::Error::other)?)
+            }
+            _ => None,
+        };
+        let pod = Pod::create(node, spec, &self.begin.scratch, self.home.as_fd(), network)?;
         let lost: Vec<String> = pod.group.lost.clone();
         self.pods.insert(number, pod);
         for text in lost {

@@ -33,7 +33,12 @@ impl Node {
     ///
     /// # Errors
     /// A group or namespace cannot be made.
-    pub fn create(root: &Hierarchies, spec: NodeSpec, home: BorrowedFd<'_>) -> io::Result<Node> {
+    pub fn create(
+        root: &Hierarchies,
+        spec: NodeSpec,
+        home: BorrowedFd<'_>,
+        network: Option<OwnedFd>,
+    ) -> io::Result<Node> {
         let mut group = Group::create(root, &spec.name, &spec.machine)?;
         group.delegate();
         let mut pods = Group::create(&group.at, "kubepods", &spec.pods)?;
@@ -46,7 +51,10 @@ impl Node {
         burstable.delegate();
         let mut best_effort = Group::create(&pods.at, "besteffort", &least)?;
         best_effort.delegate();
-        let network = new_network(home, None)?;
+        let network = match network {
+            Some(network) => network,
+            None => new_network(home, None)?,
+        };
         Ok(Node {
             spec,
             group,
@@ -104,13 +112,15 @@ impl Pod {
         spec: PodSpec,
         scratch: &str,
         home: BorrowedFd<'_>,
+        network: Option<OwnedFd>,
     ) -> io::Result<Pod> {
         let name = format!("pod{}", spec.uid);
         let mut group = Group::create(&node.level(spec.qos).at, &name, &spec.limits)?;
         group.delegate();
-        let network = match spec.host_network {
-            true => node.network.try_clone()?,
-            false => new_network(home, Some(spec.ip))?,
+        let network = match network {
+            Some(network) => network,
+            None if spec.host_network => node.network.try_clone()?,
+            None => new_network(home, Some(spec.ip))?,
         };
         let folder = format!("{scratch}/pods/{}", spec.uid);
         fs::create_dir_all(format!("{folder}/etc"))?;

@@ -221,6 +221,21 @@ impl Watch {
         out
     }
 
+    /// A change of a Service with the address that the Service has in this run.
+    pub fn with_address(&mut self, mut change: Change) -> Change {
+        if let Some(Row::Service(service)) = &change.new
+            && service.cluster_ip.is_none()
+        {
+            let id = self
+                .services
+                .id(&service.meta.namespace, &service.meta.name);
+            let mut service = Service::clone(service);
+            service.cluster_ip = address(&service, id);
+            change.new = Some(Row::Service(std::sync::Arc::new(service)));
+        }
+        change
+    }
+
     fn node_changed(&mut self, change: &Change, out: &mut Vec<Command>) {
         let (Some(Row::Node(node)), Some(object)) = (&change.new, change.object) else {
             return;
