@@ -108,6 +108,8 @@ impl Fabric {
         route::address(&mut m, UPLINK, spec.ip);
         route::up(&mut m, UPLINK, true);
         route::route(&mut m, Cidr { ip: 0, bits: 0 }, Way::Link(UPLINK), None);
+        // A pod that is gone must not be looked for on the wire, which would send it back here.
+        route::route(&mut m, spec.pods, Way::Nowhere, None);
         socket
             .request(&m)
             .map_err(|e| failed(&step("configure its uplink"), e))?;
@@ -167,7 +169,8 @@ impl Fabric {
             return Ok(());
         };
         if let Some(pod) = node.pods.remove(&ip) {
-            // Nobody answers at the address any more, even while the namespace is being taken down.
+            // Whoever still sends to the address is refused at once, even while the namespace is
+            // being taken down.
             let mut m = Messages::default();
             route::remove_route(&mut m, Cidr::host(ip), Way::Link(pod.link));
             let _ = node.socket.request(&m);

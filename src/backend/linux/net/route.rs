@@ -140,6 +140,8 @@ pub enum Way {
     Via(u32, u32),
     /// They are for this namespace itself.
     Local,
+    /// They are refused: there is no such host.
+    Nowhere,
 }
 
 /// Adds a route, or replaces the one to the same network. Packets that begin here carry `source`
@@ -162,6 +164,11 @@ fn route_message(m: &mut Messages, kind: u16, flags: u16, to: Cidr, way: Way, fr
             libc::RTN_UNICAST,
         ),
         Way::Local => (libc::RT_TABLE_LOCAL, libc::RT_SCOPE_HOST, libc::RTN_LOCAL),
+        Way::Nowhere => (
+            libc::RT_TABLE_MAIN,
+            libc::RT_SCOPE_UNIVERSE,
+            libc::RTN_UNREACHABLE,
+        ),
     };
     // struct rtmsg: family, lengths, tos, table, protocol, scope, type, flags
     let proto = libc::RTPROT_STATIC;
@@ -179,6 +186,7 @@ fn route_message(m: &mut Messages, kind: u16, flags: u16, to: Cidr, way: Way, fr
                 attrs.u32(libc::RTA_OIF, link);
             }
             Way::Local => attrs.u32(libc::RTA_OIF, LOOPBACK),
+            Way::Nowhere => {}
         }
         if let Some(source) = from {
             attrs.be32(libc::RTA_PREFSRC, source);

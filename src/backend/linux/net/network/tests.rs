@@ -253,13 +253,16 @@ fn trouble_begins_and_ends_and_survives_the_nodes_reboot() {
         network.obey(Command::Calm(8));
         network.obey(Command::Calm(99));
         assert_eq!(send(&mut network, 4, 3), "3 refused");
+        // A pod that is gone while the rules still name it: refused by its node.
         drop(pod);
+        network.remove_pod("n2", ip).unwrap();
+        assert_eq!(send(&mut network, 5, 2), "2 refused");
         network.obey(Command::NodeGone("n2".to_owned()));
-        assert_eq!(send(&mut network, 5, 2), "2 timeout");
+        assert_eq!(send(&mut network, 6, 2), "2 timeout");
         let (node, rules) = spec("n2", 2, pods_of(2));
         network.obey(Command::Node(node, rules));
         let _pod = network.add_pod("n2", ip, 6).unwrap();
-        assert_eq!(send(&mut network, 6, 2), "2 refused");
+        assert_eq!(send(&mut network, 7, 2), "2 refused");
     });
 }
 
