@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::DataPlane;
 use super::traffic::Sender;
+use crate::api::Pod as PodRow;
 use crate::engine::Time;
 use crate::engine::draws::entity_key;
 use crate::load::model::Traffic;
 use crate::load::tally::{Cause, Class, Failure};
-use crate::net::{End, Place};
+use crate::net::{End, Net, Place};
 
 /// What a backend tells about users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,6 +41,30 @@ const _: () = assert!(
     size_of::<UserEvent>() <= 12,
     "events are copied by the million"
 );
+
+/// Where a pod is, or was last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// It is gone from the API.
+    pub gone: bool,
+    /// Its address, 0 before it has one.
+    pub ip: u32,
+    /// Its node.
+    pub place: Place,
+}
+
+impl Whereabouts {
+    /// The pod changed, or is gone.
+    pub fn learn(&mut self, row: &PodRow, gone: bool, net: &Net) {
+        self.gone |= gone;
+        if let Some(ip) = row.status.ip.filter(|_| self.ip == 0) {
+            self.ip = ip.0;
+            let node = row.node_name.as_ref();
+            let place = node.and_then(|node| net.place(node));
+            self.place = place.unwrap_or_default();
+        }
+    }
+}
 
 /// What is known about the pod behind an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +139,9 @@ impl DataPlane {
         let (mut behind, mut disturbed) = (Behind::Dead, false);
         let (mut pod, mut place) = (u32::MAX, u32::MAX);
         if let Some(number) = self.pod_at(endpoint)
-            && let Some(Some(found)) = self.pods.get(number as usize)
+            && let Some(Some(pod_row)) = self.pods.get(number as usize)
         {
+            let found = pod_row.whereabouts;
             let from = self.senders[sender as usize].from.as_ref();
             let from = from.and_then(|node| self.net.place(node));
             let from = End::from(from.unwrap_or(Place::EDGE));
@@ -142,10 +168,10 @@ impl DataPlane {
 
     /// The newest pod that had an address.
     fn pod_at(&self, ip: u32) -> Option<u32> {
-        let found = self
-            .pods
-            .iter()
-            .rposition(|pod| pod.as_ref().is_some_and(|pod| ip != 0 && pod.ip == ip));
+        let found = self.pods.iter().rposition(|pod| {
+            pod.as_ref()
+                .is_some_and(|pod| ip != 0 && pod.whereabouts.ip == ip)
+        });
         u32::try_from(found?).ok()
     }
 }

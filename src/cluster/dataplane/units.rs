@@ -27,7 +27,7 @@ const EXIT: Purpose = Purpose::new("load/exit");
 const NEED: Purpose = Purpose::new("load/need");
 
 /// A pod that was ever seen: its name stays for reports.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pod {
     /// Namespace.
     pub namespace: Text,
@@ -35,12 +35,8 @@ pub struct Pod {
     pub name: Text,
     /// Its deletion was asked for, or it is gone from the API.
     pub deleting: bool,
-    /// It is gone from the API.
-    pub gone: bool,
-    /// Its address, 0 before it has one.
-    pub ip: u32,
-    /// Its node.
-    pub place: Place,
+    /// Where it was last.
+    pub whereabouts: super::told::Whereabouts,
     /// Its processes.
     pub units: SmallVec<[Key; 1]>,
 }
@@ -173,20 +169,10 @@ impl DataPlane {
         let pod = self.pods[at].get_or_insert_with(|| Pod {
             namespace: row.meta.namespace.clone(),
             name: row.meta.name.clone(),
-            deleting: false,
-            gone: false,
-            ip: 0,
-            place: Place::default(),
-            units: SmallVec::new(),
+            ..Pod::default()
         });
         pod.deleting |= gone || row.meta.deleting();
-        pod.gone |= gone;
-        if let Some(ip) = row.status.ip.filter(|_| pod.ip == 0) {
-            pod.ip = ip.0;
-            let node = row.node_name.as_ref();
-            let place = node.and_then(|node| self.net.place(node));
-            pod.place = place.unwrap_or_default();
-        }
+        pod.whereabouts.learn(row, gone, &self.net);
     }
 
     /// How a container behaves, and the senders of its calls.

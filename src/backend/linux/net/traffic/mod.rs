@@ -13,6 +13,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use super::child::Child;
@@ -127,6 +128,25 @@ impl Users {
     pub fn fd(&self) -> BorrowedFd<'_> {
         use std::os::fd::AsFd;
         self.0.channel.as_fd()
+    }
+}
+
+/// What a client makes of a system's error.
+fn cause_of(error: i32, endpoint: u32) -> Cause {
+    match error {
+        libc::ECONNREFUSED if endpoint == 0 => Cause::NoEndpoints,
+        libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH => Cause::Refused,
+        libc::ETIMEDOUT => Cause::Timeout,
+        _ => Cause::Reset,
+    }
+}
+
+fn cause_of_status(status: u16) -> Option<Cause> {
+    match status {
+        200..400 => None,
+        502 | 504 => Some(Cause::Downstream),
+        503 => Some(Cause::Unavailable),
+        _ => Some(Cause::Error),
     }
 }
 

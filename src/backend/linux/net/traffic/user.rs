@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::libc;
 
 use super::http::{self, Answer, Progress};
-use super::{Command, Plan, Told};
+use super::{Command, Plan, Told, cause_of, cause_of_status};
 use crate::backend::linux::net::child::Channel;
 use crate::backend::linux::net::conntrack::{self, Line};
 use crate::backend::linux::net::netlink::Socket;
@@ -142,25 +142,6 @@ pub fn send_for_users(channel: &Channel) -> io::Result<()> {
             }
             users.told.drain(..count);
         }
-    }
-}
-
-/// What a client makes of a system's error.
-fn cause_of(error: i32, endpoint: u32) -> Cause {
-    match error {
-        libc::ECONNREFUSED if endpoint == 0 => Cause::NoEndpoints,
-        libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH => Cause::Refused,
-        libc::ETIMEDOUT => Cause::Timeout,
-        _ => Cause::Reset,
-    }
-}
-
-fn cause_of_status(status: u16) -> Option<Cause> {
-    match status {
-        200..400 => None,
-        502 | 504 => Some(Cause::Downstream),
-        503 => Some(Cause::Unavailable),
-        _ => Some(Cause::Error),
     }
 }
 
