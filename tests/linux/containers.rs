@@ -82,7 +82,7 @@ impl Bench {
                         }
                     }
                     Report::Problem(text) => self.problems.push(text),
-                    Report::Ready => {}
+                    Report::Ready | Report::Net(_) => {}
                 }
             }
             assert!(

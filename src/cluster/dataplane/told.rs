@@ -151,7 +151,7 @@ impl DataPlane {
             disturbed = links.touches(from, to) || links.touches(to, from);
             behind = match (
                 found.gone || self.dark.contains(&found.place),
-                found.deleting,
+                pod_row.deleting,
             ) {
                 (true, _) => Behind::Dead,
                 (false, true) => Behind::Leaving,
