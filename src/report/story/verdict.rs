@@ -64,10 +64,15 @@ fn closing(run: &RunRecord, options: &StoryOptions, failed: usize, page: &mut Pa
     };
     let header = &run.header;
     let arguments: String = header.arguments.iter().map(|a| format!(" {a}")).collect();
-    let replay = format!(
-        "Replay: rehearsal run {} --seed {}{arguments}",
-        header.file, header.seed
-    );
+    // A real run is repeated by its journal; its scenario and seed make another one.
+    let replay = match (header.backend.as_str(), &options.results) {
+        ("linux", Some(results)) => format!(" Replay: rehearsal replay {results}"),
+        ("linux", None) => String::new(),
+        _ => format!(
+            " Replay: rehearsal run {} --seed {}{arguments}",
+            header.file, header.seed
+        ),
+    };
     let explain = options.results.as_ref().map(|results| {
         let at = worst_moment(run).map(|at| format!(" --at {at}"));
         format!(
@@ -75,7 +80,7 @@ fn closing(run: &RunRecord, options: &StoryOptions, failed: usize, page: &mut Pa
             at.unwrap_or_default()
         )
     });
-    let line = format!("{verdict} {replay}");
+    let line = format!("{verdict}{replay}");
     match explain {
         None => page.plain(&line),
         Some(explain) if columns(&line) + 3 + columns(&explain) <= page.width() => {
