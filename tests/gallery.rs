@@ -207,3 +207,77 @@ fn g16_in_a_disrupted_zone_nothing_moves_until_the_nodes_are_deleted() {
         }
     }
 }
+
+/// When the n-th pod of this name was created and became ready, in seconds of the run.
+fn life(record: &RunRecord, name: &str, nth: usize) -> Option<(f64, Option<f64>)> {
+    let pod = record.pods.iter().filter(|p| p.name == name).nth(nth)?;
+    let begun = record.header.begun;
+    let ready = pod.ready.map(|at| seconds(begun, at));
+    Some((seconds(begun, pod.created), ready))
+}
+
+#[test]
+fn g14_a_stateful_set_does_not_leave_a_dead_node_until_somebody_says_that_it_is_dead() {
+    for seed in SEEDS {
+        let bad = play("G14-stateful-node-loss.bad", seed);
+        assert_eq!(failed_checks(&bad), ["both run again"]);
+        let lost = |p: &&rehearsal::record::PodLife| p.node == "db-1" && p.name.starts_with("db-");
+        let name = bad
+            .pods
+            .iter()
+            .find(lost)
+            .expect("a pod was on db-1")
+            .name
+            .to_string();
+        let pod = bad.pods.iter().find(lost).unwrap();
+        // NotReady after 40-60 s, then 300 s; and it is there for ever.
+        let marked = seconds(loss(&bad), pod.terminating.expect("it is marked"));
+        assert_within("seconds until it is marked", marked, 340.0, 360.5);
+        assert_eq!(pod.gone, None);
+        assert!(life(&bad, &name, 1).is_none());
+
+        let fixed = play("G14-stateful-node-loss.fixed", seed);
+        assert_eq!(failed_checks(&fixed), Vec::<&str>::new());
+        let (created, ready) = life(&fixed, &name, 1).expect("a new pod");
+        // The taint comes at 240 s, the pod garbage collector within 20 s of it.
+        assert_within("creation", created, 240.0, 260.5);
+        // Detach 5 s, in use reported within 10 s, attach 8 s, pull and start 5 s, probed every 2 s.
+        let ready = ready.expect("it gets ready");
+        assert_within("until ready", ready - created, 18.0, 35.0);
+    }
+}
+
+#[test]
+fn g33_a_surge_pod_waits_for_a_volume_that_the_old_pod_does_not_give_back() {
+    for seed in SEEDS {
+        let bad = play("G33-volume-rollout.bad", seed);
+        assert_eq!(failed_checks(&bad), ["the rollout completes"]);
+        let told = bad
+            .events
+            .iter()
+            .filter(|e| e.reason == "FailedAttachVolume");
+        let told: Vec<f64> = told.map(|e| seconds(bad.header.begun, e.at)).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_within("the error", told[0], 120.0, 121.0);
+
+        let fixed = play("G33-volume-rollout.fixed", seed);
+        assert_eq!(failed_checks(&fixed), Vec::<&str>::new());
+        let ready = fixed.pods.iter().filter_map(|p| p.ready).max().unwrap();
+        let gap = seconds(fixed.header.begun, ready) - 120.0;
+        assert_within("gap", gap, 15.0, 45.0);
+    }
+}
+
+#[test]
+fn g14_a_volume_leaves_a_dead_node_six_minutes_after_its_pod() {
+    for seed in SEEDS {
+        let forced = play("G14-stateful-node-loss.forced", seed);
+        let failed = ["it runs again within a minute"];
+        assert_eq!(failed_checks(&forced), failed);
+        let (created, ready) = life(&forced, "db-0", 1).expect("a new pod");
+        assert_within("creation", created, 240.0, 240.5);
+        // 360 s, detach 5 s, attach 8 s, pull and start 5 s, probed every 2 s.
+        let ready = ready.expect("it gets ready") - created;
+        assert_within("until ready", ready, 378.0, 383.0);
+    }
+}

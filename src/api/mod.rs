@@ -50,6 +50,8 @@ pub mod quota;
 
 pub mod volume;
 
+pub mod storage;
+
 pub mod config;
 
 pub mod cron;
@@ -79,5 +81,7 @@ pub use row::{Kind, Object, Row};
 pub use service::{EndpointSlice, Service};
 pub use stateful::{ControllerRevision, DaemonSet, StatefulSet};
 pub use text::Text;
-pub use volume::{CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass};
+pub use volume::{
+    CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
+};
 pub use workload::{Deployment, ReplicaSet};

@@ -32,6 +32,8 @@ pub struct NodeStatus {
     pub conditions: Vec<NodeCondition>,
     /// Images on the node with their sizes in bytes (`names[0]`, size).
     pub images: Vec<(Vec<Text>, i64)>,
+    /// `volumesInUse`: PersistentVolumes that are, or are about to be, mounted; by name, sorted.
+    pub volumes_in_use: Vec<Text>,
 }
 
 /// Type of a node condition.

@@ -148,6 +148,7 @@ macro_rules! for_each_kind {
             CSINode |_| None, "storage.k8s.io/v1", "csinodes", false;
             Job |_| None, "batch/v1", "jobs", true;
             CronJob |_| None, "batch/v1", "cronjobs", true;
+            VolumeAttachment |_| None, "storage.k8s.io/v1", "volumeattachments", false;
             Inert |_| None, "", "", true;
         }
     };

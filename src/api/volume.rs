@@ -176,3 +176,25 @@ pub struct CSINode {
     /// `spec.drivers`: name and `allocatable.count`.
     pub drivers: Vec<(Text, Option<i32>)>,
 }
+
+/// A VolumeAttachment: a volume that is, or is to be, attached to a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VolumeAttachment {
+    /// Metadata.
+    pub meta: Meta,
+    /// `spec.attacher`: the CSI driver.
+    pub attacher: Text,
+    /// `spec.nodeName`.
+    pub node: Text,
+    /// `spec.source.persistentVolumeName`.
+    pub volume: Text,
+    /// Status.
+    pub status: AttachmentStatus,
+}
+
+/// `status` of a VolumeAttachment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AttachmentStatus {
+    /// `attached`.
+    pub attached: bool,
+}

@@ -17,6 +17,7 @@ use crate::api::{
 use crate::client::Controller;
 use crate::client::runner::{Driven, Runner};
 use crate::client::{Budget, Outbox};
+use crate::control::attach_detach::AttachDetach;
 use crate::control::cron_job::CronJobController;
 use crate::control::daemon_set::DaemonSetController;
 use crate::control::deployment::DeploymentController;
@@ -33,6 +34,9 @@ use crate::control::resource_quota::{self, ResourceQuotaController};
 use crate::control::stateful_set::StatefulSetController;
 use crate::control::taint_eviction::TaintEvictionController;
 use crate::control::ttl_after_finished::TtlAfterFinishedController;
+use crate::control::volume_binder::VolumeBinder;
+use crate::control::volume_protection::VolumeProtection;
+use crate::control::volume_provisioner::VolumeProvisioner;
 use crate::engine::{Draws, Queue, Time, Turn};
 use crate::kubelet::Boot;
 use crate::kubelet::{Kubelet, KubeletConfig};
@@ -125,10 +129,13 @@ impl Cluster {
                 self.seed(node(pool, nth).into());
             }
         }
+        for class in super::storage::classes(scenario) {
+            self.seed(class.into());
+        }
         // What others are admitted by comes first.
         let rank = |object: &Applied| match object.row.kind() {
             Kind::Namespace => 0,
-            Kind::PriorityClass | Kind::LimitRange | Kind::ResourceQuota => 1,
+            Kind::PriorityClass | Kind::StorageClass | Kind::LimitRange | Kind::ResourceQuota => 1,
             _ => 2,
         };
         let mut objects: Vec<&Applied> = scenario.objects.iter().collect();
@@ -402,6 +409,10 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
             flags,
         ),
         each(DaemonSetController::default(), flags),
+        each(VolumeBinder::default(), flags),
+        each(VolumeProvisioner::default(), flags),
+        each(VolumeProtection, flags),
+        each(AttachDetach::default(), flags),
         each(slices, flags),
         each(lifecycle, flags),
         each(TaintEvictionController::default(), flags),

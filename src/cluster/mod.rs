@@ -29,6 +29,8 @@ pub mod timeline;
 
 pub mod build;
 
+mod storage;
+
 pub mod runtime;
 
 pub use api_server::{ApiLatency, ApiServer, Sender};

@@ -27,6 +27,14 @@ pub mod cron_job;
 
 pub mod ttl_after_finished;
 
+pub mod volume_binder;
+
+pub mod volume_provisioner;
+
+pub mod volume_protection;
+
+pub mod attach_detach;
+
 pub mod endpoint_slice;
 
 pub mod node_lifecycle;

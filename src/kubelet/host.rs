@@ -18,8 +18,12 @@ use super::pressure::Pressure;
 use super::runtime::{Call, RuntimeRequest};
 use super::telling::Telling;
 use crate::api::container::ConfigRef;
+use crate::api::pod::VolumeSource;
 use crate::api::pod_status::PodIp;
-use crate::api::{ConfigMap, Lease, Node, Pod, Secret, Text};
+use crate::api::{
+    ConfigMap, Lease, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Text,
+    VolumeAttachment, storage,
+};
 use crate::client::{Budget, Outbox};
 use crate::engine::Time;
 use crate::engine::draws::{Draws, Purpose, entity_key};
@@ -45,6 +49,11 @@ pub struct Cx<'a> {
 pub trait Lookup {
     /// Whether the ConfigMap or Secret that `wanted` names exists in `namespace`.
     fn config(&self, wanted: &ConfigRef, namespace: &str) -> Found;
+    /// The pod's volumes that have to be attached to the node before they can be mounted, and
+    /// whether they are; `None` while a claim is not bound.
+    fn attachments(&self, _pod: &Pod, _node: &Text) -> Option<Vec<(Text, bool)>> {
+        Some(Vec::new())
+    }
     /// The Node of this name.
     fn node(&self, name: &Text) -> Option<(Id<Node>, Arc<Node>)>;
     /// The Lease of the node of this name.
@@ -61,6 +70,9 @@ pub enum Found {
     /// The object does not have the key.
     NoKey,
 }
+
+/// Annotation of a claim: the volume controller has finished binding it.
+const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
 /// Namespace of the nodes' leases.
 pub(super) const LEASES: &str = "kube-node-lease";
@@ -79,6 +91,32 @@ impl Lookup for View {
             (Some(data), Some(key)) if !data.contains(key) => Found::NoKey,
             _ => Found::Yes,
         }
+    }
+
+    fn attachments(&self, pod: &Pod, node: &Text) -> Option<Vec<(Text, bool)>> {
+        let mut all = Vec::new();
+        for volume in &pod.spec.volumes {
+            let VolumeSource::Claim { name, .. } = &volume.source else {
+                continue;
+            };
+            let claims = self.of::<PersistentVolumeClaim>();
+            let (_, claim) = claims.named(&pod.meta.namespace, name)?;
+            if !claim.meta.annotations.contains(BIND_COMPLETED) {
+                return None;
+            }
+            let volumes = self.of::<PersistentVolume>();
+            let (_, volume) = volumes.named(&Text::default(), &claim.volume_name)?;
+            if storage::of_volume(volume).attach.is_some() {
+                let name = &volume.meta.name;
+                let attachment = storage::attachment_name(name, node);
+                let found = self
+                    .of::<VolumeAttachment>()
+                    .named(&Text::default(), &attachment);
+                let attached = found.is_some_and(|(_, a)| a.status.attached && !a.meta.deleting());
+                all.push((name.clone(), attached));
+            }
+        }
+        Some(all)
     }
 
     fn node(&self, name: &Text) -> Option<(Id<Node>, Arc<Node>)> {
@@ -208,6 +246,8 @@ pub(super) struct Host {
     pub(super) renewal: Renewal,
     pub(super) reporting: Reporting,
     pub(super) pressure: Pressure,
+    /// Volumes that are, or are about to be, mounted, and for which pods.
+    pub(super) in_use: BTreeSet<(Text, Id<Pod>)>,
     /// Numbers of the addresses in use, and of the one given last.
     addresses: BTreeSet<u32>,
     last_address: u32,
@@ -237,6 +277,7 @@ impl Host {
             renewal: Renewal::default(),
             reporting: Reporting::default(),
             pressure: Pressure::default(),
+            in_use: BTreeSet::new(),
             addresses: BTreeSet::new(),
             last_address: 1,
             statuses: VecDeque::new(),
@@ -250,6 +291,7 @@ impl Host {
     pub(super) fn begin(&mut self, cx: &Cx<'_>, established: bool) {
         let images = std::mem::take(&mut self.images.present);
         let next = Host {
+            in_use: std::mem::take(&mut self.in_use),
             addresses: std::mem::take(&mut self.addresses),
             api_node: self.api_node,
             life: self.life + 1,
@@ -375,6 +417,8 @@ impl Host {
 
     /// The machine has booted: no address is in use.
     pub(super) fn free_all_addresses(&mut self) {
+        // What the machine forgot with its power: addresses, and what was mounted.
+        self.in_use.clear();
         self.addresses.clear();
     }
 

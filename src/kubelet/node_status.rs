@@ -292,7 +292,10 @@ impl Host {
             return;
         };
         let (conditions, events) = conditions(&self.row, self.pressure.memory, cx.now);
-        let changed = changed(&self.row, &conditions) || self.reporting.images_changed;
+        let in_use = self.volumes_in_use();
+        let volumes_changed = in_use != self.row.status.volumes_in_use;
+        let changed =
+            changed(&self.row, &conditions) || self.reporting.images_changed || volumes_changed;
         if !changed && !self.report_is_due(cx.now) {
             return;
         }
@@ -315,6 +318,14 @@ impl Host {
             };
             self.beat(cx, write, "images on the node changed", Topic::NodeStatus);
             self.reporting.images_changed = false;
+        }
+        if volumes_changed {
+            let write = Write::Patch {
+                object: node.into(),
+                uid: None,
+                patch: Patch::VolumesInUse(in_use),
+            };
+            self.beat(cx, write, "volumes in use changed", Topic::NodeStatus);
         }
         let write = Write::Patch {
             object: node.into(),
@@ -389,6 +400,13 @@ impl Host {
             }
             Err(_) => {}
         }
+    }
+
+    /// `nodestatus.VolumesInUse`.
+    fn volumes_in_use(&self) -> Vec<Text> {
+        let mut names: Vec<Text> = self.in_use.iter().map(|(name, _)| name.clone()).collect();
+        names.dedup();
+        names
     }
 
     /// `nodestatus.Images`: the largest images first.

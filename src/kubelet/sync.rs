@@ -128,7 +128,7 @@ impl PodWorker {
                 self.tell(host, cx, true, "FailedMount", message);
                 mount.retry_at = cx.now + mount.wait;
                 mount.wait = (mount.wait * 2).min(MOUNT_RETRY_MAX);
-            } else if passed >= MOUNT_POLL {
+            } else if passed >= MOUNT_POLL && self.attached(host, cx) {
                 self.mounted = true;
                 self.act(host, cx);
                 return;
@@ -141,9 +141,38 @@ impl PodWorker {
             return;
         }
         let next = mount.retry_at.max(mount.since + MOUNT_POLL);
+        let next = next.max(match passed >= MOUNT_POLL {
+            true => cx.now + MOUNT_POLL,
+            false => cx.now,
+        });
         let due = next.min(mount.since + MOUNT_TIMEOUT);
         self.mount = Some(mount);
         self.wait_for(cx, Doing::Mount, Some(due));
+    }
+
+    /// `GenerateVerifyControllerAttachedVolumeFunc`: whether all claims are bound and their volumes
+    /// attached. A volume is mounted only after the node's status says that it is in use, so that
+    /// nobody detaches it.
+    fn attached(&self, host: &mut Host, cx: &Cx<'_>) -> bool {
+        let mut volumes = self.row.spec.volumes.iter();
+        if !volumes.any(|v| matches!(v.source, VolumeSource::Claim { .. })) {
+            return true;
+        }
+        let node = host.row.meta.name.clone();
+        let Some(all) = cx.lookup.attachments(&self.row, &node) else {
+            return false;
+        };
+        let reported = cx.lookup.node(&node);
+        let reported = |name: &Text| {
+            let row = reported.as_ref().map(|(_, row)| row);
+            row.is_some_and(|row| row.status.volumes_in_use.contains(name))
+        };
+        let mut ready = true;
+        for (name, attached) in all {
+            ready &= attached && reported(&name);
+            host.in_use.insert((name, self.id));
+        }
+        ready
     }
 
     /// The timer of the step under way.
@@ -312,6 +341,8 @@ impl PodWorker {
     pub(super) fn sync_terminated(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         let (status, _) = self.generate(host, cx, true, false);
         self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        // Nothing is mounted any more.
+        host.in_use.retain(|(_, pod)| *pod != self.id);
         self.terminate_status(host, cx);
         self.end_run(host, cx, false);
     }

@@ -294,8 +294,8 @@ fn class(item: &Value<'_>, problems: &mut Problems) -> Option<StorageClassSpec> 
         default: fields.flag("default", problems).unwrap_or(false),
         zonal: fields.flag("zonal", problems).unwrap_or(false),
         wait_for_consumer: mode == Some("WaitForFirstConsumer"),
-        attach: fields.duration("attach", problems).unwrap_or_default(),
-        detach: fields.duration("detach", problems).unwrap_or_default(),
+        attach: fields.duration("attach", problems),
+        detach: fields.duration("detach", problems),
     };
     fields.finish(problems);
     Some(class)

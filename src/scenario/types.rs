@@ -123,10 +123,10 @@ pub struct StorageClassSpec {
     pub zonal: bool,
     /// `volumeBindingMode: WaitForFirstConsumer`.
     pub wait_for_consumer: bool,
-    /// Time to attach.
-    pub attach: Duration,
+    /// Time to attach; 0 for volumes that need not be attached.
+    pub attach: Option<Duration>,
     /// Time to detach.
-    pub detach: Duration,
+    pub detach: Option<Duration>,
 }
 
 /// Component flags that the model acts on, with the defaults of the reference version.

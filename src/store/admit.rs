@@ -4,6 +4,7 @@
 //! keep the rest; patches change the current object. Evictions are in `evict`, namespaces in
 //! `lifecycle`.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -11,8 +12,12 @@ use rustc_hash::FxHashMap;
 use super::view::View;
 use super::write::{ApiError, Patch, Propagation, merge_labels};
 use crate::api::affinity::{Taint, TaintEffect, Toleration, TolerationOperator};
+use crate::api::meta::recorded;
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
-use crate::api::{Meta, Node, OwnerRef, Pod, PodSpec, PriorityClass, Row, Text};
+use crate::api::{
+    Meta, Node, OwnerRef, PersistentVolumeClaim, Pod, PodSpec, PriorityClass, Row, StorageClass,
+    Text, storage,
+};
 use crate::engine::Time;
 
 /// Finalizer of foreground deletion.
@@ -62,8 +67,18 @@ impl Admission {
             super::limit_range::admit(row, view)?;
         } else if let Row::PersistentVolumeClaim(_) = row {
             super::limit_range::admit(row, view)?;
-        } else if let Row::DaemonSet(set) = row {
-            count_template(&mut Arc::make_mut(set).meta, 1);
+        }
+        match row {
+            Row::DaemonSet(set) => count_template(&mut Arc::make_mut(set).meta, 1),
+            Row::PersistentVolumeClaim(claim) => {
+                let claim = Arc::make_mut(claim);
+                add_finalizer(&mut claim.meta, CLAIM_PROTECTION);
+                set_default_class(claim, view);
+            }
+            Row::PersistentVolume(volume) => {
+                add_finalizer(&mut Arc::make_mut(volume).meta, VOLUME_PROTECTION);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -81,6 +96,41 @@ impl Admission {
         self.specs.insert(key, (spec.clone(), new.clone()));
         Ok(new)
     }
+}
+
+/// Finalizer of claims: they stay while a pod uses them.
+pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// Finalizer of volumes: they stay while they are bound.
+pub const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
+
+/// `plugin/pkg/admission/storage/storageobjectinuseprotection`.
+fn add_finalizer(meta: &mut Meta, name: &str) {
+    if !meta.finalizers.iter().any(|f| f == name) {
+        let all = meta.finalizers.iter().cloned().chain([Text::from(name)]);
+        meta.finalizers = all.collect();
+    }
+}
+
+/// `plugin/pkg/admission/storage/storageclass/setdefault`: a claim that names no class gets the
+/// default one, the newest if there are several.
+fn set_default_class(claim: &mut PersistentVolumeClaim, view: &View) {
+    let beta = "volume.beta.kubernetes.io/storage-class";
+    if claim.storage_class.is_some() || claim.meta.annotations.contains(beta) {
+        return;
+    }
+    claim.storage_class = default_class(view);
+}
+
+/// `pkg/volume/util/storageclass.go :: GetDefaultClass`.
+pub fn default_class(view: &View) -> Option<Text> {
+    let classes = view.of::<StorageClass>().iter().map(|(_, class)| class);
+    let defaults = classes.filter(|class| storage::is_default(class));
+    let newest = |class: &&Arc<StorageClass>| {
+        let created = recorded(class.meta.created);
+        (Reverse(created), class.meta.name.clone())
+    };
+    let found = defaults.min_by_key(newest);
+    found.map(|class| class.meta.name.clone())
 }
 
 /// The generation of a DaemonSet's template, kept as an annotation since `apps/v1` dropped its
@@ -258,6 +308,7 @@ pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
         ResourceQuota,
         PersistentVolume,
         PersistentVolumeClaim,
+        VolumeAttachment,
         Job,
         CronJob
     )
@@ -347,6 +398,9 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
         }
         (Patch::NodeTaints { add, remove }, Row::Node(node)) => {
             edit_taints(Arc::make_mut(node), add, remove, now);
+        }
+        (Patch::VolumesInUse(volumes), Row::Node(node)) => {
+            Arc::make_mut(node).status.volumes_in_use = volumes.clone();
         }
         (Patch::Unschedulable(yes), Row::Node(node)) => {
             Arc::make_mut(node).unschedulable = *yes;

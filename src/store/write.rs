@@ -115,6 +115,8 @@ pub enum Patch {
     NodeConditions(Vec<crate::api::node::NodeCondition>),
     /// Replaces the list of a node's images (names, size in bytes).
     NodeImages(Vec<(Vec<Text>, i64)>),
+    /// Replaces the list of PersistentVolumes that a node has mounted.
+    VolumesInUse(Vec<Text>),
     /// Adds taints (replacing those of equal key and effect) and removes others.
     NodeTaints {
         /// Taints to add.

@@ -346,7 +346,14 @@ fn storage_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome>
             },
         ),
         "CSIDriver" => known(node, cx, &plain::<storage::CSIDriver>(false, sub)),
-        "VolumeAttachment" => known(node, cx, &plain::<storage::VolumeAttachment>(false, sub)),
+        "VolumeAttachment" => known(
+            node,
+            cx,
+            &Steps {
+                row: Some(|o, _, cx| volume::attachment(o, cx).into()),
+                ..plain::<storage::VolumeAttachment>(false, sub)
+            },
+        ),
         "CSIStorageCapacity" => known(node, cx, &plain::<storage::CSIStorageCapacity>(true, sub)),
         _ => return None,
     })

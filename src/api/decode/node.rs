@@ -38,6 +38,10 @@ fn node_status(source: &core::NodeStatus, cx: &DecodeContext) -> NodeStatus {
             .iter()
             .map(|image| (texts(&image.names), image.size_bytes.unwrap_or(0)))
             .collect(),
+        volumes_in_use: list(&source.volumes_in_use)
+            .iter()
+            .map(|volume| volume.rsplit(['/', '^']).next().unwrap_or_default().into())
+            .collect(),
     }
 }
 

@@ -277,6 +277,7 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
             PodDisruptionBudget,
             PersistentVolume,
             PersistentVolumeClaim,
+            VolumeAttachment,
             Job,
             CronJob
         );

@@ -14,9 +14,11 @@ use super::meta::{list, meta, text, texts, uid};
 use super::workload::spec_json;
 use crate::api::quantity::Quantity;
 use crate::api::volume::{
-    AccessMode, ClaimPhase, ClaimRef, ClaimStatus, VolumePhase, VolumeStatus,
+    AccessMode, AttachmentStatus, ClaimPhase, ClaimRef, ClaimStatus, VolumePhase, VolumeStatus,
 };
-use crate::api::{CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass};
+use crate::api::{
+    CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
+};
 
 fn storage_of(amounts: &Option<BTreeMap<String, Written>>) -> Option<i64> {
     let written = amounts.as_ref()?.get("storage")?;
@@ -155,5 +157,20 @@ pub(super) fn csi_node(source: &storage::CSINode, cx: &DecodeContext) -> CSINode
                 (driver.name.as_str().into(), count)
             })
             .collect(),
+    }
+}
+
+pub(super) fn attachment(
+    source: &storage::VolumeAttachment,
+    cx: &DecodeContext,
+) -> VolumeAttachment {
+    VolumeAttachment {
+        meta: meta(&source.metadata, cx),
+        attacher: source.spec.attacher.as_str().into(),
+        node: source.spec.node_name.as_str().into(),
+        volume: text(&source.spec.source.persistent_volume_name),
+        status: AttachmentStatus {
+            attached: source.status.as_ref().is_some_and(|s| s.attached),
+        },
     }
 }

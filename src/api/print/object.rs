@@ -10,8 +10,8 @@ use crate::api::selector::{LabelSelector, Operator};
 use crate::api::service::{Endpoint, EndpointPort};
 use crate::api::volume::{ClaimPhase, VolumePhase};
 use crate::api::{
-    CSINode, Deployment, EndpointSlice, Labels, Meta, Namespace, Node, PersistentVolume,
-    PersistentVolumeClaim, Pod, Row, Service, Text, Uid,
+    CSINode, Deployment, EndpointSlice, Labels, Lease, Meta, Namespace, Node, PersistentVolume,
+    PersistentVolumeClaim, Pod, Row, Service, Text, Uid, VolumeAttachment,
 };
 use crate::engine::Time;
 
@@ -181,15 +181,9 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
         Row::StorageClass(class) => whole(&class.source, &mut set),
         Row::Inert(object) => whole(&object.body, &mut set),
         Row::Service(service) => set("spec", service_spec(service)),
+        Row::VolumeAttachment(attachment) => volume_attachment(attachment, &mut set),
         Row::CSINode(node) => set("spec", csi_node_spec(node)),
-        Row::Lease(lease) => set(
-            "spec",
-            json!({
-                "holderIdentity": lease.holder.as_str(),
-                "leaseDurationSeconds": lease.duration_s,
-                "renewTime": clock.print(lease.renewed),
-            }),
-        ),
+        Row::Lease(lease) => set("spec", lease_spec(lease, clock)),
         Row::Namespace(namespace) => self::namespace(namespace, &mut set),
         Row::ConfigMap(_) | Row::Secret(_) | Row::PriorityClass(_) => {
             flat_kinds(row, &mut set);
@@ -271,6 +265,24 @@ fn service_spec(service: &Service) -> Value {
         spec.insert("clusterIPs".to_owned(), json!([ip]));
     }
     Value::Object(spec)
+}
+
+fn lease_spec(lease: &Lease, clock: Clock) -> Value {
+    json!({
+        "holderIdentity": lease.holder.as_str(),
+        "leaseDurationSeconds": lease.duration_s,
+        "renewTime": clock.print(lease.renewed),
+    })
+}
+
+fn volume_attachment(attachment: &VolumeAttachment, set: &mut impl FnMut(&str, Value)) {
+    let spec = json!({
+        "attacher": attachment.attacher.as_str(),
+        "nodeName": attachment.node.as_str(),
+        "source": {"persistentVolumeName": attachment.volume.as_str()},
+    });
+    set("spec", spec);
+    set("status", json!({"attached": attachment.status.attached}));
 }
 
 fn csi_node_spec(node: &CSINode) -> Value {

@@ -141,6 +141,9 @@ pub(super) fn node(node: &Node, clock: Clock) -> Value {
     let images = status.images.iter();
     let images = images.map(|(names, size)| json!({"names": texts(names), "sizeBytes": size}));
     put(&mut map, "images", images.collect());
+    let in_use = status.volumes_in_use.iter();
+    let in_use = in_use.map(|volume| json!(format!("kubernetes.io/csi/{volume}")));
+    put(&mut map, "volumesInUse", in_use.collect());
     Value::Object(map)
 }
 

@@ -1,0 +1,91 @@
+//! Which volume fits a claim.
+//!
+//! `pkg/controller/volume/persistentvolume/index.go` and
+//! `staging/src/k8s.io/component-helpers/storage/volume/pv_helpers.go :: FindMatchingVolume`, without
+//! a node: the scheduler has its own search for claims that wait for one.
+
+use std::sync::Arc;
+
+use crate::api::volume::VolumePhase;
+use crate::api::{PersistentVolume, PersistentVolumeClaim, Text};
+use crate::store::{Id, View};
+
+/// The annotation that came before the field, and wins over it.
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// `GetPersistentVolumeClaimClass`.
+pub(super) fn class_of(claim: &PersistentVolumeClaim) -> Text {
+    let beta = claim.meta.annotations.get(BETA_CLASS);
+    let class = beta.or(claim.storage_class.as_ref());
+    class.cloned().unwrap_or_default()
+}
+
+fn class_of_volume(volume: &PersistentVolume) -> &Text {
+    let beta = volume.meta.annotations.get(BETA_CLASS);
+    beta.unwrap_or(&volume.storage_class)
+}
+
+/// `IsVolumeBoundToClaim`.
+pub(super) fn bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    volume.claim.as_ref().is_some_and(|c| {
+        c.name == claim.meta.name
+            && c.namespace == claim.meta.namespace
+            && c.uid.is_none_or(|uid| uid == claim.meta.uid)
+    })
+}
+
+fn modes_fit(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    let mut modes = claim.access_modes.iter();
+    modes.all(|mode| volume.access_modes.contains(mode))
+}
+
+/// `checkVolumeSatisfyClaim`: why a volume that the claim asks for by name is not fit.
+pub(super) fn mismatch(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Option<String> {
+    if volume.meta.deleting() {
+        let name = &volume.meta.name;
+        return Some(format!("the volume is marked for deletion \"{name}\""));
+    }
+    let why = if volume.capacity < claim.request.unwrap_or(0) {
+        "requested PV is too small"
+    } else if *class_of_volume(volume) != class_of(claim) {
+        "storageClassName does not match"
+    } else if volume.block != claim.block {
+        "incompatible volumeMode"
+    } else if !modes_fit(volume, claim) {
+        "incompatible accessMode"
+    } else {
+        return None;
+    };
+    Some(why.into())
+}
+
+/// `findBestMatchForClaim`: the volume that is bound to the claim already; else, unless a node has
+/// to be chosen first, the smallest of those with the fewest access modes that fit.
+pub(super) fn best<'a>(
+    claim: &PersistentVolumeClaim,
+    delayed: bool,
+    view: &'a View,
+) -> Option<(Id<PersistentVolume>, &'a Arc<PersistentVolume>)> {
+    let volumes = view.of::<PersistentVolume>();
+    let wanted = claim.request.unwrap_or(0);
+    let fits = |volume: &PersistentVolume| {
+        (volume.claim.is_none() || bound_to(volume, claim))
+            && volume.block == claim.block
+            && !volume.meta.deleting()
+            && volume.capacity >= wanted
+            && modes_fit(volume, claim)
+    };
+    let mine = volumes.iter().find(|(_, v)| bound_to(v, claim) && fits(v));
+    if mine.is_some() || delayed {
+        return mine;
+    }
+    let class = class_of(claim);
+    let free = volumes.iter().filter(|(_, volume)| {
+        let selector = claim.selector.as_ref();
+        fits(volume)
+            && volume.status.phase == VolumePhase::Available
+            && *class_of_volume(volume) == class
+            && selector.is_none_or(|s| s.matches(&volume.meta.labels))
+    });
+    free.min_by_key(|(_, volume)| (volume.access_modes.len(), volume.capacity))
+}

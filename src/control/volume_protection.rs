@@ -1,0 +1,105 @@
+//! Claims and volumes that are in use are not removed before nobody needs them.
+//!
+//! Ports of `pkg/controller/volume/pvcprotection` and `pvprotection`: the finalizer of a claim that
+//! is being deleted goes when no pod on a node uses it, that of a volume when it is not bound.
+
+use std::time::Duration;
+
+use crate::api::pod::VolumeSource;
+use crate::api::volume::VolumePhase;
+use crate::api::{Meta, PersistentVolume, PersistentVolumeClaim, Pod, Text};
+use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::engine::Time;
+use crate::store::admit::{CLAIM_PROTECTION, VOLUME_PROTECTION};
+use crate::store::{Change, Id, ObjectId, Op, Patch, View, Write};
+
+/// What is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// A claim.
+    Claim(Id<PersistentVolumeClaim>),
+    /// A volume.
+    Volume(Id<PersistentVolume>),
+}
+
+/// The claim and volume protection controllers in one.
+#[derive(Debug, Default)]
+pub struct VolumeProtection;
+
+impl Controller for VolumeProtection {
+    type Key = Key;
+    const NAME: &'static str = "pvc-protection-controller";
+    const WORKERS: usize = 1;
+    const RESYNC: Option<Duration> = None;
+
+    fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
+        if change.rows::<PersistentVolumeClaim>().is_some() {
+            let id = change.object.and_then(|o| o.typed());
+            keys.now.extend(id.map(Key::Claim));
+        } else if change.rows::<PersistentVolume>().is_some() {
+            let id = change.object.and_then(|o| o.typed());
+            keys.now.extend(id.map(Key::Volume));
+        } else if let Some((old, Some(pod))) = change.rows::<Pod>() {
+            // podAddedDeletedUpdated: only pods that stop using something matter.
+            let ended = |pod: &Pod| pod.status.phase.terminal();
+            let stops = change.op == Op::Delete || ended(pod) && !old.is_some_and(ended);
+            let claims = view.of::<PersistentVolumeClaim>();
+            for name in stops.then(|| claimed(pod)).into_iter().flatten() {
+                let found = claims.named(&pod.meta.namespace, name);
+                keys.now.extend(found.map(|(id, _)| Key::Claim(id)));
+            }
+        }
+    }
+
+    fn sync(&mut self, key: Key, cx: &SyncContext<'_>) -> Plan {
+        let mut plan = Plan::none();
+        match key {
+            Key::Claim(id) => {
+                if let Some(claim) = cx.view.of::<PersistentVolumeClaim>().get(id) {
+                    let pods = cx.view.pods().in_namespace(&claim.meta.namespace);
+                    let mut bound = pods.filter(|(_, pod)| pod.node_name.is_some());
+                    let used = bound.any(|(_, p)| claimed(p).any(|n| *n == claim.meta.name));
+                    free(id.into(), &claim.meta, CLAIM_PROTECTION, used, &mut plan);
+                }
+            }
+            Key::Volume(id) => {
+                if let Some(volume) = cx.view.of::<PersistentVolume>().get(id) {
+                    let used = volume.status.phase == VolumePhase::Bound;
+                    free(id.into(), &volume.meta, VOLUME_PROTECTION, used, &mut plan);
+                }
+            }
+        }
+        plan
+    }
+
+    fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Key>) {
+        let claims = view.of::<PersistentVolumeClaim>().iter();
+        keys.now.extend(claims.map(|(id, _)| Key::Claim(id)));
+        let volumes = view.of::<PersistentVolume>().iter();
+        keys.now.extend(volumes.map(|(id, _)| Key::Volume(id)));
+    }
+
+    fn restart(&mut self) {}
+}
+
+/// The claims that a pod names.
+fn claimed(pod: &Pod) -> impl Iterator<Item = &Text> {
+    pod.spec.volumes.iter().filter_map(|v| match &v.source {
+        VolumeSource::Claim { name, .. } => Some(name),
+        _ => None,
+    })
+}
+
+/// Takes the finalizer away from an object that is being deleted and is not used.
+fn free(object: ObjectId, meta: &Meta, finalizer: &str, used: bool, plan: &mut Plan) {
+    if !meta.deleting() || used || !meta.finalizers.iter().any(|f| f == finalizer) {
+        return;
+    }
+    let left = meta.finalizers.iter().filter(|f| *f != finalizer);
+    let write = Write::Patch {
+        object,
+        uid: Some(meta.uid),
+        patch: Patch::Finalizers(left.cloned().collect()),
+    };
+    plan.write(write, "nobody uses it any more");
+}
