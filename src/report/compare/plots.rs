@@ -281,10 +281,13 @@ fn waits(trials: &Trials) -> Option<String> {
     if most <= 0.0 {
         return None;
     }
-    let median = |line: &Vec<f64>| format!("{:.1}s", line[99]);
+    let slowest = |line: &Vec<f64>| {
+        let millis = (line[99] * 1e3) as u64;
+        crate::report::number::span(std::time::Duration::from_millis(millis))
+    };
     let headline = format!(
         "99% of pods waited at most {} with {}",
-        median(&lines[0]),
+        slowest(&lines[0]),
         variants[0]
     );
     let what = "pods that waited at most so long for a node; percentiles, mean over seeds";
@@ -314,7 +317,7 @@ fn waits(trials: &Trials) -> Option<String> {
             path.push((panel.x(scale(*seconds)), panel.y(percent as f64 / 100.0)));
         }
         canvas.path(&path, colour(variant), 2.0);
-        let label = format!("{} p99 {}", variants[variant], median(line));
+        let label = format!("{} p99 {}", variants[variant], slowest(line));
         ends.push((panel.top + 15.0 * variant as f64, variant, label));
     }
     labels(&mut canvas, panel.right + 10.0, ends);
