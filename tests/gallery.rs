@@ -281,3 +281,122 @@ fn g14_a_volume_leaves_a_dead_node_six_minutes_after_its_pod() {
         assert_within("until ready", ready, 378.0, 383.0);
     }
 }
+
+/// Pods of an application, by the beginning of their names.
+fn pods_of<'r>(record: &'r RunRecord, prefix: &str) -> Vec<&'r rehearsal::record::PodLife> {
+    let pods = record.pods.iter();
+    pods.filter(|p| p.name.starts_with(prefix)).collect()
+}
+
+#[test]
+fn g25_a_cronjob_that_hangs_takes_the_cluster_in_twelve_minutes() {
+    for seed in SEEDS {
+        let bad = play("G25-cronjob-piles-up.bad", seed);
+        let wanted = ["one report at a time", "the shop has six within a minute"];
+        assert_eq!(failed_checks(&bad), wanted);
+        // 30 minutes; 2 x 4 cores less 4 x 0.5 hold 12 x 0.5
+        let reports = pods_of(&bad, "report-");
+        assert_eq!(reports.len(), 30);
+        let placed = reports.iter().filter(|p| p.scheduled.is_some()).count();
+        assert_eq!(placed, 12);
+        let web = pods_of(&bad, "web-");
+        assert_eq!(web.iter().filter(|p| p.scheduled.is_none()).count(), 2);
+
+        let fixed = play("G25-cronjob-piles-up.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        assert_eq!(pods_of(&fixed, "report-").len(), 30);
+        let overdue = fixed
+            .events
+            .iter()
+            .filter(|e| e.reason == "DeadlineExceeded");
+        assert_within("ended by the deadline", overdue.count() as f64, 29.0, 30.0);
+    }
+}
+
+#[test]
+fn g26_after_a_hundred_missed_starts_one_is_made_at_once() {
+    for seed in SEEDS {
+        let bad = play("G26-hundred-missed.bad", seed);
+        let fixed = play("G26-hundred-missed.fixed", seed);
+        // The warning, and when the first pod came after the suspension ended.
+        for (record, warnings, from, to) in [(&bad, 1, 0.0, 2.0), (&fixed, 0, 20.0, 60.0)] {
+            assert_eq!(failed_checks(record), [""; 0]);
+            let many = record
+                .events
+                .iter()
+                .filter(|e| e.reason == "TooManyMissedTimes");
+            assert_eq!(many.count(), warnings);
+            let resumed = record.steps[1].at;
+            let pods = pods_of(record, "sync-");
+            let quiet = |p: &&&rehearsal::record::PodLife| {
+                p.created > record.steps[0].at + std::time::Duration::from_secs(2)
+            };
+            let first = pods.iter().filter(quiet).map(|p| p.created).min();
+            let first = first.expect("it runs again");
+            assert_within("resumption to start", seconds(resumed, first), from, to);
+        }
+    }
+}
+
+#[test]
+fn g27_a_code_that_will_not_change_need_not_fail_seven_times() {
+    for seed in SEEDS {
+        let bad = play("G27-too-many-pods.bad", seed);
+        assert_eq!(failed_checks(&bad), ["it gives up within 40 s"]);
+        let pods = pods_of(&bad, "import-");
+        assert_within("pods", pods.len() as f64, 10.0, 16.0);
+        let alone = pods.iter().filter(|p| p.terminating.is_none()).count();
+        assert!(alone >= 7, "{alone} failed by themselves");
+
+        let fixed = play("G27-too-many-pods.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        assert_eq!(pods_of(&fixed, "import-").len(), 10);
+    }
+}
+
+#[test]
+fn g34_a_rollout_that_asks_for_no_time_proves_nothing() {
+    let least = |record: &RunRecord| {
+        let points = record.endpoints["default/web"].iter();
+        let points = points.filter(|p| p.at > record.steps[0].at);
+        points.map(|p| p.ready).min()
+    };
+    for seed in SEEDS {
+        let bad = play("G34-min-ready-seconds.bad", seed);
+        assert_eq!(failed_checks(&bad), ["nine serve"]);
+        assert_eq!(least(&bad), Some(0), "all are down at once");
+
+        let fixed = play("G34-min-ready-seconds.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        assert_eq!(least(&fixed), Some(9));
+        // One pod of the new version, and no second.
+        let new = fixed.pods.iter().filter(|p| p.image.ends_with(":2"));
+        assert_eq!(new.count(), 1);
+    }
+}
+
+#[test]
+fn g35_a_crash_loop_waits_for_nobody() {
+    for seed in SEEDS {
+        let bad = play("G35-crash-loop.bad", seed);
+        let check = "it serves within a minute of the database's return";
+        assert_eq!(failed_checks(&bad), [check]);
+        // Starts at 0, 1, 12, 33, 74, 155, 316 and 617 s, each wait up to half a minute longer.
+        let app = pods_of(&bad, "app-");
+        let app = app
+            .iter()
+            .max_by_key(|p| p.created)
+            .expect("it was restarted");
+        assert_eq!(app.restarts, 7);
+        let until = seconds(
+            app.started.expect("it started"),
+            app.ready.expect("it serves"),
+        );
+        assert_within("first start to ready", until, 617.0, 745.0);
+
+        let fixed = play("G35-crash-loop.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        let app = pods_of(&fixed, "app-");
+        assert!(app.iter().all(|p| p.restarts == 0));
+    }
+}

@@ -107,3 +107,81 @@ pub fn until_next(cron: &CronJob, now: UnixNs, epoch_s: i64, schedule: &Schedule
     let wait = next.saturating_mul(SECOND).saturating_add(DELTA_NS) - now;
     Duration::from_nanos(u64::try_from(wait).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: u64 = 60;
+
+    fn cron(schedule: &str, last_min: Option<u64>, deadline_s: Option<i64>) -> CronJob {
+        let mut cron = CronJob {
+            schedule: schedule.into(),
+            starting_deadline_s: deadline_s,
+            ..CronJob::default()
+        };
+        cron.status.last_schedule = last_min.map(|min| Time::from_secs(min * MINUTE));
+        cron
+    }
+
+    /// `utils_test.go :: TestMostRecentScheduleTime`, with a clock that begins at the epoch.
+    #[test]
+    fn the_last_start_that_is_due_is_found() {
+        // schedule, last start (minute), deadline (s), now (s), due (minute), missed
+        let table = [
+            ("0 * * * *", None, None, 59 * 60, None, 0),
+            ("0 * * * *", None, None, 60 * 60, Some(60), 0),
+            ("0 * * * *", Some(60), None, 100 * 60, None, 0),
+            // 120, 180 and 240 are due at 4 h 10 min
+            ("0 * * * *", Some(60), None, 250 * 60, Some(240), 3),
+            ("* * * * *", Some(0), None, 101 * 60, Some(101), 101),
+            // with a deadline of 200 s only the last three minutes are looked at
+            ("* * * * *", Some(0), Some(200), 101 * 60, Some(101), 4),
+            // every 90 minutes counts from the last start: 90, 180, 270
+            ("@every 90m", Some(0), None, 300 * 60, Some(270), 3),
+            // weekdays only (day 0 was a Thursday): on Sunday the last one is Friday's
+            (
+                "0 0 * * 1-5",
+                Some(0),
+                None,
+                3 * 1440 * 60 + 60,
+                Some(1440),
+                3,
+            ),
+        ];
+        for (schedule_text, last, deadline, now_s, due_min, missed) in table {
+            let cron = cron(schedule_text, last, deadline);
+            let schedule = schedule(&cron).unwrap();
+            let recent = most_recent(&cron, now_s * SECOND, 0, &schedule, true).unwrap();
+            let due_min = due_min.map(|min: i64| min * 60);
+            assert_eq!(
+                (recent.due_s, recent.missed),
+                (due_min, missed),
+                "{schedule_text}"
+            );
+        }
+        let never = cron("59 23 31 2 *", None, None);
+        let schedule = schedule(&never).unwrap();
+        assert!(most_recent(&never, SECOND, 0, &schedule, true).is_err());
+    }
+
+    /// `utils_test.go :: TestNextScheduleTimeDuration`.
+    #[test]
+    fn the_next_look_is_a_tenth_of_a_second_after_the_next_start() {
+        // last start (minute), now (ms), wait (ms)
+        let table = [
+            (Some(1), 61_000, 59_100),
+            (Some(1), 119_950, 150),
+            (Some(1), 120_000, 60_100),
+            (None, 0, 60_100),
+            // missed ones do not bring the next nearer
+            (Some(1), 605_000, 55_100),
+        ];
+        for (last, now_ms, wait_ms) in table {
+            let cron = cron("* * * * *", last, None);
+            let schedule = schedule(&cron).unwrap();
+            let wait = until_next(&cron, now_ms * 1_000_000, 0, &schedule);
+            assert_eq!(wait, Duration::from_millis(wait_ms), "{last:?} at {now_ms}");
+        }
+    }
+}

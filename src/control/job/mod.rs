@@ -416,3 +416,6 @@ fn told(job: &Job, reply: &Reply, reason: &str, done: &str, doing: &str) -> Kube
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,10 +59,13 @@ fn grouped<'r, K: Ord>(
     groups
 }
 
-/// Deletions that nobody asked for: neither kubectl nor a ReplicaSet that has too many.
+/// Deletions that nobody asked for: neither kubectl nor a ReplicaSet that has too many, nor of what
+/// a finished Job left.
 fn evictions(names: &Names<'_>) -> Vec<Line> {
-    let groups = grouped(names, TOGETHER, |(entry, _)| {
+    let groups = grouped(names, TOGETHER, |(entry, pod)| {
+        let left = entry.by == "garbage-collector-controller" && pod.phase == "Succeeded";
         let unasked = matches!(entry.what, What::PodTerminating(_))
+            && !left
             && !matches!(&*entry.by, "kubectl" | "replicaset-controller")
             && !entry.by.starts_with("kubelet");
         unasked.then_some(&*entry.by)
