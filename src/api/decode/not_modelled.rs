@@ -19,6 +19,9 @@ const POD: &[&str] = &[
     "setHostnameAsFQDN",
 ];
 
+/// Fields of a container: resources never change in place, and no rule but the pod's policy restarts.
+const CONTAINER: &[&str] = &["resizePolicy", "restartPolicyRules"];
+
 /// Fields of a Service's spec.
 const SERVICE: &[&str] = &[
     "externalIPs",
@@ -46,20 +49,16 @@ pub(super) fn not_modelled(kind: Kind, json: &Value) -> Vec<NotModelled> {
             })
             .collect()
     };
+    let pods = |path: &str| [spec(path, POD, "Pod"), containers(json, path)].concat();
     match kind {
-        Kind::Pod => spec("/spec", POD, "Pod"),
-        Kind::Job => [
-            spec("/spec", JOB, "Job"),
-            spec("/spec/template/spec", POD, "Pod"),
-        ]
-        .concat(),
-        Kind::CronJob => [
-            spec("/spec/jobTemplate/spec", JOB, "Job"),
-            spec("/spec/jobTemplate/spec/template/spec", POD, "Pod"),
-        ]
-        .concat(),
+        Kind::Pod => pods("/spec"),
+        Kind::Job => [spec("/spec", JOB, "Job"), pods("/spec/template/spec")].concat(),
+        Kind::CronJob => {
+            let job = "/spec/jobTemplate/spec";
+            [spec(job, JOB, "Job"), pods(&format!("{job}/template/spec"))].concat()
+        }
         Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::DaemonSet => {
-            spec("/spec/template/spec", POD, "Pod")
+            pods("/spec/template/spec")
         }
         Kind::Service => spec("/spec", SERVICE, "Service"),
         Kind::Inert => {
@@ -71,4 +70,21 @@ pub(super) fn not_modelled(kind: Kind, json: &Value) -> Vec<NotModelled> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The fields of the containers of a pod's spec.
+fn containers(json: &Value, path: &str) -> Vec<NotModelled> {
+    let mut found = Vec::new();
+    for list in ["initContainers", "containers"] {
+        let items = json.pointer(path).and_then(|spec| spec.get(list));
+        let items = items.and_then(Value::as_array).into_iter().flatten();
+        for (at, item) in items.enumerate() {
+            let fields = CONTAINER.iter().filter(|field| item.get(field).is_some());
+            found.extend(fields.map(|field| NotModelled {
+                what: format!("Container.{field}"),
+                path: format!("{}.{list}[{at}].{field}", path[1..].replace('/', ".")),
+            }));
+        }
+    }
+    found
 }

@@ -139,14 +139,15 @@ mod tests {
             ("* * * * *", Some(0), Some(200), 101 * 60, Some(101), 4),
             // every 90 minutes counts from the last start: 90, 180, 270
             ("@every 90m", Some(0), None, 300 * 60, Some(270), 3),
-            // weekdays only (day 0 was a Thursday): on Sunday the last one is Friday's
+            // weekdays only (day 0 was a Thursday): on Sunday the last one is Friday's, the next is
+            // Monday's
             (
                 "0 0 * * 1-5",
                 Some(0),
                 None,
                 3 * 1440 * 60 + 60,
                 Some(1440),
-                3,
+                0,
             ),
         ];
         for (schedule_text, last, deadline, now_s, due_min, missed) in table {

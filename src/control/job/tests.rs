@@ -130,7 +130,11 @@ impl Table {
                     Step::SlowStart { writes, .. } | Step::Parallel { writes, .. } => writes,
                     Step::Event(_) => Vec::new(),
                 };
-                for write in writes {
+                for mut write in writes {
+                    // A second write of a status builds on the answer to the first.
+                    if let Write::UpdateStatus(_, row) = &mut write {
+                        row.meta_mut().revision = self.job().meta.revision;
+                    }
                     match &write {
                         Write::Create(_) => creates += 1,
                         Write::Delete { .. } => deletes += 1,
