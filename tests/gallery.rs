@@ -326,10 +326,14 @@ fn g26_after_a_hundred_missed_starts_one_is_made_at_once() {
                 .iter()
                 .filter(|e| e.reason == "TooManyMissedTimes");
             assert_eq!(many.count(), warnings);
-            let resumed = record.steps[1].at;
+            let step = |word: &str| {
+                let found = record.steps.iter().find(|step| step.text.contains(word));
+                found.expect("the step is there").at
+            };
+            let (suspended, resumed) = (step("true"), step("false"));
             let pods = pods_of(record, "sync-");
             let quiet = |p: &&&rehearsal::record::PodLife| {
-                p.created > record.steps[0].at + std::time::Duration::from_secs(2)
+                p.created > suspended + std::time::Duration::from_secs(2)
             };
             let first = pods.iter().filter(quiet).map(|p| p.created).min();
             let first = first.expect("it runs again");
@@ -342,7 +346,7 @@ fn g26_after_a_hundred_missed_starts_one_is_made_at_once() {
 fn g27_a_code_that_will_not_change_need_not_fail_seven_times() {
     for seed in SEEDS {
         let bad = play("G27-too-many-pods.bad", seed);
-        assert_eq!(failed_checks(&bad), ["it gives up within 40 s"]);
+        assert_eq!(failed_checks(&bad), ["it gives up within a minute"]);
         let pods = pods_of(&bad, "import-");
         assert_within("pods", pods.len() as f64, 10.0, 16.0);
         let alone = pods.iter().filter(|p| p.terminating.is_none()).count();
