@@ -12,7 +12,9 @@ use crate::api::int_or_percent::IntOrPercent;
 use crate::api::pod_status::Truth;
 use crate::api::policy::PdbStatus;
 use crate::api::workload::WorkloadCondition;
-use crate::api::{Deployment, Kind, Pod, PodDisruptionBudget, ReplicaSet, StatefulSet, Uid};
+use crate::api::{
+    Deployment, Kind, KubeEvent, Pod, PodDisruptionBudget, ReplicaSet, StatefulSet, Uid,
+};
 use crate::client::{Controller, Keys, Plan, SyncContext};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, View, Write};
@@ -25,17 +27,26 @@ const DELETION_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct DisruptionController;
 
 /// `getExpectedScale`: the sizes that the pods' controllers want, each counted once.
-fn expected_scale(pods: &[&Pod], view: &View) -> i32 {
+///
+/// # Errors
+/// When nobody knows the size that a pod's controller wants.
+fn expected_scale(pods: &[&Pod], view: &View) -> Result<i32, String> {
     let mut sizes: BTreeMap<Uid, i32> = BTreeMap::new();
     for pod in pods {
         let Some(owner) = pod.meta.controller() else {
             continue;
         };
         let namespace = &pod.meta.namespace;
+        let unknown = || {
+            Err(format!(
+                "found no controllers for pod \"{}\"",
+                pod.meta.name
+            ))
+        };
         let size = match owner.kind {
             Kind::ReplicaSet => {
                 let Some((_, set)) = view.of::<ReplicaSet>().named(namespace, &owner.name) else {
-                    continue;
+                    return unknown();
                 };
                 let deployment = set.meta.controller().filter(|o| o.kind == Kind::Deployment);
                 let named = deployment.and_then(|o| {
@@ -50,30 +61,83 @@ fn expected_scale(pods: &[&Pod], view: &View) -> i32 {
             }
             Kind::StatefulSet => match view.of::<StatefulSet>().named(namespace, &owner.name) {
                 Some((_, set)) => (owner.uid, set.replicas),
-                None => continue,
+                None => return unknown(),
             },
-            _ => continue,
+            // `getScaleController`: they exist and have no scale.
+            Kind::DaemonSet | Kind::Job => {
+                let group = owner
+                    .kind
+                    .api_version()
+                    .split('/')
+                    .next()
+                    .unwrap_or_default();
+                let plural = owner.kind.plural();
+                return Err(format!(
+                    "{plural}.{group} does not implement the scale subresource"
+                ));
+            }
+            _ => return unknown(),
         };
         sizes.insert(size.0, size.1);
     }
-    sizes.values().sum()
+    Ok(sizes.values().sum())
 }
 
 /// `getExpectedPodCount`: pods that should be there, and how many of them must be healthy.
-fn wanted(budget: &PodDisruptionBudget, pods: &[&Pod], view: &View) -> (i32, i32) {
+fn wanted(budget: &PodDisruptionBudget, pods: &[&Pod], view: &View) -> Result<(i32, i32), String> {
     let count = i32::try_from(pods.len()).unwrap_or(i32::MAX);
-    match (budget.max_unavailable, budget.min_available) {
+    Ok(match (budget.max_unavailable, budget.min_available) {
         (Some(most), _) => {
-            let expected = expected_scale(pods, view);
+            let expected = expected_scale(pods, view)?;
             (expected, (expected - most.scaled(expected, true)).max(0))
         }
         (None, Some(IntOrPercent::Int(least))) => (count, least),
         (None, Some(percent)) => {
-            let expected = expected_scale(pods, view);
+            let expected = expected_scale(pods, view)?;
             (expected, percent.scaled(expected, true))
         }
         (None, None) => (count, 0),
+    })
+}
+
+/// `failSafe`: what cannot be counted allows nothing, and says why.
+fn fail_safe(
+    key: Id<PodDisruptionBudget>,
+    budget: &PodDisruptionBudget,
+    why: &str,
+    now: Time,
+) -> Plan {
+    let mut plan = Plan::none();
+    let mut new = budget.clone();
+    new.status.disruptions_allowed = 0;
+    let before = budget.status.conditions.iter();
+    let before = before.filter(|c| c.kind == "DisruptionAllowed");
+    let same = before.clone().any(|c| c.status == Truth::False);
+    let since = before.map(|c| c.since).next().filter(|_| same);
+    let since = since.unwrap_or(now);
+    new.status.conditions = vec![WorkloadCondition {
+        kind: "DisruptionAllowed".into(),
+        status: Truth::False,
+        reason: "SyncFailed".into(),
+        message: why.into(),
+        updated: since,
+        since,
+    }];
+    if new.status != budget.status {
+        plan.event(KubeEvent {
+            kind: Kind::PodDisruptionBudget,
+            namespace: budget.meta.namespace.clone(),
+            name: budget.meta.name.clone(),
+            uid: budget.meta.uid,
+            reason: "CalculateExpectedPodCountFailed".into(),
+            message: format!("Failed to calculate the number of expected pods: {why}").into(),
+            warning: true,
+            source: "controllermanager".into(),
+        });
+        let rule = "nobody knows how many pods there should be";
+        plan.write(Write::UpdateStatus(key.into(), new.into()), rule);
     }
+    plan
 }
 
 fn condition(status: &PdbStatus, allowed: i32, now: Time) -> Vec<WorkloadCondition> {
@@ -141,7 +205,10 @@ impl Controller for DisruptionController {
             .filter(|(_, pod)| budget.selector.matches(&pod.meta.labels))
             .map(|(_, pod)| &**pod)
             .collect();
-        let (expected, desired) = wanted(budget, &pods, cx.view);
+        let (expected, desired) = match wanted(budget, &pods, cx.view) {
+            Ok(counts) => counts,
+            Err(why) => return fail_safe(key, budget, &why, cx.now),
+        };
         let still = |(name, granted): &(crate::api::Text, Time)| {
             let pod = pods.iter().find(|pod| pod.meta.name == *name);
             pod.is_some_and(|pod| !pod.meta.deleting()) && cx.now < *granted + DELETION_TIMEOUT
@@ -316,5 +383,40 @@ mod tests {
         };
         assert_eq!(allowed(most.clone(), 3, 3), 1);
         assert_eq!(allowed(most, 3, 2), 0);
+    }
+
+    #[test]
+    fn pods_of_a_daemon_set_have_no_size_to_take_a_share_of() {
+        let daemon = |name: &str| OwnerRef {
+            kind: Kind::DaemonSet,
+            api_version: "apps/v1".into(),
+            kind_name: "DaemonSet".into(),
+            name: name.into(),
+            uid: crate::api::Uid(7),
+            controller: true,
+            block_owner_deletion: true,
+        };
+        let mut pod = Pod {
+            meta: meta("agent-1"),
+            ..Pod::default()
+        };
+        pod.meta.owners = Arc::from([daemon("agent")]);
+        let view = View::default();
+        let said = |budget: PodDisruptionBudget, pod: &Pod| wanted(&budget, &[pod], &view);
+        let whole = min(IntOrPercent::Int(1));
+        assert_eq!(said(whole, &pod), Ok((1, 1)));
+        let share = min(IntOrPercent::Percent(50));
+        assert_eq!(
+            said(share.clone(), &pod),
+            Err("daemonsets.apps does not implement the scale subresource".into())
+        );
+        pod.meta.owners = Arc::from([OwnerRef {
+            kind: Kind::ReplicaSet,
+            ..daemon("gone")
+        }]);
+        assert_eq!(
+            said(share, &pod),
+            Err("found no controllers for pod \"agent-1\"".into())
+        );
     }
 }

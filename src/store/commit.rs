@@ -258,6 +258,7 @@ impl Store {
         let mut new = super::admit::with_status_of(new, &old);
         keep_system_fields(new.meta_mut(), old.meta());
         super::admit::keep_counting(&old, &mut new);
+        super::immutable::check(&old, &new)?;
         if super::admit::desired_differs(&old, &new) {
             new.meta_mut().generation += 1;
         }

@@ -25,6 +25,8 @@ mod evict;
 
 mod quota;
 
+mod immutable;
+
 mod limit_range;
 
 pub mod commit;
