@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::api::{Kind, KubeEvent, Meta};
 use crate::client::{Reply, Send};
 use crate::engine::{Digest, Dist, Draws, Purpose, Time, entity_key};
+use crate::kubelet::Renew;
+use crate::load::{Key, Slab};
 use crate::store::{ApiError, Store, Write};
 
 const LATENCY: Purpose = Purpose::new("api/latency");
@@ -33,7 +35,24 @@ pub enum Sender {
 struct InFlight {
     from: Sender,
     send: Send,
+    /// From sending to the answer.
+    latency: Duration,
     reply: Option<Reply>,
+}
+
+/// A renewal of a lease on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewing {
+    /// Whose.
+    pub node: u32,
+    /// What the kubelet asked for.
+    pub renew: Renew,
+    /// When it was sent.
+    pub sent: Time,
+    /// From its arrival to the answer.
+    pub back: Duration,
+    /// Its kubelet has stopped since.
+    pub last: bool,
 }
 
 /// How long requests take.
@@ -72,6 +91,11 @@ pub struct ApiServer {
     draws: Draws,
     in_flight: Vec<Option<InFlight>>,
     free: Vec<u32>,
+    renewals: Slab<Renewing>,
+    /// The renewal of each node.
+    renewing: Vec<Key>,
+    /// Keys of the leases' draws, by number.
+    lease_keys: Vec<Option<u64>>,
 }
 
 impl ApiServer {
@@ -83,18 +107,34 @@ impl ApiServer {
             draws,
             in_flight: Vec::new(),
             free: Vec::new(),
+            renewals: Slab::default(),
+            renewing: Vec::new(),
+            lease_keys: Vec::new(),
         }
     }
 
     /// Takes a request from its sender; returns its number and when it arrives.
     pub fn accept(&mut self, from: Sender, send: Send) -> (u32, Time) {
-        let arrives = send.at + self.share(&send, 3);
+        // The draw is keyed by what the request is about and when it was sent, so that requests
+        // about other objects cannot move it.
+        let latency = self.latency(about(&self.store, &send.write), send.at);
+        let arrives = send.at + latency * 3 / 4;
         let request = InFlight {
             from,
             send,
+            latency,
             reply: None,
         };
-        let number = match self.free.pop() {
+        (self.place(request), arrives)
+    }
+
+    fn latency(&self, about: u64, sent: Time) -> Duration {
+        let unit = self.draws.unit(LATENCY, about, sent.as_nanos());
+        self.latency.write.sample(unit)
+    }
+
+    fn place(&mut self, request: InFlight) -> u32 {
+        match self.free.pop() {
             Some(number) => {
                 self.in_flight[number as usize] = Some(request);
                 number
@@ -103,31 +143,118 @@ impl ApiServer {
                 self.in_flight.push(Some(request));
                 u32::try_from(self.in_flight.len() - 1).expect("fewer than 4 G requests in flight")
             }
-        };
-        (number, arrives)
+        }
     }
 
-    /// Three quarters of the latency lie before the commit, one quarter after it.
-    fn share(&self, send: &Send, quarters: u32) -> Duration {
-        // The draw is keyed by what the request is about and when it was sent, so that requests
-        // about other objects cannot move it.
-        let unit = self
-            .draws
-            .unit(LATENCY, about(&self.store, &send.write), send.at.as_nanos());
-        self.latency.write.sample(unit) * quarters / 4
+    /// Takes a renewal that a kubelet sends at `sent`; returns its key and when it arrives.
+    pub fn accept_renewal(&mut self, node: u32, renew: Renew, sent: Time) -> (Key, Time) {
+        self.end_renewals(node, Time::ZERO);
+        let renewing = Renewing {
+            node,
+            renew,
+            sent,
+            back: Duration::ZERO,
+            last: false,
+        };
+        let key = self.renewals.insert(renewing);
+        let at = node as usize;
+        if self.renewing.len() <= at {
+            self.renewing.resize(at + 1, Key::NONE);
+        }
+        self.renewing[at] = key;
+        (key, self.send_renewal(key, sent))
+    }
+
+    /// Sends a renewal at `sent`; returns when it arrives.
+    fn send_renewal(&mut self, key: Key, sent: Time) -> Time {
+        let Some(lease) = self.renewals.get(key).map(|r| r.renew.lease) else {
+            return sent;
+        };
+        let at = lease.index();
+        if self.lease_keys.len() <= at {
+            self.lease_keys.resize(at + 1, None);
+        }
+        let about = self.lease_keys[at].unwrap_or_else(|| {
+            let meta = self.store.view().meta(lease.into());
+            let about = meta.map(|meta| self::key(Kind::Lease, meta));
+            self.lease_keys[at] = about;
+            about.unwrap_or(0)
+        });
+        let latency = self.latency(about, sent);
+        if let Some(renewing) = self.renewals.get_mut(key) {
+            renewing.sent = sent;
+            renewing.back = latency / 4;
+        }
+        sent + latency * 3 / 4
+    }
+
+    /// A renewal that is under way.
+    pub fn renewal(&self, key: Key) -> Option<&Renewing> {
+        self.renewals.get(key)
+    }
+
+    /// A renewal was carried out; returns when the next one arrives, if there is one.
+    pub fn renewed(&mut self, key: Key, now: Time) -> Option<Time> {
+        let draws = self.draws;
+        let renewing = self.renewals.get_mut(key)?;
+        if renewing.last {
+            self.renewals.remove(key);
+            return None;
+        }
+        let sent = renewing.renew.next(now + renewing.back, &draws);
+        Some(self.send_renewal(key, sent))
+    }
+
+    /// A renewal did not arrive, or was refused: no other follows.
+    pub fn lose_renewal(&mut self, key: Key) -> Option<Renewing> {
+        self.renewals.remove(key)
+    }
+
+    /// A machine registered again: its node has another number now.
+    pub fn move_renewals(&mut self, before: u32, now: u32) {
+        let Some(key) = self.renewing.get(before as usize).copied() else {
+            return;
+        };
+        if let Some(renewing) = self.renewals.get_mut(key) {
+            renewing.node = now;
+            let at = now as usize;
+            if self.renewing.len() <= at {
+                self.renewing.resize(at + 1, Key::NONE);
+            }
+            self.renewing[at] = key;
+        }
+    }
+
+    /// The kubelet of a node stops: what it sent before is under way, and nothing follows.
+    pub fn end_renewals(&mut self, node: u32, now: Time) {
+        let Some(key) = self.renewing.get(node as usize).copied() else {
+            return;
+        };
+        let Some(renewing) = self.renewals.get_mut(key) else {
+            return;
+        };
+        renewing.last = true;
+        if renewing.sent > now {
+            self.renewals.remove(key);
+        }
+    }
+
+    /// A renewal is answered like any other write: with `reply`, at `at`.
+    pub fn refuse_renewal(&mut self, renewing: &Renewing, reply: Reply) -> u32 {
+        self.place(InFlight {
+            from: Sender::Kubelet(renewing.node),
+            send: renewing.renew.send(renewing.sent),
+            latency: Duration::ZERO,
+            reply: Some(reply),
+        })
     }
 
     /// Carries out a request that arrived; returns when its answer is back at the sender.
     pub fn commit(&mut self, number: u32, now: Time) -> Option<(Sender, Time)> {
-        let mut request = self.in_flight[number as usize].take()?;
-        request.reply = Some(
-            self.store
-                .write(&request.send.write, now, request.send.cause),
-        );
-        let back = now + self.share(&request.send, 1);
-        let from = request.from;
-        self.in_flight[number as usize] = Some(request);
-        Some((from, back))
+        let request = self.in_flight[number as usize].as_mut()?;
+        let send = &request.send;
+        request.reply = Some(self.store.write(&send.write, now, send.cause));
+        Some((request.from, now + request.latency / 4))
     }
 
     /// Marks a request as lost on its way; its sender learns that after the timeout.
@@ -152,16 +279,17 @@ impl ApiServer {
     }
 }
 
+fn key(kind: Kind, meta: &Meta) -> u64 {
+    let name = if meta.name.is_empty() {
+        &meta.generate_name
+    } else {
+        &meta.name
+    };
+    entity_key(&[kind.name(), &meta.namespace, name])
+}
+
 /// A stable key of the object that a write is about.
 fn about(store: &Store, write: &Write) -> u64 {
-    let key = |kind: Kind, meta: &Meta| {
-        let name = if meta.name.is_empty() {
-            &meta.generate_name
-        } else {
-            &meta.name
-        };
-        entity_key(&[kind.name(), &meta.namespace, name])
-    };
     let object = match write {
         Write::Create(row) => return key(row.kind(), row.meta()),
         Write::Emit(KubeEvent {
@@ -176,10 +304,8 @@ fn about(store: &Store, write: &Write) -> u64 {
         Write::Patch { object, .. } | Write::Delete { object, .. } => *object,
         Write::Bind { pod, .. } | Write::Evict { pod, .. } => (*pod).into(),
     };
-    store
-        .view()
-        .row(object)
-        .map_or(0, |row| key(row.kind(), row.meta()))
+    let meta = store.view().meta(object);
+    meta.map_or(0, |meta| key(object.kind, meta))
 }
 
 /// Feeds what happened to an object into the run's digest.

@@ -51,7 +51,7 @@ use super::dataplane::DataPlane;
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
 use super::machine::Machine;
-use super::process::Process;
+use super::process::{self, Process};
 use super::runtime::{Containers, Request};
 use super::timeline::{Note, Timeline};
 
@@ -88,9 +88,12 @@ impl Cluster {
             data: DataPlane::new(net_config(flags), draws),
             timeline: Timeline::new(scenario.timeline.clone(), &scenario.namespace),
             machines: Vec::new(),
-            manager: Process::new(ApiLatency::default().watch),
+            manager: Process::new(ApiLatency::default().watch, process::manager_interest),
             controllers: controllers(flags),
-            scheduler_process: Process::new(ApiLatency::default().watch),
+            scheduler_process: Process::new(
+                ApiLatency::default().watch,
+                process::scheduler_interest,
+            ),
             scheduler: Scheduler::new(scheduler_config(scenario).unwrap_or_default(), draws),
             containers,
             node_ids: FxHashMap::default(),
@@ -233,6 +236,7 @@ impl Cluster {
                 .get_mut(before as usize)
                 .and_then(Option::take);
             self.put_machine(object.index, machine);
+            self.api.move_renewals(before, object.index);
             for home in self.homes.values_mut() {
                 if *home == before {
                     *home = object.index;

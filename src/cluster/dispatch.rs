@@ -12,14 +12,15 @@ use super::machine::Machine;
 use super::process::Process;
 use super::runtime::{Asked, Containers, Request, WATCHED};
 use super::timeline::Timeline;
-use crate::api::{Kind, Pod, Text};
+use crate::api::{Kind, Node, Pod, Text};
 use crate::client::runner::Driven;
 use crate::client::{Outbox, Send};
 use crate::engine::{Draws, Turn, World};
 use crate::kubelet::runtime::{About, Call, RuntimeRequest};
 use crate::kubelet::{ContainerId, Cx, Kubelet, RuntimeEvent, StartOutcome};
+use crate::load::Key;
 use crate::sched::Scheduler;
-use crate::store::{Change, Cursor, Id};
+use crate::store::{ApiError, Change, Cursor, Id, Op, Origin};
 
 /// The whole cluster.
 pub struct Cluster {
@@ -70,23 +71,30 @@ impl World for Cluster {
     fn dispatch(&mut self, event: Event, turn: &mut Turn<'_, Event, Request>) {
         // Observers have read everything up to the last event.
         if self.api.store.log().len() > LOG_SLACK {
+            self.manager.catch_up(self.api.store.log(), turn.now);
+            self.scheduler_process
+                .catch_up(self.api.store.log(), turn.now);
             let slowest = self.slowest();
             self.api.store.log_mut().compact(slowest);
         }
         match event {
             Event::Arrive(number) => self.arrive(number, turn),
+            Event::Renew(key) => self.renewal_arrives(key, turn),
             Event::Answer(number) => self.answer(number, turn),
             Event::ToManager => self.deliver_to_manager(turn),
             Event::ToScheduler => self.deliver_to_scheduler(turn),
             Event::ToKubelet(node) => self.deliver_to_kubelet(node, turn),
             Event::Controller(which, event) => {
                 let mut out = Outbox::default();
+                self.manager.catch_up(self.api.store.log(), turn.now);
                 let controller = &mut self.controllers[usize::from(which)];
                 controller.on_event(event, &self.manager.view, turn.now, &self.draws, &mut out);
                 self.controller_wants(which, out, turn);
             }
             Event::Scheduler(event) => {
                 let mut out = Outbox::default();
+                self.scheduler_process
+                    .catch_up(self.api.store.log(), turn.now);
                 let view = &self.scheduler_process.view;
                 self.scheduler.on_event(event, view, turn.now, &mut out);
                 self.scheduler_wants(out, turn);
@@ -138,6 +146,34 @@ impl Cluster {
         }
     }
 
+    /// A renewal of a lease arrives; while it succeeds the kubelet need not be asked.
+    fn renewal_arrives(&mut self, key: Key, turn: Consequences<'_, '_>) {
+        let now = turn.now;
+        let Some(renewing) = self.api.renewal(key).copied() else {
+            return;
+        };
+        let (node, renew, sent) = (renewing.node, renewing.renew, renewing.sent);
+        let arrives = self.machine(node).is_some_and(|m| m.powered && m.reachable);
+        let (reply, back) = match arrives {
+            false => (ApiError::Unreachable, self.api.latency.timeout),
+            true => match (self.api.store).renew(renew.lease, sent, now, renew.cause) {
+                Err(error) => (error, renewing.back),
+                Ok(()) => {
+                    if let Some(next) = self.api.renewed(key, now) {
+                        turn.at(next, Event::Renew(key));
+                    }
+                    return;
+                }
+            },
+        };
+        self.api.lose_renewal(key);
+        self.kubelet(node, turn, |kubelet, cx| {
+            kubelet.renewal_lost(&renew, sent, cx);
+        });
+        let number = self.api.refuse_renewal(&renewing, Err(reply));
+        turn.at(now + back, Event::Answer(number));
+    }
+
     fn answer(&mut self, number: u32, turn: Consequences<'_, '_>) {
         let Some((from, token, reply)) = self.api.finish(number) else {
             return;
@@ -146,6 +182,7 @@ impl Cluster {
         match from {
             Sender::Controller(which) => {
                 let mut out = Outbox::default();
+                self.manager.catch_up(self.api.store.log(), now);
                 let controller = &mut self.controllers[usize::from(which)];
                 let view = &self.manager.view;
                 controller.on_reply(token, &reply, view, now, &self.draws, &mut out);
@@ -153,6 +190,7 @@ impl Cluster {
             }
             Sender::Scheduler => {
                 let mut out = Outbox::default();
+                self.scheduler_process.catch_up(self.api.store.log(), now);
                 let view = &self.scheduler_process.view;
                 self.scheduler.on_reply(token, &reply, view, now, &mut out);
                 self.scheduler_wants(out, turn);
@@ -168,25 +206,23 @@ impl Cluster {
     }
 
     fn deliver_to_manager(&mut self, turn: Consequences<'_, '_>) {
-        let changes = self.manager.take(&self.api.store, turn.now);
-        for change in &changes {
-            self.manager.view.apply(change);
+        self.manager.begin_delivery();
+        while let Some(change) = self.manager.next(&self.api.store, turn.now) {
             for which in 0..self.controllers.len() {
                 let mut out = Outbox::default();
                 let view = &self.manager.view;
-                self.controllers[which].on_change(change, view, turn.now, &self.draws, &mut out);
+                self.controllers[which].on_change(&change, view, turn.now, &self.draws, &mut out);
                 self.controller_wants(u8::try_from(which).expect("few controllers"), out, turn);
             }
         }
     }
 
     fn deliver_to_scheduler(&mut self, turn: Consequences<'_, '_>) {
-        let changes = self.scheduler_process.take(&self.api.store, turn.now);
-        for change in &changes {
+        self.scheduler_process.begin_delivery();
+        while let Some(change) = self.scheduler_process.next(&self.api.store, turn.now) {
             let mut out = Outbox::default();
-            self.scheduler_process.view.apply(change);
             let view = &self.scheduler_process.view;
-            self.scheduler.on_change(change, view, turn.now, &mut out);
+            self.scheduler.on_change(&change, view, turn.now, &mut out);
             self.scheduler_wants(out, turn);
         }
     }
@@ -209,6 +245,7 @@ impl Cluster {
         act: impl FnOnce(&mut Kubelet, &mut Cx<'_>),
     ) {
         let mut out = Outbox::default();
+        let mut renew = None;
         let mut requests = std::mem::take(&mut self.requests);
         if let Some(Some(machine)) = self.machines.get_mut(node as usize)
             && machine.powered
@@ -219,6 +256,7 @@ impl Cluster {
                 requests: &mut requests,
                 draws: &self.draws,
                 lookup: self.api.store.view(),
+                renew: &mut renew,
             };
             act(&mut machine.kubelet, &mut cx);
         }
@@ -227,6 +265,10 @@ impl Cluster {
         }
         for send in out.sends {
             self.send(Sender::Kubelet(node), send, turn);
+        }
+        if let Some(renew) = renew {
+            let (key, arrives) = self.api.accept_renewal(node, renew, turn.now);
+            turn.at(arrives, Event::Renew(key));
         }
         for request in requests.drain(..) {
             self.route(node, request, turn);
@@ -356,10 +398,15 @@ impl Cluster {
         let now = turn.now;
         while self.settled.0 < self.api.store.log().head() {
             let next = self.settled.0 + 1;
-            let Some(change) = self.api.store.log().get(next).cloned() else {
+            let Some(change) = self.api.store.log().get(next) else {
                 break;
             };
             self.settled = Cursor(next);
+            // Nobody below acts on these, and there are more of them than of all others.
+            if matches!(change.kind(), Kind::Lease | Kind::KubeEvent) {
+                continue;
+            }
+            let change = change.clone();
             self.data.on_change(&change, now);
             if self.containers == Containers::Real && WATCHED.contains(&change.kind()) {
                 turn.request(Request::Changed(change.clone()));
@@ -376,8 +423,31 @@ impl Cluster {
         self.drain_data(turn);
     }
 
+    /// Somebody but its kubelet changed a Node: the kubelet looks at it again.
+    fn node_changed(&mut self, change: &Change, turn: Consequences<'_, '_>) {
+        let Some((old, new)) = change.rows::<Node>() else {
+            return;
+        };
+        let Some(&node) = new
+            .or(old)
+            .and_then(|row| self.node_ids.get(&row.meta.name))
+        else {
+            return;
+        };
+        let own = change.cause.origin == Origin::Kubelet(node);
+        let same = old.zip(new).is_some_and(|(old, new)| {
+            change.op == Op::Update && old.status.conditions == new.status.conditions
+        });
+        if !own && !same {
+            self.kubelet(node, turn, Kubelet::node_changed);
+        }
+    }
+
     /// A change that a kubelet watches.
     fn pass_on(&mut self, change: &Change, turn: Consequences<'_, '_>) {
+        if change.kind() == Kind::Node {
+            self.node_changed(change, turn);
+        }
         if change.kind() != Kind::Pod {
             return;
         }

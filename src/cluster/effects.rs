@@ -27,6 +27,7 @@ impl Cluster {
                 self.power_on(name, turn);
             }
             Effect::KubeletStop(name) => {
+                self.end_renewals(name, now);
                 if let Some(machine) = self.machine_by_name(name) {
                     machine.kubelet_up = false;
                     machine.cut();
@@ -111,6 +112,7 @@ impl Cluster {
         let Some(name) = self.machine_name(node) else {
             return;
         };
+        self.api.end_renewals(node, turn.now);
         let view = self.api.store.view();
         let pods = match self.machines.get_mut(node as usize) {
             Some(Some(machine)) => machine.list(view, &name),
@@ -129,6 +131,12 @@ impl Cluster {
             return;
         };
         let running: Vec<_> = machine.kubelet.running().collect();
+        if frozen {
+            self.end_renewals(name, turn.now);
+        }
+        let Some(machine) = self.machine_by_name(name) else {
+            return;
+        };
         machine.kubelet_up = !frozen;
         if frozen {
             machine.cut();

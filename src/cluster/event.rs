@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::dataplane;
 use crate::client::runner;
 use crate::kubelet::{self, RuntimeEvent};
+use crate::load::Key;
 use crate::sched;
 
 /// One event.
@@ -18,6 +19,8 @@ pub enum Event {
     Arrive(u32),
     /// An answer reaches the sender of a request.
     Answer(u32),
+    /// A renewal of a lease reaches the API server.
+    Renew(Key),
     /// The controller manager's watches deliver.
     ToManager,
     /// The scheduler's watches deliver.

@@ -4,11 +4,53 @@
 //! scheduler has its own. A process reads the change log at its own pace: what was committed is
 //! delivered `lag` later, nothing is delivered while it is cut off, and a process that was cut off
 //! for too long relists.
+//!
+//! A process watches some kinds, and of these only some have handlers ([`Interest`]). Nothing
+//! happens when another kind changes, so no event is spent on it: the view takes such changes in
+//! whenever the process next does something, before it looks.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::api::Kind;
 use crate::engine::Time;
 use crate::store::{Change, Cursor, Gone, Log, Op, Store, View};
+
+/// What a process does about the changes of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// It has handlers for them.
+    Handles,
+    /// It only reads the objects when something else happens.
+    Reads,
+    /// It does not watch the kind.
+    None,
+}
+
+/// The controllers look at leases when they monitor nodes, and do not watch KubeEvents.
+pub fn manager_interest(kind: Kind) -> Interest {
+    match kind {
+        Kind::KubeEvent => Interest::None,
+        Kind::Lease => Interest::Reads,
+        _ => Interest::Handles,
+    }
+}
+
+/// `pkg/scheduler/eventhandlers.go :: addAllEventHandlers`, and what plugins list.
+pub fn scheduler_interest(kind: Kind) -> Interest {
+    match kind {
+        Kind::Pod
+        | Kind::Node
+        | Kind::PersistentVolume
+        | Kind::PersistentVolumeClaim
+        | Kind::StorageClass
+        | Kind::CSINode => Interest::Handles,
+        Kind::KubeEvent | Kind::Lease | Kind::EndpointSlice | Kind::ConfigMap | Kind::Secret => {
+            Interest::None
+        }
+        _ => Interest::Reads,
+    }
+}
 
 /// The reading side of a process.
 #[derive(Debug)]
@@ -19,19 +61,27 @@ pub struct Process {
     pub lag: Duration,
     /// Whether it runs and reaches the API server.
     pub up: bool,
+    interest: fn(Kind) -> Interest,
     cursor: Cursor,
+    /// Up to here there is nothing that has handlers, but what is scheduled.
+    scanned: u64,
     scheduled: bool,
+    /// What a relist found.
+    listed: VecDeque<Change>,
 }
 
 impl Process {
     /// A process that has seen nothing yet.
-    pub fn new(lag: Duration) -> Self {
+    pub fn new(lag: Duration, interest: fn(Kind) -> Interest) -> Self {
         Process {
             view: View::default(),
             lag,
             up: true,
+            interest,
             cursor: Cursor(0),
+            scanned: 0,
             scheduled: false,
+            listed: VecDeque::new(),
         }
     }
 
@@ -42,40 +92,73 @@ impl Process {
 
     /// When the next delivery must be scheduled, if one must.
     pub fn wants(&mut self, log: &Log, now: Time) -> Option<Time> {
-        if self.scheduled || !self.up || self.cursor.0 >= log.head() {
+        if self.scheduled || !self.up {
             return None;
         }
-        self.scheduled = true;
-        let due = log
-            .get(self.cursor.0 + 1)
-            .map_or(now, |change| change.time + self.lag);
-        Some(due.max(now))
+        self.scanned = self.scanned.max(self.cursor.0);
+        while self.scanned < log.head() {
+            // What is not kept any more is relisted at once.
+            let due = match log.get(self.scanned + 1) {
+                None => Some(now),
+                Some(change) => ((self.interest)(change.kind()) == Interest::Handles)
+                    .then_some(change.time + self.lag),
+            };
+            if let Some(due) = due {
+                self.scheduled = true;
+                return Some(due.max(now));
+            }
+            self.scanned += 1;
+        }
+        None
     }
 
-    /// The changes that are due now, oldest first; advances the cursor but not the view, which
-    /// advances change by change as they are handed to the components.
-    pub fn take(&mut self, store: &Store, now: Time) -> Vec<Change> {
+    /// A delivery begins: [`Process::next`] gives what it brings.
+    pub fn begin_delivery(&mut self) {
         self.scheduled = false;
+    }
+
+    /// The next change that is due and has handlers; the view already contains it.
+    pub fn next(&mut self, store: &Store, now: Time) -> Option<Change> {
         if !self.up {
-            return Vec::new();
+            return None;
         }
-        let lag = self.lag;
-        let due: Vec<Change> = match store.log().since(self.cursor) {
-            Ok(changes) => changes
-                .take_while(|c| c.time + lag <= now)
-                .cloned()
-                .collect(),
-            Err(Gone) => self.relist(store, now),
-        };
-        if let Some(last) = due.last() {
-            self.cursor = Cursor(last.revision);
+        loop {
+            if let Some(change) = self.listed.pop_front() {
+                self.view.apply(&change);
+                return Some(change);
+            }
+            self.catch_up(store.log(), now);
+            let change = match store.log().since(self.cursor) {
+                Ok(mut changes) => changes.next().filter(|c| c.time + self.lag <= now)?.clone(),
+                Err(Gone) => {
+                    self.relist(store, now);
+                    continue;
+                }
+            };
+            self.cursor = Cursor(change.revision);
+            self.view.apply(&change);
+            return Some(change);
         }
-        due
+    }
+
+    /// Takes in what is due and has no handlers, up to the next change that does.
+    pub fn catch_up(&mut self, log: &Log, now: Time) {
+        while self.up
+            && self.listed.is_empty()
+            && let Some(change) = log.get(self.cursor.0 + 1)
+            && change.time + self.lag <= now
+        {
+            match (self.interest)(change.kind()) {
+                Interest::Handles => return,
+                Interest::Reads => self.view.apply(change),
+                Interest::None => {}
+            }
+            self.cursor = Cursor(change.revision);
+        }
     }
 
     /// What a relist amounts to: the differences between what the process knew and what is now.
-    fn relist(&mut self, store: &Store, now: Time) -> Vec<Change> {
-        let mut changes = Vec::new();
+    fn relist(&mut self, store: &Store, now: Time) {
         let revision = store.log().head();
         let change = |object, op, old, new| Change {
             revision,
@@ -88,29 +171,36 @@ impl Process {
             cause: crate::store::Cause::default(),
         };
         for &kind in crate::api::Kind::ALL {
+            if (self.interest)(kind) == Interest::None {
+                continue;
+            }
             for (object, old) in self.view.rows(kind) {
                 if store.view().row(object).is_none() {
-                    changes.push(change(object, Op::Delete, Some(old.clone()), Some(old)));
+                    let gone = change(object, Op::Delete, Some(old.clone()), Some(old));
+                    self.listed.push_back(gone);
                 }
             }
             for (object, new) in store.view().rows(kind) {
                 match self.view.row(object) {
-                    None => changes.push(change(object, Op::Create, None, Some(new))),
+                    None => self
+                        .listed
+                        .push_back(change(object, Op::Create, None, Some(new))),
                     Some(old) if old.meta().revision != new.meta().revision => {
-                        changes.push(change(object, Op::Update, Some(old), Some(new)));
+                        let update = change(object, Op::Update, Some(old), Some(new));
+                        self.listed.push_back(update);
                     }
                     Some(_) => {}
                 }
             }
         }
         self.cursor = Cursor(revision);
-        changes
     }
 
     /// The process crashed and starts again: it knows nothing and lists everything.
     pub fn restart(&mut self, store: &Store) {
         self.view = store.view().clone();
         self.cursor = Cursor(store.log().head());
+        self.listed.clear();
         self.scheduled = false;
     }
 }

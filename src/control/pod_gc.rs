@@ -121,12 +121,10 @@ impl PodGcController {
     /// `gcOrphaned`.
     fn orphaned(&mut self, view: &View, now: Time, plan: &mut Plan) {
         let exists = |name: &Text| view.nodes().named(&Text::default(), name).is_some();
-        for name in view.pods().node_names() {
-            if !exists(name) {
-                self.quarantine
-                    .entry(name.clone())
-                    .or_insert(now + QUARANTINE);
-            }
+        for name in view.pods().node_names(|name| !exists(name)) {
+            self.quarantine
+                .entry(name.clone())
+                .or_insert(now + QUARANTINE);
         }
         let over: Vec<Text> = (self.quarantine.iter())
             .filter(|(_, until)| **until <= now)

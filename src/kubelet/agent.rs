@@ -98,9 +98,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 /// [`ApiError::Unreachable`] when nothing better comes: it sends one status at a time.
 #[derive(Debug)]
 pub struct Kubelet {
-    host: Host,
+    pub(super) host: Host,
     pods: BTreeMap<Id<Pod>, Box<PodWorker>>,
-    up: bool,
+    pub(super) up: bool,
 }
 
 impl Kubelet {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::agent::Event;
 use super::config::KubeletConfig;
 use super::images::Images;
-use super::lease::Renewal;
+use super::lease::{Renew, Renewal};
 use super::node_status::Reporting;
 use super::pod_worker::PodWorker;
 use super::pressure::Pressure;
@@ -42,6 +42,8 @@ pub struct Cx<'a> {
     pub draws: &'a Draws,
     /// What the API server has.
     pub lookup: &'a dyn Lookup,
+    /// Where a renewal of the lease goes.
+    pub renew: &'a mut Option<Renew>,
 }
 
 /// What a kubelet can look up in the API: its watches of ConfigMaps, Secrets and its Node, and the
@@ -382,7 +384,19 @@ impl Host {
         span: Duration,
         factor: f64,
     ) -> Duration {
-        let more = span.as_nanos() as f64 * factor * cx.draws.unit(purpose, entity, n);
+        Host::jittered(cx.draws, purpose, entity, n, span, factor)
+    }
+
+    /// As [`Host::jitter`], outside of a dispatch.
+    pub(super) fn jittered(
+        draws: &Draws,
+        purpose: Purpose,
+        entity: u64,
+        n: u64,
+        span: Duration,
+        factor: f64,
+    ) -> Duration {
+        let more = span.as_nanos() as f64 * factor * draws.unit(purpose, entity, n);
         span + Duration::from_nanos(more as u64)
     }
 

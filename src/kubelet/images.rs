@@ -131,6 +131,7 @@ impl Host {
             let image = with_tag(image);
             if self.images.present.insert(image, mib) != Some(mib) {
                 self.reporting.images_changed = true;
+                self.wake_node_status(cx);
             }
         }
         let pulls = &mut self.images.pulling;

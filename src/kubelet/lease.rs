@@ -2,16 +2,21 @@
 //!
 //! `staging/src/k8s.io/component-helpers/apimachinery/lease/controller.go`, with the kubelet's
 //! duration of 40 s and its renewal after a quarter of that.
+//!
+//! Thousands of nodes renew their leases all the time and nothing else comes of it, so a renewal is
+//! not an ordinary write: a [`Renew`] is handed to the composition root, which goes on renewing for
+//! as long as every renewal succeeds, one event for each.
 
 use std::time::Duration;
 
-use super::agent::Event;
+use super::agent::{Event, Kubelet};
 use super::host::{Cx, Host, LEASES, Topic};
 use crate::api::{Kind, Lease, Meta, OwnerRef};
-use crate::client::Reply;
+use crate::client::{Reply, Send};
 use crate::engine::Time;
-use crate::engine::draws::Purpose;
-use crate::store::{ApiError, Id, Patch, Write};
+use crate::engine::draws::{Draws, Purpose};
+use crate::store::write::Trigger;
+use crate::store::{ApiError, Cause, Id, Patch, Write};
 
 const PHASE: Purpose = Purpose::new("kubelet/lease-phase");
 const JITTER: Purpose = Purpose::new("kubelet/lease-jitter");
@@ -22,6 +27,48 @@ const TRIES: u8 = 5;
 /// `backoffEnsureLease`: the first wait, and `maxBackoff`.
 const BACK_OFF: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(7);
+
+/// A renewal that is to be sent now, and again whenever the one before was answered with success
+/// and its wait is over. The first that is not is answered like the write that it stands for
+/// ([`Renew::send`]), after [`Kubelet::renewal_lost`]. A kubelet that stops sends no further ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Renew {
+    /// What is renewed.
+    pub lease: Id<Lease>,
+    /// How long the kubelet waits for an answer.
+    pub interval: Duration,
+    /// Why.
+    pub cause: Cause,
+    /// Comes back with the answer.
+    pub token: u64,
+    entity: u64,
+    /// The number of the next wait's draw.
+    n: u64,
+}
+
+impl Renew {
+    /// When the next one is sent, after one that was answered at `answered`.
+    pub fn next(&mut self, answered: Time, draws: &Draws) -> Time {
+        let n = self.n;
+        self.n += 1;
+        self.cause.trigger = Trigger::Timer;
+        answered + Host::jittered(draws, JITTER, self.entity, n, self.interval, FACTOR)
+    }
+
+    /// The write that it stands for, sent at `now`.
+    pub fn send(&self, now: Time) -> Send {
+        Send {
+            at: now,
+            write: Write::Patch {
+                object: self.lease.into(),
+                uid: None,
+                patch: Patch::Renew(now),
+            },
+            cause: self.cause,
+            token: self.token,
+        }
+    }
+}
 
 /// Where the renewal of a lease stands.
 #[derive(Debug)]
@@ -47,6 +94,16 @@ impl Default for Renewal {
     }
 }
 
+impl Kubelet {
+    /// The renewal that was sent at `sent` did not succeed. Its answer comes as for any other write.
+    pub fn renewal_lost(&mut self, renew: &Renew, sent: Time, cx: &mut Cx<'_>) {
+        let same = |(topic, life, _)| topic == Topic::Lease && life == self.host.life;
+        if self.up && Topic::parse(renew.token).is_some_and(same) {
+            self.host.renewal_lost(renew, sent, cx);
+        }
+    }
+}
+
 impl Host {
     fn renew_interval(&self) -> Duration {
         Duration::from_secs(self.config.lease_duration_s.into()) / 4
@@ -58,6 +115,17 @@ impl Host {
         self.renewal.n += 1;
         let wait = Host::jitter(cx, JITTER, self.entity, n, interval, FACTOR);
         self.lease_due(cx, cx.now + wait);
+    }
+
+    /// The last renewal, sent at `sent`, did not succeed; an answer may come.
+    pub(super) fn renewal_lost(&mut self, renew: &Renew, sent: Time, cx: &mut Cx<'_>) {
+        if self.renewal.n != renew.n {
+            // Others have succeeded since the first: this was the first try.
+            self.renewal.n = renew.n;
+            self.renewal.tries = 1;
+        }
+        let give_up = sent + renew.interval;
+        self.lease_due(cx, give_up.max(cx.now));
     }
 
     fn lease_due(&mut self, cx: &mut Cx<'_>, due: Time) {
@@ -89,17 +157,20 @@ impl Host {
     fn renew(&mut self, cx: &mut Cx<'_>) {
         self.renewal.tries += 1;
         // A request without an answer is given up after an interval.
-        let given_up = cx.now + self.renew_interval();
-        self.lease_due(cx, given_up);
+        let interval = self.renew_interval();
         if let Some(lease) = self.renewal.lease {
-            let write = Write::Patch {
-                object: lease.into(),
-                uid: None,
-                patch: Patch::Renew(cx.now),
-            };
-            self.beat(cx, write, "lease renewed", Topic::Lease);
+            self.renewal.due = Time::MAX;
+            *cx.renew = Some(Renew {
+                lease,
+                interval,
+                cause: self.cause("lease renewed"),
+                token: Topic::Lease.token(self.life, 0),
+                entity: self.entity,
+                n: self.renewal.n,
+            });
             return;
         }
+        self.lease_due(cx, cx.now + interval);
         let name = self.row.meta.name.clone();
         let owner = OwnerRef {
             kind: Kind::Node,

@@ -56,6 +56,7 @@ pub mod qos;
 pub use agent::{Boot, Event, Kubelet};
 pub use config::KubeletConfig;
 pub use host::{Cx, Found, Lookup};
+pub use lease::Renew;
 pub use node_status::initial_conditions;
 pub use qos::QosClass;
 pub use runtime::{

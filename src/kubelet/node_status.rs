@@ -2,10 +2,14 @@
 //!
 //! `pkg/kubelet/kubelet_node_status.go` and `nodestatus/setters.go`: the status is computed every
 //! ten seconds and reported when it differs from what the API server shows, or after five minutes.
+//!
+//! A look that finds nothing to report is followed by others that find nothing, until the five
+//! minutes are over or something changes. These looks are left out: the kubelet sleeps until the
+//! look at which the report is due, and is woken at the next look after a change.
 
 use std::time::Duration;
 
-use super::agent::Event;
+use super::agent::{Event, Kubelet};
 use super::host::{Cx, Host, Topic};
 use super::record::whole_seconds;
 use super::telling::{About, Quiet};
@@ -34,6 +38,8 @@ const MAX_IMAGES: usize = 50;
 #[derive(Debug)]
 pub(super) struct Reporting {
     due: Time,
+    /// While looks are left out: the last one that happened, and the number of the next one's draw.
+    asleep: Option<(Time, u64)>,
     /// `registrationCompleted`: a node that is deleted later is not made again in this life.
     registered: bool,
     reported: Option<Time>,
@@ -60,6 +66,7 @@ impl Default for Reporting {
     fn default() -> Self {
         Reporting {
             due: Time::MAX,
+            asleep: None,
             registered: false,
             reported: None,
             delay: Spread::default(),
@@ -169,12 +176,36 @@ pub(super) fn conditions(
     (all, events)
 }
 
+/// Whether the node's conditions are what [`conditions`] would make of them.
+fn as_said(node: &Node, memory_pressure: bool) -> bool {
+    let sayings = sayings(memory_pressure);
+    sayings
+        .into_iter()
+        .all(|(kind, truth, reason, message, _)| {
+            // While the status stays the three pressures keep their words.
+            node.condition(&kind).is_some_and(|c| {
+                c.status == Truth::from(truth)
+                    && (kind != NodeConditionKind::Ready
+                        || c.reason == reason && c.message == message)
+            })
+        })
+}
+
 fn changed(node: &Node, conditions: &[NodeCondition]) -> bool {
     conditions.iter().any(|c| {
         node.condition(&c.kind).is_none_or(|old| {
             (old.status, &old.reason, &old.message) != (c.status, &c.reason, &c.message)
         })
     })
+}
+
+impl Kubelet {
+    /// Somebody else changed the Node object.
+    pub fn node_changed(&mut self, cx: &mut Cx<'_>) {
+        if self.up {
+            self.host.wake_node_status(cx);
+        }
+    }
 }
 
 impl Host {
@@ -262,13 +293,45 @@ impl Host {
         }
     }
 
-    fn next_node_status(&mut self, cx: &mut Cx<'_>) {
+    /// When the look after the one at `at` is.
+    fn look_after(&mut self, at: Time, cx: &Cx<'_>) -> Time {
         let n = self.reporting.n;
         self.reporting.n += 1;
         let period = self.config.node_status_update;
-        let wait = Host::jitter(cx, JITTER, self.entity, n, period, FACTOR);
-        self.reporting.due = cx.now + wait;
+        at + Host::jitter(cx, JITTER, self.entity, n, period, FACTOR)
+    }
+
+    fn next_node_status(&mut self, cx: &mut Cx<'_>) {
+        self.reporting.asleep = None;
+        self.reporting.due = self.look_after(cx.now, cx);
         cx.out.at(self.reporting.due, Event::NodeStatus);
+    }
+
+    /// Nothing was reported: sleeps until the look at which a report is due.
+    fn sleep_until_report(&mut self, cx: &mut Cx<'_>) {
+        self.reporting.asleep = Some((cx.now, self.reporting.n));
+        let mut due = self.look_after(cx.now, cx);
+        while !self.report_is_due(due) {
+            due = self.look_after(due, cx);
+        }
+        self.reporting.due = due;
+        cx.out.at(due, Event::NodeStatus);
+    }
+
+    /// Something changed that the node's status may tell of: no look is left out any more.
+    pub(super) fn wake_node_status(&mut self, cx: &mut Cx<'_>) {
+        let Some((last, n)) = self.reporting.asleep.take() else {
+            return;
+        };
+        self.reporting.n = n;
+        let mut due = self.look_after(last, cx);
+        while due <= cx.now {
+            due = self.look_after(due, cx);
+        }
+        if due != self.reporting.due {
+            self.reporting.due = due;
+            cx.out.at(due, Event::NodeStatus);
+        }
     }
 
     /// `syncNodeStatus`.
@@ -281,9 +344,20 @@ impl Host {
             self.register(cx);
             return;
         }
-        self.next_node_status(cx);
         self.reporting.tries = 0;
+        if self.api_node.is_some() && !self.has_report(cx.now) {
+            self.sleep_until_report(cx);
+            return;
+        }
+        self.next_node_status(cx);
         self.report(cx);
+    }
+
+    /// Whether a look now finds anything to report.
+    fn has_report(&self, now: Time) -> bool {
+        self.reporting.images_changed
+            || self.report_is_due(now)
+            || !as_said(&self.row, self.pressure.memory)
     }
 
     /// `tryUpdateNodeStatus`.

@@ -82,15 +82,19 @@ impl Host {
     }
 
     /// The node's memory was measured. Returns whether a pod must go.
-    pub(super) fn on_memory(&mut self, cx: &Cx<'_>, available: i64) -> bool {
+    pub(super) fn on_memory(&mut self, cx: &mut Cx<'_>, available: i64) -> bool {
         let met = available < self.config.eviction_memory;
         if met {
             self.pressure.observed = Some(cx.now);
         }
+        let before = self.pressure.memory;
         self.pressure.memory = self
             .pressure
             .observed
             .is_some_and(|at| cx.now.since(at) < self.config.pressure_transition);
+        if self.pressure.memory != before {
+            self.wake_node_status(cx);
+        }
         met
     }
 

@@ -216,8 +216,7 @@ impl PodWorker {
 
     /// `needsReconcile`: the API server shows something else.
     pub(super) fn needs_reconcile(&self) -> bool {
-        let status = self.status();
-        status.is_some_and(|status| !same(&self.row.status, status))
+        matches!(&self.status, Copy::Own(own) if !same(&self.row.status, own))
     }
 
     /// `canBeDeleted`: only once the API server has the terminal phase.

@@ -9,12 +9,15 @@
 
 mod class;
 
+mod moves;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 pub use class::{Class, ClassCount};
+pub use moves::{Move, Moves};
 
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
@@ -139,6 +142,9 @@ pub struct Cache {
     stamp: u64,
     /// Grows whenever the number of nodes or of the nodes with an image has changed.
     image_stamp: u64,
+    /// Grows whenever nodes come or go, or the labels or taints of one change.
+    topology_stamp: u64,
+    moves: Moves,
     topologies: Vec<Topology>,
     /// Per image, the number of nodes that have it.
     images: Vec<usize>,
@@ -266,6 +272,21 @@ impl Cache {
         self.image_stamp
     }
 
+    /// A number that changes whenever nodes come or go, or labels or taints of one change.
+    pub fn topology_stamp(&self) -> u64 {
+        self.topology_stamp
+    }
+
+    /// The pods that came and left lately.
+    pub fn moves(&self) -> &Moves {
+        &self.moves
+    }
+
+    /// From now on moves are kept.
+    pub fn follow_moves(&mut self) {
+        self.moves.follow();
+    }
+
     /// Adds or updates a node (`cacheImpl.AddNode`, `UpdateNode`).
     pub fn set_node(&mut self, node: &Arc<Node>) {
         let ix = self.slot(&node.meta.name);
@@ -276,6 +297,10 @@ impl Cache {
             self.nodes[ix].node = Some(node.clone());
             return;
         }
+        let alike = old
+            .as_ref()
+            .is_some_and(|old| old.meta.labels == node.meta.labels && old.taints == node.taints);
+        self.topology_stamp += u64::from(!alike);
         self.stale_order |= self.tree.set(ix, old.as_deref(), Some(node));
         self.nodes[ix].set_node(node, &mut self.interned);
         if old
@@ -300,6 +325,7 @@ impl Cache {
         let old = self.nodes[ix].node.take();
         self.stale_order |= self.tree.set(ix, old.as_deref(), None);
         self.image_stamp += 1;
+        self.topology_stamp += 1;
         self.drop_images(ix);
         self.set_domains(ix);
         self.touch(ix);
@@ -533,6 +559,12 @@ impl Cache {
     fn count(&mut self, number: usize, node: NodeIx, total: i64, live: i64) {
         let class = self.classes[number].as_mut().expect("a class in use");
         class.count(node, total, live);
+        self.moves.push(|| Move {
+            namespace: class.namespace.clone(),
+            labels: class.labels.clone(),
+            node,
+            live: i32::try_from(live).expect("one pod"),
+        });
         if class.nodes.is_empty() {
             self.drop_class(number);
         }

@@ -15,7 +15,7 @@ use super::events::{ClusterEvent, Involved};
 use super::node_info::NodeInfo;
 use super::plugins::gpu::Devices;
 use super::plugins::inter_pod_affinity::{AffinityFilter, AffinityScore};
-use super::plugins::pod_topology_spread::{SpreadFilter, SpreadScore};
+use super::plugins::pod_topology_spread::{KeptCounts, SpreadFilter, SpreadScore};
 use super::plugins::volume_binding::PodVolumeClaims;
 use super::plugins::volume_restrictions::ClaimConflicts;
 use super::plugins::volume_zone::VolumeTopology;
@@ -234,6 +234,22 @@ pub enum PreFilter {
     Reject(Status),
 }
 
+/// What the scheduler lends to one cycle; copies of the cycle's state have none.
+#[derive(Debug)]
+pub struct Lent<T>(pub Option<Box<T>>);
+
+impl<T> Default for Lent<T> {
+    fn default() -> Self {
+        Lent(None)
+    }
+}
+
+impl<T> Clone for Lent<T> {
+    fn clone(&self) -> Self {
+        Lent(None)
+    }
+}
+
 /// What plugins leave for themselves within one cycle.
 #[derive(Clone, Debug, Default)]
 pub struct CycleState {
@@ -241,6 +257,8 @@ pub struct CycleState {
     pub skip_filter: PluginSet,
     /// Plugins whose Score is skipped.
     pub skip_score: PluginSet,
+    /// PodTopologySpread, from earlier cycles.
+    pub kept: Lent<KeptCounts>,
     /// PodTopologySpread, from PreFilter.
     pub spread_filter: Option<SpreadFilter>,
     /// PodTopologySpread, from PreScore.

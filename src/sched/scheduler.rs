@@ -24,7 +24,8 @@ use super::cycle::{self, Diagnosis, Search};
 use super::equal_pods::EqualPods;
 use super::explain::NO_NODES;
 use super::framework::Framework;
-use super::plugin::{Cx, CycleState, PluginName, PluginSet, PodEntry};
+use super::plugin::{Cx, CycleState, Lent, PluginName, PluginSet, PodEntry};
+use super::plugins::pod_topology_spread::KeptCounts;
 use super::preempt::{Preemption, Preemptor};
 use super::queue::{Gate, Nominator, Queue, QueuedPod};
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
@@ -89,6 +90,7 @@ pub struct Scheduler {
     queue: Queue,
     nominator: Nominator,
     memo: EqualPods,
+    kept: Option<Box<KeptCounts>>,
     preempting: BTreeMap<u32, Preempting>,
     pending: FxHashMap<u64, Pending>,
     volume_waits: BTreeMap<u32, VolumeWait>,
@@ -156,6 +158,10 @@ impl Scheduler {
         let mut cache = Cache::default();
         let profiles = config.profiles.iter();
         let frameworks: Vec<_> = profiles.map(|p| Framework::new(p, &mut cache)).collect();
+        let kept = config.tuning.spread.then(Box::default);
+        if kept.is_some() {
+            cache.follow_moves();
+        }
         let queue = Queue::new(&frameworks, config.initial_backoff, config.max_backoff);
         Scheduler {
             budget: Budget::per_second(config.qps, config.burst),
@@ -167,6 +173,7 @@ impl Scheduler {
             queue,
             nominator: Nominator::default(),
             memo: EqualPods::default(),
+            kept,
             preempting: BTreeMap::new(),
             pending: FxHashMap::default(),
             volume_waits: BTreeMap::new(),
@@ -298,8 +305,12 @@ impl Scheduler {
         }
         self.cache.refresh();
         self.remember(&queued.entry, view, now);
-        let mut state = CycleState::default();
+        let mut state = CycleState {
+            kept: Lent(self.kept.take()),
+            ..CycleState::default()
+        };
         let (outcome, evaluated) = self.attempt(profile, &queued, &mut state, view, now);
+        self.kept = state.kept.0.take();
         self.busy_until = now + self.config.cycle_cost.of(evaluated);
         match outcome {
             Ok(node) => self.assume(profile, queued, &state, &node, view, now, out),

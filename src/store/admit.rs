@@ -346,8 +346,13 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
     let mut new = old.clone();
     match (patch, &mut new) {
         (Patch::PodStatus(status), Row::Pod(pod)) => {
-            let pod = Arc::make_mut(pod);
-            pod.status = merge_kubelet_status(&pod.status, status);
+            // Not `make_mut`: it would copy the status that is replaced.
+            *pod = Arc::new(Pod {
+                meta: pod.meta.clone(),
+                spec: pod.spec.clone(),
+                node_name: pod.node_name.clone(),
+                status: merge_kubelet_status(&pod.status, status),
+            });
         }
         (
             Patch::PodConditions {

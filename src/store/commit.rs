@@ -11,12 +11,13 @@ use rustc_hash::FxHashMap;
 
 use super::admit::Admission;
 use super::log::Log;
-use super::view::View;
+use super::table::Id;
+use super::view::{Tabled, View};
 use super::write::{
     ApiError, Cause, Change, ObjectId, Op, Patch, Propagation, Receipt, Write, resource_name,
 };
 use crate::api::meta::Deletion;
-use crate::api::{Kind, Meta, Row, Text, Uid};
+use crate::api::{Kind, Lease, Meta, Row, Text, Uid};
 use crate::engine::Time;
 use crate::engine::draws::{Draws, Purpose, entity_key};
 
@@ -95,6 +96,45 @@ impl Store {
             Write::Evict { pod, grace_s } => self.evict(*pod, *grace_s, at),
             Write::Emit(event) => Ok(self.emit(event, at)),
         }
+    }
+
+    /// Renews a lease: as `Patch::Renew`, which is the commonest write of a large cluster.
+    pub fn renew(
+        &mut self,
+        lease: Id<Lease>,
+        renewed: Time,
+        now: Time,
+        cause: Cause,
+    ) -> Result<(), ApiError> {
+        let Some(old) = self.view.of::<Lease>().get(lease).cloned() else {
+            return self.current(lease.into()).map(|_| ());
+        };
+        if old.meta.deleting() || old.renewed == renewed {
+            let write = Write::Patch {
+                object: lease.into(),
+                uid: None,
+                patch: Patch::Renew(renewed),
+            };
+            return self.write(&write, now, cause).map(|_| ());
+        }
+        let revision = self.log.head() + 1;
+        let mut new = Lease::clone(&old);
+        new.renewed = renewed;
+        new.meta.revision = revision;
+        let new = Arc::new(new);
+        Lease::table_mut(&mut self.view).renew(lease, new.clone());
+        self.view.revision = revision;
+        self.log.push(Change {
+            revision,
+            time: now,
+            object: Some(lease.into()),
+            op: Op::Update,
+            old: Some(Row::Lease(old)),
+            new: Some(Row::Lease(new)),
+            event: None,
+            cause,
+        });
+        Ok(())
     }
 
     fn emit(&mut self, event: &crate::api::KubeEvent, at: Commit) -> Receipt {

@@ -84,7 +84,8 @@ enum Owner {
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     rows: Vec<Option<Arc<T>>>,
-    names: FxHashMap<(Text, Text), u32>,
+    /// By namespace, then by name.
+    names: FxHashMap<Text, FxHashMap<Text, u32>>,
     namespaces: FxHashMap<Text, BTreeSet<u32>>,
     owners: FxHashMap<Owner, BTreeSet<u32>>,
     nodes: FxHashMap<Text, BTreeSet<u32>>,
@@ -114,13 +115,13 @@ impl<T: Object> Table<T> {
 
     /// The row with this name; `namespace` is empty for cluster-scoped kinds.
     pub fn named(&self, namespace: &Text, name: &Text) -> Option<(Id<T>, &Arc<T>)> {
-        let index = *self.names.get(&(namespace.clone(), name.clone()))?;
-        self.pair(index)
+        self.find(namespace, name)
     }
 
     /// As [`Table::named`], from plain strings.
     pub fn find(&self, namespace: &str, name: &str) -> Option<(Id<T>, &Arc<T>)> {
-        self.named(&Text::from(namespace), &Text::from(name))
+        let index = *self.names.get(namespace)?.get(name)?;
+        self.pair(index)
     }
 
     /// All rows in order of creation.
@@ -151,9 +152,9 @@ impl<T: Object> Table<T> {
         self.set(self.nodes.get(node))
     }
 
-    /// The names of nodes that have rows, sorted.
-    pub fn node_names(&self) -> Vec<&Text> {
-        let mut names: Vec<&Text> = self.nodes.keys().collect();
+    /// The names of nodes that have rows and that `keep` wants, sorted.
+    pub fn node_names(&self, keep: impl Fn(&Text) -> bool) -> Vec<&Text> {
+        let mut names: Vec<&Text> = self.nodes.keys().filter(|name| keep(name)).collect();
         names.sort();
         names
     }
@@ -200,6 +201,13 @@ impl<T: Object> Table<T> {
         }
     }
 
+    /// Puts a newer row in place of one that differs in nothing that an index looks at.
+    pub(super) fn renew(&mut self, id: Id<T>, row: Arc<T>) {
+        if let Some(Some(place)) = self.rows.get_mut(id.index()) {
+            *place = row;
+        }
+    }
+
     /// An update keeps name and namespace; owner and node may move.
     fn move_indexes(&mut self, id: u32, old: &T, new: &T) {
         if old.meta().controller().map(|o| o.uid) != new.meta().controller().map(|o| o.uid) {
@@ -218,7 +226,8 @@ impl<T: Object> Table<T> {
 
     fn link(&mut self, id: u32, row: &T) {
         let meta = row.meta();
-        self.names.insert((meta.namespace.clone(), row.key()), id);
+        let names = self.names.entry(meta.namespace.clone()).or_default();
+        names.insert(row.key(), id);
         self.namespaces
             .entry(meta.namespace.clone())
             .or_default()
@@ -231,9 +240,14 @@ impl<T: Object> Table<T> {
 
     fn unlink(&mut self, id: u32, row: &T) {
         let meta = row.meta();
-        let key = (meta.namespace.clone(), row.key());
-        if self.names.get(&key) == Some(&id) {
-            self.names.remove(&key);
+        if let Some(names) = self.names.get_mut(&meta.namespace) {
+            let key = row.key();
+            if names.get(&key) == Some(&id) {
+                names.remove(&key);
+            }
+            if names.is_empty() {
+                self.names.remove(&meta.namespace);
+            }
         }
         remove(&mut self.namespaces, &meta.namespace, id);
         remove(&mut self.owners, &owner_of(row), id);

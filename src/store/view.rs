@@ -33,6 +33,14 @@ macro_rules! view {
                 }
             }
 
+            /// The metadata of any row.
+            pub fn meta(&self, object: ObjectId) -> Option<&crate::api::Meta> {
+                match object.kind {
+                    $(Kind::$kind => self.$kind.get(Id::new(object.index)).map(|o| &o.meta),)*
+                    Kind::KubeEvent => None,
+                }
+            }
+
             /// The object of this name, if the view has it.
             pub fn lookup(&self, kind: Kind, namespace: &str, name: &str) -> Option<ObjectId> {
                 match kind {
@@ -130,7 +138,12 @@ impl View {
             } else {
                 change.new.as_ref()
             };
-            self.put(object, row);
+            match (change.op, row) {
+                (Op::Update, Some(Row::Lease(lease))) => {
+                    self.Lease.renew(Id::new(object.index), lease.clone());
+                }
+                _ => self.put(object, row),
+            }
         }
         self.revision = change.revision;
     }

@@ -98,6 +98,24 @@ pub fn try_update(
     verdict
 }
 
+/// The same look at a node whose row has not changed since it was found well: only its lease has to
+/// be looked at. Returns whether it is still well; otherwise nothing is noted.
+pub fn still_well(health: &mut Option<Health>, cx: &SyncContext<'_>, flags: &Flags) -> bool {
+    let Some(seen) = health else { return false };
+    let Some((id, renewed)) = seen.lease else {
+        return false;
+    };
+    let Some(lease) = cx.view.of::<Lease>().get(id) else {
+        return false;
+    };
+    if renewed < lease.renewed {
+        seen.lease = Some((id, lease.renewed));
+        seen.probed = cx.now;
+        return true;
+    }
+    cx.now <= seen.probed + flags.grace_period
+}
+
 /// A renewal that was not seen before counts as a sign of life now.
 fn see_lease(seen: &mut Health, node: &Node, cx: &SyncContext<'_>) {
     let leases = cx.view.of::<Lease>();

@@ -14,6 +14,7 @@ pub mod zones;
 pub mod mirror;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::affinity::{Taint, TaintEffect};
@@ -83,6 +84,9 @@ pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// Taint of a node that says nothing.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
+/// Label of nodes that do not count in their zone (`LabelNodeDisruptionExclusion`).
+const EXCLUDED: &str = "node.kubernetes.io/exclude-disruption";
+
 /// The controller.
 #[derive(Debug, Default)]
 pub struct NodeLifecycleController {
@@ -94,6 +98,8 @@ pub struct NodeLifecycleController {
     retry: BTreeSet<Id<Node>>,
     /// What the pass that is under way saw.
     looked: Option<Looked>,
+    /// By node: what was found well at the last look.
+    well: Vec<Option<Well>>,
 }
 
 /// What one monitor pass saw, for its end.
@@ -102,6 +108,15 @@ struct Looked {
     conditions: BTreeMap<ZoneKey, Vec<Option<Truth>>>,
     /// Nodes that had a NoExecute taint of ours when the pass began.
     tainted: BTreeSet<Id<Node>>,
+}
+
+/// A node that was found ready, without a taint to take away.
+#[derive(Clone, Debug)]
+struct Well {
+    row: Arc<Node>,
+    zone: ZoneKey,
+    /// It does not count in its zone.
+    excluded: bool,
 }
 
 impl NodeLifecycleController {
@@ -129,7 +144,10 @@ impl NodeLifecycleController {
         self.classify(cx.view, &mut plan);
         let mut pass = Pass::default();
         for (id, node) in cx.view.nodes().iter() {
-            self.look_at(id, node, cx, &mut pass);
+            if !self.is_well(id, node, cx, &mut pass) {
+                self.look_at(id, node, cx, &mut pass);
+                self.note_well(id, node);
+            }
         }
         let tainted = |node: &Node| {
             let no_execute = |key| has_taint(node, key, TaintEffect::NoExecute);
@@ -181,9 +199,51 @@ impl NodeLifecycleController {
         plan
     }
 
+    /// Whether a node that was found well is so still; then nothing else is to be done about it.
+    fn is_well(
+        &mut self,
+        id: Id<Node>,
+        node: &Arc<Node>,
+        cx: &SyncContext<'_>,
+        pass: &mut Pass,
+    ) -> bool {
+        let Some(Some(well)) = self.well.get(id.index()) else {
+            return false;
+        };
+        let Some(health) = self.health.get_mut(id.index()) else {
+            return false;
+        };
+        if !Arc::ptr_eq(&well.row, node) || !health::still_well(health, cx, &self.flags) {
+            return false;
+        }
+        if !well.excluded {
+            pass.count(&well.zone, Some(Truth::True));
+        }
+        true
+    }
+
+    /// Remembers a node that was looked at, when it is well.
+    fn note_well(&mut self, id: Id<Node>, node: &Arc<Node>) {
+        if self.well.len() <= id.index() {
+            self.well.resize(id.index() + 1, None);
+        }
+        let tainted = [UNREACHABLE, NOT_READY].into_iter();
+        let mut tainted = tainted.filter(|key| has_taint(node, key, TaintEffect::NoExecute));
+        let well = node.ready() && tainted.next().is_none();
+        self.well[id.index()] = well.then(|| Well {
+            row: node.clone(),
+            zone: ZoneKey::of(node),
+            excluded: node.meta.labels.contains(EXCLUDED),
+        });
+    }
+
     /// `classifyNodes`: new and removed nodes, new zones.
     fn classify(&mut self, view: &View, plan: &mut Plan) {
         for (id, node) in view.nodes().iter() {
+            let well = self.well.get(id.index()).and_then(Option::as_ref);
+            if well.is_some_and(|well| Arc::ptr_eq(&well.row, node)) {
+                continue;
+            }
             self.zones.ensure(&ZoneKey::of(node), &self.flags);
             if self.known.contains_key(&id) {
                 continue;
@@ -199,6 +259,9 @@ impl NodeLifecycleController {
             ));
             self.zones.forget(&ZoneKey::of(node), id);
         }
+        if self.known.len() == view.nodes().len() {
+            return;
+        }
         let gone: Vec<_> = self
             .known
             .keys()
@@ -210,6 +273,9 @@ impl NodeLifecycleController {
                 let message = format!("Node {name} event: Removing Node {name} from Controller");
                 plan.event(node_event(&name, uid, "RemovingNode", message));
             }
+            if let Some(well) = self.well.get_mut(id.index()) {
+                *well = None;
+            }
             *self.health(id) = None;
         }
     }
@@ -219,15 +285,8 @@ impl NodeLifecycleController {
         let flags = self.flags.clone();
         let verdict = health::try_update(self.health(id), node, cx, &flags);
         let current = verdict.current;
-        if !node
-            .meta
-            .labels
-            .contains("node.kubernetes.io/exclude-disruption")
-        {
-            pass.conditions
-                .entry(ZoneKey::of(node))
-                .or_default()
-                .push(current);
+        if !node.meta.labels.contains(EXCLUDED) {
+            pass.count(&ZoneKey::of(node), current);
         }
         if let Some(conditions) = &verdict.write {
             let patch = Patch::NodeConditions(conditions.clone());
@@ -379,6 +438,16 @@ struct Pass {
 }
 
 impl Pass {
+    /// Counts a node in its zone.
+    fn count(&mut self, zone: &ZoneKey, ready: Option<Truth>) {
+        match self.conditions.get_mut(zone) {
+            Some(nodes) => nodes.push(ready),
+            None => {
+                self.conditions.insert(zone.clone(), vec![ready]);
+            }
+        }
+    }
+
     /// `MarkPodsNotReady` of `pkg/controller/util/node/controller_utils.go`.
     fn mark_pods_not_ready(&mut self, node: &Node, cx: &SyncContext<'_>) {
         self.pods.push(Vec::new());

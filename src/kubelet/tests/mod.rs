@@ -220,14 +220,29 @@ impl Machine {
     fn with(&mut self, act: impl FnOnce(&mut Kubelet, &mut Cx<'_>)) {
         let (mut out, mut requests) = (Outbox::default(), Vec::new());
         let view = self.store.view().clone();
+        let mut renew = None;
         let mut cx = Cx {
             now: self.queue.now(),
             out: &mut out,
             requests: &mut requests,
             draws: &self.draws,
             lookup: &view,
+            renew: &mut renew,
         };
         act(&mut self.kubelet, &mut cx);
+        if let Some(renew) = renew {
+            // Here every renewal is one that might be lost, and is answered like a write.
+            let mut cx = Cx {
+                now: self.queue.now(),
+                out: &mut out,
+                requests: &mut requests,
+                draws: &self.draws,
+                lookup: &view,
+                renew: &mut None,
+            };
+            self.kubelet.renewal_lost(&renew, self.queue.now(), &mut cx);
+            out.sends.push(renew.send(self.queue.now()));
+        }
         for (at, event) in out.timers {
             self.queue.at(at, Due::Kubelet(event));
         }

@@ -5,9 +5,12 @@
 
 mod filter;
 
+mod kept;
+
 mod score;
 
 pub use filter::SpreadFilter;
+pub use kept::KeptCounts;
 pub use score::SpreadScore;
 
 use crate::api::selector::{LabelSelector, Operator, Requirement};
@@ -37,7 +40,7 @@ pub struct PodTopologySpread {
 }
 
 /// A constraint as it applies to one pod.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Active {
     topology: TopologyIx,
     hostname: bool,
@@ -317,7 +320,10 @@ impl Plugin for PodTopologySpread {
         if constraints.is_empty() {
             return PreFilter::Skip;
         }
-        state.spread_filter = Some(SpreadFilter::new(cx, pod, constraints));
+        state.spread_filter = Some(match &mut state.kept.0 {
+            Some(kept) => kept.hard(cx, pod, constraints),
+            None => SpreadFilter::new(cx, pod, constraints),
+        });
         PreFilter::All
     }
 
@@ -372,7 +378,12 @@ impl Plugin for PodTopologySpread {
             return false;
         }
         let require_all = self.requires_all(pod);
-        state.spread_score = Some(SpreadScore::new(cx, pod, constraints, nodes, require_all));
+        let counts = match &mut state.kept.0 {
+            Some(kept) => kept.soft(cx, pod, &constraints, require_all),
+            None => score::count_all(cx, pod, &constraints, require_all),
+        };
+        let score = SpreadScore::new(cx, constraints, counts, nodes, require_all);
+        state.spread_score = Some(score);
         true
     }
 

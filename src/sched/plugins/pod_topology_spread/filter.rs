@@ -1,7 +1,7 @@
 //! Hard constraints: no domain may have more than `maxSkew` pods above the emptiest one.
 
 use super::{Active, has_all};
-use crate::sched::cache::NO_DOMAIN;
+use crate::sched::cache::{NO_DOMAIN, NodeIx};
 use crate::sched::node_info::NodeInfo;
 use crate::sched::plugin::{Cx, PodEntry, Status};
 
@@ -55,6 +55,17 @@ impl Counts {
         }
     }
 
+    /// The two emptiest domains, of all.
+    fn find_critical(&mut self) {
+        self.critical = [(None, i32::MAX); 2];
+        for domain in 0..self.by_domain.len() {
+            let count = self.by_domain[domain];
+            if count != ABSENT {
+                self.track(domain as u32, count);
+            }
+        }
+    }
+
     fn least(&self, min_domains: i32) -> i32 {
         if self.domains < usize::try_from(min_domains).unwrap_or(0) {
             return 0;
@@ -90,12 +101,7 @@ impl SpreadFilter {
                     counts.add(cx.cache.domain(c.topology, **ix), by);
                 }
             }
-            for domain in 0..counts.by_domain.len() {
-                let count = counts.by_domain[domain];
-                if count != ABSENT {
-                    counts.track(domain as u32, count);
-                }
-            }
+            counts.find_critical();
             counts
         });
         let labels = &pod.pod.meta.labels;
@@ -106,6 +112,22 @@ impl SpreadFilter {
                 .map(|c| c.selector.matches(labels))
                 .collect(),
             constraints,
+        }
+    }
+
+    /// A pod that constraint `at` counts came to an eligible node or left it;
+    /// [`SpreadFilter::find_critical`] must follow.
+    pub(super) fn moved(&mut self, cx: &Cx<'_>, pod: &PodEntry, at: usize, node: NodeIx, by: i32) {
+        let c = &self.constraints[at];
+        if c.includes(pod, cx.cache.node(node).row()) {
+            self.counts[at].add(cx.cache.domain(c.topology, node), by);
+        }
+    }
+
+    /// Finds the emptiest domains after pods moved.
+    pub(super) fn find_critical(&mut self) {
+        for counts in &mut self.counts {
+            counts.find_critical();
         }
     }
 

@@ -1,7 +1,7 @@
 //! Soft constraints: domains with fewer matching pods are better.
 
 use super::{Active, has_all};
-use crate::sched::cache::{EMPTY_DOMAIN, NO_DOMAIN, NodeIx};
+use crate::sched::cache::{EMPTY_DOMAIN, Move, NO_DOMAIN, NodeIx};
 use crate::sched::plugin::{Cx, MAX_NODE_SCORE, PodEntry};
 
 /// A domain that no feasible node is in.
@@ -25,56 +25,110 @@ fn domain(cx: &Cx<'_>, c: &Active, node: NodeIx) -> usize {
     }
 }
 
+/// Matching pods for each constraint: per node for the host name, else per domain over all nodes
+/// that count (the loop over all nodes in `PreScore`).
+pub(super) fn count_all(
+    cx: &Cx<'_>,
+    pod: &PodEntry,
+    constraints: &[Active],
+    require_all: bool,
+) -> Vec<Vec<i64>> {
+    let namespace = &pod.pod.meta.namespace;
+    let count = |c: &Active| {
+        if c.hostname {
+            let per_node = c.per_node(cx, namespace);
+            return per_node.into_iter().map(i64::from).collect();
+        }
+        let mut counts = vec![0; cx.cache.domains(c.topology)];
+        for class in c.classes(cx, namespace) {
+            for count in &class.nodes {
+                if counts_in(cx, pod, constraints, require_all, c, count.node) {
+                    counts[domain(cx, c, count.node)] += i64::from(count.live);
+                }
+            }
+        }
+        counts
+    };
+    constraints.iter().map(count).collect()
+}
+
+/// Whether the pods of a node count for a constraint other than one over host names.
+fn counts_in(
+    cx: &Cx<'_>,
+    pod: &PodEntry,
+    constraints: &[Active],
+    require_all: bool,
+    c: &Active,
+    node: NodeIx,
+) -> bool {
+    let row = cx.cache.node(node).node.as_deref();
+    row.is_some_and(|row| {
+        !(require_all && !has_all(cx.cache, constraints, node)) && c.includes(pod, row)
+    })
+}
+
+/// What [`count_all`] counts for constraint `at`, after a pod that it selects moved.
+pub(super) fn moved(
+    cx: &Cx<'_>,
+    pod: &PodEntry,
+    (require_all, constraints): (bool, &[Active]),
+    at: usize,
+    one: &Move,
+    counts: &mut Vec<i64>,
+) {
+    let c = &constraints[at];
+    let into = if c.hostname {
+        one.node
+    } else if counts_in(cx, pod, constraints, require_all, c, one.node) {
+        domain(cx, c, one.node)
+    } else {
+        return;
+    };
+    if into >= counts.len() {
+        counts.resize(into + 1, 0);
+    }
+    counts[into] += i64::from(one.live);
+}
+
 impl SpreadScore {
-    /// `initPreScoreState` and the count over all nodes in `PreScore`.
+    /// `initPreScoreState`: of the counts over all nodes, those of domains with a feasible node.
     pub(super) fn new(
         cx: &Cx<'_>,
-        pod: &PodEntry,
         constraints: Vec<Active>,
+        counts: Vec<Vec<i64>>,
         nodes: &[NodeIx],
         require_all: bool,
     ) -> SpreadScore {
         let mut state = SpreadScore {
-            counts: Vec::new(),
+            counts,
             weights: Vec::new(),
             constraints,
             require_all,
         };
         let counted = nodes.iter().filter(|ix| !state.ignores(cx, **ix));
         let counted: Vec<NodeIx> = counted.copied().collect();
-        for c in &state.constraints {
+        for (c, counts) in state.constraints.iter().zip(&mut state.counts) {
             let mut size = counted.len();
-            let mut counts = Vec::new();
             if c.hostname {
-                let per_node = c.per_node(cx, &pod.pod.meta.namespace);
-                counts.extend(per_node.into_iter().map(i64::from));
+                let places = cx.cache.places().max(counts.len());
+                counts.resize(places, 0);
             } else {
-                counts.resize(cx.cache.domains(c.topology), ABSENT);
+                let mut present = vec![false; cx.cache.domains(c.topology)];
                 for ix in &counted {
-                    counts[domain(cx, c, *ix)] = 0;
+                    present[domain(cx, c, *ix)] = true;
                 }
-                size = counts.iter().filter(|n| **n != ABSENT).count();
-                state.count(cx, pod, c, &mut counts);
+                counts.resize(present.len(), 0);
+                size = present.iter().filter(|yes| **yes).count();
+                for (count, present) in counts.iter_mut().zip(present) {
+                    if !present {
+                        *count = ABSENT;
+                    }
+                }
             }
             // `topologyNormalizingWeight`.
             state.weights.push(libm::log((size + 2) as f64));
-            state.counts.push(counts);
         }
         state
-    }
-
-    fn count(&self, cx: &Cx<'_>, pod: &PodEntry, c: &Active, counts: &mut [i64]) {
-        for class in c.classes(cx, &pod.pod.meta.namespace) {
-            for count in &class.nodes {
-                let Some(node) = cx.cache.node(count.node).node.as_deref() else {
-                    continue;
-                };
-                let into = &mut counts[domain(cx, c, count.node)];
-                if *into != ABSENT && !self.ignores(cx, count.node) && c.includes(pod, node) {
-                    *into += i64::from(count.live);
-                }
-            }
-        }
     }
 
     /// Nodes without all topology keys, where that matters.
