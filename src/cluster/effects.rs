@@ -1,6 +1,7 @@
 //! What faults do to machines, links and pods: effects carried out, and taken back.
 
 use crate::api::{Pod, Text};
+use crate::engine::Time;
 use crate::fault::{Effect, Ends, LinkEffect, LinkRule, PodKey};
 use crate::kubelet::Boot;
 use crate::kubelet::runtime::{Call, RuntimeRequest, Signal};
@@ -27,7 +28,7 @@ impl Cluster {
                 self.power_on(name, turn);
             }
             Effect::KubeletStop(name) => {
-                self.end_renewals(name, now);
+                self.end_renewals(name, turn.now);
                 if let Some(machine) = self.machine_by_name(name) {
                     machine.kubelet_up = false;
                     machine.cut();
@@ -61,7 +62,15 @@ impl Cluster {
         self.machine_mut(node)
     }
 
+    /// The kubelet of a node sends no further renewals.
+    fn end_renewals(&mut self, name: &Text, now: Time) {
+        if let Some(&node) = self.node_ids.get(name) {
+            self.api.end_renewals(node, now);
+        }
+    }
+
     fn power_off(&mut self, name: &Text, turn: Consequences<'_, '_>) {
+        self.end_renewals(name, turn.now);
         let Some(machine) = self.machine_by_name(name) else {
             return;
         };

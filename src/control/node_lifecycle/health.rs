@@ -113,7 +113,7 @@ pub fn still_well(health: &mut Option<Health>, cx: &SyncContext<'_>, flags: &Fla
         seen.probed = cx.now;
         return true;
     }
-    cx.now <= seen.probed + flags.grace_period
+    cx.now < seen.probed + flags.grace_period
 }
 
 /// A renewal that was not seen before counts as a sign of life now.

@@ -367,6 +367,9 @@ impl Machine {
                     self.lines.push(format!("{at} {} {shown}", row.meta.name));
                 }
             }
+            if matches!(change.new, Some(Row::Node(_))) {
+                self.with(|k, cx| k.node_changed(cx));
+            }
             if self.kubelet.is_up() && !self.deaf {
                 self.with(|k, cx| k.on_pod(&change, cx));
             }
