@@ -76,7 +76,7 @@ impl Bench {
     }
 
     fn create(&mut self, row: Row) {
-        self.commit(&Write::Create(row));
+        let _ = self.commit(&Write::Create(row));
     }
 
     fn commit(&mut self, write: &Write) -> rehearsal::client::Reply {

@@ -7,6 +7,7 @@ use super::types::{ClusterSpec, Flags, NodePool, StorageClassSpec};
 use crate::api::Text;
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::quantity::Resources;
+use crate::sched::SchedulerConfig;
 
 /// The Kubernetes versions whose defaults are known, newest first.
 pub const VERSIONS: [&str; 9] = [
@@ -89,8 +90,36 @@ fn scheduler(value: &Value<'_>, problems: &mut Problems) -> Option<serde_json::V
     let kind = value.node.get("kind").and_then(|kind| kind.as_str());
     if kind != Some("KubeSchedulerConfiguration") {
         problems.push(value.invalid("must have kind: KubeSchedulerConfiguration"));
+        return None;
     }
-    Some(value.node.to_json())
+    let json = value.node.to_json();
+    if let Err(message) = SchedulerConfig::from_json(&json) {
+        problems.push(located(value, &message));
+        return None;
+    }
+    Some(json)
+}
+
+/// What is wrong with the scheduler's configuration, at the place that the message names:
+/// `profiles[0].plugins: …`.
+fn located(value: &Value<'_>, message: &str) -> Diagnostic {
+    let (path, detail) = message.split_once(": ").unwrap_or(("", message));
+    let mut node = value.node;
+    let mut steps = path.split(['.', '[', ']']).filter(|step| !step.is_empty());
+    let found = steps.all(|step| {
+        let next = match (node.as_list(), step.parse::<usize>()) {
+            (Some(list), Ok(at)) => list.get(at),
+            _ => node.get(step),
+        };
+        node = next.unwrap_or(node);
+        next.is_some()
+    });
+    let error = |message: &str| Diagnostic::error("FieldValueInvalid", message, node.span);
+    let known = found || !std::ptr::eq(node, value.node);
+    match known && !path.is_empty() {
+        true => error(detail).at(format!("{}.{path}", value.path)),
+        false => error(message).at(value.path.as_str()),
+    }
 }
 
 fn pool(item: &Value<'_>, problems: &mut Problems) -> Option<NodePool> {

@@ -262,3 +262,31 @@ fn a_file_without_a_scenario_says_what_to_do() {
         "",
     );
 }
+
+#[test]
+fn a_wrong_scheduler_configuration_is_told_with_its_place() {
+    let config = |rest: &str| {
+        format!(
+            "    scheduler:\n      apiVersion: kubescheduler.config.k8s.io/v1\n      \
+             kind: KubeSchedulerConfiguration\n      {rest}\n"
+        )
+    };
+    let table = [
+        (
+            "profiles: [{schedulerName: a, plugins: {score: {enabled: [{name: Nope}]}}}]",
+            "spec.cluster.scheduler.profiles[0].plugins.score.enabled[0]",
+        ),
+        (
+            "profiles: [{schedulerName: a, plugins: {score: {enabled: \
+             [{name: ImageLocality, weight: -1}]}}}]",
+            "must not be negative",
+        ),
+        (
+            "extenders: [{urlPrefix: 'http://x'}]",
+            "spec.cluster.scheduler.extenders: scheduler extenders are not modelled",
+        ),
+    ];
+    for (rest, message) in table {
+        check(&config(rest), &["error: ", message, "s.yaml:12:"]);
+    }
+}
