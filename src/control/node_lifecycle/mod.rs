@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::node::NodeConditionKind;
-use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
+use crate::api::pod_status::Truth;
 use crate::api::{Kind, KubeEvent, Node, Pod, Text};
 use crate::client::outbox::Reply;
 use crate::client::work_queue::BASE_DELAY;
