@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::api::node::NodeCondition;
-use crate::api::pod_status::PodCondition;
+use crate::api::pod_status::{PodCondition, PodConditionKind};
 use crate::api::{Lease, Meta};
 use crate::engine::Draws;
 use crate::store::{Cause, Store};
