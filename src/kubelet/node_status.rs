@@ -357,6 +357,7 @@ impl Host {
     fn has_report(&self, now: Time) -> bool {
         self.reporting.images_changed
             || self.report_is_due(now)
+            || self.volumes_in_use() != self.row.status.volumes_in_use
             || !as_said(&self.row, self.pressure.memory)
     }
 

@@ -153,7 +153,7 @@ impl PodWorker {
     /// `GenerateVerifyControllerAttachedVolumeFunc`: whether all claims are bound and their volumes
     /// attached. A volume is mounted only after the node's status says that it is in use, so that
     /// nobody detaches it.
-    fn attached(&self, host: &mut Host, cx: &Cx<'_>) -> bool {
+    fn attached(&self, host: &mut Host, cx: &mut Cx<'_>) -> bool {
         let mut volumes = self.row.spec.volumes.iter();
         if !volumes.any(|v| matches!(v.source, VolumeSource::Claim { .. })) {
             return true;
@@ -172,6 +172,7 @@ impl PodWorker {
             ready &= attached && reported(&name);
             host.in_use.insert((name, self.id));
         }
+        host.wake_node_status(cx);
         ready
     }
 
@@ -343,6 +344,7 @@ impl PodWorker {
         self.set_status(host, cx, status, self.row.meta.deleting(), false);
         // Nothing is mounted any more.
         host.in_use.retain(|(_, pod)| *pod != self.id);
+        host.wake_node_status(cx);
         self.terminate_status(host, cx);
         self.end_run(host, cx, false);
     }
