@@ -81,6 +81,11 @@ const CASES: &[(&str, bool, &str)] = &[
         "min 0 at 01:",
     ),
     (
+        "always: \"deployment('stuck').spec.replicas - 1 == 0 && pods('stuck').size() < 2\"",
+        true,
+        "",
+    ),
+    (
         "always: \"deployment('stuck').status.readyReplicas == 0\"",
         true,
         "",

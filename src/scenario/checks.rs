@@ -490,27 +490,6 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
     at + 1
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_are_found_outside_of_strings_and_methods() {
-        for (text, expected) in [
-            ("deployment('a/b').x == 1", vec![("deployment", "a/b")]),
-            (
-                "endpoints( \"w\" ).ready >= pods('p').size()",
-                vec![("endpoints", "w"), ("pods", "p")],
-            ),
-            ("a.node('x') || 'node(1)' == \"node('y')\"", vec![]),
-            ("nodes().exists(n, has(n.x))", vec![]),
-            ("x('a' + 'b') 'open", vec![]),
-        ] {
-            assert_eq!(calls(text), expected, "{text}");
-        }
-    }
-}
-
 /// A flaw of an expression as a message: at its own column where the expression stands in one line as
 /// it is, else at the expression, with its place in it.
 fn located(cel: &Cel, flaw: Flaw, sources: &Sources) -> Diagnostic {
@@ -533,5 +512,26 @@ fn located(cel: &Cel, flaw: Flaw, sources: &Sources) -> Diagnostic {
     match flaw.hint {
         Some(hint) => wrong.hint(hint),
         None => wrong,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_found_outside_of_strings_and_methods() {
+        for (text, expected) in [
+            ("deployment('a/b').x == 1", vec![("deployment", "a/b")]),
+            (
+                "endpoints( \"w\" ).ready >= pods('p').size()",
+                vec![("endpoints", "w"), ("pods", "p")],
+            ),
+            ("a.node('x') || 'node(1)' == \"node('y')\"", vec![]),
+            ("nodes().exists(n, has(n.x))", vec![]),
+            ("x('a' + 'b') 'open", vec![]),
+        ] {
+            assert_eq!(calls(text), expected, "{text}");
+        }
     }
 }

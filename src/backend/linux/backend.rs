@@ -115,8 +115,10 @@ impl Linux {
         }
         let draws = Draws::new(scenario.seed);
         let latencies = Latencies::default();
-        let mut proxy = ProxyConfig::default();
-        proxy.min_sync = scenario.cluster.flags.proxy_min_sync_period;
+        let proxy = ProxyConfig {
+            min_sync: scenario.cluster.flags.proxy_min_sync_period,
+            ..ProxyConfig::default()
+        };
         let (watch, first) = Watch::new(scenario.seed, proxy, latencies.clone());
         let mut linux = Linux {
             cell,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use cel::extractors::Arguments;
+use cel::objects::Map;
 use cel::{Context, ExecutionError, Program, Value};
 use serde_json::json;
 
@@ -102,7 +103,8 @@ impl Expression {
         let mut frame = BTreeMap::new();
         for (name, argument) in &self.calls {
             let value = look_up(name, argument, &self.namespace, view)
-                .and_then(|json| cel::to_value(json).map_err(|e| e.to_string()))?;
+                .and_then(|json| cel::to_value(json).map_err(|e| e.to_string()))
+                .map(signed)?;
             frame.insert(((*name).to_owned(), argument.clone()), value);
         }
         *self.frame.lock().map_err(|e| e.to_string())? = frame;
@@ -155,6 +157,23 @@ impl Expression {
                 .expect("names that CEL does not have");
         }
         context
+    }
+}
+
+/// Whole numbers as CEL's `int`, as the API server has them: literals are `int` too, and CEL does
+/// not mix it with `uint`.
+fn signed(value: Value) -> Value {
+    match value {
+        Value::UInt(n) => i64::try_from(n).map_or(Value::UInt(n), Value::Int),
+        Value::List(items) => Value::List(Arc::new(items.iter().cloned().map(signed).collect())),
+        Value::Map(map) => {
+            let entries = map.map.iter();
+            let entries = entries.map(|(key, value)| (key.clone(), signed(value.clone())));
+            Value::Map(Map {
+                map: Arc::new(entries.collect()),
+            })
+        }
+        other => other,
     }
 }
 
