@@ -205,6 +205,10 @@ fn a_file_of_a_hundred_megabytes_is_refused_before_it_is_read_whole() {
 
 #[cfg(unix)]
 #[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "somebody who presses Ctrl-C does so in real time"
+)]
 fn ctrl_c_keeps_what_there_is_and_says_so() {
     use std::process::Stdio;
     let dir = folder("interrupted").join("results");

@@ -66,7 +66,7 @@ impl BackendArguments {
     /// Runs a scenario. Logs of real containers go into the results folder, if there is one.
     ///
     /// # Errors
-    /// As [`run_on`].
+    /// As [`crate::check::run_on`].
     pub fn run(
         &self,
         scenario: &Scenario,
@@ -82,7 +82,7 @@ impl BackendArguments {
     /// Runs a scenario on real processes.
     ///
     /// # Errors
-    /// As [`run_on`].
+    /// As [`crate::check::run_on`].
     pub fn run_linux(
         &self,
         scenario: &Scenario,
@@ -132,7 +132,7 @@ impl BackendArguments {
     /// Runs a scenario.
     ///
     /// # Errors
-    /// As [`run_on`].
+    /// As [`crate::check::run_on`].
     pub fn run(
         &self,
         scenario: &Scenario,

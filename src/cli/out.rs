@@ -13,7 +13,7 @@ pub fn print(text: &str) {
     }
 }
 
-/// As [`print`], with a line end.
+/// As [`print()`], with a line end.
 pub fn line(text: impl std::fmt::Display) {
     print(&format!("{text}\n"));
 }

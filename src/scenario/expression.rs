@@ -216,14 +216,14 @@ mod tests {
     fn flaws_have_a_place_in_the_text() {
         // text, line and column, a part of what is said
         let table = [
-            ("podz('x').size() > 0", (1, 1), "did you mean pods?"),
+            ("podz('x').size() > 0", (1, 1), "did you mean pod"),
             (
                 "1 > 0 &&\n  podz('x').size() > 0",
                 (2, 3),
                 "no function podz",
             ),
             ("pods(name).size() > 0", (1, 6), "must be a constant text"),
-            ("endpoints('web').ready >", (1, 26), "ends too early"),
+            ("endpoints('web').ready >", (1, 25), "ends too early"),
         ];
         for (text, place, part) in table {
             let flaw = compile(text).expect_err(text);

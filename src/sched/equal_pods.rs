@@ -7,7 +7,7 @@
 //!
 //! Nothing here decides: a memo holds what the plugins said. With
 //! [`Tuning::memo`](super::config::Tuning) off the plugins are asked every time; the results are
-//! the same, which the property tests of [`super::tests`] check.
+//! the same, which the property tests of `sched::tests` check.
 
 use std::sync::Arc;
 

@@ -27,6 +27,7 @@ impl ExperimentReader<'_> {
         let duration = fields.duration("duration", self.problems);
         let mut cluster = ClusterSpec::default();
         let mut scheduler = None;
+        let known = self.problems.len();
         if let Some(value) = fields.get("cluster") {
             scheduler = value.node.get("scheduler").cloned();
             // A cluster that has nothing but a scheduler takes its nodes from the trace's list.
@@ -34,6 +35,8 @@ impl ExperimentReader<'_> {
                 cluster = cluster::read(&value, VERSIONS[0], self.problems)?.0;
             }
         }
+        // What is wrong with the scheduler's configuration is said once.
+        let judged = self.problems.len() > known;
         let trace = fields.fields("trace", self.problems)?;
         let (trace, nodes, arrivals, ties) = self.trace(&trace)?;
         fields.allow(&["kubernetesVersion", "seed", "namespace"]);
@@ -41,6 +44,9 @@ impl ExperimentReader<'_> {
         if cluster.pools.is_empty() && nodes.is_empty() {
             let wrong = "there are no nodes: give cluster.nodePools or trace.nodes";
             self.problems.push(value.invalid(wrong));
+        }
+        if judged {
+            return None;
         }
         Some(TracePlan {
             duration,

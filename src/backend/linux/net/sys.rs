@@ -261,7 +261,7 @@ pub fn write(fd: &impl AsRawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
     answered(put)
 }
 
-/// As [`write`] for a socket, without SIGPIPE.
+/// As [`write()`] for a socket, without SIGPIPE.
 pub fn send(fd: &impl AsRawFd, bytes: &[u8]) -> io::Result<Option<usize>> {
     let (raw, flags) = (fd.as_raw_fd(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
     // SAFETY: the buffer is as long as the kernel is told.

@@ -5,7 +5,7 @@
 //! (`pkg/kubelet/cm`, `pkg/kubelet/kubelet_pods.go`), as data. What cannot be had on a host is
 //! remembered in [`Planner::lost`], and told in the run's header.
 //!
-//! Read first: [`Planner`], then [`container`], [`env`], [`volumes`] and [`workload`].
+//! Read first: [`Planner`], then [`container`], [`mod@env`], [`volumes`] and [`workload`].
 
 pub mod container;
 pub mod env;

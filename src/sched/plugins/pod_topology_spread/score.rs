@@ -63,7 +63,7 @@ fn counts_in(
 ) -> bool {
     let row = cx.cache.node(node).node.as_deref();
     row.is_some_and(|row| {
-        !(require_all && !has_all(cx.cache, constraints, node)) && c.includes(pod, row)
+        (!require_all || has_all(cx.cache, constraints, node)) && c.includes(pod, row)
     })
 }
 
