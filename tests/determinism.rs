@@ -43,6 +43,20 @@ fn a_run_repeated_is_the_same_run() {
     assert_same(&one, &other);
 }
 
+/// The sample was made by a release build; tests are a debug build.
+#[test]
+fn the_sample_in_results_is_made_again_bit_by_bit_by_another_build() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/sample/self-healing");
+    let summary = std::fs::read_to_string(path.join("summary.json")).expect("the sample is there");
+    let digest = play(&self_healing()).record.header.digest;
+    let again = "cargo run --release -- run scenarios/self-healing.yaml --out \
+                 results/sample/self-healing";
+    assert!(
+        summary.contains(&digest),
+        "behaviour changed (make the sample again: {again}), or builds differ"
+    );
+}
+
 #[test]
 fn another_seed_is_another_run() {
     let scenario = self_healing();

@@ -336,16 +336,17 @@ impl Stage<'_, '_> {
 
 fn workloads(scenario: &Scenario) -> u32 {
     use crate::api::Row;
-    let is_workload = |row: &Row| match row {
-        Row::Deployment(_)
-        | Row::ReplicaSet(_)
-        | Row::StatefulSet(_)
-        | Row::DaemonSet(_)
-        | Row::Pod(_) => true,
-        Row::Inert(inert) => {
-            matches!(&*inert.kind, "Job" | "CronJob")
-        }
-        _ => false,
+    let is_workload = |row: &Row| {
+        matches!(
+            row,
+            Row::Deployment(_)
+                | Row::ReplicaSet(_)
+                | Row::StatefulSet(_)
+                | Row::DaemonSet(_)
+                | Row::Job(_)
+                | Row::CronJob(_)
+                | Row::Pod(_)
+        )
     };
     let count = scenario
         .objects
