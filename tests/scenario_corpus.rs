@@ -5,11 +5,10 @@
 #[path = "support/scenario_body.rs"]
 mod body;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+#[path = "support/corpus.rs"]
+mod corpus;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use corpus::Corpus;
 
 /// Pieces of a scenario that a mutation puts anywhere.
 const PIECES: [&str; 36] = [
@@ -54,76 +53,20 @@ const PIECES: [&str; 36] = [
 /// How many mutations are tried: a few seconds without optimisation.
 const MUTATIONS: usize = 3_000;
 
-fn corpus() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/scenario");
-    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(&folder)
-        .expect("the corpus is there")
-        .map(|entry| {
-            let path = entry.expect("the corpus can be listed").path();
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            (
-                name,
-                std::fs::read(&path).expect("a corpus file can be read"),
-            )
-        })
-        .collect();
-    files.sort();
-    assert!(files.len() >= 10, "the corpus has {} files", files.len());
-    files
-}
+const CORPUS: Corpus = Corpus {
+    folder: "tests/corpus/scenario",
+    least: 10,
+    pieces: &PIECES,
+    mutations: MUTATIONS,
+    exercise: body::exercise,
+};
 
 #[test]
 fn every_file_of_the_corpus_holds_what_must_hold() {
-    for (name, bytes) in corpus() {
-        let held = catch_unwind(AssertUnwindSafe(|| body::exercise(&bytes)));
-        assert!(held.is_ok(), "tests/corpus/scenario/{name}");
-    }
+    CORPUS.check_files();
 }
 
 #[test]
 fn mutations_of_the_corpus_hold_what_must_hold() {
-    let corpus = corpus();
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    for number in 0..MUTATIONS {
-        let (name, bytes) = &corpus[rng.random_range(0..corpus.len())];
-        let mutated = mutate(bytes, &corpus, &mut rng);
-        let held = catch_unwind(AssertUnwindSafe(|| body::exercise(&mutated)));
-        assert!(
-            held.is_ok(),
-            "mutation {number} of {name}; save it as a new corpus file: {:?}",
-            String::from_utf8_lossy(&mutated)
-        );
-    }
-}
-
-fn mutate(bytes: &[u8], corpus: &[(String, Vec<u8>)], rng: &mut ChaCha8Rng) -> Vec<u8> {
-    let mut text = bytes.to_vec();
-    for _ in 0..rng.random_range(1..5) {
-        let at = rng.random_range(0..=text.len());
-        let end = (at + rng.random_range(0..8)).min(text.len());
-        match rng.random_range(0..8) {
-            0..4 => {
-                let piece = PIECES[rng.random_range(0..PIECES.len())];
-                text.splice(at..at, piece.bytes());
-            }
-            4 => drop(text.drain(at..end)),
-            5 => {
-                let copy = text[at..end].to_vec();
-                let to = rng.random_range(0..=text.len());
-                text.splice(to..to, copy);
-            }
-            6 if at < text.len() => text[at] = rng.random_range(0..=255),
-            _ => {
-                let other = &corpus[rng.random_range(0..corpus.len())].1;
-                let from = rng.random_range(0..=other.len());
-                let to = (from + 40).min(other.len());
-                text.splice(at..end, other[from..to].iter().copied());
-            }
-        }
-    }
-    text
+    CORPUS.check_mutations();
 }
