@@ -2,13 +2,10 @@
 //! fuzzer in `fuzz/` runs the same checks for as long as one likes; what it finds goes into the
 //! corpus.
 
-#[path = "support/yaml_body.rs"]
+#[path = "../support/yaml_body.rs"]
 mod body;
 
-#[path = "support/corpus.rs"]
-mod corpus;
-
-use corpus::Corpus;
+use crate::corpus::Corpus;
 
 /// Pieces of YAML that a mutation puts anywhere.
 const PIECES: [&str; 48] = [
