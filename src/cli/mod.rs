@@ -20,6 +20,8 @@ pub mod replay;
 
 pub mod report;
 
+pub mod schema;
+
 pub mod gallery;
 
 pub mod exit;
@@ -72,6 +74,8 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Run a scenario simulated and on real processes of this host, and compare the two
     Check(check::CheckArguments),
+    /// Print JSON Schemas of this program's own kinds, for editors
+    Schema(schema::SchemaArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
   rehearsal completions bash > /etc/bash_completion.d/rehearsal
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Gallery(arguments) => gallery::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Check(arguments) => check::main(&arguments),
+        Command::Schema(arguments) => schema::main(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let mut script = Vec::new();

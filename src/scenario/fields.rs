@@ -38,6 +38,8 @@ pub struct Fields<'n> {
 impl<'n> Fields<'n> {
     /// A document.
     pub fn document(node: &'n Node) -> Self {
+        #[cfg(test)]
+        asked_for::document(node);
         Fields {
             node,
             path: String::new(),
@@ -79,6 +81,8 @@ impl<'n> Fields<'n> {
     /// Reports the keys that nobody asked for.
     pub fn finish(&self, problems: &mut Problems) {
         let asked = self.asked.borrow();
+        #[cfg(test)]
+        asked_for::note(&self.path, &asked);
         let Some(map) = self.node.as_map() else {
             return;
         };
@@ -398,6 +402,48 @@ impl<'n> Value<'n> {
             operator,
             values,
         })
+    }
+}
+
+/// What readers asked for, noted for the test that holds schemas and readers together.
+#[cfg(test)]
+pub mod asked_for {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use crate::api::yaml::Node;
+
+    /// Keys by the kind of the document and the path of the mapping.
+    pub type Asked = BTreeMap<(String, String), BTreeSet<&'static str>>;
+
+    thread_local! {
+        static NOTES: RefCell<Option<(String, Asked)>> = const { RefCell::new(None) };
+    }
+
+    /// Notes what is asked for while `read` runs on this thread.
+    pub fn during(read: impl FnOnce()) -> Asked {
+        NOTES.set(Some((String::new(), Asked::new())));
+        read();
+        NOTES.take().map(|(_, asked)| asked).unwrap_or_default()
+    }
+
+    /// A document is being read.
+    pub fn document(node: &Node) {
+        let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
+        NOTES.with_borrow_mut(|notes| {
+            if let Some((current, _)) = notes {
+                kind.clone_into(current);
+            }
+        });
+    }
+
+    pub(super) fn note(path: &str, keys: &[&'static str]) {
+        NOTES.with_borrow_mut(|notes| {
+            if let Some((kind, asked)) = notes {
+                let key = (kind.clone(), path.to_owned());
+                asked.entry(key).or_default().extend(keys);
+            }
+        });
     }
 }
 

@@ -60,6 +60,8 @@ mod validate;
 
 mod experiment;
 
+pub mod schema;
+
 pub mod trace;
 
 pub use diagnostic::{Diagnostic, Severity, render};

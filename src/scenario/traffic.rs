@@ -25,7 +25,7 @@ pub struct TrafficDraft<'n> {
 }
 
 /// k6's metrics that thresholds can be about.
-const METRICS: [&str; 3] = ["http_req_failed", "http_req_duration", "http_reqs"];
+pub const METRICS: [&str; 3] = ["http_req_failed", "http_req_duration", "http_reqs"];
 
 /// Executors of k6 that are not modelled.
 const OTHER_EXECUTORS: [&str; 4] = [
