@@ -210,21 +210,6 @@ impl ApiServer {
         self.renewals.remove(key)
     }
 
-    /// A machine registered again: its node has another number now.
-    pub fn move_renewals(&mut self, before: u32, now: u32) {
-        let Some(key) = self.renewing.get(before as usize).copied() else {
-            return;
-        };
-        if let Some(renewing) = self.renewals.get_mut(key) {
-            renewing.node = now;
-            let at = now as usize;
-            if self.renewing.len() <= at {
-                self.renewing.resize(at + 1, Key::NONE);
-            }
-            self.renewing[at] = key;
-        }
-    }
-
     /// The kubelet of a node stops: what it sent before is under way, and nothing follows.
     pub fn end_renewals(&mut self, node: u32, now: Time) {
         let Some(key) = self.renewing.get(node as usize).copied() else {

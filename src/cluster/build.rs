@@ -229,20 +229,9 @@ impl Cluster {
             return;
         };
         let name = row.meta.name.clone();
-        if let Some(&before) = self.node_ids.get(&name) {
-            // The machine keeps its kubelet; the node's new number leads to it.
-            let machine = self
-                .machines
-                .get_mut(before as usize)
-                .and_then(Option::take);
-            self.put_machine(object.index, machine);
-            self.api.move_renewals(before, object.index);
-            for home in self.homes.values_mut() {
-                if *home == before {
-                    *home = object.index;
-                }
-            }
-            self.node_ids.insert(name, object.index);
+        if self.node_ids.contains_key(&name) {
+            // The machine keeps the number of its first Node object: timers, requests under way
+            // and whatever its containers' runtime has to tell are addressed to it.
             return;
         }
         self.node_ids.insert(name.clone(), object.index);

@@ -230,3 +230,53 @@ fn a_lost_node_is_noticed_after_its_lease_and_its_pods_are_replaced_after_their_
         "nobody is left to confirm the end of the old pods"
     );
 }
+
+#[test]
+fn a_machine_that_registers_again_goes_on_as_before() {
+    let fault = Fault {
+        name: "stop".into(),
+        kind: "NodeChaos".into(),
+        span: Span::NONE,
+        action: Action::KubeletStop,
+        selector: Selector {
+            names: vec!["web-0".into()],
+            ..Selector::default()
+        },
+        mode: Mode::All,
+        duration: Some(Duration::from_secs(20)),
+    };
+    // The kubelet registers when it starts.
+    let steps = vec![
+        step(30, StepAction::Apply(vec![StepItem::Fault(fault)])),
+        step(40, kubectl("delete node web-0")),
+        step(90, kubectl("scale deployment/web --replicas=12")),
+    ];
+    let mut run = Run::new(&scenario(WEB, steps));
+    let epoch = run.epoch();
+    let node = |run: &Run| {
+        let view = run.cluster.api.store.view();
+        let found = view.of::<Node>().find("", "web-0");
+        found.map(|(id, node)| (id, node.ready()))
+    };
+    let before = node(&run).expect("the Node");
+    run.until(epoch + Duration::from_secs(45));
+    assert_eq!(node(&run), None);
+    run.until(epoch + Duration::from_secs(200));
+    // The lease is renewed and the status sent: it is a node like any other.
+    let after = node(&run).expect("the Node");
+    assert!(after.1 && after.0 != before.0, "{after:?}");
+    assert_eq!(run.ready("web"), (12, 12, 12));
+    let view = run.cluster.api.store.view();
+    let pods: Vec<Text> = (view.pods().on_node("web-0"))
+        .map(|(_, pod)| pod.meta.name.clone())
+        .collect();
+    assert!(pods.len() >= 2, "{pods:?}");
+    let log = run.cluster.api.store.log();
+    let told = (1..=log.head()).filter_map(|n| log.get(n)?.event.as_ref());
+    let started: Vec<&Text> = (told.filter(|e| e.reason == "Started"))
+        .map(|e| &e.name)
+        .collect();
+    for pod in &pods {
+        assert!(started.contains(&pod), "{pod} is not among {started:?}");
+    }
+}

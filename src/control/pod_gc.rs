@@ -4,13 +4,13 @@
 //! terminating pods on nodes that are declared out of service, pods bound to nodes that do not
 //! exist (after a quarantine of 40 s), and terminating pods that were never bound.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, Truth};
-use crate::api::{Pod, Text};
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::api::{KubeEvent, Node, Pod, Text};
+use crate::client::{Controller, Keys, Outcome, Plan, Reply, SyncContext};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, Op, Patch, Propagation, View, Write};
 
@@ -30,6 +30,20 @@ pub struct PodGcController {
     terminating: BTreeSet<Id<Pod>>,
     /// Missing nodes with the end of their quarantine.
     quarantine: BTreeMap<Text, Time>,
+    /// What the pass under way still has to remove.
+    todo: VecDeque<Removal>,
+    /// The pod under way could not be marked failed.
+    refused: bool,
+}
+
+/// A pod that is to be marked failed and deleted.
+#[derive(Debug)]
+struct Removal {
+    id: Id<Pod>,
+    pod: Arc<Pod>,
+    condition: Option<PodCondition>,
+    rule: &'static str,
+    marked: bool,
 }
 
 impl Default for PodGcController {
@@ -46,7 +60,60 @@ impl PodGcController {
             ended: BTreeSet::new(),
             terminating: BTreeSet::new(),
             quarantine: BTreeMap::new(),
+            todo: VecDeque::new(),
+            refused: false,
         }
+    }
+
+    fn remove(
+        &mut self,
+        id: Id<Pod>,
+        pod: &Arc<Pod>,
+        condition: Option<PodCondition>,
+        rule: &'static str,
+    ) {
+        self.todo.push_back(Removal {
+            id,
+            pod: pod.clone(),
+            condition,
+            rule,
+            marked: pod.status.phase.terminal(),
+        });
+    }
+
+    /// `markFailedAndDeletePodWithCondition` of the pods of this pass, one after the other. A pod
+    /// that cannot be marked is not deleted, and keeps nobody else from being removed: upstream
+    /// reports the error and looks again at the next pass, without any back-off.
+    fn next_removal(&mut self) -> Plan {
+        let mut plan = Plan::none();
+        while let Some(removal) = self.todo.front_mut() {
+            plan.more = true;
+            let (object, uid) = (removal.id.into(), Some(removal.pod.meta.uid));
+            if !std::mem::replace(&mut removal.marked, true) {
+                let patch = Patch::PodConditions {
+                    conditions: removal.condition.take().into_iter().collect(),
+                    phase: Some(Phase::Failed),
+                    reason: None,
+                };
+                let write = Write::Patch { object, uid, patch };
+                plan.attempt(write, removal.rule);
+                return plan;
+            }
+            let rule = removal.rule;
+            self.todo.pop_front();
+            if std::mem::take(&mut self.refused) {
+                continue;
+            }
+            let write = Write::Delete {
+                object,
+                uid,
+                grace_s: Some(0),
+                propagation: Propagation::Background,
+            };
+            plan.attempt(write, rule);
+            return plan;
+        }
+        Plan::none()
     }
 
     fn note(&mut self, id: Id<Pod>, pod: &Pod, gone: bool) {
@@ -62,7 +129,7 @@ impl PodGcController {
     }
 
     /// `gcTerminated`: the oldest of those above the threshold, evicted ones first.
-    fn ended(&self, view: &View, plan: &mut Plan) {
+    fn ended(&mut self, view: &View) {
         let excess = self.ended.len().saturating_sub(self.threshold);
         if self.threshold == 0 || excess == 0 {
             return;
@@ -77,49 +144,41 @@ impl PodGcController {
             (!evicted, pod.meta.created, pod.meta.name.clone())
         });
         for (id, pod) in pods.into_iter().take(excess) {
-            remove(
-                id,
-                pod,
-                None,
-                "more ended pods than the garbage collection threshold",
-                plan,
-            );
+            let rule = "more ended pods than the garbage collection threshold";
+            self.remove(id, pod, None, rule);
         }
     }
 
-    /// `gcTerminating` and `gcUnscheduledTerminating`.
-    fn terminating(&self, view: &View, plan: &mut Plan) {
-        for id in &self.terminating {
-            let Some(pod) = view.pods().get(*id) else {
+    /// `gcTerminating`.
+    fn terminating(&mut self, view: &View) {
+        for id in self.terminating.clone() {
+            let Some(pod) = view.pods().get(id) else {
                 continue;
             };
-            let Some(name) = &pod.node_name else {
-                remove(
-                    *id,
-                    pod,
-                    None,
-                    "terminating without ever having been bound",
-                    plan,
-                );
-                continue;
-            };
-            let Some((_, node)) = view.nodes().named(&Text::default(), name) else {
-                continue;
-            };
-            if !node.ready() && node.taints.iter().any(|t| t.key == OUT_OF_SERVICE) {
-                remove(
-                    *id,
-                    pod,
-                    None,
-                    "terminating on a node that is out of service",
-                    plan,
-                );
+            let bound = pod.node_name.as_ref();
+            let node = bound.and_then(|name| view.nodes().named(&Text::default(), name));
+            let lost =
+                |node: &Node| !node.ready() && node.taints.iter().any(|t| t.key == OUT_OF_SERVICE);
+            if node.is_some_and(|(_, node)| lost(node)) {
+                let rule = "terminating on a node that is out of service";
+                self.remove(id, pod, None, rule);
+            }
+        }
+    }
+
+    /// `gcUnscheduledTerminating`.
+    fn never_bound(&mut self, view: &View) {
+        for id in self.terminating.clone() {
+            let pod = view.pods().get(id).filter(|pod| pod.node_name.is_none());
+            if let Some(pod) = pod {
+                let rule = "terminating without ever having been bound";
+                self.remove(id, pod, None, rule);
             }
         }
     }
 
     /// `gcOrphaned`.
-    fn orphaned(&mut self, view: &View, now: Time, plan: &mut Plan) {
+    fn orphaned(&mut self, view: &View, now: Time) {
         let exists = |name: &Text| view.nodes().named(&Text::default(), name).is_some();
         for name in view.pods().node_names(|name| !exists(name)) {
             self.quarantine
@@ -143,52 +202,11 @@ impl PodGcController {
                     reason: Some("DeletionByPodGC".into()),
                     message: Some("PodGC: node no longer exists".into()),
                 };
-                remove(
-                    id,
-                    pod,
-                    Some(condition),
-                    "its node does not exist any more",
-                    plan,
-                );
+                let rule = "its node does not exist any more";
+                self.remove(id, pod, Some(condition), rule);
             }
         }
     }
-}
-
-/// `markFailedAndDeletePodWithCondition`.
-fn remove(
-    id: Id<Pod>,
-    pod: &Arc<Pod>,
-    condition: Option<PodCondition>,
-    rule: &'static str,
-    plan: &mut Plan,
-) {
-    let uid = Some(pod.meta.uid);
-    if !pod.status.phase.terminal() {
-        let patch = Patch::PodConditions {
-            conditions: condition.into_iter().collect(),
-            phase: Some(Phase::Failed),
-            reason: None,
-        };
-        plan.write(
-            Write::Patch {
-                object: id.into(),
-                uid,
-                patch,
-            },
-            rule,
-        );
-    }
-    let propagation = Propagation::Background;
-    plan.write(
-        Write::Delete {
-            object: id.into(),
-            uid,
-            grace_s: Some(0),
-            propagation,
-        },
-        rule,
-    );
 }
 
 impl Controller for PodGcController {
@@ -204,18 +222,32 @@ impl Controller for PodGcController {
     }
 
     fn sync(&mut self, (): (), cx: &SyncContext<'_>) -> Plan {
-        let mut plan = Plan::none();
-        self.ended(cx.view, &mut plan);
-        self.terminating(cx.view, &mut plan);
-        self.orphaned(cx.view, cx.now, &mut plan);
-        // One pod that cannot be removed must not keep the others: each write is on its own.
-        for step in &mut plan.steps {
-            if let crate::client::Step::One { optional, .. } = step {
-                *optional = true;
-            }
-        }
+        self.todo.clear();
+        self.refused = false;
+        self.ended(cx.view);
+        self.terminating(cx.view);
+        self.orphaned(cx.view, cx.now);
+        self.never_bound(cx.view);
+        let mut plan = self.next_removal();
         plan.requeue(PERIOD);
         plan
+    }
+
+    fn on_reply(
+        &mut self,
+        (): (),
+        write: &Write,
+        reply: &Reply,
+        _cx: &SyncContext<'_>,
+        _events: &mut Vec<KubeEvent>,
+    ) {
+        if reply.is_err() && matches!(write, Write::Patch { .. }) {
+            self.refused = true;
+        }
+    }
+
+    fn finish(&mut self, (): (), _outcome: &Outcome, _cx: &SyncContext<'_>) -> Plan {
+        self.next_removal()
     }
 
     fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<()>) {
@@ -233,11 +265,11 @@ impl Controller for PodGcController {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Meta;
     use crate::api::affinity::{Taint, TaintEffect};
-    use crate::api::{Meta, Node};
     use crate::client::Step;
     use crate::engine::Draws;
-    use crate::store::{Cause, Store};
+    use crate::store::{ApiError, Cause, Receipt, Store};
 
     fn named(name: &str) -> Meta {
         Meta {
@@ -247,35 +279,46 @@ mod tests {
     }
 
     fn deletions(controller: &mut PodGcController, store: &Store, second: u64) -> Vec<String> {
+        pass(controller, store, second, false)
+    }
+
+    /// The pods that a pass deletes, when marking them is refused or not.
+    fn pass(
+        controller: &mut PodGcController,
+        store: &Store,
+        second: u64,
+        refuse: bool,
+    ) -> Vec<String> {
         let draws = Draws::new(1);
         let cx = SyncContext {
             now: Time::from_secs(second),
             view: store.view(),
             draws: &draws,
         };
-        let plan = controller.sync((), &cx);
-        let name = |object: &ObjectId| {
-            store
-                .view()
-                .row(*object)
-                .map(|r| r.meta().name.to_string())
-                .unwrap_or_default()
-        };
-        plan.steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::One {
-                    write:
-                        Write::Delete {
-                            object,
-                            grace_s: Some(0),
-                            ..
-                        },
-                    ..
-                } => Some(name(object)),
-                _ => None,
-            })
-            .collect()
+        let mut told = Vec::new();
+        let mut plan = controller.sync((), &cx);
+        assert_eq!(plan.requeue_after, Some(PERIOD));
+        while let Some(Step::One {
+            write, optional, ..
+        }) = plan.steps.pop()
+        {
+            assert!(optional, "a refusal would make the next look late");
+            let reply = match &write {
+                Write::Patch { .. } if refuse => Err(ApiError::Unreachable),
+                _ => Ok(Receipt {
+                    revision: 0,
+                    object: None,
+                    row: None,
+                }),
+            };
+            controller.on_reply((), &write, &reply, &cx, &mut Vec::new());
+            if let Write::Delete { object, .. } = write {
+                let row = store.view().row(object).expect("it is there");
+                told.push(row.meta().name.to_string());
+            }
+            plan = controller.finish((), &Outcome::default(), &cx);
+        }
+        told
     }
 
     fn started(rows: Vec<crate::api::Row>, threshold: usize) -> (PodGcController, Store) {
@@ -305,7 +348,11 @@ mod tests {
         let (mut controller, store) = started(rows, 0);
         assert!(deletions(&mut controller, &store, 0).is_empty());
         assert!(deletions(&mut controller, &store, 20).is_empty());
-        assert_eq!(deletions(&mut controller, &store, 40), ["b"]);
+        // What cannot be marked is not deleted; it is looked at again by the clock, and its node's
+        // quarantine begins anew.
+        assert!(pass(&mut controller, &store, 40, true).is_empty());
+        assert!(deletions(&mut controller, &store, 60).is_empty());
+        assert_eq!(deletions(&mut controller, &store, 100), ["b"]);
     }
 
     #[test]

@@ -43,8 +43,8 @@ pub struct AppModel {
     pub exit: Option<ExitModel>,
     /// How long `exec` hooks run.
     pub hook: Dist,
-    /// Ports that it listens on; empty means those that the container declares, or every port when
-    /// it declares none.
+    /// Ports that it listens on, and no others; empty leaves that to the container's declaration
+    /// and probes ([`super::ports`]).
     pub ports: Vec<u16>,
     /// Services that must answer a connection when start-up is done; otherwise the process exits
     /// with code 1.
@@ -182,7 +182,8 @@ pub struct Client {
     pub multiplex: bool,
     /// Until an attempt counts as failed.
     pub timeout: Duration,
-    /// Further attempts after a failed one.
+    /// Further attempts after a failed one, unless its cause [is
+    /// final](super::tally::Cause::is_final).
     pub retries: u32,
     /// Before the first further attempt; doubled before each one after it.
     pub backoff: Duration,

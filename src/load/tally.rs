@@ -48,6 +48,14 @@ impl Cause {
         Cause::Downstream,
     ];
 
+    /// Whether a client takes it for an answer: the application did its work and failed (500, and
+    /// 502 or 504 for a call that it needed), and would do the same again. What never reached the
+    /// application, was turned away by it (503), broke off or took too long is tried again, while
+    /// the client's `retries` and budget last. Simulated and real clients ask here.
+    pub fn is_final(self) -> bool {
+        matches!(self, Cause::Error | Cause::Downstream)
+    }
+
     /// As in `failed_by`.
     pub fn name(self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::names::{Names, listed};
-use super::number::{seconds, span, thousands};
+use super::number::{moment, span, thousands};
 use super::story::{StoryOptions, window};
 use crate::engine::Time;
 use crate::record::{CauseEntry, EventRow, FailureGroup, PodLife, RunRecord, What};
@@ -238,8 +238,8 @@ pub fn pod(run: &RunRecord, pod: &PodLife) -> String {
             None => String::new(),
         };
         before = Some(at);
-        let time = seconds(at, run.header.begun);
-        out.push_str(&format!("  {time:>10}s  {what}{after}\n"));
+        let time = moment(at, run.header.begun);
+        out.push_str(&format!("  {time:>11}  {what}{after}\n"));
     }
     if pod.restarts > 0 {
         out.push_str(&format!("  restarts: {}\n", pod.restarts));
@@ -248,14 +248,14 @@ pub fn pod(run: &RunRecord, pod: &PodLife) -> String {
         out.push_str(&format!("  reason: {}\n", pod.reason));
     }
     for (event, times) in warnings(run, pod) {
-        let time = seconds(event.at, run.header.begun);
+        let time = moment(event.at, run.header.begun);
         let times = if times > 1 {
             format!("  ×{times}")
         } else {
             String::new()
         };
         let (reason, message) = (&event.reason, &event.message);
-        out.push_str(&format!("  {time:>10}s  {reason}: {message}{times}\n"));
+        out.push_str(&format!("  {time:>11}  {reason}: {message}{times}\n"));
     }
     for entry in endings(run, pod) {
         out.push_str(&chain_text(&names, entry));

@@ -106,9 +106,23 @@ pub fn seconds(at: Time, begun: Time) -> String {
     format!("{sign}{}.{:03}", millis / 1_000, millis % 1_000)
 }
 
-/// An instant as `mm:ss` from `begun`; what was before it is `00:00`.
+/// An instant as `mm:ss` from `begun`, rounded down; `-mm:ss` before it.
 pub fn clock(at: Time, begun: Time) -> String {
-    (Time::ZERO + at.since(begun)).clock()
+    let nanos = i128::from(at.as_nanos()) - i128::from(begun.as_nanos());
+    let secs = nanos.div_euclid(1_000_000_000);
+    let sign = if secs < 0 { "-" } else { "" };
+    let secs = u64::try_from(secs.unsigned_abs()).unwrap_or(u64::MAX);
+    format!("{sign}{}", Time::from_secs(secs).clock())
+}
+
+/// As [`clock`], to the millisecond: `20:00.002`.
+pub fn moment(at: Time, begun: Time) -> String {
+    let nanos = i128::from(at.as_nanos()) - i128::from(begun.as_nanos());
+    let millis = nanos.div_euclid(1_000_000);
+    let sign = if millis < 0 { "-" } else { "" };
+    let millis = u64::try_from(millis.unsigned_abs()).unwrap_or(u64::MAX);
+    let clock = Time::from_secs(millis / 1_000).clock();
+    format!("{sign}{clock}.{:03}", millis % 1_000)
 }
 
 /// `1 pod`, `2 pods`.
@@ -174,6 +188,16 @@ mod tests {
             assert_eq!(seconds(at, begun), expected);
         }
         assert_eq!(clock(Time::from_secs(85), begun), "01:05");
-        assert_eq!(clock(Time::from_secs(5), begun), "00:00");
+        assert_eq!(clock(Time::from_secs(5), begun), "-00:15");
+        assert_eq!(clock(Time::from_millis(19_999), begun), "-00:01");
+        let table = [
+            (Time::from_millis(1_220_002), "20:00.002"),
+            (Time::from_millis(3_720_000), "1:01:40.000"),
+            (Time::from_millis(18_750), "-00:01.250"),
+            (Time::from_micros(19_999_999), "-00:00.001"),
+        ];
+        for (at, expected) in table {
+            assert_eq!(moment(at, begun), expected);
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::net::{Choice, End, NoRoute, Place, Verdict};
 
 const CONNECT: Purpose = Purpose::new("load/connect");
 const PACKET: Purpose = Purpose::new("load/packet");
+const HANDSHAKE: Purpose = Purpose::new("load/handshake");
 const BACKOFF: Purpose = Purpose::new("load/backoff");
 
 /// A name lookup that reaches the cluster's DNS server (or a cache on the node).
@@ -131,7 +132,7 @@ impl DataPlane {
 
     fn dial(&mut self, key: Key, choice: &Choice, now: Time, out: &mut Out) {
         let exchange = &mut self.exchanges[key];
-        (exchange.fresh, exchange.redial) = (true, false);
+        (exchange.fresh, exchange.redial, exchange.shaken) = (true, false, false);
         exchange.unit = Key::NONE;
         exchange.pod = choice.endpoint.pod;
         exchange.port = choice.endpoint.port;
@@ -147,10 +148,16 @@ impl DataPlane {
         self.exchanges[key].stage = Stage::Lost(class);
     }
 
-    /// What becomes of packets between an exchange's client and its server.
+    /// What becomes of a packet with data between an exchange's client and its server.
     pub(super) fn way(&self, exchange: &Exchange, back: bool) -> Verdict {
+        self.packet(exchange, PACKET, back)
+    }
+
+    fn packet(&self, exchange: &Exchange, purpose: Purpose, back: bool) -> Verdict {
         let n = u64::from(exchange.attempt) << 32 | u64::from(exchange.lost) << 1;
-        let draw = self.draws.u64(PACKET, exchange.entity, n | u64::from(back));
+        let draw = self
+            .draws
+            .u64(purpose, exchange.entity, n | u64::from(back));
         let server = End::pod(exchange.to, exchange.pod);
         let (from, to) = match back {
             false => (exchange.from, server),
@@ -167,20 +174,29 @@ impl DataPlane {
         }
     }
 
-    /// Sends the request, with the handshake of a new connection before it.
+    /// Sends the request, with the handshake of a new connection before it: the SYN, the SYN-ACK
+    /// and the request behind the ACK are packets of their own, each delayed or lost by itself.
     pub(super) fn transmit(&mut self, key: Key, now: Time, out: &mut Out) {
+        let exchange = &mut self.exchanges[key];
+        let mut sent = now;
+        if std::mem::take(&mut exchange.looked_up) {
+            sent += LOOKUP;
+        }
         let exchange = &self.exchanges[key];
-        let lookup = if exchange.looked_up {
-            LOOKUP
-        } else {
-            Duration::ZERO
-        };
+        let shakes = exchange.fresh && !exchange.shaken;
+        if shakes {
+            let ways = [false, true].map(|back| self.packet(exchange, HANDSHAKE, back));
+            let [Verdict::Deliver(syn), Verdict::Deliver(syn_ack)] = ways else {
+                return self.send_later(key, sent, out);
+            };
+            sent += syn + syn_ack;
+        }
         match self.way(exchange, false) {
-            Verdict::Deliver(latency) if exchange.fresh => {
-                out.at(now + lookup + 3 * latency, Event::Deliver(key));
+            Verdict::Deliver(latency) => out.at(sent + latency, Event::Deliver(key)),
+            Verdict::Drop => {
+                self.exchanges[key].shaken = shakes || exchange.shaken;
+                self.send_later(key, sent, out);
             }
-            Verdict::Deliver(latency) => out.at(now + latency, Event::Deliver(key)),
-            Verdict::Drop => self.send_later(key, now, out),
         }
     }
 
@@ -188,7 +204,10 @@ impl DataPlane {
     /// given up by then.
     pub(super) fn send_later(&mut self, key: Key, now: Time, out: &mut Out) {
         let exchange = &mut self.exchanges[key];
-        let first = if exchange.fresh { SYN_RTO } else { DATA_RTO };
+        let first = match exchange.fresh && !exchange.shaken {
+            true => SYN_RTO,
+            false => DATA_RTO,
+        };
         let at = now + first * (1 << exchange.lost.min(16));
         exchange.lost += 1;
         if at < exchange.deadline {
@@ -400,9 +419,7 @@ impl DataPlane {
         let exchange = &self.exchanges[key];
         let number = exchange.sender;
         let sender = &mut self.senders[number as usize];
-        // An application's own failure is final; what did not reach it, or was turned away, is not.
-        let final_answer = matches!(cause, Cause::Error | Cause::Downstream);
-        let left = exchange.attempt < sender.client.retries && !final_answer;
+        let left = exchange.attempt < sender.client.retries && !cause.is_final();
         if left && sender.budget.retry(&sender.client) {
             let again = exchange.again();
             let unit = self

@@ -80,6 +80,8 @@ pub struct Exchange {
     pub place: u32,
     /// Whether the connection has to be opened.
     pub fresh: bool,
+    /// Whether its handshake is done, so that only the request has to be sent again.
+    pub shaken: bool,
     /// Whether the connection turned out to be closed, and another must be opened.
     pub redial: bool,
     /// Whether a name had to be looked up.
@@ -137,6 +139,7 @@ impl Exchange {
             address: 0,
             place: NONE,
             fresh: true,
+            shaken: false,
             redial: false,
             looked_up: false,
             lost: 0,

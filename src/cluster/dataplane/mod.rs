@@ -191,7 +191,9 @@ impl DataPlane {
                     (self.net.place(&node.meta.name), change.object)
                 {
                     let memory = u64::try_from(node.status.capacity.memory).unwrap_or(0);
-                    self.nodes.insert(place, (object.index, memory));
+                    // A machine keeps the number that it registered under first.
+                    let first = self.nodes.get(&place).map_or(object.index, |known| known.0);
+                    self.nodes.insert(place, (first, memory));
                     let milli = u64::try_from(node.status.capacity.cpu_milli).unwrap_or(0);
                     if milli > 0 {
                         self.cpu.set_cores(place.0, milli);

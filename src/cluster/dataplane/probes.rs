@@ -1,8 +1,8 @@
 //! Probes and hooks: questions of the kubelet that take the way through the process.
 //!
-//! HTTP and gRPC probes are refused before the process listens; then they queue and work like
-//! requests (`share: requests`) or are answered aside. A TCP probe succeeds as soon as the process
-//! listens, however busy it is. An `exec` probe's command fails until the process listens, as one
+//! HTTP and gRPC probes are refused while nobody in the pod listens on the port that they ask for
+//! ([`crate::load::ports`]); then they queue and work like requests (`share: requests`) or are
+//! answered aside. A TCP probe succeeds as soon as somebody listens there, however busy. An `exec` probe's command fails until the process listens, as one
 //! that asks the application does, and does not queue. The kubelet counts timeouts by itself, so
 //! that an answer may be late here.
 
@@ -16,6 +16,7 @@ use crate::engine::draws::Purpose;
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{ContainerId, Hook, ProbeKind, ProbeOutcome};
 use crate::load::Key;
+use crate::load::ports::asked;
 use crate::load::tally::{Cause, Class};
 use crate::net::End;
 
@@ -37,6 +38,11 @@ impl DataPlane {
         out: &mut Out,
     ) {
         let origin = Origin::Probe(which, n as u8);
+        if asked(action) == Some(0) {
+            // `pkg/probe/util.go :: ResolveContainerPort`: a name that is no port's.
+            let outcome = ProbeOutcome::Unknown;
+            return out.runtime.push(probed(container, which, n as u8, outcome));
+        }
         let Some(unit) = self.unit_of(container) else {
             return out
                 .runtime
@@ -80,17 +86,21 @@ impl DataPlane {
         now: Time,
         out: &mut Out,
     ) {
+        let port = asked(action);
+        let answers = port.map_or(Some(unit), |port| self.listener(unit, port));
         let u = &self.units[unit];
         let instance = &u.instance;
         let from = End::pod(u.place, u.id.pod.0);
         let mut exchange = Exchange::new(entity, NONE, origin, from, now);
         (exchange.unit, exchange.pod, exchange.to) = (unit, u.id.pod.0, u.place);
+        exchange.port = port.unwrap_or(0);
         let draw = self.draws.unit(PROBE, entity, 0);
         let aside = instance.model.probes.dedicated.sample(draw);
         let (queues, pause) = match action {
-            Action::HttpGet { .. } | Action::Grpc { .. } => match instance.listens() {
-                true => (instance.model.probes.share, aside),
-                false => (false, LOCAL),
+            Action::HttpGet { .. } | Action::Grpc { .. } => match answers {
+                Some(key) if key == unit => (instance.model.probes.share, aside),
+                Some(_) => (false, aside),
+                None => (false, LOCAL),
             },
             Action::TcpSocket { .. } => (false, LOCAL),
             Action::Exec(_) if matches!(origin, Origin::Hook(_)) => {
@@ -114,6 +124,20 @@ impl DataPlane {
         }
     }
 
+    /// The process of a container's pod that listens on a port, its own one first.
+    fn listener(&self, unit: Key, port: u16) -> Option<Key> {
+        let serves = |key: &Key| {
+            let unit = self.units.get(*key);
+            unit.is_some_and(|u| port > 0 && u.instance.listens() && u.ports.contains(port))
+        };
+        let pod = self
+            .pods
+            .get(self.units.get(unit)?.id.pod.index())?
+            .as_ref()?;
+        let own = Some(unit).filter(serves);
+        own.or_else(|| pod.units.iter().copied().find(serves))
+    }
+
     /// A probe that takes no place is held by its process too, to end with it.
     fn hold_aside(&mut self, key: Key, unit: Key) {
         let u = &mut self.units[unit];
@@ -134,12 +158,16 @@ impl DataPlane {
         let Some(exchange) = self.exchanges.get(key) else {
             return;
         };
-        let instance = &self.units[exchange.unit].instance;
-        if instance.frozen {
+        let own = exchange.unit;
+        let listens = match exchange.port {
+            0 => Some(own).filter(|own| self.units[*own].instance.listens()),
+            port => self.listener(own, port),
+        };
+        if self.units[listens.unwrap_or(own)].instance.frozen {
             // It will be answered when the process runs again.
             return out.at(now + Duration::from_secs(1), Event::Done(key));
         }
-        let status = match instance.listens() || !exchange.fresh {
+        let status = match listens.is_some() || !exchange.fresh {
             true => Status::Ok,
             false => Status::Failed(Cause::Refused, Class::NotListening),
         };

@@ -18,7 +18,7 @@ use crate::kubelet::runtime::{Call as RuntimeCall, ContainerId, Signal, containe
 use crate::load::client::Pool;
 use crate::load::instance::{self, EXIT_SIGKILL, Ending, Instance};
 use crate::load::tally::{Cause, Class};
-use crate::load::{AppModel, Key};
+use crate::load::{AppModel, Key, Ports};
 use crate::net::{End, Place};
 use crate::store::Id;
 
@@ -68,53 +68,6 @@ pub struct Unit {
     pub vanished_at: Time,
     /// When the pending [`Event::Life`] is due.
     pub due: Time,
-}
-
-/// The ports that a container listens on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// These.
-    Only(SmallVec<[u16; 2]>),
-    /// All but these, which other containers of the pod declare.
-    AllBut(SmallVec<[u16; 2]>),
-}
-
-impl Ports {
-    /// Where a container listens: on what its model says, else on what it declares. The pod's first
-    /// container, when it declares nothing, listens wherever the others do not.
-    fn of(model: &AppModel, row: &PodRow, index: u16) -> Ports {
-        let spec = &row.spec;
-        let Some(container) = container_of(spec, index) else {
-            return Ports::Only(SmallVec::new());
-        };
-        let init = usize::from(index) < spec.init_containers.len();
-        if init && !container.restart_always {
-            return Ports::Only(SmallVec::new());
-        }
-        if !model.ports.is_empty() {
-            return Ports::Only(model.ports.iter().copied().collect());
-        }
-        let declared = |c: &Container| c.ports.iter().map(|p| p.port).collect::<SmallVec<_>>();
-        if !container.ports.is_empty() || usize::from(index) != spec.init_containers.len() {
-            return Ports::Only(declared(container));
-        }
-        let sidecars = spec.init_containers.iter().filter(|c| c.restart_always);
-        Ports::AllBut(
-            sidecars
-                .chain(&spec.containers)
-                .flat_map(declared)
-                .collect(),
-        )
-    }
-
-    /// Whether `port` is one of them; 0 stands for any.
-    #[inline]
-    pub fn contains(&self, port: u16) -> bool {
-        match self {
-            Ports::Only(ports) => ports.contains(&port) || (port == 0 && !ports.is_empty()),
-            Ports::AllBut(ports) => port == 0 || !ports.contains(&port),
-        }
-    }
 }
 
 /// How a process ended.
@@ -234,7 +187,7 @@ impl DataPlane {
             .unwrap_or_else(|| self.net.topology.node(node, ""));
         let (model, calls) = self.model_of(row, id.index);
         let instance = self.instance(id, row, model, now);
-        let ports = Ports::of(&instance.model, row, id.index);
+        let ports = Ports::of(&instance.model, &row.spec, id.index);
         let milli = |c: i64| u32::try_from(c).unwrap_or(0);
         let container = container_of(&row.spec, id.index);
         let unit = Unit {

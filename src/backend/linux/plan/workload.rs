@@ -1,15 +1,16 @@
 //! An AppModel as what the built-in server does, with everything resolved.
 
 use super::Planner;
+use crate::api::Pod;
 use crate::api::container::Container;
 use crate::api::probe::Action;
-use crate::api::{Pod, PodSpec};
 use crate::backend::linux::workload::peer::{Call, Target};
 use crate::backend::linux::workload::{Exit, Workload};
 use crate::engine::{Draws, Purpose, entity_key};
 use crate::kubelet::runtime::{ContainerId, container_of};
-use crate::load::AppModel;
 use crate::load::model::MemoryModel;
+use crate::load::ports::asked;
+use crate::load::{AppModel, Ports};
 use crate::net::dns::{PortRef, split};
 
 /// The names under which the simulation draws the same spans: a container starts as fast in a real
@@ -80,42 +81,33 @@ impl Planner {
         }
     }
 
-    /// Where a container listens: on what its model says, else on what it declares; the pod's first
-    /// container also on the ports that its probes and Services name.
+    /// Where a container listens, as the simulation has it; where that is "wherever nobody else
+    /// does", on what its probes and Services name.
     fn ports(&self, model: &AppModel, row: &Pod, index: u16) -> Vec<u16> {
-        let spec = &row.spec;
-        let Some(container) = container_of(spec, index) else {
-            return Vec::new();
-        };
-        let init = usize::from(index) < spec.init_containers.len();
-        if init && !container.restart_always {
-            return Vec::new();
+        match (
+            Ports::of(model, &row.spec, index),
+            container_of(&row.spec, index),
+        ) {
+            (Ports::Only(ports), _) => ports.to_vec(),
+            (Ports::AllBut(others), Some(container)) => {
+                let mut ports = self.guessed(container, row);
+                ports.retain(|port| !others.contains(port));
+                ports.sort_unstable();
+                ports.dedup();
+                ports
+            }
+            (Ports::AllBut(_), None) => Vec::new(),
         }
-        let mut ports = model.ports.clone();
-        if ports.is_empty() {
-            ports.extend(container.ports.iter().map(|p| p.port));
-        }
-        if ports.is_empty() && usize::from(index) == spec.init_containers.len() {
-            ports.extend(self.guessed(spec, container, row));
-        }
-        ports.sort_unstable();
-        ports.dedup();
-        ports
     }
 
-    fn guessed(&self, spec: &PodSpec, container: &Container, row: &Pod) -> Vec<u16> {
+    fn guessed(&self, container: &Container, row: &Pod) -> Vec<u16> {
         let probes = [
             &container.startup,
             &container.readiness,
             &container.liveness,
         ];
-        let mut ports: Vec<u16> = (probes.into_iter().flatten())
-            .filter_map(|probe| match &probe.action {
-                Action::HttpGet { port, .. }
-                | Action::TcpSocket { port }
-                | Action::Grpc { port, .. } => Some(*port),
-                Action::Exec(_) | Action::Sleep(_) => None,
-            })
+        let probes = probes.into_iter().flatten();
+        let mut ports: Vec<u16> = (probes.filter_map(|probe| asked(&probe.action)))
             .filter(|port| *port > 0)
             .collect();
         for ((namespace, _), service) in &self.services {
@@ -131,13 +123,6 @@ impl Planner {
         if ports.is_empty() {
             ports.extend(FALLBACK_PORTS);
         }
-        // Ports of the pod's other containers are theirs.
-        let sidecars = spec.init_containers.iter().filter(|c| c.restart_always);
-        let others = sidecars.chain(&spec.containers);
-        let others: Vec<u16> = others
-            .flat_map(|c| c.ports.iter().map(|p| p.port))
-            .collect();
-        ports.retain(|port| !others.contains(port));
         ports
     }
 

@@ -191,3 +191,102 @@ fn packets_cut_off_for_less_than_the_patience_arrive_late() {
     world.rest();
     assert_eq!(world.story(), "ok 1; 3 timeout (network fault, web-0)");
 }
+
+/// One way between the edge and the node of `web-0`, either direction or both.
+fn one_way(world: &World, to_server: bool, effect: Effect) -> Rule {
+    let node = Members::places([world.plane.net().place("web-node-0").expect("the node")]);
+    let edge = Members::places([Place::EDGE]);
+    let (from, to) = match to_server {
+        true => (edge, node),
+        false => (node, edge),
+    };
+    Rule { from, to, effect }
+}
+
+#[test]
+fn every_packet_of_a_new_connection_is_delayed_by_itself() {
+    let (fresh, kept) = (
+        fresh(Duration::from_secs(2)),
+        Client {
+            connections: 1,
+            ..Client::default()
+        },
+    );
+    // Delays of 100 ms: SYN and request go to the server, SYN-ACK and answer come back.
+    let table = [
+        (&fresh, true, false, 200),
+        (&fresh, false, true, 200),
+        (&fresh, true, true, 400),
+        (&kept, true, false, 100),
+        (&kept, false, true, 100),
+        (&kept, true, true, 200),
+    ];
+    for (client, there, back, expected) in table {
+        let mut world = World::web(1, 1, model("web", ms(2)));
+        world.add(&traffic("web", 1, 3, client.clone()));
+        // The first request opens the connection that the others keep.
+        world.until(at(2_500));
+        for to_server in [there.then_some(true), back.then_some(false)]
+            .into_iter()
+            .flatten()
+        {
+            let (by, jitter) = (ms(100), Duration::ZERO);
+            let rule = one_way(&world, to_server, Effect::Delay { by, jitter });
+            world.plane.add_rule(rule, at(2_500));
+        }
+        world.rest();
+        let slowest = world.tally().max_latency();
+        let case = format!("{there} {back} {slowest:?}");
+        assert!(
+            slowest > ms(expected) && slowest < ms(expected + 5),
+            "{case}"
+        );
+        assert_eq!(world.story(), "ok 3");
+    }
+}
+
+#[test]
+fn a_lost_syn_ack_costs_a_second_and_a_lost_answer_less() {
+    // Cut from 2.5 s to 3.1 s, towards the client alone. A new connection of 3.0 s has its SYN sent
+    // again at 4.0 s; over a kept one the answer is sent again after 200 ms.
+    let kept = Client {
+        connections: 1,
+        ..Client::default()
+    };
+    for (client, expected) in [(fresh(Duration::from_secs(2)), 1_000), (kept, 200)] {
+        let mut world = World::web(1, 1, model("web", ms(2)));
+        world.add(&traffic("web", 1, 3, client));
+        world.until(at(2_500));
+        let cut = one_way(&world, false, Effect::Cut);
+        let rule = world.plane.add_rule(cut, at(2_500));
+        world.until(at(3_100));
+        world.plane.remove_rule(rule, at(3_100));
+        world.rest();
+        let slowest = world.tally().max_latency();
+        assert!(
+            slowest > ms(expected) && slowest < ms(expected + 10),
+            "{slowest:?}"
+        );
+        assert_eq!(world.story(), "ok 3");
+    }
+}
+
+#[test]
+fn what_the_application_answers_is_final_and_what_turns_it_away_is_not() {
+    // Two retries. 500: each request once. A full queue is 503: three times each.
+    let mut failing = model("web", ms(2));
+    failing.request.errors_per_million = 1_000_000;
+    let mut full = model("web", ms(2));
+    (full.request.concurrency, full.request.queue) = (0, 0);
+    for (model, cause, attempts) in [(failing, Cause::Error, 5), (full, Cause::Unavailable, 15)] {
+        let client = Client {
+            retries: 2,
+            ..fresh(Duration::from_secs(2))
+        };
+        let mut world = World::web(1, 1, model);
+        world.add(&traffic("web", 1, 5, client));
+        world.rest();
+        let seen: Vec<_> = world.tally().groups().iter().map(|g| g.0.cause).collect();
+        assert_eq!((seen, world.tally().attempts), (vec![cause], attempts));
+    }
+}

@@ -281,3 +281,39 @@ fn memory_of_pods_and_nodes_is_reported() {
     // 64 MiB by default, of 16 GiB
     assert_eq!(kib, [64 << 10, (16 << 20) - (64 << 10)]);
 }
+
+#[test]
+fn a_probe_finds_somebody_only_where_somebody_listens() {
+    let http = |port| Action::HttpGet {
+        path: "/".into(),
+        port,
+        https: false,
+        host: Text::default(),
+    };
+    let tcp = |port| Action::TcpSocket { port };
+    let (success, refused) = (ProbeOutcome::Success, ProbeOutcome::Refused);
+    // The container declares 8080; its model may say otherwise. Port 0 is a name that is no port's.
+    let table: [(&[u16], Action, ProbeOutcome); 8] = [
+        (&[], tcp(8080), success),
+        (&[], tcp(9090), refused),
+        (&[], http(8080), success),
+        (&[], http(9090), refused),
+        (&[9090], tcp(8080), refused),
+        (&[9090], tcp(9090), success),
+        (&[9090], http(9090), success),
+        (&[], tcp(0), ProbeOutcome::Unknown),
+    ];
+    for (ports, action, expected) in table {
+        let mut app = model("web", ms(2));
+        app.ports = ports.to_vec();
+        let mut world = World::web(1, 1, app);
+        world.until(at(2_000));
+        world.probe("web-0", 0, &action);
+        world.rest();
+        let heard = world.heard.iter().find_map(|(_, event)| match event {
+            RuntimeEvent::Probed { outcome, .. } => Some(*outcome),
+            _ => None,
+        });
+        assert_eq!(heard, Some(expected), "{ports:?} {action:?}");
+    }
+}

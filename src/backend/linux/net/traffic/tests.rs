@@ -275,3 +275,31 @@ fn what_goes_wrong_has_its_cause_and_endpoint() {
         assert_eq!(attempts.collect::<Vec<_>>(), [2, 2]);
     });
 }
+
+#[test]
+fn what_the_application_answers_is_final_and_what_turns_it_away_is_not() {
+    let Some(_root) = testing::root("what_the_application_answers") else {
+        return;
+    };
+    testing::in_scratch(|| {
+        let mut world = world();
+        world.serve(PODS[0], "HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n");
+        world.serve(PODS[1], "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+        for (pod, expected) in [(&PODS[..1], 1), (&PODS[1..], 2)] {
+            world.service(pod);
+            let client = Client {
+                keep_alive: false,
+                timeout: Duration::from_millis(900),
+                retries: 1,
+                backoff: Duration::from_millis(10),
+                ..Client::default()
+            };
+            let told = world.send(2, client, vec![(VIP, 80)]);
+            let attempts = told.iter().filter_map(|t| match t {
+                Told::Ended { attempts, .. } => Some(*attempts),
+                Told::Sent { .. } => None,
+            });
+            assert_eq!(attempts.collect::<Vec<_>>(), [expected; 2]);
+        }
+    });
+}

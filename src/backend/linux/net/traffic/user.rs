@@ -526,7 +526,8 @@ impl Users {
         let exchange = &mut self.exchanges[key];
         let sender = &mut self.senders[exchange.sender as usize];
         let client = &sender.plan.traffic.client;
-        if exchange.attempt < client.retries && sender.budget.retry(client) {
+        let left = exchange.attempt < client.retries && !cause.is_final();
+        if left && sender.budget.retry(client) {
             exchange.attempt += 1;
             exchange.place = PAUSE;
             let n = u64::from(exchange.attempt);

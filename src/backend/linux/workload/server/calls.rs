@@ -95,7 +95,7 @@ impl Server {
             line: number,
         });
         let Ok(number) = line else {
-            return self.call_failed(token);
+            return self.call_failed(token, false);
         };
         if let Some(line) = self.outbound.lines.get_mut(&number) {
             line.job = Some(token);
@@ -146,14 +146,16 @@ impl Server {
                 if let Some(job) = job {
                     match response.status {
                         200..=399 => self.call_done(job),
-                        _ => self.call_failed(job),
+                        // Turned away: see `Cause::is_final`, which every client follows.
+                        503 => self.call_failed(job, false),
+                        _ => self.call_failed(job, true),
                     }
                 }
             }
             Err(_) => {
                 let gone = self.outbound.lines.remove(&token);
                 if let Some(job) = gone.and_then(|line| line.job) {
-                    self.call_failed(job);
+                    self.call_failed(job, false);
                 }
             }
         }
@@ -172,8 +174,8 @@ impl Server {
         }
     }
 
-    /// A call failed or took too long: again, or on, or the end.
-    pub(super) fn call_failed(&mut self, token: u64) {
+    /// A call failed or took too long: again (unless it was `answered`), or on, or the end.
+    pub(super) fn call_failed(&mut self, token: u64, answered: bool) {
         let Some((which, attempt, line)) = self.calling(token) else {
             return;
         };
@@ -189,7 +191,7 @@ impl Server {
             let call = &self.model.calls[which];
             (call.retries, call.optional)
         };
-        match (attempt < retries, optional) {
+        match (attempt < retries && !answered, optional) {
             (true, _) => self.call(token, which, attempt + 1),
             (false, true) => self.call(token, which + 1, 0),
             (false, false) => self.finish(token, false),

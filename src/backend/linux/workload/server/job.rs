@@ -169,7 +169,7 @@ impl Server {
                 self.call(token, 0, 0);
             }
             Stage::Waiting(_) => self.finish(token, true),
-            Stage::Calling(calling) if calling.due <= now => self.call_failed(token),
+            Stage::Calling(calling) if calling.due <= now => self.call_failed(token, false),
             Stage::Calling(_) | Stage::Queued | Stage::Burning { .. } => {}
         }
     }
