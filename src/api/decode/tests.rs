@@ -259,6 +259,38 @@ spec:
 }
 
 #[test]
+fn a_zero_of_another_type_is_a_wrong_value_and_no_absence() {
+    // Of its own type a zero is what Go makes of an absent field.
+    for (field, accepted) in [
+        ("nodeName: ''", true),
+        ("nodeName: 0", false),
+        ("nodeName: false", false),
+        ("hostNetwork: false", true),
+        ("hostNetwork: 0", false),
+        ("hostNetwork: ''", false),
+        ("activeDeadlineSeconds: ''", false),
+        ("priority: ''", false),
+        ("dnsConfig: ''", false),
+        ("tolerations: ''", false),
+        ("tolerations: 0", false),
+    ] {
+        let text = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, \
+             spec: {{containers: [{{name: a, image: i}}], {field}}}}}"
+        );
+        match read(&text).remove(0) {
+            Ok(_) => assert!(accepted, "{field}"),
+            Err(problems) => {
+                let name = field.split(':').next().unwrap_or_default();
+                assert!(!accepted, "{field}");
+                assert_eq!(problems[0].path, format!("spec.{name}"));
+                assert_eq!(problems[0].reason, "BadRequest");
+            }
+        }
+    }
+}
+
+#[test]
 fn old_versions_are_read_as_current_ones_with_a_warning() {
     let cases = [
         (

@@ -35,16 +35,19 @@ pub(super) struct Steps<T> {
 /// Whether an optional value counts as not written: upstream's plain scalars do not tell their
 /// zero from absence, its pointers (see [`crate::api::print::keeps_zero`]) do.
 fn absent(path: &Path<'_>, node: &Node) -> bool {
-    let zero = match &node.value {
-        NodeValue::Bool(b) => !b,
-        NodeValue::Int(i) => *i == 0,
-        NodeValue::Str(s) => s.is_empty(),
-        _ => return false,
-    };
     let Path::Key(parent, key) = path else {
         return false;
     };
-    zero && !crate::api::print::keeps_zero(parent_key(parent), key, node)
+    is_zero(node) && !crate::api::print::keeps_zero(parent_key(parent), key, node)
+}
+
+fn is_zero(node: &Node) -> bool {
+    match &node.value {
+        NodeValue::Bool(b) => !b,
+        NodeValue::Int(i) => *i == 0,
+        NodeValue::Str(s) => s.is_empty(),
+        _ => false,
+    }
 }
 
 fn parent_key<'a>(path: &Path<'a>) -> &'a str {
@@ -109,8 +112,7 @@ where
         span: Some(node.nearest_span(&problem.path)).filter(|span| span.is_known()),
         ..problem
     };
-    let (mut object, unknown) =
-        decode_with::<T>(node, absent).map_err(|errors| undecodable(errors, ""))?;
+    let (mut object, unknown) = decoded::<T>(node).map_err(|errors| undecodable(errors, ""))?;
     let warnings: Vec<_> = unknown.into_iter().map(unknown_field).collect();
     let metadata = object.metadata_mut();
     if !steps.namespaced {
@@ -166,6 +168,23 @@ fn unknown_field(field: UnknownField) -> Problem {
     }
 }
 
+/// Decodes an object. That a zero counts as absent is no licence for one of another type: `0` is
+/// no text and `""` no number, so an object with zeros is first read as it is written.
+fn decoded<T: DeserializeOwned>(node: &Node) -> Result<(T, Vec<UnknownField>), Vec<DecodeError>> {
+    if has_zero(node) {
+        decode_with::<T>(node, |_, _| false)?;
+    }
+    decode_with::<T>(node, absent)
+}
+
+fn has_zero(node: &Node) -> bool {
+    match &node.value {
+        NodeValue::Map(map) => map.values().any(|entry| has_zero(&entry.node)),
+        NodeValue::List(items) => items.iter().any(has_zero),
+        _ => is_zero(node),
+    }
+}
+
 fn undecodable(errors: Vec<DecodeError>, prefix: &str) -> Vec<Problem> {
     let problem = |error: DecodeError| Problem {
         path: format!("{prefix}{}", error.path),
@@ -200,7 +219,7 @@ fn inert(meta: crate::api::Meta, json: &Value) -> Row {
 pub(super) fn foreign(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Problem>> {
     let empty = Node::empty_map(node.span);
     let metadata = node.get("metadata").unwrap_or(&empty);
-    let decoded = decode_with::<metav1::ObjectMeta>(metadata, absent);
+    let decoded = decoded::<metav1::ObjectMeta>(metadata);
     let (mut source, _) = decoded.map_err(|errors| undecodable(errors, "metadata."))?;
     let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
     // Nothing says whether a foreign kind is namespaced; cluster-wide ones say so in their name.
