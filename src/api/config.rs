@@ -11,8 +11,10 @@ use super::{Labels, Meta, Text};
 pub struct ConfigMap {
     /// Metadata.
     pub meta: Meta,
-    /// `data` (`binaryData` keys are kept with their encoded text).
+    /// `data`.
     pub data: Labels,
+    /// `binaryData`: keys with their base64 text.
+    pub binary: Labels,
     /// `immutable`.
     pub immutable: bool,
 }

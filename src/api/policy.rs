@@ -59,4 +59,6 @@ pub struct PriorityClass {
     pub global_default: bool,
     /// `preemptionPolicy: Never`.
     pub preempt_never: bool,
+    /// `description`.
+    pub description: Text,
 }

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::api::node::NodeStatus;
 use crate::api::{
     DaemonSet, Deployment, EndpointSlice, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet,
-    ResourceQuota, Row, Service, StatefulSet, Text,
+    ResourceQuota, Row, Service, StatefulSet, Text, Uid,
 };
 use crate::client::Controller;
 use crate::client::runner::{Driven, Runner};
@@ -38,13 +38,14 @@ use crate::control::volume_binder::VolumeBinder;
 use crate::control::volume_protection::VolumeProtection;
 use crate::control::volume_provisioner::VolumeProvisioner;
 use crate::engine::{Draws, Queue, Time, Turn};
+use crate::kubectl;
 use crate::kubelet::Boot;
 use crate::kubelet::{Kubelet, KubeletConfig};
 use crate::net::NetConfig;
 use crate::scenario::types::{Applied, Flags, NodePool, Scenario};
 use crate::sched::{Moment, Scheduler, SchedulerConfig};
 use crate::store::admit::Tolerated;
-use crate::store::{Cause, Change, Op, Write};
+use crate::store::{Cause, Change, Op, Pools, Write};
 
 use super::api_server::{ApiLatency, ApiServer};
 use super::dataplane::DataPlane;
@@ -111,6 +112,9 @@ impl Cluster {
             not_ready: flags.default_not_ready_toleration_s,
             unreachable: flags.default_unreachable_toleration_s,
         });
+        if let Ok(pools) = Pools::new(&flags.service_cluster_ip_range) {
+            cluster.api.store.serve_from(pools);
+        }
         for model in &scenario.apps {
             cluster.data.add_model(model.clone());
         }
@@ -154,7 +158,12 @@ impl Cluster {
             if exists {
                 continue;
             }
-            let write = Write::Create(object.row.clone());
+            // They have been applied; what came from a snapshot knows itself how.
+            let row = match object.row.meta().uid {
+                Uid(0) => kubectl::apply::annotated(&object.row, &object.written),
+                _ => object.row.clone(),
+            };
+            let write = Write::Create(row);
             if let Err(error) = self.api.store.write(&write, Time::ZERO, Cause::default()) {
                 return Err(Box::new(Refused {
                     object: object.clone(),

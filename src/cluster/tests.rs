@@ -49,6 +49,7 @@ fn scenario(manifests: &str, timeline: Vec<Step>) -> Scenario {
             Applied {
                 row: decoded.row,
                 json: decoded.json.into(),
+                written: document.to_json().into(),
                 span: Span::NONE,
             }
         })

@@ -180,7 +180,7 @@ impl Cluster {
         timeout: Option<Duration>,
         turn: Consequences<'_, '_>,
     ) {
-        let objects = objects.into_iter().map(|o| (o.row, o.json)).collect();
+        let objects = objects.into_iter().map(|o| (o.row, o.written)).collect();
         let cause = Cause {
             origin: Origin::Scenario,
             trigger: Trigger::Step(index),

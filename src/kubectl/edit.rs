@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::rollout;
-use super::verb::{PatchType, ResourceKind, Targets, Verb};
+use super::refusal::refusal;
+use super::verb::{ResourceKind, Targets, Verb};
+use super::{resources, rollout};
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::decode::{DecodeContext, with_patched_json};
 use crate::api::print::to_json;
 use crate::api::{Kind, Row, Text};
 use crate::engine::Time;
 use crate::store::write::Trigger;
-use crate::store::{Cause, ObjectId, Patch, View, Write};
+use crate::store::{ApiError, Cause, ObjectId, Patch, View, Write};
 
 /// One object that a verb is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +60,9 @@ pub fn resolve(targets: &Targets, view: &View) -> Result<Vec<Target>, String> {
             ResourceKind::Typed(kind) => view.rows(*kind),
             ResourceKind::Other(other) => {
                 let mut rows = view.rows(Kind::Inert);
-                rows.retain(|(_, row)| matches!(row, Row::Inert(i) if is_kind(&i.kind, other)));
+                rows.retain(
+                    |(_, row)| matches!(row, Row::Inert(i) if resources::means(other, i, view)),
+                );
                 rows
             }
         };
@@ -82,37 +85,13 @@ pub fn resolve(targets: &Targets, view: &View) -> Result<Vec<Target>, String> {
             }
         }
         if found.len() == before && !name.is_empty() {
-            let plural = match kind {
-                ResourceKind::Typed(kind) => {
-                    let group = kind.api_version().split_once('/').map_or("", |(g, _)| g);
-                    let dot = if group.is_empty() { "" } else { "." };
-                    format!("{}{dot}{group}", kind.plural())
-                }
-                ResourceKind::Other(other) => other.to_string(),
-            };
+            let plural = resources::printed(kind);
             return Err(format!(
                 "Error from server (NotFound): {plural} \"{name}\" not found"
             ));
         }
     }
     Ok(found)
-}
-
-fn is_kind(kind: &str, word: &str) -> bool {
-    const SHORT: &[(&str, &str)] = &[
-        ("sts", "statefulset"),
-        ("ds", "daemonset"),
-        ("cj", "cronjob"),
-        ("hpa", "horizontalpodautoscaler"),
-        ("ing", "ingress"),
-        ("sa", "serviceaccount"),
-    ];
-    let word = SHORT
-        .iter()
-        .find(|(s, _)| *s == word)
-        .map_or(word, |(_, long)| *long);
-    let kind = kind.to_ascii_lowercase();
-    kind == word || format!("{kind}s") == word || format!("{kind}es") == word
 }
 
 /// What `verb` does to one object, as it is now.
@@ -139,13 +118,9 @@ pub fn action(verb: &Verb, target: &Target, view: &View, now: Time) -> Result<Ac
         Verb::Mark(_, annotate, edits, overwrite) => {
             mark(target, &row, *annotate, edits, *overwrite)
         }
-        Verb::Patch(_, kind, patch) => {
-            let json = to_json(&row);
-            let new = apply_patch(&row, &json, *kind, patch)?;
-            if json == new {
-                return Ok(Action::Say(format!("{} patched (no change)", target.name)));
-            }
-            edited(target, &row, &json, &new, "patched")
+        Verb::Patch(_, kind, document) => {
+            let write = patch(target, Patch::Document(*kind, document.clone()));
+            Ok(Action::Write(write, format!("{} patched", target.name)))
         }
         Verb::Apply | Verb::Delete(..) | Verb::Drain(..) => {
             Err(format!("{} is not an edit of one object", target.name))
@@ -166,7 +141,7 @@ pub(super) fn edited(
     let context = DecodeContext::default();
     let new = with_patched_json(row, new, &context).map_err(|problems| {
         let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        format!("The {} is invalid: {}", target.name, list.join(", "))
+        refusal(&ApiError::invalid(row, list))
     })?;
     let write = Write::Update(target.object, new);
     Ok(Action::Write(write, format!("{} {what}", target.name)))
@@ -337,62 +312,6 @@ fn mark(
         patch(target, patch_of),
         format!("{} {done}", target.name),
     ))
-}
-
-fn apply_patch(row: &Row, json: &Value, kind: PatchType, patch: &Value) -> Result<Value, String> {
-    use crate::api::patch::{json_patch, merge_patch, strategic_merge_patch};
-    use crate::api::yaml::{Node, Span};
-    let mut object = Node::from_json(json, Span::NONE);
-    let patch = Node::from_json(patch, Span::NONE);
-    let result = match kind {
-        PatchType::Strategic if row.kind() != Kind::Inert => {
-            strategic_merge_patch(&mut object, &patch)
-        }
-        PatchType::Strategic | PatchType::Merge => {
-            merge_patch(&mut object, &patch);
-            Ok(())
-        }
-        PatchType::Json => json_patch(&mut object, &patch),
-    };
-    result
-        .map(|()| object.to_json())
-        .map_err(|e| format!("error: {}", e.message))
-}
-
-/// The write that `kubectl apply` makes for an object, and what it prints.
-///
-/// # Errors
-/// In kubectl's words.
-pub fn apply(row: &Row, view: &View) -> Result<Action, String> {
-    let meta = row.meta();
-    let name = printed_name(row);
-    let Some(object) = view.lookup(row.kind(), &meta.namespace, &row.key()) else {
-        return Ok(Action::Write(
-            Write::Create(row.clone()),
-            format!("{name} created"),
-        ));
-    };
-    let Some(old) = view.row(object) else {
-        return Err(format!("{name} not found"));
-    };
-    let (before, wanted) = (to_json(&old), to_json(row));
-    let mut new = before.clone();
-    for key in ["spec", "data", "stringData", "value", "webhooks", "rules"] {
-        if let Some(value) = wanted.get(key) {
-            new[key] = value.clone();
-        }
-    }
-    for key in ["labels", "annotations"] {
-        if let Some(Value::Object(wanted)) = wanted.pointer(&format!("/metadata/{key}")) {
-            for (k, v) in wanted {
-                new["metadata"][key][k] = v.clone();
-            }
-        }
-    }
-    if new == before {
-        return Ok(Action::Say(format!("{name} unchanged")));
-    }
-    edited(&Target { object, name }, &old, &before, &new, "configured")
 }
 
 /// The cause of a step's writes with kubectl's words as the rule.

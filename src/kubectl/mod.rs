@@ -18,6 +18,12 @@ pub mod run;
 
 pub mod edit;
 
+pub mod apply;
+
+mod refusal;
+
+pub mod resources;
+
 pub mod rollout;
 
 pub mod wait;

@@ -1,12 +1,12 @@
 //! Command lines become verbs, or the first word that is wrong is named.
 
-use std::ops::Range;
+use std::sync::Arc;
 
-use super::verb::{
-    DeleteFlags, DrainFlags, ParseError, PatchType, ResourceKind, Rollout, Targets, Verb,
-};
+use super::resources::resource;
+use super::verb::{DeleteFlags, DrainFlags, ParseError, ResourceKind, Rollout, Targets, Verb};
 use super::words::{Word, Words, split};
 use crate::api::affinity::{Taint, TaintEffect};
+use crate::api::patch::PatchKind;
 use crate::api::selector::{LabelSelector, Operator, Requirement};
 use crate::api::{Kind, Text};
 
@@ -62,11 +62,18 @@ impl Parser {
     fn parse(self, words: Vec<Word>) -> Result<Verb, ParseError> {
         match self.verb.text.as_str() {
             "apply" => {
-                Words::new(
-                    words,
-                    &["namespace", "filename", "recursive", "server-side"],
-                )?;
-                Ok(Verb::Apply)
+                let allowed = ["namespace", "filename", "recursive", "server-side"];
+                let words = Words::new(words, &allowed)?;
+                match words.value("server-side") {
+                    Some((on, at)) if on != "false" => {
+                        let mut error = ParseError::new("--server-side is not modelled", at);
+                        let hint = "without it, apply merges three ways: what left the manifest \
+                                    goes, what others set stays";
+                        error.hint = Some(hint.to_owned());
+                        Err(error)
+                    }
+                    _ => Ok(Verb::Apply),
+                }
             }
             "delete" => self.delete(words),
             "scale" => self.scale(words),
@@ -335,9 +342,9 @@ impl Parser {
             ));
         };
         let kind = match words.value("type") {
-            None | Some(("strategic", _)) => PatchType::Strategic,
-            Some(("merge", _)) => PatchType::Merge,
-            Some(("json", _)) => PatchType::Json,
+            None | Some(("strategic", _)) => PatchKind::Strategic,
+            Some(("merge", _)) => PatchKind::Merge,
+            Some(("json", _)) => PatchKind::Json,
             Some((other, at)) => {
                 let message =
                     format!("--type must be one of [json merge strategic], not \"{other}\"");
@@ -358,7 +365,7 @@ impl Parser {
         };
         let value = document.to_json();
         let targets = self.targets(&words, 0, false)?;
-        Ok(Verb::Patch(targets, kind, value))
+        Ok(Verb::Patch(targets, kind, Arc::new(value)))
     }
 
     /// Node names without a kind, or a selector.
@@ -479,63 +486,6 @@ fn taint_effect(effect: &str, word: &Word) -> Result<TaintEffect, ParseError> {
             Err(error)
         }
     }
-}
-
-/// Kinds by the names that kubectl takes: singular, plural, short.
-fn resource(name: &str, at: &Range<usize>) -> Result<ResourceKind, ParseError> {
-    const SHORT: &[(&str, Kind)] = &[
-        ("po", Kind::Pod),
-        ("no", Kind::Node),
-        ("ns", Kind::Namespace),
-        ("deploy", Kind::Deployment),
-        ("rs", Kind::ReplicaSet),
-        ("sts", Kind::StatefulSet),
-        ("ds", Kind::DaemonSet),
-        ("pv", Kind::PersistentVolume),
-        ("pvc", Kind::PersistentVolumeClaim),
-        ("sc", Kind::StorageClass),
-        ("svc", Kind::Service),
-        ("cm", Kind::ConfigMap),
-        ("pdb", Kind::PodDisruptionBudget),
-        ("pc", Kind::PriorityClass),
-    ];
-    const OTHERS: &[&str] = &[
-        "job",
-        "cronjob",
-        "cj",
-        "hpa",
-        "horizontalpodautoscaler",
-        "ingress",
-        "ing",
-        "serviceaccount",
-        "sa",
-        "networkpolicy",
-        "configmap",
-    ];
-    let plain = name
-        .split_once('.')
-        .map_or(name, |(kind, _)| kind)
-        .to_ascii_lowercase();
-    if let Some((_, kind)) = SHORT.iter().find(|(short, _)| *short == plain) {
-        return Ok(ResourceKind::Typed(*kind));
-    }
-    let fits = |kind: &&Kind| kind.name().to_ascii_lowercase() == plain || kind.plural() == plain;
-    if let Some(kind) = Kind::ALL.iter().find(fits) {
-        return Ok(ResourceKind::Typed(*kind));
-    }
-    let singular = plain.strip_suffix('s').unwrap_or(&plain);
-    if OTHERS.contains(&plain.as_str()) || OTHERS.contains(&singular) {
-        return Ok(ResourceKind::Other(plain.into()));
-    }
-    let message = format!("error: the server doesn't have a resource type \"{name}\"");
-    let mut error = ParseError::new(message, at.clone());
-    let known: Vec<String> = Kind::ALL
-        .iter()
-        .map(|k| k.name().to_ascii_lowercase())
-        .collect();
-    let near = crate::api::yaml::closest(&plain, known.iter().map(String::as_str));
-    error.hint = near.map(|near| format!("did you mean {near}?"));
-    Err(error)
 }
 
 /// `-l a=b,c!=d,e,!f,g in (x,y)`.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::apply;
 use super::edit::{self, Action, Target};
+use super::refusal::refusal;
 use super::verb::{DeleteFlags, DrainFlags, Rollout, Verb};
 use super::wait::{self, LOOK, REFUSED_PAUSE, Wait};
 use crate::api::{Pod, Row, Text};
@@ -18,19 +20,33 @@ use crate::store::{ApiError, Cause, Id, Patch, View, Write};
 #[derive(Debug)]
 pub struct Run {
     verb: Verb,
-    objects: VecDeque<Row>,
+    /// What is applied, with the manifests as written.
+    objects: VecDeque<(Row, Arc<Value>)>,
     cause: Cause,
     /// When it gives up waiting.
     deadline: Option<Time>,
     targets: Option<VecDeque<Target>>,
     /// The write that is on its way, with what is printed when it succeeds.
-    sent: Option<(Target, String, u32)>,
+    sent: Option<Sent>,
     lines: Vec<String>,
+    /// What went wrong with single objects; kubectl goes on with the others.
+    errors: Vec<String>,
     wait: Option<Wait>,
     /// What is waited for once everything was written.
     pending_wait: Option<Wait>,
     drain: Option<Drain>,
     result: Option<Result<String, String>>,
+}
+
+/// A write that is on its way.
+#[derive(Debug)]
+struct Sent {
+    target: Target,
+    /// What is printed when it succeeds.
+    line: String,
+    tries: u32,
+    /// The object's revision when it was sent.
+    revision: u64,
 }
 
 /// Where a `drain` stands.
@@ -62,7 +78,8 @@ struct Leaving {
 const TRIES: u32 = 5;
 
 impl Run {
-    /// A process that starts at `now`. `objects` come with `apply`; `timeout` is the step's own.
+    /// A process that starts at `now`. `objects` come with `apply`, each with its manifest as
+    /// written; `timeout` is the step's own.
     pub fn new(
         verb: Verb,
         objects: Vec<(Row, Arc<Value>)>,
@@ -78,12 +95,13 @@ impl Run {
         };
         Run {
             verb,
-            objects: objects.into_iter().map(|(row, _)| row).collect(),
+            objects: objects.into(),
             cause,
             deadline: own.or(timeout).map(|t| now + t),
             targets: None,
             sent: None,
             lines: Vec::new(),
+            errors: Vec::new(),
             wait: None,
             pending_wait: None,
             drain: None,
@@ -97,12 +115,17 @@ impl Run {
     }
 
     fn fail(&mut self, error: String) {
+        self.lines.append(&mut self.errors);
         self.lines.push(error);
         self.result = Some(Err(self.lines.join("\n")));
     }
 
     fn done(&mut self) {
         self.lines.retain(|line| !line.is_empty());
+        if let Some(last) = self.errors.pop() {
+            self.fail(last);
+            return;
+        }
         self.result = Some(Ok(self.lines.join("\n")));
     }
 
@@ -154,11 +177,11 @@ impl Run {
     /// The next object of a verb that edits objects one after the other.
     fn next_write(&mut self, view: &View, now: Time, out: &mut Outbox<()>) {
         if self.verb == Verb::Apply {
-            let Some(row) = self.objects.pop_front() else {
+            let Some((row, written)) = self.objects.pop_front() else {
                 self.done();
                 return;
             };
-            let action = edit::apply(&row, view);
+            let action = apply::apply(&row, &written, view);
             let object = view
                 .lookup(row.kind(), &row.meta().namespace, &row.key())
                 .unwrap_or(crate::store::ObjectId {
@@ -263,13 +286,22 @@ impl Run {
                     edit::cause_of(self.cause, "kubectl"),
                     u64::from(tries),
                 );
-                self.sent = Some((target, line, tries));
+                let revision = view.meta(target.object).map_or(0, |meta| meta.revision);
+                self.sent = Some(Sent {
+                    target,
+                    line,
+                    tries,
+                    revision,
+                });
             }
             Ok(Action::Say(line)) => {
                 self.lines.push(line);
                 self.next_write(view, now, out);
             }
-            Err(error) => self.fail(error),
+            Err(error) => {
+                self.errors.push(error);
+                self.next_write(view, now, out);
+            }
         }
     }
 
@@ -287,21 +319,23 @@ impl Run {
             self.poll(view, now, out);
             return;
         }
-        let Some((target, line, tries)) = self.sent.take() else {
+        let Some(sent) = self.sent.take() else {
             return;
         };
         match reply {
-            Ok(_) => self.lines.push(line),
-            Err(ApiError::Conflict(_)) if tries < TRIES && self.verb != Verb::Apply => {
-                self.write_target(target, tries + 1, view, now, out);
+            Ok(receipt) => {
+                let same =
+                    matches!(self.verb, Verb::Patch(..)) && receipt.revision == sent.revision;
+                let unchanged = if same { " (no change)" } else { "" };
+                self.lines.push(format!("{}{unchanged}", sent.line));
+            }
+            Err(ApiError::Conflict(_)) if sent.tries < TRIES && self.verb != Verb::Apply => {
+                self.write_target(sent.target, sent.tries + 1, view, now, out);
                 return;
             }
             Err(ApiError::NotFound(_)) if matches!(&self.verb, Verb::Delete(_, f) if f.ignore_not_found) =>
                 {}
-            Err(error) => {
-                self.fail(format!("Error from server: {error}"));
-                return;
-            }
+            Err(error) => self.errors.push(refusal(error)),
         }
         self.poll(view, now, out);
     }

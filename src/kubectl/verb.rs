@@ -1,11 +1,13 @@
 //! The verbs that a timeline can use, as kubectl 1.36 writes them.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::api::affinity::{Taint, TaintEffect};
+use crate::api::patch::PatchKind;
 use crate::api::selector::LabelSelector;
 use crate::api::{Kind, Text};
 
@@ -102,17 +104,6 @@ pub struct DeleteFlags {
     pub timeout: Option<Duration>,
 }
 
-/// How `patch` reads its patch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatchType {
-    /// Strategic merge.
-    Strategic,
-    /// RFC 7386.
-    Merge,
-    /// RFC 6902.
-    Json,
-}
-
 /// A parsed command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verb {
@@ -135,7 +126,7 @@ pub enum Verb {
     /// Labels (false) or annotations (true): edits; `overwrite`.
     Mark(Targets, bool, Vec<(Text, Option<Text>)>, bool),
     /// A patch.
-    Patch(Targets, PatchType, Value),
+    Patch(Targets, PatchKind, Arc<Value>),
 }
 
 impl Verb {

@@ -81,17 +81,19 @@ pub(super) const LEASES: &str = "kube-node-lease";
 
 impl Lookup for View {
     fn config(&self, wanted: &ConfigRef, namespace: &str) -> Found {
-        let data = if wanted.secret {
+        let key = wanted.key.as_ref();
+        let has = if wanted.secret {
             let found = self.of::<Secret>().find(namespace, &wanted.name);
-            found.map(|(_, o)| &o.data)
+            found.map(|(_, o)| key.is_none_or(|key| o.data.contains(key)))
         } else {
             let found = self.of::<ConfigMap>().find(namespace, &wanted.name);
-            found.map(|(_, o)| &o.data)
+            let has = |o: &ConfigMap, key: &Text| o.data.contains(key) || o.binary.contains(key);
+            found.map(|(_, o)| key.is_none_or(|key| has(o, key)))
         };
-        match (data, &wanted.key) {
-            (None, _) => Found::NoObject,
-            (Some(data), Some(key)) if !data.contains(key) => Found::NoKey,
-            _ => Found::Yes,
+        match has {
+            None => Found::NoObject,
+            Some(false) => Found::NoKey,
+            Some(true) => Found::Yes,
         }
     }
 

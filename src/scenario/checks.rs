@@ -16,8 +16,8 @@ use crate::api::service::Service;
 use crate::api::yaml::{Sources, Span};
 use crate::api::{Labels, Row, Text};
 use crate::fault::Place;
-use crate::kubectl::Verb;
 use crate::kubectl::verb::ResourceKind;
+use crate::kubectl::{Verb, resources};
 
 /// Everything that references can lead to.
 pub struct Checks<'c> {
@@ -133,9 +133,15 @@ impl Checks<'_> {
             for (kind, name) in targets.named.iter().filter(|(_, name)| !name.is_empty()) {
                 let kind = match kind {
                     ResourceKind::Typed(kind) => kind.name(),
-                    ResourceKind::Other(word) => match reference::kind_of(word) {
+                    ResourceKind::Other(word) => match other_kind(self.objects, word) {
                         Some(kind) => kind,
-                        None => continue,
+                        None => {
+                            let message = resources::no_such_type(word);
+                            let unknown = Diagnostic::error("NotFound", message, *span);
+                            let hint = "a custom resource is known by its objects";
+                            self.problems.push(unknown.at("kubectl").hint(hint));
+                            continue;
+                        }
                     },
                 };
                 self.reference(&Reference {
@@ -407,6 +413,24 @@ fn container_names(pod: &Json) -> Vec<&str> {
         .flatten()
         .filter_map(|container| container.get("name")?.as_str())
         .collect()
+}
+
+/// The kind that a word means which is none that the model acts on.
+fn other_kind<'a>(objects: &[&'a Applied], word: &str) -> Option<&'a str> {
+    if let Some(kind) = resources::built_in(word) {
+        return Some(kind);
+    }
+    let inert = |object: &'a Applied| match &object.row {
+        Row::Inert(inert) => Some(&**inert),
+        _ => None,
+    };
+    let all = || objects.iter().copied().filter_map(inert);
+    let definitions = || all().filter(|o| o.kind == "CustomResourceDefinition");
+    let found = all().find(|object| {
+        resources::means_by_kind(word, object)
+            || definitions().any(|definition| resources::defines(word, definition, object))
+    });
+    found.map(|object| object.kind.as_str())
 }
 
 /// An error about a selector that matches no pod template, with the nearest value that would.

@@ -7,6 +7,7 @@ use super::diagnostic::Diagnostic;
 use super::fields::{Problems, Value};
 use super::types::Flags;
 use crate::api::Text;
+use crate::store::Pools;
 
 /// The flags of each component that the model acts on.
 const MODELLED: [(&str, &[&str]); 5] = [
@@ -42,6 +43,7 @@ const MODELLED: [(&str, &[&str]); 5] = [
         &[
             "default-not-ready-toleration-seconds",
             "default-unreachable-toleration-seconds",
+            "service-cluster-ip-range",
         ],
     ),
     (
@@ -116,7 +118,6 @@ const OTHERS: [(&str, &[&str]); 5] = [
             "max-mutating-requests-inflight",
             "max-requests-inflight",
             "request-timeout",
-            "service-cluster-ip-range",
             "v",
             "watch-cache",
         ],
@@ -239,6 +240,15 @@ fn set(component: &str, name: &str, value: &Value<'_>, flags: &mut Flags, proble
         "proxy-mode" | "mode" => {
             if let Some(word) = value.word(&["nftables", "iptables", "ipvs"], problems) {
                 flags.proxy_mode = Text::from(word);
+            }
+            return;
+        }
+        "service-cluster-ip-range" => {
+            if let Some(range) = value.text(problems) {
+                match Pools::new(&range) {
+                    Ok(_) => flags.service_cluster_ip_range = range,
+                    Err(why) => problems.push(value.invalid(why)),
+                }
             }
             return;
         }

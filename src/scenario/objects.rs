@@ -7,7 +7,7 @@ use super::diagnostic::Diagnostic;
 use super::fields::Problems;
 use super::reference::kind_name;
 use super::types::Applied;
-use crate::api::decode::{DecodeContext, Problem, decode};
+use crate::api::decode::{DecodeContext, Problem, as_written, decode};
 use crate::api::yaml::{Node, Span};
 use crate::api::{Row, Text};
 
@@ -118,6 +118,7 @@ pub fn decode_all(nodes: &[Node], context: &DecodeContext, problems: &mut Proble
             *result.not_modelled.entry(what).or_default() += 1;
         }
         result.objects.push(Applied {
+            written: Arc::new(as_written(node, &decoded.row)),
             row: decoded.row,
             json: Arc::new(decoded.json),
             span: node.span,
@@ -203,6 +204,7 @@ pub fn namespace(name: &Text, context: &DecodeContext) -> Option<Applied> {
     Some(Applied {
         row: decoded.row,
         json: Arc::new(decoded.json),
+        written: Arc::new(json),
         span: Span::NONE,
     })
 }

@@ -57,6 +57,8 @@ pub struct Applied {
     pub row: Row,
     /// As JSON, with the API server's defaults filled in.
     pub json: Arc<Value>,
+    /// As JSON as it was written (old API versions made current), for `kubectl apply` to keep.
+    pub written: Arc<Value>,
     /// Where it was written.
     pub span: Span,
 }
@@ -162,6 +164,8 @@ pub struct Flags {
     pub default_not_ready_toleration_s: i64,
     /// kube-apiserver `--default-unreachable-toleration-seconds` (300).
     pub default_unreachable_toleration_s: i64,
+    /// kube-apiserver `--service-cluster-ip-range` (10.96.0.0/12, as kubeadm sets it).
+    pub service_cluster_ip_range: Text,
     /// kube-proxy `--iptables-min-sync-period` or that of the mode in use (1 s).
     pub proxy_min_sync_period: Duration,
     /// kube-proxy `--proxy-mode`.
@@ -201,6 +205,7 @@ impl Default for Flags {
             scheduler_qps: (50, 100),
             default_not_ready_toleration_s: 300,
             default_unreachable_toleration_s: 300,
+            service_cluster_ip_range: Text::from("10.96.0.0/12"),
             proxy_min_sync_period: seconds(1),
             proxy_mode: Text::from("nftables"),
             concurrent_syncs: Vec::new(),

@@ -424,7 +424,7 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
             meta.annotations = merge_labels(&meta.annotations, edits);
         }
         (Patch::Owners(owners), row) => row.meta_mut().owners = owners.clone().into(),
-        (Patch::AddOwner(owner), row) => add_owner(row.meta_mut(), owner)?,
+        (Patch::AddOwner(owner), row) => add_owner(row, owner)?,
         (Patch::RemoveOwner(uid), row) => {
             let meta = row.meta_mut();
             meta.owners = meta
@@ -451,6 +451,9 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
                 *row = patched(row, patch, now)?;
             }
         }
+        (Patch::Document(kind, patch), row) => {
+            *row = super::document::patched(old, *kind, patch)?;
+        }
         (Patch::FinalizeNamespace, Row::Namespace(namespace)) => {
             super::lifecycle::finalize(Arc::make_mut(namespace));
         }
@@ -461,7 +464,7 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
                 .next()
                 .unwrap_or_default()
                 .to_owned();
-            return Err(ApiError::Invalid(format!(
+            return Err(ApiError::BadRequest(format!(
                 "a {what} patch does not fit a {}",
                 row.kind().name()
             )));
@@ -471,19 +474,21 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
 }
 
 /// `apimachinery/pkg/api/validation :: ValidateOwnerReferences`: one controller at most.
-fn add_owner(meta: &mut Meta, owner: &OwnerRef) -> Result<(), ApiError> {
+fn add_owner(row: &mut Row, owner: &OwnerRef) -> Result<(), ApiError> {
+    let meta = row.meta();
     let others = meta.owners.iter().filter(|o| o.uid != owner.uid);
     let owners: Vec<OwnerRef> = others.cloned().chain([owner.clone()]).collect();
     if owner.controller
         && let Some(other) = owners.iter().find(|o| o.controller && o.uid != owner.uid)
     {
-        return Err(ApiError::Invalid(format!(
+        let cause = format!(
             "metadata.ownerReferences: Only one reference can have Controller set to true. Found \
              \"true\" in references for {} and {}",
             other.name, owner.name
-        )));
+        );
+        return Err(ApiError::invalid(row, vec![cause]));
     }
-    meta.owners = owners.into();
+    row.meta_mut().owners = owners.into();
     Ok(())
 }
 

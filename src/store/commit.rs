@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::admit::Admission;
 use super::log::Log;
+use super::service::Pools;
 use super::table::Id;
 use super::view::{Tabled, View};
 use super::write::{
@@ -35,7 +36,13 @@ pub struct Store {
     generated: FxHashMap<(Text, Text), u64>,
     draws: Draws,
     admission: Admission,
+    pools: Pools,
 }
+
+/// How often a name is generated before the request fails.
+const NAME_ATTEMPTS: u32 = 8;
+/// `maxGeneratedNameLength`: what is longer loses its end.
+const LONGEST_PREFIX: usize = 58;
 
 /// What a commit needs to know about its circumstances.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +62,13 @@ impl Store {
             generated: FxHashMap::default(),
             draws,
             admission: Admission::default(),
+            pools: Pools::default(),
         }
+    }
+
+    /// Services get their addresses from these pools.
+    pub fn serve_from(&mut self, pools: Pools) {
+        self.pools = pools;
     }
 
     /// Pods that say nothing are tolerated so long on a lost node.
@@ -168,6 +181,14 @@ impl Store {
     ) -> Receipt {
         let revision = self.log.head() + 1;
         new.meta_mut().revision = revision;
+        if let Row::Service(service) = &new {
+            let of = |row: &Option<Row>| match row {
+                Some(Row::Service(service)) => Some(service.clone()),
+                _ => None,
+            };
+            let left = (op != Op::Delete).then_some(&**service);
+            self.pools.follow(of(&old).as_deref(), left);
+        }
         self.view
             .put(object, if op == Op::Delete { None } else { Some(&new) });
         self.view.revision = revision;
@@ -190,7 +211,7 @@ impl Store {
 
     fn create(&mut self, mut row: Row, at: Commit) -> Result<Receipt, ApiError> {
         let kind = row.kind();
-        self.name(&mut row);
+        self.name(&mut row)?;
         let meta = row.meta();
         if self
             .view
@@ -204,6 +225,11 @@ impl Store {
         }
         self.admission.create(&mut row, &self.view)?;
         self.charge(&row, None, at)?;
+        if let Row::Service(service) = &mut row {
+            let imported = service.meta.uid != Uid::default();
+            let service = Arc::make_mut(service);
+            super::service::create(service, &self.pools, &self.draws, imported)?;
+        }
         let counter = self.next.entry(kind).or_insert(0);
         let object = ObjectId {
             kind,
@@ -233,32 +259,41 @@ impl Store {
 
     /// `names.SimpleNameGenerator`: five characters after the prefix. The draw depends on the
     /// prefix and on how many names it gave before, so other objects cannot move it.
-    fn name(&mut self, row: &mut Row) {
+    fn name(&mut self, row: &mut Row) -> Result<(), ApiError> {
         let meta = row.meta();
         if !meta.name.is_empty() || meta.generate_name.is_empty() {
-            return;
+            return Ok(());
         }
         let (namespace, prefix) = (meta.namespace.clone(), meta.generate_name.clone());
+        let prefix = match prefix.get(..LONGEST_PREFIX) {
+            Some(start) => Text::from(start),
+            None => prefix,
+        };
         let kind = row.kind();
         let entity = entity_key(&[kind.name(), &namespace, &prefix]);
         let used = self
             .generated
             .entry((namespace.clone(), prefix.clone()))
             .or_insert(0);
-        let name = loop {
+        let mut name = String::new();
+        for _ in 0..NAME_ATTEMPTS {
             let mut draw = self.draws.u64(NAME_SUFFIX, entity, *used);
             *used += 1;
-            let mut name = String::with_capacity(prefix.len() + 5);
+            name.clear();
             name.push_str(&prefix);
             for _ in 0..5 {
                 name.push(char::from(ALPHABET[(draw % 27) as usize]));
                 draw /= 27;
             }
-            if self.view.lookup(kind, &namespace, &name).is_none() {
-                break name;
+            row.meta_mut().name = Text::from(name.as_str());
+            if self.view.lookup(kind, &namespace, &row.key()).is_none() {
+                return Ok(());
             }
-        };
-        row.meta_mut().name = Text::from(name);
+        }
+        Err(ApiError::AlreadyExists(format!(
+            "{} already exists, the server was not able to generate a unique name for the object",
+            resource_name(kind, row.meta())
+        )))
     }
 
     pub(super) fn current(&self, object: ObjectId) -> Result<Row, ApiError> {
@@ -295,10 +330,25 @@ impl Store {
         if new.meta().revision != old.meta().revision {
             return Err(Self::conflict(object.kind, old.meta()));
         }
-        let mut new = super::admit::with_status_of(new, &old);
+        let new = super::admit::with_status_of(new, &old);
+        self.updated(object, old, new, at)
+    }
+
+    /// An update of all but the status, however the client has expressed it.
+    fn updated(
+        &mut self,
+        object: ObjectId,
+        old: Row,
+        mut new: Row,
+        at: Commit,
+    ) -> Result<Receipt, ApiError> {
         keep_system_fields(new.meta_mut(), old.meta());
         super::admit::keep_counting(&old, &mut new);
         super::immutable::check(&old, &new)?;
+        if let (Row::Service(old), Row::Service(new)) = (&old, &mut new) {
+            let new = Arc::make_mut(new);
+            super::service::update::allocate(old, new, &self.pools, &self.draws)?;
+        }
         if super::admit::desired_differs(&old, &new) {
             new.meta_mut().generation += 1;
         }
@@ -331,6 +381,9 @@ impl Store {
     ) -> Result<Receipt, ApiError> {
         let old = self.checked(object, uid)?;
         let mut new = super::admit::patched(&old, patch, at.now)?;
+        if matches!(patch, Patch::Document(..)) {
+            return self.updated(object, old, new, at);
+        }
         if super::admit::desired_differs(&old, &new) {
             new.meta_mut().generation += 1;
         }

@@ -21,6 +21,8 @@ pub mod admit;
 
 pub mod lifecycle;
 
+mod document;
+
 mod evict;
 
 mod quota;
@@ -29,10 +31,13 @@ mod immutable;
 
 mod limit_range;
 
+mod service;
+
 pub mod commit;
 
 pub use commit::Store;
 pub use log::{Cursor, Gone, Log};
+pub use service::Pools;
 pub use table::{Id, Table};
 pub use view::View;
 pub use write::{

@@ -1,9 +1,13 @@
 //! What can be asked of the API server, and what comes back.
 
 use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::api::kube_event::KubeEvent;
 use crate::api::node::NodeStatus;
+use crate::api::patch::PatchKind;
 use crate::api::pod_status::{PodCondition, PodStatus};
 use crate::api::{Kind, Labels, Meta, Object, Pod, Row, Text, Uid};
 use crate::engine::Time;
@@ -142,6 +146,9 @@ pub enum Patch {
     AddFinalizer(Text),
     /// Removes a finalizer, if it is there; removing the last of a deleted object removes it.
     RemoveFinalizer(Text),
+    /// A patch as clients write it, read as JSON. The result is defaulted and validated like any
+    /// update.
+    Document(PatchKind, Arc<Value>),
     /// Several changes in one request.
     Together(Vec<Patch>),
     /// The `finalize` subresource of a Namespace: the namespace controller has emptied it.
@@ -290,8 +297,19 @@ pub enum ApiError {
     Conflict(String),
     /// 409: the name is taken.
     AlreadyExists(String),
-    /// 422 with its causes as `field: message`.
-    Invalid(String),
+    /// 422.
+    Invalid {
+        /// Kind and group: `Deployment.apps`.
+        kind: String,
+        /// Name of the object.
+        name: String,
+        /// `field: message`, in the order of upstream's validation.
+        causes: Vec<String>,
+    },
+    /// 400: the request cannot be read.
+    BadRequest(String),
+    /// 415: a strategic merge patch of a custom resource.
+    UnsupportedMediaType(String),
     /// 403 (quota, missing namespace being deleted …).
     Forbidden(String),
     /// 429: an eviction that a budget refuses.
@@ -310,12 +328,46 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// 422 for this object.
+    pub fn invalid(row: &Row, causes: Vec<String>) -> ApiError {
+        let (api_version, kind) = match row {
+            Row::Inert(inert) => (inert.api_version.as_str(), inert.kind.as_str()),
+            row => (row.kind().api_version(), row.kind().name()),
+        };
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let dot = if group.is_empty() { "" } else { "." };
+        ApiError::Invalid {
+            kind: format!("{kind}{dot}{group}"),
+            name: row.meta().name.to_string(),
+            causes,
+        }
+    }
+
+    /// `reason` of the status that the server answers with; empty when there was no answer.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ApiError::NotFound(_) => "NotFound",
+            ApiError::Conflict(_) => "Conflict",
+            ApiError::AlreadyExists(_) => "AlreadyExists",
+            ApiError::Invalid { .. } => "Invalid",
+            ApiError::BadRequest(_) => "BadRequest",
+            ApiError::UnsupportedMediaType(_) => "UnsupportedMediaType",
+            ApiError::Forbidden(_) => "Forbidden",
+            ApiError::TooManyRequests { .. } => "TooManyRequests",
+            ApiError::Internal(_) => "InternalError",
+            ApiError::Gone => "Expired",
+            ApiError::Unreachable => "",
+        }
+    }
+
     /// HTTP status, 0 when there was no answer.
     pub fn code(&self) -> u16 {
         match self {
             ApiError::NotFound(_) => 404,
             ApiError::Conflict(_) | ApiError::AlreadyExists(_) => 409,
-            ApiError::Invalid(_) => 422,
+            ApiError::Invalid { .. } => 422,
+            ApiError::BadRequest(_) => 400,
+            ApiError::UnsupportedMediaType(_) => 415,
             ApiError::Forbidden(_) => 403,
             ApiError::TooManyRequests { .. } => 429,
             ApiError::Internal(_) => 500,
@@ -331,10 +383,15 @@ impl fmt::Display for ApiError {
             ApiError::NotFound(m)
             | ApiError::Conflict(m)
             | ApiError::AlreadyExists(m)
-            | ApiError::Invalid(m)
+            | ApiError::BadRequest(m)
+            | ApiError::UnsupportedMediaType(m)
             | ApiError::Forbidden(m)
             | ApiError::Internal(m)
             | ApiError::TooManyRequests { message: m, .. } => f.write_str(m),
+            ApiError::Invalid { kind, name, causes } => match causes.as_slice() {
+                [one] => write!(f, "{kind} \"{name}\" is invalid: {one}"),
+                many => write!(f, "{kind} \"{name}\" is invalid: [{}]", many.join(", ")),
+            },
             ApiError::Gone => f.write_str("too old resource version"),
             ApiError::Unreachable => f.write_str("the API server did not answer"),
         }

@@ -8,12 +8,11 @@ use super::DecodeContext;
 use super::meta::{meta, text};
 use crate::api::{ConfigMap, Labels, Secret, Text};
 
-/// The entries of the maps under `fields` of the JSON (bytes stay in their base64 text).
-fn entries(json: &Value, fields: &[&str]) -> Labels {
-    let maps = fields
-        .iter()
-        .filter_map(|field| json.get(field)?.as_object());
-    maps.flatten()
+/// The entries of the map under a field of the JSON (bytes stay in their base64 text).
+fn entries(json: &Value, field: &str) -> Labels {
+    let map = json.get(field).and_then(Value::as_object);
+    map.into_iter()
+        .flatten()
         .map(|(key, value)| {
             (
                 Text::from(key),
@@ -26,7 +25,8 @@ fn entries(json: &Value, fields: &[&str]) -> Labels {
 pub(super) fn config_map(source: &core::ConfigMap, json: &Value, cx: &DecodeContext) -> ConfigMap {
     ConfigMap {
         meta: meta(&source.metadata, cx),
-        data: entries(json, &["data", "binaryData"]),
+        data: entries(json, "data"),
+        binary: entries(json, "binaryData"),
         immutable: source.immutable.unwrap_or(false),
     }
 }
@@ -35,7 +35,7 @@ pub(super) fn secret(source: &core::Secret, json: &Value, cx: &DecodeContext) ->
     Secret {
         meta: meta(&source.metadata, cx),
         kind: text(&source.type_),
-        data: entries(json, &["data"]),
+        data: entries(json, "data"),
         immutable: source.immutable.unwrap_or(false),
     }
 }

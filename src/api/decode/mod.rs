@@ -131,6 +131,18 @@ pub fn decode_json(value: &Value, context: &DecodeContext) -> Result<Decoded, Ve
     decode(&node, context)
 }
 
+/// The object as it was written, its API version made current and its namespace that of `row`:
+/// what `kubectl apply` keeps of it.
+pub fn as_written(node: &Node, row: &Row) -> Value {
+    let current = versions::current(node).ok().flatten();
+    let mut json = current.as_ref().map_or(node, |(node, _)| node).to_json();
+    let namespace = &row.meta().namespace;
+    if !namespace.is_empty() && json["metadata"].is_object() {
+        json["metadata"]["namespace"] = Value::from(namespace.as_str());
+    }
+    json
+}
+
 /// Reads an affinity on its own, as component configurations embed it.
 ///
 /// # Errors

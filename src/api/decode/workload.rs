@@ -211,6 +211,7 @@ fn condition(source: &metav1::Condition, cx: &DecodeContext) -> WorkloadConditio
 
 pub(super) fn priority_class(source: &scheduling::PriorityClass, meta: Meta) -> PriorityClass {
     PriorityClass {
+        description: text(&source.description),
         meta,
         value: source.value.unwrap_or(0),
         global_default: source.global_default.unwrap_or(false),

@@ -13,10 +13,12 @@ mod merge;
 mod schema;
 mod strategic;
 mod strategic_list;
+mod three_way;
 
 pub use json::json_patch;
 pub use merge::merge_patch;
 pub use strategic::strategic_merge_patch;
+pub use three_way::three_way_patch;
 
 use std::fmt;
 
@@ -58,6 +60,42 @@ impl fmt::Display for PatchError {
 
 impl std::error::Error for PatchError {}
 
+/// How a patch is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchKind {
+    /// Strategic merge; built-in kinds only.
+    Strategic,
+    /// RFC 7386.
+    Merge,
+    /// RFC 6902.
+    Json,
+}
+
+/// The merge patch that an object of this kind takes from kubectl by itself: strategic for
+/// built-in kinds, JSON merge for custom resources.
+pub fn kind_for(object: &Node) -> PatchKind {
+    let api_version = object.get("apiVersion").and_then(Node::as_str);
+    match api_version.is_some_and(schema::is_built_in) {
+        true => PatchKind::Strategic,
+        false => PatchKind::Merge,
+    }
+}
+
+/// Applies a patch of a given kind. The object is unchanged when the patch does not apply.
+///
+/// # Errors
+/// When the patch does not apply.
+pub fn apply_as(kind: PatchKind, object: &mut Node, patch: &Node) -> Result<(), PatchError> {
+    match kind {
+        PatchKind::Strategic => strategic_merge_patch(object, patch),
+        PatchKind::Merge => {
+            merge_patch(object, patch);
+            Ok(())
+        }
+        PatchKind::Json => json_patch(object, patch),
+    }
+}
+
 /// Applies a patch as `kubectl patch` and kustomize's `patches` choose: a list is a JSON patch, a
 /// map a strategic merge patch for built-in kinds and a JSON merge patch for custom resources. The
 /// object is unchanged when the patch does not apply.
@@ -75,13 +113,7 @@ pub fn apply(object: &mut Node, patch: &Node) -> Result<(), PatchError> {
         );
         return Err(PatchError::new(message, &Path::Root, patch.span));
     }
-    let api_version = object.get("apiVersion").and_then(Node::as_str);
-    if api_version.is_some_and(schema::is_built_in) {
-        strategic_merge_patch(object, patch)
-    } else {
-        merge_patch(object, patch);
-        Ok(())
-    }
+    apply_as(kind_for(object), object, patch)
 }
 
 #[cfg(test)]

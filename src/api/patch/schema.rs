@@ -15,6 +15,8 @@ pub(super) struct Field {
     pub(super) key: &'static str,
     /// Whether a map is replaced.
     pub(super) replace: bool,
+    /// Whether a difference names all keys that the map, or the item, may have (`retainKeys`).
+    pub(super) retain: bool,
 }
 
 /// The API groups whose kinds a strategic merge patch knows. Others are custom resources.
@@ -55,6 +57,7 @@ const fn object(of: &'static str) -> Field {
         merge: false,
         key: "",
         replace: false,
+        retain: false,
     }
 }
 
@@ -64,6 +67,15 @@ const fn list(of: &'static str, key: &'static str) -> Field {
         merge: true,
         key,
         replace: false,
+        retain: false,
+    }
+}
+
+/// The same field, with the strategy `retainKeys` beside its own.
+const fn retaining(field: Field) -> Field {
+    Field {
+        retain: true,
+        ..field
     }
 }
 
@@ -89,7 +101,7 @@ pub(super) fn field(of: &str, name: &str) -> Field {
         "Container" => container(name),
         "PodStatus" => match name {
             "hostIPs" | "podIPs" => list("", "ip"),
-            "resourceClaimStatuses" => list("", "name"),
+            "resourceClaimStatuses" => retaining(list("", "name")),
             _ => conditions(name),
         },
         _ => workload(of, name),
@@ -99,8 +111,9 @@ pub(super) fn field(of: &str, name: &str) -> Field {
 fn pod_spec(name: &str) -> Field {
     match name {
         "containers" | "initContainers" | "ephemeralContainers" => list("Container", "name"),
-        "volumes" => list("Volume", "name"),
-        "imagePullSecrets" | "schedulingGates" | "resourceClaims" => list("", "name"),
+        "volumes" => retaining(list("Volume", "name")),
+        "imagePullSecrets" | "schedulingGates" => list("", "name"),
+        "resourceClaims" => retaining(list("", "name")),
         "hostAliases" => list("", "ip"),
         "topologySpreadConstraints" => list("", "topologyKey"),
         _ => Field::default(),
@@ -127,7 +140,10 @@ fn conditions(name: &str) -> Field {
 /// Kinds other than pods, and the types of their fields.
 fn workload(of: &str, name: &str) -> Field {
     match (of, name) {
-        ("Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job", "spec")
+        ("Deployment", "spec") => object("DeploymentSpec"),
+        ("DeploymentSpec", "strategy") => retaining(object("")),
+        ("DeploymentSpec", "template") => object("PodTemplateSpec"),
+        ("ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job", "spec")
         | ("ReplicationController" | "JobTemplateSpec", "spec") => object("WorkloadSpec"),
         ("WorkloadSpec", "template") | ("PodTemplate", "template") => object("PodTemplateSpec"),
         ("CronJob", "spec") => object("CronJobSpec"),

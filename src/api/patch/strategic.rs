@@ -13,9 +13,18 @@ use super::strategic_list::{check_set_order, delete_scalars, element_kind, merge
 use crate::api::yaml::{Entry, Map, Node, NodeValue, Path};
 
 pub(super) const DIRECTIVE: &str = "$patch";
-const RETAIN_KEYS: &str = "$retainKeys";
-const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
-const SET_ORDER: &str = "$setElementOrder";
+pub(super) const RETAIN_KEYS: &str = "$retainKeys";
+pub(super) const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
+pub(super) const SET_ORDER: &str = "$setElementOrder";
+
+/// What a patch is merged into (upstream: `MergeOptions`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Onto {
+    /// An object: directives are carried out, nulls delete.
+    Object,
+    /// Another patch: directives and nulls are kept for the object that will come.
+    Patch,
+}
 
 /// Applies a strategic merge patch; the object's `kind` decides how its lists are merged. The
 /// object is unchanged when the patch does not apply.
@@ -37,7 +46,13 @@ pub fn strategic_merge_patch(object: &mut Node, patch: &Node) -> Result<(), Patc
         NodeValue::Map(map) => map.clone(),
         _ => Map::default(),
     };
-    merge_map(&mut result, changes.clone(), &kind, &Path::Root)?;
+    merge_map(
+        &mut result,
+        changes.clone(),
+        &kind,
+        Onto::Object,
+        &Path::Root,
+    )?;
     object.value = NodeValue::Map(result);
     drop_directives(object);
     Ok(())
@@ -66,6 +81,7 @@ pub(super) fn merge_map(
     original: &mut Map,
     mut patch: Map,
     of: &str,
+    onto: Onto,
     path: &Path<'_>,
 ) -> Result<(), PatchError> {
     if let Some(directive) = patch.shift_remove(DIRECTIVE) {
@@ -79,10 +95,14 @@ pub(super) fn merge_map(
         }
         return Ok(());
     }
-    retain_keys(original, &mut patch, path)?;
-    merge_ordered_lists(original, &mut patch, of, path)?;
+    retain_keys(original, &mut patch, onto, path)?;
+    merge_ordered_lists(original, &mut patch, of, onto, path)?;
     for (key, entry) in patch {
         let here = Path::Key(path, &key);
+        if key.starts_with(DELETE_FROM_LIST) && onto == Onto::Patch {
+            original.insert(key, entry);
+            continue;
+        }
         if key.starts_with(DELETE_FROM_LIST) {
             let name = parallel_name(
                 &key,
@@ -99,6 +119,9 @@ pub(super) fn merge_map(
         }
         if entry.node.is_null() {
             original.shift_remove(&key);
+            if onto == Onto::Patch {
+                original.insert(key, entry);
+            }
             continue;
         }
         let field = schema::field(of, &key);
@@ -107,26 +130,28 @@ pub(super) fn merge_map(
                 (NodeValue::Map(_), NodeValue::Map(_)) if field.replace => old.node = entry.node,
                 (NodeValue::Map(map), NodeValue::Map(_)) => {
                     if let NodeValue::Map(changes) = entry.node.value {
-                        merge_map(map, changes, field.of, &here)?;
+                        merge_map(map, changes, field.of, onto, &here)?;
                     }
                 }
                 (NodeValue::List(_), NodeValue::List(_)) if !field.merge => old.node = entry.node,
                 (NodeValue::List(items), NodeValue::List(_)) => {
                     if let NodeValue::List(changes) = entry.node.value {
-                        merge_lists(items, changes, field, &here)?;
+                        merge_lists(items, changes, field, onto, &here)?;
                     }
                 }
-                _ => put(original, key, entry),
+                _ => put(original, key, entry, onto),
             },
-            None => put(original, key, entry),
+            None => put(original, key, entry, onto),
         }
     }
     Ok(())
 }
 
-/// Takes the patch's value as it is, without nulls and deleted items.
-fn put(original: &mut Map, key: Arc<str>, mut entry: Entry) {
-    drop_nulls(&mut entry.node);
+/// Takes the patch's value as it is, without nulls (unless it stays a patch) and deleted items.
+fn put(original: &mut Map, key: Arc<str>, mut entry: Entry, onto: Onto) {
+    if onto == Onto::Object {
+        drop_nulls(&mut entry.node);
+    }
     if remove_directives(&mut entry.node) {
         original.insert(key, entry);
     } else {
@@ -162,10 +187,19 @@ fn parallel_name<'k>(
 }
 
 /// `patch.go :: applyRetainKeysDirective`: `$retainKeys` lists all keys that the map may have.
-fn retain_keys(original: &mut Map, patch: &mut Map, path: &Path<'_>) -> Result<(), PatchError> {
+fn retain_keys(
+    original: &mut Map,
+    patch: &mut Map,
+    onto: Onto,
+    path: &Path<'_>,
+) -> Result<(), PatchError> {
     let Some(directive) = patch.shift_remove(RETAIN_KEYS) else {
         return Ok(());
     };
+    if onto == Onto::Patch {
+        original.entry(RETAIN_KEYS.into()).or_insert(directive);
+        return Ok(());
+    }
     let here = Path::Key(path, RETAIN_KEYS);
     let error = |span| PatchError::new("invalid patch format of retainKeys", &here, span);
     let Some(keys) = directive.node.as_list() else {
@@ -189,6 +223,7 @@ fn merge_ordered_lists(
     original: &mut Map,
     patch: &mut Map,
     of: &str,
+    onto: Onto,
     path: &Path<'_>,
 ) -> Result<(), PatchError> {
     let orders: Vec<Arc<str>> = patch
@@ -201,6 +236,9 @@ fn merge_ordered_lists(
             continue;
         };
         let here = Path::Key(path, &key);
+        if onto == Onto::Patch && !original.contains_key(&key) {
+            original.insert(key.clone(), directive.clone());
+        }
         let name = parallel_name(
             &key,
             "invalid patch format of setElementOrder list",
@@ -223,7 +261,7 @@ fn merge_ordered_lists(
         if let Some((items, _)) = &changes {
             check_set_order(items, order, field, &here)?;
         }
-        let ordered = merge_in_order(old.clone(), changes.clone(), order, field, &here)?;
+        let ordered = merge_in_order(old.clone(), changes.clone(), order, (field, onto), &here)?;
         if let Some(items) = ordered {
             store(
                 original,
@@ -243,7 +281,7 @@ fn merge_in_order(
     old: Option<Vec<Node>>,
     changes: Option<Changes>,
     order: &[Node],
-    field: Field,
+    (field, onto): (Field, Onto),
     path: &Path<'_>,
 ) -> Result<Option<Vec<Node>>, PatchError> {
     let mut server_order = old.clone().unwrap_or_default();
@@ -264,7 +302,7 @@ fn merge_in_order(
         (Some(mut old), Some((items, _))) => {
             if field.merge {
                 let length = old.len();
-                if let Some(mut merged) = merge_lists(&mut old, items, field, path)? {
+                if let Some(mut merged) = merge_lists(&mut old, items, field, onto, path)? {
                     // Upstream merges in the memory of the list whose order it then follows: a
                     // new item takes the slot, and with it the rank, of a deleted one.
                     merged.truncate(length);

@@ -7,7 +7,7 @@
 
 use super::PatchError;
 use super::schema::Field;
-use super::strategic::{DIRECTIVE, merge_map};
+use super::strategic::{DIRECTIVE, Onto, merge_map};
 use crate::api::yaml::{Node, NodeValue, Path, Span};
 
 /// `patch.go :: mergeSlice`. Returns the items before they were put in order, unless the patch
@@ -16,6 +16,7 @@ pub(super) fn merge_lists(
     original: &mut Vec<Node>,
     patch: Vec<Node>,
     field: Field,
+    onto: Onto,
     path: &Path<'_>,
 ) -> Result<Option<Vec<Node>>, PatchError> {
     if original.is_empty() && patch.is_empty() {
@@ -38,7 +39,7 @@ pub(super) fn merge_lists(
         return Err(PatchError::new(message, path, span));
     }
     let (patch, replaced) = apply_item_directives(original, patch, field, path)?;
-    let merged = merge_items(original.clone(), &patch, field, path)?;
+    let merged = merge_items(original.clone(), &patch, field, onto, path)?;
     *original = order_by(merged.clone(), &patch, original, (field, true), path)?;
     Ok((!replaced).then_some(merged))
 }
@@ -110,7 +111,11 @@ fn apply_item_directives(
 }
 
 /// The value of an item's merge key.
-fn merge_key<'n>(item: &'n Node, field: Field, path: &Path<'_>) -> Result<&'n Node, PatchError> {
+pub(super) fn merge_key<'n>(
+    item: &'n Node,
+    field: Field,
+    path: &Path<'_>,
+) -> Result<&'n Node, PatchError> {
     item.get(field.key).ok_or_else(|| {
         let json = item.to_json();
         let message = format!(
@@ -126,6 +131,7 @@ fn merge_items(
     mut original: Vec<Node>,
     patch: &[Node],
     field: Field,
+    onto: Onto,
     path: &Path<'_>,
 ) -> Result<Vec<Node>, PatchError> {
     for (index, item) in patch.iter().enumerate() {
@@ -136,7 +142,7 @@ fn merge_items(
             .find(|old| old.get(field.key).is_some_and(|key| key.same(wanted)));
         match (found.map(|old| &mut old.value), &item.value) {
             (Some(NodeValue::Map(map)), NodeValue::Map(changes)) => {
-                merge_map(map, changes.clone(), field.of, &here)?;
+                merge_map(map, changes.clone(), field.of, onto, &here)?;
             }
             _ => original.push(item.clone()),
         }
@@ -159,7 +165,7 @@ pub(super) fn delete_scalars(
         return Ok(());
     }
     if element_kind(items, deleted, path)? == "map" {
-        return merge_lists(items, deleted.clone(), field, path).map(drop);
+        return merge_lists(items, deleted.clone(), field, Onto::Object, path).map(drop);
     }
     items.retain(|item| !deleted.iter().any(|gone| gone.same(item)));
     Ok(())
@@ -176,10 +182,9 @@ pub(super) fn check_set_order(
     if patch.is_empty() || order.is_empty() {
         return Ok(());
     }
-    let deleted = |item: &Node| item.get(DIRECTIVE).and_then(Node::as_str) == Some("delete");
     let mut items = patch
         .iter()
-        .filter(|item| field.key.is_empty() || !deleted(item))
+        .filter(|item| field.key.is_empty() || !deletes(item))
         .peekable();
     let mut rest = order.iter();
     while let Some(item) = items.peek() {
@@ -224,6 +229,10 @@ pub(super) fn order_by(
         .partition(|item| position(order, item, field).is_some());
     sort_by_position(&mut patched, order, field);
     sort_by_position(&mut others, server_order, field);
+    // Items that delete (they stay when a patch is merged into a patch) come after the others.
+    for items in [&mut patched, &mut others] {
+        items.sort_by_key(deletes);
+    }
     let mut patched = patched.into_iter().peekable();
     let mut others = others.into_iter().peekable();
     let mut all = Vec::new();
@@ -250,9 +259,13 @@ pub(super) fn order_by(
     }
 }
 
+fn deletes(item: &Node) -> bool {
+    item.get(DIRECTIVE).and_then(Node::as_str) == Some("delete")
+}
+
 /// `patch.go :: normalizeSliceOrder`: an insertion sort in which an item that the order does not
 /// name goes in front, as Go's sort makes it of a comparison that is no order.
-fn sort_by_position(items: &mut [Node], order: &[Node], field: Field) {
+pub(super) fn sort_by_position(items: &mut [Node], order: &[Node], field: Field) {
     for end in 1..items.len() {
         for at in (1..=end).rev() {
             let (left, right) = (

@@ -205,7 +205,11 @@ fn namespace(namespace: &Namespace, set: &mut impl FnMut(&str, Value)) {
 fn flat_kinds(row: &Row, set: &mut impl FnMut(&str, Value)) {
     match row {
         Row::ConfigMap(map) => {
-            set("data", pairs(&map.data));
+            for (field, entries) in [("data", &map.data), ("binaryData", &map.binary)] {
+                if !entries.is_empty() {
+                    set(field, pairs(entries));
+                }
+            }
             if map.immutable {
                 set("immutable", json!(true));
             }
@@ -219,6 +223,9 @@ fn flat_kinds(row: &Row, set: &mut impl FnMut(&str, Value)) {
         }
         Row::PriorityClass(class) => {
             set("value", json!(class.value));
+            if !class.description.is_empty() {
+                set("description", json!(class.description.as_str()));
+            }
             if class.global_default {
                 set("globalDefault", json!(true));
             }

@@ -216,6 +216,7 @@ fn a_missing_configmap_keeps_a_container_from_being_created() {
     app.env_refs = vec![wanted(Some("mode"))];
     m.create(pod("a", vec![app]));
     let settings = |keys: &[&'static str]| ConfigMap {
+        binary: crate::api::Labels::default(),
         meta: Meta {
             namespace: "default".into(),
             name: "settings".into(),

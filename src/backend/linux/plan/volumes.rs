@@ -128,10 +128,11 @@ impl Planner {
         let Some(map) = self.config_maps.get(&key) else {
             return Vec::new();
         };
-        let entries = map.data.iter();
-        entries
-            .map(|(key, value)| (key.clone(), value.as_bytes().to_vec()))
-            .collect()
+        let plain = map.data.iter();
+        let plain = plain.map(|(key, value)| (key.clone(), value.as_bytes().to_vec()));
+        let binary = map.binary.iter();
+        let binary = binary.filter_map(|(key, value)| Some((key.clone(), decode_base64(value)?)));
+        plain.chain(binary).collect()
     }
 
     /// The entries of a Secret, decoded.
