@@ -146,3 +146,80 @@ fn bad_input_is_told_and_exits_with_2() {
         assert!(told.contains(expected), "{arguments:?}: {told}");
     }
 }
+
+/// Files of one experiment each, with one mistake: what is told, where, and exit code 2.
+#[test]
+fn mistakes_in_files_are_told_with_file_line_and_column() {
+    let dir = scratch("mistakes");
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let head = "apiVersion: rehearsal.dev/v1\nkind: Experiment\nmetadata: {name: e}\nspec:\n  \
+                seeds: [1]\n  base:\n    duration: 1h\n    cluster: {nodePools: [{name: n, count: \
+                1, capacity: {cpu: 4, memory: 8Gi}}]}\n    trace: {file: pods.csv}\n  variants:\n";
+    let scheduler = |rest: &str| {
+        format!(
+            "  - name: a\n    scheduler:\n      apiVersion: kubescheduler.config.k8s.io/v1\n      \
+             kind: KubeSchedulerConfiguration\n      {rest}\n"
+        )
+    };
+    let good = "arrival,duration,cpu,memory\n0,100,1,1Gi\n";
+    let one = "  - name: a\n";
+    let cases = [
+        (
+            scheduler("profiles: [{plugins: {score: {enabled: [{name: Nope}]}}}]"),
+            good,
+            "e.yaml:15:",
+            "plugin \"Nope\" does not exist",
+        ),
+        (
+            scheduler("profiles: [{plugins: {score: {enabled: [{name: FGDScore, weight: -1}]}}}]"),
+            good,
+            "e.yaml:15:",
+            "Invalid value: -1: must not be negative",
+        ),
+        (
+            scheduler("profiles: [{pluginConfig: [{name: InterPodAffinity, args: {weight: 1}}]}]"),
+            good,
+            "e.yaml:15:",
+            "unknown field `weight`",
+        ),
+        (
+            scheduler("profiles: [{schedulerName: a}, {percentageOfNodesToScore: 5}]"),
+            good,
+            "e.yaml:15:",
+            "profiles[1].schedulerName: Required value",
+        ),
+        (
+            scheduler("extenders: [{urlPrefix: 'http://x'}]"),
+            good,
+            "e.yaml:15:",
+            "scheduler extenders are not modelled: \"http://x\"",
+        ),
+        (
+            format!("{one}{one}"),
+            good,
+            "e.yaml:12:",
+            "Duplicate value: \"a\"",
+        ),
+        (
+            one.to_owned(),
+            "arrival,cpu,memory\n0,1,1Gi\n",
+            "pods.csv:1",
+            "duration",
+        ),
+        (
+            one.to_owned(),
+            "arrival,duration,cpu,memory\n0,100,1,1Gi\n5,soon,1,1Gi\n",
+            "pods.csv:3",
+            "soon",
+        ),
+    ];
+    for (variants, trace, place, said) in cases {
+        std::fs::write(dir.join("pods.csv"), trace).expect("written");
+        let file = dir.join("e.yaml");
+        std::fs::write(&file, format!("{head}{variants}")).expect("written");
+        let out = rehearsal(&["compare", file.to_str().expect("UTF-8"), "--no-out"]);
+        assert_eq!(out.status.code(), Some(2), "{variants}{trace}");
+        let told = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(told.contains(place) && told.contains(said), "{told}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::placement::Placed;
+use crate::engine::Time;
 use crate::record::trials::{Better, Metric, Unit};
 use crate::record::{PodLife, RunRecord};
 
@@ -198,6 +199,13 @@ const CLUSTER: &[Row] = &[
         "the longest of the same",
     ),
     (
+        "nodes_used",
+        Unit::Number,
+        Better::Lower,
+        true,
+        "nodes that pods were bound to, mean over the run's time",
+    ),
+    (
         "pod_restarts",
         Unit::Count,
         Better::Lower,
@@ -314,6 +322,34 @@ pub fn cluster_waits(run: &RunRecord) -> Vec<f64> {
     run.pods.iter().map(waited).collect()
 }
 
+/// The mean number of nodes that held pods, from the beginning of the run to its end.
+fn nodes_used(run: &RunRecord) -> f64 {
+    let begun = run.header.begun;
+    let end = begun + run.header.simulated;
+    let mut held: BTreeMap<&str, Vec<(Time, Time)>> = BTreeMap::new();
+    for pod in &run.pods {
+        if let Some(scheduled) = pod.scheduled {
+            let until = pod.gone.unwrap_or(end).min(end);
+            let spans = held.entry(pod.node.as_str()).or_default();
+            spans.push((scheduled.max(begun), until));
+        }
+    }
+    let mut seconds = 0.0;
+    for spans in held.values_mut() {
+        spans.sort_unstable();
+        let mut covered = begun;
+        for (from, until) in spans {
+            let from = covered.max(*from);
+            if *until > from {
+                seconds += until.since(from).as_secs_f64();
+                covered = *until;
+            }
+        }
+    }
+    let length = run.header.simulated.as_secs_f64();
+    if length > 0.0 { seconds / length } else { 0.0 }
+}
+
 /// The metrics of a run of a whole cluster.
 pub fn of_run(run: &RunRecord) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
@@ -340,6 +376,7 @@ pub fn of_run(run: &RunRecord) -> BTreeMap<String, f64> {
             .count();
         put("pods_scheduled_ratio", bound as f64 / run.pods.len() as f64);
     }
+    put("nodes_used", nodes_used(run));
     let restarts: u32 = run.pods.iter().map(|pod| pod.restarts).sum();
     put("pod_restarts", f64::from(restarts));
     let preempted = run

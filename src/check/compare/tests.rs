@@ -203,6 +203,78 @@ fn the_first_divergence_tells_both_reasons() {
     }
 }
 
+/// Whole clusters with their controllers and kubelets; only the scheduler differs.
+const CLUSTER: &str = "  seeds: [1, 2, 3]
+  base:
+    duration: 2m
+    cluster:
+      nodePools: [{name: n, count: 3, capacity: {cpu: 8, memory: 32Gi, pods: 110}}]
+  variants:
+  - name: default
+  - name: packed
+    scheduler:
+      apiVersion: kubescheduler.config.k8s.io/v1
+      kind: KubeSchedulerConfiguration
+      profiles:
+      - plugins:
+          multiPoint:
+            disabled: [{name: PodTopologySpread}, {name: NodeResourcesBalancedAllocation}]
+        pluginConfig:
+        - name: NodeResourcesFit
+          args: {scoringStrategy: {type: MostAllocated}}
+  - name: nomad
+    scheduler:
+      apiVersion: kubescheduler.config.k8s.io/v1
+      kind: KubeSchedulerConfiguration
+      profiles:
+      - plugins: {score: {enabled: [{name: NomadBinPack}], disabled: [{name: \"*\"}]}}
+  - name: nowhere
+    scheduler:
+      apiVersion: kubescheduler.config.k8s.io/v1
+      kind: KubeSchedulerConfiguration
+      profiles: [{schedulerName: another}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default}
+spec:
+  replicas: 6
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: web:1, resources: {requests: {cpu: 1, memory: 1Gi}}}
+";
+
+#[test]
+fn whole_clusters_differ_by_their_scheduler_alone() {
+    let experiment = experiment("cluster", CLUSTER, &[]);
+    let trials = all(&experiment);
+    // Six pods of one core: two on each of three nodes, or all on one of eight cores. A scheduler
+    // of another name binds nothing.
+    for (variant, nodes, bound) in [(0, 3.0, 1.0), (1, 1.0, 1.0), (2, 1.0, 1.0), (3, 0.0, 0.0)] {
+        for row in &trials.rows {
+            let metrics = &row.trials[variant].metrics;
+            let name = &trials.head.variants[variant];
+            assert_eq!(metrics["nodes_used"], nodes, "{name}");
+            assert_eq!(metrics["pods_scheduled_ratio"], bound, "{name}");
+        }
+    }
+    let told = &trials.rows[0].divergences;
+    let variants: Vec<&str> = told.iter().map(|d| d.variant.as_str()).collect();
+    assert_eq!(variants, ["packed", "nomad"]);
+    for divergence in told {
+        assert_ne!(divergence.base.node, divergence.other.node);
+    }
+    let shares = (0..2).map(|index| {
+        let share = run(&experiment, &options(Some(Shard { index, of: 2 })));
+        share.unwrap_or_else(|_| panic!("the experiment runs"))
+    });
+    let merged = Trials::merge(shares.collect()).unwrap();
+    assert_eq!(merged.to_lines(), trials.to_lines());
+}
+
 #[test]
 fn an_unknown_metric_is_refused_where_it_stands() {
     let text = format!("  seeds: [1]\n{NODES}  variants: [{{name: a}}]\n  report: [nodes_emtpy]\n");

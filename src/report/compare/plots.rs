@@ -12,6 +12,8 @@ use crate::report::plots::{BLUE, GREEN, GREY, HAIR, INK, ORANGE, PURPLE, RED, SK
 const COLOURS: [&str; 7] = [BLUE, ORANGE, GREEN, PURPLE, SKY, INK, RED];
 /// Height of one metric of one variant in the picture of differences.
 const LINE: f64 = 26.0;
+/// Height of the axis below a metric there.
+const AXIS: f64 = 34.0;
 
 /// Every picture that the trials have something for: file name and SVG.
 pub fn plots(trials: &Trials) -> Vec<(String, String)> {
@@ -54,6 +56,18 @@ fn amount(unit: Unit, value: f64) -> String {
     }
 }
 
+/// A tick of an axis of differences.
+fn mark(unit: Unit, value: f64) -> String {
+    let number = match unit {
+        Unit::Share => format!("{:+.4}", value * 100.0),
+        _ => format!("{value:+.4}"),
+    };
+    match number.trim_end_matches('0').trim_end_matches('.') {
+        "+" | "-" | "" => "0".to_owned(),
+        number => number.to_owned(),
+    }
+}
+
 fn differences(trials: &Trials) -> Option<String> {
     if trials.head.variants.len() < 2 || trials.rows.len() < 2 {
         return None;
@@ -61,7 +75,7 @@ fn differences(trials: &Trials) -> Option<String> {
     let compared = compare(trials);
     let shown: Vec<&(&Metric, Vec<Cell>)> = compared.iter().filter(|(m, _)| m.shown).collect();
     let lines: usize = shown.iter().map(|(_, cells)| cells.len()).sum();
-    let height = 110.0 + LINE * lines as f64 + 20.0 * shown.len() as f64;
+    let height = 110.0 + LINE * lines as f64 + AXIS * shown.len() as f64;
     let first = &trials.head.variants[0];
     let headline = format!("Differences from {first}, seed by seed");
     let what = "each dot one seed; bar: 95% interval of the mean; blue better, red worse";
@@ -75,6 +89,12 @@ fn differences(trials: &Trials) -> Option<String> {
         let (middle, half) = (500.0, 240.0);
         let x = |value: f64| middle + value / most * half;
         let bottom = y - 14.0 + LINE * (cells.len() - 1) as f64;
+        for tick in axis::value_ticks(most, 2) {
+            for tick in [-tick, tick] {
+                canvas.line(x(tick), y - 16.0, x(tick), bottom, HAIR, 1.0);
+                canvas.middle(x(tick), bottom + 13.0, 11.0, GREY, &mark(metric.unit, tick));
+            }
+        }
         canvas.line(middle, y - 16.0, middle, bottom, "#b0b0b0", 1.0);
         for cell in cells.iter().filter(|cell| cell.variant > 0) {
             let name = &trials.head.variants[cell.variant];
@@ -103,7 +123,7 @@ fn differences(trials: &Trials) -> Option<String> {
             }
             y += LINE;
         }
-        y += 20.0;
+        y += AXIS;
     }
     Some(canvas.finish())
 }
@@ -234,9 +254,9 @@ fn along(trials: &Trials, what: &str, of: fn(&Point) -> f64) -> Option<String> {
         Axis::Time | Axis::None => "over time; mean over seeds",
     };
     let mut canvas = begin(trials, 470.0, &headline, subtitle);
-    // By load everything happens at the end: the first 60 % are a straight line.
+    // By load everything happens at the end: the first half is a straight line.
     let from = if trials.head.axis == Axis::Load {
-        most_x * 0.6
+        libm::floor(most_x * 6.0) / 10.0
     } else {
         0.0
     };
