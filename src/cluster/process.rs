@@ -44,7 +44,8 @@ pub fn scheduler_interest(kind: Kind) -> Interest {
         | Kind::PersistentVolume
         | Kind::PersistentVolumeClaim
         | Kind::StorageClass
-        | Kind::CSINode => Interest::Handles,
+        | Kind::CSINode
+        | Kind::VolumeAttachment => Interest::Handles,
         Kind::KubeEvent | Kind::Lease | Kind::EndpointSlice | Kind::ConfigMap | Kind::Secret => {
             Interest::None
         }

@@ -8,6 +8,7 @@ use crate::api::Text;
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::quantity::Resources;
 use crate::sched::SchedulerConfig;
+use crate::sched::config::mistakes::Mistake;
 
 /// The Kubernetes versions whose defaults are known, newest first.
 pub const VERSIONS: [&str; 9] = [
@@ -93,17 +94,18 @@ fn scheduler(value: &Value<'_>, problems: &mut Problems) -> Option<serde_json::V
         return None;
     }
     let json = value.node.to_json();
-    if let Err(message) = SchedulerConfig::from_json(&json) {
-        problems.push(located(value, &message));
+    if let Err(mistakes) = SchedulerConfig::from_json(&json) {
+        for mistake in &mistakes.0 {
+            problems.push(located(value, mistake));
+        }
         return None;
     }
     Some(json)
 }
 
-/// What is wrong with the scheduler's configuration, at the place that the message names:
-/// `profiles[0].plugins: …`.
-fn located(value: &Value<'_>, message: &str) -> Diagnostic {
-    let (path, detail) = message.split_once(": ").unwrap_or(("", message));
+/// What is wrong with the scheduler's configuration, at the place that its path names.
+fn located(value: &Value<'_>, mistake: &Mistake) -> Diagnostic {
+    let (path, detail) = (mistake.path.as_str(), mistake.what.as_str());
     let mut node = value.node;
     let mut steps = path.split(['.', '[', ']']).filter(|step| !step.is_empty());
     let found = steps.all(|step| {
@@ -118,7 +120,7 @@ fn located(value: &Value<'_>, message: &str) -> Diagnostic {
     let known = found || !std::ptr::eq(node, value.node);
     match known && !path.is_empty() {
         true => error(detail).at(format!("{}.{path}", value.path)),
-        false => error(message).at(value.path.as_str()),
+        false => error(&mistake.to_string()).at(value.path.as_str()),
     }
 }
 

@@ -11,13 +11,16 @@ mod class;
 
 mod moves;
 
+mod names;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-pub use class::{Class, ClassCount};
+pub use class::{Class, ClassCount, Kin};
 pub use moves::{Move, Moves};
+pub use names::Interned;
 
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
@@ -36,65 +39,6 @@ pub type TopologyIx = usize;
 pub const EMPTY_DOMAIN: u32 = 0;
 /// A node that does not have the label.
 pub const NO_DOMAIN: u32 = u32::MAX;
-
-#[derive(Debug, Default)]
-struct Names {
-    numbers: FxHashMap<Text, usize>,
-    names: Vec<Text>,
-}
-
-impl Names {
-    fn number(&mut self, name: &str) -> usize {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
-        }
-        let name = Text::from(name);
-        self.names.push(name.clone());
-        self.numbers.insert(name, self.names.len() - 1);
-        self.names.len() - 1
-    }
-}
-
-/// Numbers for names that inner loops compare.
-#[derive(Debug, Default)]
-pub struct Interned {
-    scalars: Names,
-    topologies: Names,
-    images: Names,
-    gpu_models: Names,
-}
-
-impl Interned {
-    /// The number of a scalar resource.
-    pub fn scalar(&mut self, name: &str) -> usize {
-        self.scalars.number(name)
-    }
-
-    /// The name of a scalar resource.
-    pub fn scalar_name(&self, number: usize) -> &Text {
-        &self.scalars.names[number]
-    }
-
-    /// The number of a scalar resource that was seen before.
-    pub fn known_scalar(&self, name: &str) -> Option<usize> {
-        self.scalars.numbers.get(name).copied()
-    }
-
-    /// The number of a topology key.
-    pub fn topology(&mut self, key: &str) -> TopologyIx {
-        self.topologies.number(key)
-    }
-
-    /// The number of a GPU model.
-    pub fn gpu_model(&mut self, name: &str) -> usize {
-        self.gpu_models.number(name)
-    }
-
-    /// The number of an image name.
-    pub fn image(&mut self, name: &str) -> usize {
-        self.images.number(name)
-    }
-}
 
 /// The domains of one topology key.
 #[derive(Debug, Default)]
@@ -140,6 +84,8 @@ pub struct Cache {
     /// By place: grows whenever what plugins may see of the node alone has changed.
     stamps: Vec<u64>,
     stamp: u64,
+    /// By place: grows also when a pod there changes in a way that only preemption looks at.
+    pod_stamps: Vec<u64>,
     /// Grows whenever the number of nodes or of the nodes with an image has changed.
     image_stamp: u64,
     /// Grows whenever nodes come or go, or the labels or taints of one change.
@@ -151,6 +97,10 @@ pub struct Cache {
     pods: FxHashMap<u32, PodState>,
     classes: Vec<Option<Class>>,
     free_classes: Vec<usize>,
+    /// Classes so far.
+    serial: u64,
+    /// Classes with a term that selects namespaces by label.
+    selecting_namespaces: usize,
     class_numbers: FxHashMap<ClassKey, usize>,
     by_namespace: FxHashMap<Text, BTreeSet<usize>>,
     with_affinity: BTreeSet<usize>,
@@ -200,6 +150,12 @@ impl Cache {
         template
     }
 
+    /// Whether any pod on a node has a term that selects namespaces by label, so that its meaning
+    /// may change without any pod or node.
+    pub fn selects_namespaces(&self) -> bool {
+        self.selecting_namespaces > 0
+    }
+
     /// A pod with its template.
     pub fn entry(&mut self, id: u32, pod: &Arc<Pod>) -> PodEntry {
         PodEntry {
@@ -212,8 +168,8 @@ impl Cache {
 
     /// Domains of topology keys that are new.
     fn fill_topologies(&mut self) {
-        while self.topologies.len() < self.interned.topologies.names.len() {
-            let key = self.interned.topologies.names[self.topologies.len()].clone();
+        while self.topologies.len() < self.interned.topologies().len() {
+            let key = self.interned.topologies()[self.topologies.len()].clone();
             let mut topology = Topology::default();
             topology.values.insert(Text::default(), EMPTY_DOMAIN);
             for info in &self.nodes {
@@ -227,7 +183,7 @@ impl Cache {
     fn set_domains(&mut self, ix: NodeIx) {
         let labels = self.nodes[ix].node.as_ref().map(|n| &n.meta.labels);
         for (number, topology) in self.topologies.iter_mut().enumerate() {
-            let key = &self.interned.topologies.names[number];
+            let key = &self.interned.topologies()[number];
             topology.set(ix, labels.and_then(|l| l.get(key)));
         }
     }
@@ -250,6 +206,7 @@ impl Cache {
         let ix = self.nodes.len();
         self.nodes.push(NodeInfo::new(ix, name.clone()));
         self.stamps.push(0);
+        self.pod_stamps.push(0);
         self.touch(ix);
         self.by_name.insert(name.clone(), ix);
         self.set_domains(ix);
@@ -259,12 +216,18 @@ impl Cache {
     fn touch(&mut self, ix: NodeIx) {
         self.stamp += 1;
         self.stamps[ix] = self.stamp;
+        self.pod_stamps[ix] = self.stamp;
     }
 
     /// A number that changes whenever anything changes that a plugin may see of this node alone:
     /// its row, as far as scheduling looks at it, and the sums over its pods.
     pub fn stamp(&self, ix: NodeIx) -> u64 {
         self.stamps[ix]
+    }
+
+    /// As [`Cache::stamp`], and changes also when a pod on the node starts.
+    pub fn pod_stamp(&self, ix: NodeIx) -> u64 {
+        self.pod_stamps[ix]
     }
 
     /// A number that changes whenever the number of nodes changes, or of those with some image.
@@ -384,6 +347,11 @@ impl Cache {
     /// A node by place.
     pub fn node(&self, ix: NodeIx) -> &NodeInfo {
         &self.nodes[ix]
+    }
+
+    /// The place of a node by name, whether or not it exists.
+    pub fn place(&self, name: &Text) -> Option<NodeIx> {
+        self.by_name.get(name).copied()
     }
 
     /// An existing node by name.
@@ -509,6 +477,10 @@ impl Cache {
             state.assumed = false;
             let pods = &mut self.nodes[state.node].pods;
             if let Some(old) = pods.iter_mut().find(|p| p.id == entry.id) {
+                if old.pod.status.start_time != entry.pod.status.start_time {
+                    self.stamp += 1;
+                    self.pod_stamps[state.node] = self.stamp;
+                }
                 let devices = old.devices;
                 *old = PodEntry { devices, ..entry };
             }
@@ -541,7 +513,9 @@ impl Cache {
         if let Some(number) = self.class_numbers.get(&key) {
             return *number;
         }
-        let class = Class::new(entry);
+        self.serial += 1;
+        let class = Class::new(self.serial, entry);
+        self.selecting_namespaces += usize::from(entry.template.selects_namespaces());
         let number = self.free_classes.pop().unwrap_or_else(|| {
             self.classes.push(None);
             self.classes.len() - 1
@@ -560,9 +534,9 @@ impl Cache {
         let class = self.classes[number].as_mut().expect("a class in use");
         class.count(node, total, live);
         self.moves.push(|| Move {
-            namespace: class.namespace.clone(),
-            labels: class.labels.clone(),
+            kin: class.kin.clone(),
             node,
+            total: i32::try_from(total).expect("one pod"),
             live: i32::try_from(live).expect("one pod"),
         });
         if class.nodes.is_empty() {
@@ -577,8 +551,9 @@ impl Cache {
         let key = (
             Arc::as_ptr(&class.template) as usize,
             class.namespace.clone(),
-            class.labels,
+            class.labels.clone(),
         );
+        self.selecting_namespaces -= usize::from(class.template.selects_namespaces());
         self.class_numbers.remove(&key);
         self.with_affinity.remove(&number);
         if let Some(numbers) = self.by_namespace.get_mut(&class.namespace) {

@@ -7,6 +7,10 @@
 
 pub mod decode;
 
+mod args;
+
+pub mod mistakes;
+
 mod policies;
 
 use std::time::Duration;
@@ -50,6 +54,8 @@ pub struct Tuning {
     pub memo: bool,
     /// Counts of spread constraints (`plugins::pod_topology_spread`).
     pub spread: bool,
+    /// Sums of affinity between pods (`plugins::inter_pod_affinity`).
+    pub affinity: bool,
 }
 
 impl Default for Tuning {
@@ -57,6 +63,7 @@ impl Default for Tuning {
         Tuning {
             memo: true,
             spread: true,
+            affinity: true,
         }
     }
 }
@@ -256,6 +263,8 @@ pub struct Args {
     pub pod_affinity: PodAffinityArgs,
     /// DefaultPreemption.
     pub preemption: PreemptionArgs,
+    /// VolumeBinding: `bindTimeoutSeconds`, unless it is the default.
+    pub bind_timeout: Option<Duration>,
     /// Plugins that the reference version does not have.
     pub policies: PolicyArgs,
 }
@@ -369,7 +378,7 @@ impl Default for SpreadArgs {
 }
 
 /// `InterPodAffinityArgs`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PodAffinityArgs {
     /// Weight of existing pods' required affinity in scores.
     pub hard_weight: i32,

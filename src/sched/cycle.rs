@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use fixedbitset::FixedBitSet;
-
 use super::cache::NodeIx;
 use super::config::Point;
 use super::equal_pods::ClassMemo;
@@ -89,6 +87,17 @@ pub struct Search<'a> {
     pub nominator: &'a Nominator,
 }
 
+impl<'a> Search<'a> {
+    /// All nodes in their order.
+    pub fn all(nominator: &'a Nominator) -> Search<'a> {
+        Search {
+            percentage: 100,
+            start: 0,
+            nominator,
+        }
+    }
+}
+
 /// What the search found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
@@ -98,7 +107,7 @@ pub struct Found {
     pub diagnosis: Diagnosis,
     /// Nodes that were refused by what is remembered; they are part of the diagnosis only when no
     /// node fits.
-    remembered: Vec<NodeIx>,
+    remembered: Vec<(NodeIx, u16)>,
     /// Nodes that were tried.
     pub evaluated: usize,
     /// Where the next search starts.
@@ -114,7 +123,7 @@ impl Found {
         let more = self.remembered.iter();
         match nodes.is_empty() {
             true => more.len(),
-            false => nodes.len() + more.filter(|ix| nodes.get(**ix).is_none()).count(),
+            false => nodes.len() + more.filter(|(ix, _)| nodes.get(*ix).is_none()).count(),
         }
     }
 }
@@ -184,9 +193,8 @@ pub fn find_nodes<'m>(
         let numbers = memo.statuses().iter();
         let nodes = &mut found.diagnosis.nodes;
         let numbers: Vec<u32> = numbers.map(|status| nodes.number(status)).collect();
-        for ix in std::mem::take(&mut found.remembered) {
-            let number = usize::from(memo.refusal(framework, cx, state, pod, ix)) - 1;
-            nodes.insert_numbered(ix, numbers[number]);
+        for (ix, number) in std::mem::take(&mut found.remembered) {
+            nodes.insert_numbered(ix, numbers[usize::from(number) - 1]);
         }
         let told: Vec<Status> = nodes.counted().map(|(s, _)| s.clone()).collect();
         for status in &told {
@@ -225,14 +233,28 @@ fn early(pre: &PreFiltered, found: &mut Found) -> bool {
     false
 }
 
-/// Nodes that pods are nominated to.
-fn promised(cx: &Cx<'_>, nominator: &Nominator) -> Option<FixedBitSet> {
-    if nominator.is_empty() {
+/// What is remembered of a node: the number of the refusal, 0 for none; `None` when the plugins must
+/// be asked.
+#[inline]
+fn remembered(
+    framework: &Framework,
+    cx: &Cx<'_>,
+    state: &CycleState,
+    pod: &PodEntry,
+    (ix, nominator): (NodeIx, &Nominator),
+    memo: &mut ClassMemo,
+) -> Option<u16> {
+    if !nominator.promised(ix) {
+        return Some(memo.refusal(framework, cx, state, pod, ix));
+    }
+    // Together with the nominated pods first, then without, as upstream.
+    if !memo.complete() || nominator.node_of(pod.id) == Some(&cx.cache.node(ix).name) {
         return None;
     }
-    let mut nodes = FixedBitSet::with_capacity(cx.cache.places());
-    nodes.extend(nominator.nodes().filter_map(|n| Some(cx.cache.find(n)?.ix)));
-    Some(nodes)
+    match memo.refusal_beside(framework, cx, state, pod, (ix, nominator)) {
+        0 => Some(memo.refusal(framework, cx, state, pod, ix)),
+        number => Some(number),
+    }
 }
 
 /// `findNodesThatPassFilters`, one node after the other. Upstream's sixteen workers may look at a
@@ -256,24 +278,23 @@ fn try_nodes(
     if !framework.any(Point::Score) {
         wanted = 1;
     }
-    let promised = promised(cx, search.nominator);
     let start = search.start % nodes.len();
     let (first, second) = nodes.split_at(start);
     for &ix in second.iter().chain(first) {
         found.evaluated += 1;
-        let plain = promised.as_ref().is_none_or(|p| !p.contains(ix));
-        let verdict = match &mut memo {
-            Some(memo) if plain => match memo.refusal(framework, cx, state, pod, ix) {
-                0 => memo.filter_rest(framework, cx, state, pod, ix),
-                number if memo.status(number).code == Code::Error => {
-                    Err(memo.status(number).clone())
-                }
-                _ => {
-                    found.remembered.push(ix);
-                    continue;
-                }
-            },
-            _ => {
+        let known = memo
+            .as_deref_mut()
+            .and_then(|memo| remembered(framework, cx, state, pod, (ix, search.nominator), memo));
+        let verdict = match (known, memo.as_deref_mut()) {
+            (Some(0), Some(memo)) => memo.filter_rest(framework, cx, state, pod, ix),
+            (Some(number), Some(memo)) if memo.status(number).code == Code::Error => {
+                Err(memo.status(number).clone())
+            }
+            (Some(number), _) => {
+                found.remembered.push((ix, number));
+                continue;
+            }
+            (None, _) => {
                 let node = cx.cache.node(ix);
                 framework.filter_with_nominated(cx, state, pod, node, search.nominator)
             }

@@ -20,9 +20,13 @@ use super::framework::Framework;
 use super::node_info::NodeInfo;
 use super::plugin::{Cx, CycleState, PluginName, PluginSet, PodEntry, Status};
 use super::plugins::image_locality;
+use super::preempt::Candidate;
+use super::queue::Nominator;
 use super::template::Template;
 
-/// Templates that are remembered.
+/// Verdicts that are remembered, of all templates together.
+const ROWS: usize = 1 << 20;
+/// At least so many templates are remembered, however many nodes there are.
 const CLASSES: usize = 32;
 /// Templates of which it is remembered that they were seen once.
 const SEEN: usize = 4096;
@@ -61,6 +65,26 @@ pub struct ClassMemo {
     raw: Vec<i64>,
     statuses: Vec<Status>,
     images: Images,
+    /// By node, from the first time on that any is promised to pods.
+    promised: Vec<Promised>,
+    /// By node, from the first time on that the template makes room.
+    room: Vec<Option<Box<Room>>>,
+}
+
+/// What the filters say of a node with the pods that are nominated to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promised {
+    stamp: u64,
+    version: u64,
+    refusal: u16,
+}
+
+/// Whom the template would displace on a node.
+#[derive(Debug)]
+struct Room {
+    stamp: u64,
+    version: u64,
+    found: Result<Candidate, Status>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +130,7 @@ impl EqualPods {
                 self.seen.insert(key, ());
                 return None;
             }
-            self.make_room();
+            self.make_room(cx.cache.places());
             let class = ClassMemo::new(framework.1, cx, state, pod);
             self.classes.insert(key, class);
         }
@@ -116,9 +140,16 @@ impl EqualPods {
         Some(class)
     }
 
+    /// Whether the plugins that filter this pod look at nothing but its template and one node; after
+    /// PreFilter, whose skips are in `state`.
+    pub fn suits(framework: &Framework, state: &CycleState, pod: &PodEntry) -> bool {
+        let mut filters = framework.at(Point::Filter);
+        filters.all(|p| state.skip_filter.has(p.name()) || p.by_node(pod))
+    }
+
     /// Forgets the template that was not used for the longest time.
-    fn make_room(&mut self) {
-        if self.classes.len() < CLASSES {
+    fn make_room(&mut self, nodes: usize) {
+        if self.classes.len() < (ROWS / nodes.max(1)).max(CLASSES) {
             return;
         }
         let oldest = self.classes.values().map(|c| c.last_use).min();
@@ -139,6 +170,8 @@ impl ClassMemo {
             raw: Vec::new(),
             statuses: Vec::new(),
             images: Images::default(),
+            promised: Vec::new(),
+            room: Vec::new(),
         };
         for index in framework.indexes(Point::Filter) {
             let plugin = framework.plugin_at(*index);
@@ -204,6 +237,70 @@ impl ClassMemo {
             return row.refusal;
         }
         self.ask(framework, cx, state, pod, ix)
+    }
+
+    /// Whether all filters are remembered, and nothing else decides about a node.
+    pub fn complete(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// [`ClassMemo::refusal`] with the pods that are nominated to the node; for a memo that is
+    /// [complete](ClassMemo::complete) and a pod that is not nominated there itself.
+    pub fn refusal_beside(
+        &mut self,
+        framework: &Framework,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        (ix, nominator): (NodeIx, &Nominator),
+    ) -> u16 {
+        if self.promised.len() <= ix {
+            self.promised.resize(cx.cache.places(), Promised::default());
+        }
+        let (stamp, version) = (cx.cache.stamp(ix), nominator.version(ix));
+        let known = self.promised[ix];
+        if (known.stamp, known.version) == (stamp, version) {
+            return known.refusal;
+        }
+        let node = cx.cache.node(ix);
+        let verdict = framework.filter_with_nominated(cx, state, pod, node, nominator);
+        let refusal = verdict.map_or_else(|status| self.number(status), |()| 0);
+        self.promised[ix] = Promised {
+            stamp,
+            version,
+            refusal,
+        };
+        refusal
+    }
+
+    /// Whom a pod of the template would displace on a node, if that is known and still holds.
+    pub fn room(
+        &self,
+        cx: &Cx<'_>,
+        ix: NodeIx,
+        version: u64,
+    ) -> Option<&Result<Candidate, Status>> {
+        let room = self.room.get(ix)?.as_deref()?;
+        let holds = (room.stamp, room.version) == (cx.cache.pod_stamp(ix), version);
+        holds.then_some(&room.found)
+    }
+
+    /// Remembers whom a pod of the template would displace on a node.
+    pub fn keep_room(
+        &mut self,
+        cx: &Cx<'_>,
+        ix: NodeIx,
+        version: u64,
+        found: &Result<Candidate, Status>,
+    ) {
+        if self.room.len() <= ix {
+            self.room.resize_with(cx.cache.places(), || None);
+        }
+        self.room[ix] = Some(Box::new(Room {
+            stamp: cx.cache.pod_stamp(ix),
+            version,
+            found: found.clone(),
+        }));
     }
 
     /// The refusal of this number.

@@ -2,7 +2,9 @@
 //! property of it (`pkg/scheduler/framework/events.go`).
 
 use crate::api::quantity::Resources;
-use crate::api::{CSINode, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass};
+use crate::api::{
+    CSINode, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, VolumeAttachment,
+};
 
 /// What kind of object an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +25,8 @@ pub enum Resource {
     StorageClass,
     /// A CSINode.
     CsiNode,
+    /// A VolumeAttachment.
+    VolumeAttachment,
     /// Anything.
     WildCard,
 }
@@ -117,6 +121,8 @@ pub enum Involved<'a> {
     StorageClass(Option<&'a StorageClass>, Option<&'a StorageClass>),
     /// A CSINode.
     CsiNode(Option<&'a CSINode>, Option<&'a CSINode>),
+    /// A volume that is attached to a node.
+    Attachment(Option<&'a VolumeAttachment>, Option<&'a VolumeAttachment>),
     /// Nothing in particular.
     Nothing,
 }

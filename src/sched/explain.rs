@@ -111,16 +111,13 @@ pub fn explain(
     let stored = view.pods().named(&meta.namespace, &meta.name);
     let entry = cache.entry(stored.map_or(u32::MAX, |(id, _)| id.0), pod);
     nominator.remove(entry.id);
+    nominator.refresh(&cache);
     let cx = Cx {
         view,
         cache: &cache,
     };
     let mut state = CycleState::default();
-    let search = Search {
-        percentage: 100,
-        start: 0,
-        nominator: &nominator,
-    };
+    let search = Search::all(&nominator);
     let (mut found, _) = cycle::find_nodes(&framework, &cx, &mut state, &entry, search, |_| None);
     let mut result = verdicts(&cache, &found);
     result.pod = meta.full_name();
@@ -153,7 +150,7 @@ pub fn explain(
             now,
             draws,
         };
-        let outcome = preemptor.run(&found.diagnosis);
+        let outcome = preemptor.run(&found.diagnosis, None);
         found.diagnosis.post_filter = outcome.message.clone();
         result.preemption = Some(told(outcome));
     }

@@ -14,9 +14,10 @@ use super::cache::{Cache, NodeIx};
 use super::events::{ClusterEvent, Involved};
 use super::node_info::NodeInfo;
 use super::plugins::gpu::Devices;
-use super::plugins::inter_pod_affinity::{AffinityFilter, AffinityScore};
+use super::plugins::inter_pod_affinity::{AffinityFilter, AffinityScore, KeptAffinity};
 use super::plugins::pod_topology_spread::{KeptCounts, SpreadFilter, SpreadScore};
 use super::plugins::volume_binding::PodVolumeClaims;
+use super::plugins::volume_limits::Attached;
 use super::plugins::volume_restrictions::ClaimConflicts;
 use super::plugins::volume_zone::VolumeTopology;
 use super::template::Template;
@@ -234,19 +235,19 @@ pub enum PreFilter {
     Reject(Status),
 }
 
-/// What the scheduler lends to one cycle; copies of the cycle's state have none.
-#[derive(Debug)]
-pub struct Lent<T>(pub Option<Box<T>>);
-
-impl<T> Default for Lent<T> {
-    fn default() -> Self {
-        Lent(None)
-    }
+/// What the scheduler lends to one cycle: sums kept from earlier ones. Copies of the cycle's state
+/// have none.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// PodTopologySpread.
+    pub spread: Option<Box<KeptCounts>>,
+    /// InterPodAffinity.
+    pub affinity: Option<Box<KeptAffinity>>,
 }
 
-impl<T> Clone for Lent<T> {
+impl Clone for Kept {
     fn clone(&self) -> Self {
-        Lent(None)
+        Kept::default()
     }
 }
 
@@ -257,22 +258,24 @@ pub struct CycleState {
     pub skip_filter: PluginSet,
     /// Plugins whose Score is skipped.
     pub skip_score: PluginSet,
-    /// PodTopologySpread, from earlier cycles.
-    pub kept: Lent<KeptCounts>,
+    /// From earlier cycles.
+    pub kept: Kept,
     /// PodTopologySpread, from PreFilter.
-    pub spread_filter: Option<SpreadFilter>,
+    pub spread_filter: Option<Arc<SpreadFilter>>,
     /// PodTopologySpread, from PreScore.
     pub spread_score: Option<SpreadScore>,
     /// InterPodAffinity, from PreFilter.
-    pub affinity_filter: Option<AffinityFilter>,
+    pub affinity_filter: Option<Arc<AffinityFilter>>,
     /// InterPodAffinity, from PreScore.
-    pub affinity_score: Option<AffinityScore>,
+    pub affinity_score: Option<Arc<AffinityScore>>,
     /// VolumeRestrictions, from PreFilter.
     pub claim_conflicts: Option<ClaimConflicts>,
     /// VolumeBinding, from PreFilter.
     pub volume_claims: Option<PodVolumeClaims>,
     /// VolumeZone, from PreFilter.
     pub volume_zones: Vec<VolumeTopology>,
+    /// NodeVolumeLimits, from PreFilter.
+    pub attached_volumes: Option<Attached>,
     /// RandomScore, from PreScore: the chosen node.
     pub random_node: Option<NodeIx>,
     /// SwarmSpread, from PreScore: pods of the same kind per node, in the order of nodes.

@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::cache::NodeIx;
-use super::config::PreemptionArgs;
+use super::config::{Point, PreemptionArgs};
 use super::cycle::Diagnosis;
+use super::equal_pods::ClassMemo;
 use super::framework::Framework;
-use super::plugin::{Code, Cx, CycleState, PodEntry, Status};
+use super::plugin::{Code, Cx, CycleState, PluginName, PodEntry, Status};
 use super::queue::Nominator;
 use super::refusals::Refusals;
 use crate::api::pod_status::{PodConditionKind, Truth};
@@ -36,7 +37,7 @@ pub struct Preemption {
 
 /// A node that would do, and at what price.
 #[derive(Clone, Debug)]
-struct Candidate {
+pub struct Candidate {
     node: NodeIx,
     victims: Vec<PodEntry>,
     violations: i64,
@@ -64,15 +65,31 @@ pub struct Preemptor<'a> {
 }
 
 impl Preemptor<'_> {
+    /// `RunPostFilterPlugins`: what the profile does for a pod that fits nowhere.
+    pub fn post_filter(&self, diagnosis: &Diagnosis, memo: Option<&mut ClassMemo>) -> Preemption {
+        if self
+            .framework
+            .runs(PluginName::DefaultPreemption, Point::PostFilter)
+        {
+            return self.run(diagnosis, memo);
+        }
+        Preemption {
+            nominate: Some(Text::default()),
+            ..Preemption::default()
+        }
+    }
+
     /// `Evaluator.Preempt`.
-    pub fn run(&self, diagnosis: &Diagnosis) -> Preemption {
+    ///
+    /// `memo` holds what is known of equal pods.
+    pub fn run(&self, diagnosis: &Diagnosis, memo: Option<&mut ClassMemo>) -> Preemption {
         if let Some(why) = self.ineligible(diagnosis) {
             return Preemption {
                 message: format!("preemption: {why}"),
                 ..Preemption::default()
             };
         }
-        let (candidates, refused) = self.candidates(diagnosis);
+        let (candidates, refused) = self.candidates(diagnosis, memo);
         match self.pick(candidates) {
             Some(best) => Preemption {
                 nominate: Some(self.cx.cache.node(best.node).name.clone()),
@@ -124,7 +141,11 @@ impl Preemptor<'_> {
 
     /// `findCandidates` and `DryRunPreemption`: nodes that were refused for a reason that removing
     /// pods can resolve, from a random one on, until enough candidates are found.
-    fn candidates(&self, diagnosis: &Diagnosis) -> (Vec<Candidate>, Refusals) {
+    fn candidates(
+        &self,
+        diagnosis: &Diagnosis,
+        mut memo: Option<&mut ClassMemo>,
+    ) -> (Vec<Candidate>, Refusals) {
         let absent = diagnosis.absent.as_ref().map(|s| s.code);
         let resolvable = |ix: &&NodeIx| {
             let code = diagnosis.nodes.get(**ix).map(|s| s.code).or(absent);
@@ -149,7 +170,7 @@ impl Preemptor<'_> {
         let (mut gentle, mut violating) = (Vec::new(), Vec::new());
         for i in 0..count {
             let ix = nodes[(offset + i) % count];
-            match self.victims_on(ix, &budgets) {
+            match self.known_victims(ix, &budgets, memo.as_deref_mut()) {
                 Err(status) => {
                     refused.insert(ix, &status);
                 }
@@ -169,6 +190,29 @@ impl Preemptor<'_> {
         let share = i64::try_from(nodes).unwrap_or(i64::MAX) * i64::from(self.args.min_percentage);
         let wanted = (share / 100).max(i64::from(self.args.min_absolute));
         usize::try_from(wanted).unwrap_or(0).min(nodes)
+    }
+
+    /// [`Preemptor::victims_on`], from memory where nothing but the node and the pods that are
+    /// nominated to it decides.
+    fn known_victims(
+        &self,
+        ix: NodeIx,
+        budgets: &[&Arc<PodDisruptionBudget>],
+        memo: Option<&mut ClassMemo>,
+    ) -> Result<Candidate, Status> {
+        let name = &self.cx.cache.node(ix).name;
+        let own = self.nominator.node_of(self.pod.id) == Some(name);
+        let memo = memo.filter(|memo| memo.complete() && budgets.is_empty() && !own);
+        let Some(memo) = memo else {
+            return self.victims_on(ix, budgets);
+        };
+        let version = self.nominator.version(ix);
+        if let Some(known) = memo.room(self.cx, ix, version) {
+            return known.clone();
+        }
+        let found = self.victims_on(ix, budgets);
+        memo.keep_room(self.cx, ix, version, &found);
+        found
     }
 
     /// `SelectVictimsOnNode`: all pods of lower priority go, then as many as possible come back,

@@ -6,8 +6,12 @@
 //! nothing is active, pods that back off are taken early (`SchedulerPopFromBackoffQ`, on since
 //! 1.33).
 //!
-//! A scheduling cycle is one step of simulated time here, so no event can arrive while a pod is in
-//! flight; upstream's list of in-flight events has no counterpart.
+//! A decision is made in one instant here, the one at which the pod leaves the queue and upstream
+//! takes its snapshot, and the pod is back in the queue in that instant when it fails. So what
+//! happens while the cycle is still taking its time finds the pod waiting and is put to it at once;
+//! upstream keeps such events in a list and puts them to the pod when it comes back
+//! (`inFlightEvents`), which comes to the same. A pod that is being bound is in neither: an error
+//! there backs off whatever happened meanwhile.
 
 mod nominator;
 

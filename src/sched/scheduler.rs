@@ -19,14 +19,13 @@ use rustc_hash::FxHashMap;
 pub use self::ask::Moment;
 use self::bind::{Pending, VolumeWait};
 use super::cache::Cache;
-use super::config::{Point, PreemptionArgs, SchedulerConfig};
-use super::cycle::{self, Diagnosis, Search};
+use super::config::SchedulerConfig;
+use super::cycle::{self, Search};
 use super::equal_pods::EqualPods;
 use super::explain::NO_NODES;
 use super::framework::Framework;
-use super::plugin::{Cx, CycleState, Lent, PluginName, PluginSet, PodEntry};
-use super::plugins::pod_topology_spread::KeptCounts;
-use super::preempt::{Preemption, Preemptor};
+use super::plugin::{Cx, CycleState, Kept, PluginName, PluginSet, PodEntry};
+use super::preempt::Preemptor;
 use super::queue::{Gate, Nominator, Queue, QueuedPod};
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
 use crate::api::{Kind, KubeEvent, Pod, Text};
@@ -90,7 +89,7 @@ pub struct Scheduler {
     queue: Queue,
     nominator: Nominator,
     memo: EqualPods,
-    kept: Option<Box<KeptCounts>>,
+    kept: Kept,
     preempting: BTreeMap<u32, Preempting>,
     pending: FxHashMap<u64, Pending>,
     volume_waits: BTreeMap<u32, VolumeWait>,
@@ -158,8 +157,11 @@ impl Scheduler {
         let mut cache = Cache::default();
         let profiles = config.profiles.iter();
         let frameworks: Vec<_> = profiles.map(|p| Framework::new(p, &mut cache)).collect();
-        let kept = config.tuning.spread.then(Box::default);
-        if kept.is_some() {
+        let kept = Kept {
+            spread: config.tuning.spread.then(Box::default),
+            affinity: config.tuning.affinity.then(Box::default),
+        };
+        if kept.spread.is_some() || kept.affinity.is_some() {
             cache.follow_moves();
         }
         let queue = Queue::new(&frameworks, config.initial_backoff, config.max_backoff);
@@ -304,13 +306,14 @@ impl Scheduler {
             return;
         }
         self.cache.refresh();
+        self.nominator.refresh(&self.cache);
         self.remember(&queued.entry, view, now);
         let mut state = CycleState {
-            kept: Lent(self.kept.take()),
+            kept: std::mem::take(&mut self.kept),
             ..CycleState::default()
         };
         let (outcome, evaluated) = self.attempt(profile, &queued, &mut state, view, now);
-        self.kept = state.kept.0.take();
+        self.kept = std::mem::take(&mut state.kept);
         self.busy_until = now + self.config.cycle_cost.of(evaluated);
         match outcome {
             Ok(node) => self.assume(profile, queued, &state, &node, view, now, out),
@@ -350,9 +353,10 @@ impl Scheduler {
             nominator: &self.nominator,
         };
         let memo = self.config.tuning.memo.then_some(&mut self.memo);
-        let (mut found, memo) = cycle::find_nodes(framework, &cx, state, entry, search, |state| {
-            memo?.class((profile, framework), &cx, state, entry)
-        });
+        let (mut found, mut memo) =
+            cycle::find_nodes(framework, &cx, state, entry, search, |state| {
+                memo?.class((profile, framework), &cx, state, entry)
+            });
         self.next_start = found.next_start;
         if let Some(error) = found.error {
             return (Err((Failure::error(error), Vec::new())), found.evaluated);
@@ -361,66 +365,38 @@ impl Scheduler {
             [] => None,
             [one] => Some(*one),
             many => {
-                let totals = match memo {
+                let totals = match memo.as_deref_mut() {
                     Some(memo) => memo.totals(framework, &cx, state, entry, many),
                     None => {
                         let scores = framework.score(&cx, state, entry, many);
                         cycle::totals(&scores, many.len())
                     }
                 };
-                let at = cycle::select(&self.draws, entry, queued.attempts, &totals);
-                Some(many[at])
+                Some(many[cycle::select(&self.draws, entry, queued.attempts, &totals)])
             }
         };
         if let Some(ix) = chosen {
             return (Ok(self.cache.node(ix).name.clone()), found.evaluated);
         }
-        let nodes = self.cache.order().len();
-        let args = self.config.profiles[profile].args.preemption;
-        let preemption = self.preempt(profile, entry, state, &found.diagnosis, args, view, now);
-        found.diagnosis.post_filter = preemption.message;
-        let failure = Failure {
-            message: found.diagnosis.message(nodes),
-            unschedulable: true,
-            rejected_by: found.diagnosis.rejected_by,
-            nominate: preemption.nominate,
-        };
-        (Err((failure, preemption.victims)), found.evaluated)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "everything that a cycle knows")]
-    fn preempt(
-        &self,
-        profile: usize,
-        entry: &PodEntry,
-        state: &CycleState,
-        diagnosis: &Diagnosis,
-        args: PreemptionArgs,
-        view: &View,
-        now: Time,
-    ) -> Preemption {
-        let framework = &self.frameworks[profile];
-        if !framework.runs(PluginName::DefaultPreemption, Point::PostFilter) {
-            return Preemption {
-                nominate: Some(Text::default()),
-                ..Preemption::default()
-            };
-        }
-        let cx = Cx {
-            view,
-            cache: &self.cache,
-        };
         let preemptor = Preemptor {
             framework,
             cx: &cx,
             state,
             pod: entry,
             nominator: &self.nominator,
-            args,
+            args: self.config.profiles[profile].args.preemption,
             now,
             draws: &self.draws,
         };
-        preemptor.run(diagnosis)
+        let preemption = preemptor.post_filter(&found.diagnosis, memo);
+        found.diagnosis.post_filter = preemption.message;
+        let failure = Failure {
+            message: found.diagnosis.message(self.cache.order().len()),
+            unschedulable: true,
+            rejected_by: found.diagnosis.rejected_by,
+            nominate: preemption.nominate,
+        };
+        (Err((failure, preemption.victims)), found.evaluated)
     }
 
     /// `handleSchedulingFailure`: back into the queue, an event, and the pod's condition.

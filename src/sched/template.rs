@@ -13,6 +13,7 @@ use super::cache::{Interned, TopologyIx};
 use super::plugins::gpu::GpuRequest;
 use crate::api::affinity::{InclusionPolicy, PodAffinityTerm, TopologySpread, WhenUnsatisfiable};
 use crate::api::container::{Container, Protocol};
+use crate::api::decode::{override_with, pod_level};
 use crate::api::pod::VolumeSource;
 use crate::api::quantity::Resources;
 use crate::api::selector::LabelSelector;
@@ -227,6 +228,17 @@ impl Template {
         }
     }
 
+    /// Whether any of its terms selects namespaces by label.
+    pub fn selects_namespaces(&self) -> bool {
+        let weighted = self.preferred.iter().chain(&self.anti_preferred);
+        let required = self.required.iter().chain(&self.anti_required);
+        let by_label = |t: &Term| {
+            let selector = t.namespace_selector.as_ref();
+            selector.is_some_and(|selector| !selector.is_empty())
+        };
+        required.chain(weighted.map(|(_, t)| t)).any(by_label)
+    }
+
     /// Whether the pod has any pod affinity or anti-affinity (`podWithAffinity`).
     pub fn has_affinity(&self) -> bool {
         !(self.required.is_empty()
@@ -236,7 +248,7 @@ impl Template {
     }
 }
 
-/// `component-helpers/resource :: PodRequests`. With `non_missing`, containers that name no cpu or
+/// `component-helpers/resource :: PodRequests`; amounts for the pod as a whole win. With `non_missing`, containers that name no cpu or
 /// memory count with the scheduler's defaults.
 pub fn pod_requests(spec: &PodSpec, non_missing: bool) -> Resources {
     let of = |container: &Container| {
@@ -268,6 +280,9 @@ pub fn pod_requests(spec: &PodSpec, non_missing: bool) -> Resources {
         }
     }
     sum.max(&init);
+    if let Some(level) = pod_level(&spec.source) {
+        override_with(&mut sum, &level);
+    }
     sum.add(&spec.overhead);
     sum
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::view::View;
 use super::write::{ApiError, resource_name};
 use crate::api::container::Container;
-use crate::api::decode::pod_requests;
+use crate::api::decode::{pod_level, pod_requests};
 use crate::api::quantity::{Quantity, Resources};
 use crate::api::quota::{Amount, Amounts, LimitItem, LimitRange};
 use crate::api::{PersistentVolumeClaim, Pod, PodSpec, Row, Text};
@@ -102,7 +102,8 @@ fn set_defaults(pod: &mut Pod, range: &LimitRange) {
         return;
     }
     let (all, init) = (&spec.containers, &spec.init_containers);
-    spec.requests = pod_requests(all, init, None, &spec.overhead);
+    let level = pod_level(&json);
+    spec.requests = pod_requests(all, init, level.as_ref(), &spec.overhead);
     spec.source = Arc::new(json);
     pod.spec = Arc::new(spec);
     let text = format!("LimitRanger plugin set: {}", said.join("; "));

@@ -125,7 +125,7 @@ fn placed(row: Row) -> Row {
 fn compare(case: &Case) -> Result<(), String> {
     let view = view(case)?;
     let config = match case.fields.get("config") {
-        Some(config) => SchedulerConfig::from_json(config)?,
+        Some(config) => SchedulerConfig::from_json(config).map_err(|m| m.to_string())?,
         None => SchedulerConfig::default(),
     };
     let pod = case.fields.get("pod").ok_or("no pod")?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 
 use super::meta::{count, count32, list, port, text, texts};
 use crate::api::Text;
@@ -38,6 +39,13 @@ pub(super) fn resources(source: &Option<BTreeMap<String, Written>>) -> Resources
         }
     }
     resources
+}
+
+/// `spec.resources.requests` of a pod: amounts that are given for the pod as a whole.
+pub(crate) fn pod_level(spec: &Value) -> Option<Resources> {
+    let requests = spec.get("resources")?.get("requests")?;
+    let requests = serde_json::from_value(requests.clone()).ok()?;
+    Some(resources(&Some(requests)))
 }
 
 pub(super) fn protocol(source: &Option<String>) -> Protocol {

@@ -138,23 +138,26 @@ pub(crate) fn pod_requests(
     }
     sum.max(&most);
     if let Some(level) = pod_level {
-        if level.named & 1 != 0 {
-            sum.cpu_milli = level.cpu_milli;
-        }
-        if level.named & 2 != 0 {
-            sum.memory = level.memory;
-        }
-        sum.named |= level.named & 3;
-        for (name, amount) in level
-            .extended
-            .iter()
-            .filter(|(n, _)| n.starts_with("hugepages-"))
-        {
-            sum.set_extended(name, *amount);
-        }
+        override_with(&mut sum, level);
     }
     sum.add(overhead);
     sum
+}
+
+/// Amounts given for the pod as a whole take the place of the containers' sums
+/// (`IsSupportedPodLevelResource`: cpu, memory, huge pages).
+pub(crate) fn override_with(sum: &mut Resources, level: &Resources) {
+    if level.named & 1 != 0 {
+        sum.cpu_milli = level.cpu_milli;
+    }
+    if level.named & 2 != 0 {
+        sum.memory = level.memory;
+    }
+    sum.named |= level.named & 3;
+    let extended = level.extended.iter();
+    for (name, amount) in extended.filter(|(name, _)| name.starts_with("hugepages-")) {
+        sum.set_extended(name, *amount);
+    }
 }
 
 fn volume(source: &core::Volume, json: &Value) -> Volume {

@@ -4,7 +4,10 @@
 //! cycle as the real scheduler does it, with these differences, which make a trial a matter of a
 //! second: a cycle and a binding take no time; a pod that did not fit is tried again whenever room
 //! appears (a pod ends, a node returns) without back-off; a victim of preemption goes at once and
-//! arrives again; a pod runs for its time from the moment it is placed.
+//! arrives again; a pod runs for its time from the moment it is placed. Back-off is left out because
+//! it ends (after ten seconds at most, or at once when nobody else waits) long before pods of a trace
+//! do: it would move placements by seconds, for every policy alike, and not where pods go. Whoever
+//! wants it runs the whole cluster.
 //!
 //! Nodes may lose power: pods on them stop. The node is tainted after the node monitor's grace
 //! period, its pods are given up after the default toleration and arrive again, without the rate
@@ -25,8 +28,8 @@ use crate::scenario::{Arrivals, Ties};
 use crate::sched::cache::{Cache, NodeIx};
 use crate::sched::config::Point;
 use crate::sched::cycle::{self, Search};
+use crate::sched::equal_pods::EqualPods;
 use crate::sched::framework::Framework;
-use crate::sched::memo::Memo;
 use crate::sched::plugin::{Cx, CycleState, PluginName, PodEntry};
 use crate::sched::plugins::gpu::fgd::Fragmentation;
 use crate::sched::preempt::Preemptor;
@@ -116,7 +119,7 @@ pub struct Placement<'p> {
     pub(super) draws: Draws,
     pub(super) cache: Cache,
     pub(super) framework: Framework,
-    memo: Memo,
+    memo: EqualPods,
     use_memo: bool,
     view: View,
     nominator: Nominator,
@@ -170,7 +173,7 @@ impl<'p> Placement<'p> {
             draws,
             framework,
             cache,
-            memo: Memo::default(),
+            memo: EqualPods::default(),
             use_memo: true,
             view: View::default(),
             nominator: Nominator::default(),
@@ -321,7 +324,6 @@ impl<'p> Placement<'p> {
     }
 
     pub(super) fn changed(&mut self, node: NodeIx) {
-        self.memo.node_changed(node);
         self.placed.meter.update(node, self.cache.node(node));
     }
 
@@ -364,7 +366,7 @@ impl<'p> Placement<'p> {
             cache: &self.cache,
         };
         self.framework.pre_filter(&cx, &mut state, &entry);
-        Memo::suits(&self.framework, &state, &entry)
+        EqualPods::suits(&self.framework, &state, &entry)
     }
 
     /// One cycle; whether the pod was placed.
@@ -417,35 +419,27 @@ impl<'p> Placement<'p> {
             cache: &self.cache,
         };
         let mut state = CycleState::default();
-        let (framework, percentage) = (&self.framework, self.prepared.percentage);
-        let start = self.next_start;
-        let pre = framework.pre_filter(&cx, &mut state, entry);
-        let plain = pre.rejected.is_some() || pre.nodes.is_some();
-        let remembered = self.use_memo && !plain && Memo::suits(framework, &state, entry);
-        let (nodes, totals) = if remembered {
-            let memo = &mut self.memo;
-            let (nodes, next) = memo.find(framework, &cx, &state, entry, (percentage, start));
-            self.next_start = next;
-            if nodes.is_empty() {
-                return None;
+        let framework = &self.framework;
+        let search = Search {
+            percentage: self.prepared.percentage,
+            start: self.next_start,
+            nominator: &self.nominator,
+        };
+        let memo = self.use_memo.then_some(&mut self.memo);
+        let (found, memo) = cycle::find_nodes(framework, &cx, &mut state, entry, search, |state| {
+            memo?.class((0, framework), &cx, state, entry)
+        });
+        self.next_start = found.next_start;
+        let nodes = found.feasible;
+        if nodes.is_empty() {
+            return None;
+        }
+        let totals = match memo {
+            Some(memo) => memo.totals(framework, &cx, &mut state, entry, &nodes),
+            None => {
+                let scores = framework.score(&cx, &mut state, entry, &nodes);
+                cycle::totals(&scores, nodes.len())
             }
-            let totals = memo.score(framework, &cx, &mut state, entry, &nodes);
-            (nodes, totals)
-        } else {
-            let mut state = CycleState::default();
-            let search = Search {
-                percentage,
-                start,
-                nominator: &self.nominator,
-            };
-            let (found, _) = cycle::find_nodes(framework, &cx, &mut state, entry, search, |_| None);
-            self.next_start = found.next_start;
-            if found.feasible.is_empty() {
-                return None;
-            }
-            let scores = framework.score(&cx, &mut state, entry, &found.feasible);
-            let totals = cycle::totals(&scores, found.feasible.len());
-            (found.feasible, totals)
         };
         if !self.rank.is_empty() {
             let most = totals.iter().max();
@@ -484,7 +478,7 @@ impl<'p> Placement<'p> {
             now: self.queue.now(),
             draws: &self.draws,
         };
-        let victims: Vec<u32> = (preemptor.run(&found.diagnosis).victims.iter())
+        let victims: Vec<u32> = (preemptor.run(&found.diagnosis, None).victims.iter())
             .map(|victim| victim.id)
             .collect();
         for victim in &victims {

@@ -358,21 +358,23 @@ pub fn scheduler_config(node: Option<&Node>, problems: &mut Problems) -> Option<
     };
     match SchedulerConfig::from_json(&node.to_json()) {
         Ok(config) => Some(config),
-        Err(message) => {
-            let path = message.split(": ").next().unwrap_or_default();
-            let mut found = node;
-            let mut path = path.to_owned();
-            // The nearest part of the path that was written.
-            while !path.is_empty() {
-                if let Some(inner) = node.at(&path) {
-                    found = inner;
-                    break;
+        Err(mistakes) => {
+            for mistake in &mistakes.0 {
+                let mut found = node;
+                let mut path = mistake.path.clone();
+                // The nearest part of the path that was written.
+                while !path.is_empty() {
+                    if let Some(inner) = node.at(&path) {
+                        found = inner;
+                        break;
+                    }
+                    let end = path.rfind(['.', '[']).unwrap_or(0);
+                    path.truncate(end);
                 }
-                let end = path.rfind(['.', '[']).unwrap_or(0);
-                path.truncate(end);
+                let message = mistake.to_string();
+                let wrong = Diagnostic::error("FieldValueInvalid", message, found.span);
+                problems.push(wrong.at("scheduler"));
             }
-            let wrong = Diagnostic::error("FieldValueInvalid", message, found.span);
-            problems.push(wrong.at("scheduler"));
             None
         }
     }

@@ -283,7 +283,7 @@ fn a_wrong_scheduler_configuration_is_told_with_its_place() {
         ),
         (
             "extenders: [{urlPrefix: 'http://x'}]",
-            "spec.cluster.scheduler.extenders: scheduler extenders are not modelled",
+            "spec.cluster.scheduler.extenders[0]: scheduler extenders are not modelled: \"http://x\"",
         ),
     ];
     for (rest, message) in table {

@@ -1,5 +1,6 @@
 //! Pods counted by class: of equal pods only their number on each node matters to others.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -20,29 +21,50 @@ pub struct ClassCount {
     pub live: u32,
 }
 
-/// Pods that scheduling cannot tell apart: one template, one namespace, one set of labels.
+/// What pods of a class have in common.
 #[derive(Debug)]
-pub struct Class {
+pub struct Kin {
+    /// Tells classes apart, also those that are gone.
+    pub serial: u64,
     /// Template.
     pub template: Arc<Template>,
     /// Namespace.
     pub namespace: Text,
     /// Labels.
     pub labels: Labels,
+}
+
+/// Pods that scheduling cannot tell apart: one template, one namespace, one set of labels.
+#[derive(Debug)]
+pub struct Class {
+    /// What they have in common.
+    pub kin: Arc<Kin>,
     /// Where they are, in no particular order.
     pub nodes: Vec<ClassCount>,
     /// The place of each node in `nodes`.
     places: FxHashMap<NodeIx, usize>,
 }
 
+impl Deref for Class {
+    type Target = Kin;
+
+    fn deref(&self) -> &Kin {
+        &self.kin
+    }
+}
+
 impl Class {
     /// The class of a pod, without any pod.
-    pub(super) fn new(entry: &PodEntry) -> Class {
+    pub(super) fn new(serial: u64, entry: &PodEntry) -> Class {
         let meta = &entry.pod.meta;
-        Class {
+        let kin = Kin {
+            serial,
             template: entry.template.clone(),
             namespace: meta.namespace.clone(),
             labels: meta.labels.clone(),
+        };
+        Class {
+            kin: Arc::new(kin),
             nodes: Vec::new(),
             places: FxHashMap::default(),
         }

@@ -1,9 +1,9 @@
 //! The pods that came to nodes or left them lately, for whoever keeps counts up to date.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::NodeIx;
-use crate::api::{Labels, Text};
+use super::{Kin, NodeIx};
 
 /// Moves that are kept; who is further behind counts anew.
 const KEPT: usize = 8192;
@@ -11,13 +11,13 @@ const KEPT: usize = 8192;
 /// One pod more or less on a node.
 #[derive(Clone, Debug)]
 pub struct Move {
-    /// Namespace of the pod.
-    pub namespace: Text,
-    /// Labels of the pod.
-    pub labels: Labels,
+    /// Its class.
+    pub kin: Arc<Kin>,
     /// The node.
     pub node: NodeIx,
-    /// How many pods more, of those that are not being deleted.
+    /// How many pods more.
+    pub total: i32,
+    /// How many more of those that are not being deleted.
     pub live: i32,
 }
 

@@ -1,25 +1,24 @@
 //! Reading a KubeSchedulerConfiguration (`kubescheduler.config.k8s.io/v1`).
 //!
-//! Strict as upstream is: unknown fields, unknown plugins and values out of range are errors. What
-//! configures the process rather than its decisions (leader election, clients' connections,
-//! debugging) is accepted and has no effect, but for the client's budget.
+//! Strict as upstream is: unknown fields, unknown plugins and values out of range are errors, all of
+//! which are told, in the words of `pkg/scheduler/apis/config/validation`. What configures the
+//! process rather than its decisions (leader election, clients' connections, debugging) is accepted
+//! and has no effect, but for the client's budget. Plugins that act on things which are not modelled,
+//! and extenders, are refused by name. The arguments of plugins are in `args`.
 
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{
-    Args, Enabled, FitArgs, NodeAffinityArgs, PluginConfigSet, Plugins, Point, Profile,
-    SchedulerConfig, SpreadArgs, Strategy,
-};
+use super::args::{self, PluginConfig};
+use super::mistakes::Mistakes;
+use super::{Enabled, PluginConfigSet, Plugins, Point, Profile, SchedulerConfig};
 use crate::api::Text;
-use crate::api::affinity::{InclusionPolicy, TopologySpread, WhenUnsatisfiable};
-use crate::api::selector::LabelSelector;
 use crate::sched::plugin::PluginName;
 
-/// Plugins of the reference version that act on things which are not modelled (resource claims,
-/// declared features, pod groups): naming them is fine and changes nothing.
+/// Plugins of the reference version that act on things which are not modelled: resource claims,
+/// declared features, pod groups.
 const NOT_MODELLED: [&str; 5] = [
     "DynamicResources",
     "NodeDeclaredFeatures",
@@ -27,8 +26,17 @@ const NOT_MODELLED: [&str; 5] = [
     "TopologyPlacementGenerator",
     "PodGroupPodsCount",
 ];
+/// Plugins that earlier versions had (`invalidPluginsByVersion`).
+const REMOVED: [&str; 4] = [
+    "AzureDiskLimits",
+    "CinderLimits",
+    "EBSLimits",
+    "GCEPDLimits",
+];
+/// The version of configurations.
+const VERSION: &str = "kubescheduler.config.k8s.io/v1";
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
     api_version: String,
@@ -36,15 +44,14 @@ struct Written {
     #[serde(default)]
     profiles: Vec<WrittenProfile>,
     percentage_of_nodes_to_score: Option<i32>,
-    pod_initial_backoff_seconds: Option<u64>,
-    pod_max_backoff_seconds: Option<u64>,
+    pod_initial_backoff_seconds: Option<i64>,
+    pod_max_backoff_seconds: Option<i64>,
     client_connection: Option<ClientConnection>,
     #[serde(default)]
     extenders: Vec<Value>,
-    #[serde(rename = "parallelism")]
-    _parallelism: Option<u32>,
-    #[serde(rename = "leaderElection")]
-    _leader_election: Option<Value>,
+    parallelism: Option<i32>,
+    #[serde(default)]
+    leader_election: Value,
     #[serde(rename = "delayCacheUntilActive")]
     _delay_cache: Option<bool>,
     #[serde(rename = "enableProfiling")]
@@ -57,7 +64,7 @@ struct Written {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ClientConnection {
     qps: Option<f64>,
-    burst: Option<u32>,
+    burst: Option<i32>,
     #[serde(rename = "kubeconfig")]
     _kubeconfig: Option<String>,
     #[serde(rename = "contentType")]
@@ -93,231 +100,230 @@ struct WrittenPlugin {
     weight: Option<i64>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PluginConfig {
-    name: String,
-    #[serde(default)]
-    args: Value,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct FitWritten {
-    #[serde(default)]
-    ignored_resources: Vec<Text>,
-    #[serde(default)]
-    ignored_resource_groups: Vec<Text>,
-    scoring_strategy: Option<ScoringStrategy>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ScoringStrategy {
-    r#type: Option<String>,
-    #[serde(default)]
-    resources: Vec<ResourceSpec>,
-    requested_to_capacity_ratio: Option<Ratio>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ResourceSpec {
-    name: Text,
-    weight: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Ratio {
-    #[serde(default)]
-    shape: Vec<ShapePoint>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ShapePoint {
-    #[serde(default)]
-    utilization: i64,
-    #[serde(default)]
-    score: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BalancedWritten {
-    #[serde(default)]
-    resources: Vec<ResourceSpec>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SpreadWritten {
-    #[serde(default)]
-    default_constraints: Vec<DefaultConstraint>,
-    defaulting_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct DefaultConstraint {
-    max_skew: i32,
-    topology_key: Text,
-    when_unsatisfiable: String,
-    min_domains: Option<i32>,
-    node_affinity_policy: Option<String>,
-    node_taints_policy: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct AffinityWritten {
-    hard_pod_affinity_weight: Option<i32>,
-    #[serde(default)]
-    ignore_preferred_terms_of_existing_pods: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PreemptionWritten {
-    min_candidate_nodes_percentage: Option<i32>,
-    min_candidate_nodes_absolute: Option<i32>,
-}
-
-pub(super) fn read<T: for<'a> Deserialize<'a>>(value: &Value, path: &str) -> Result<T, String> {
-    serde_json::from_value(value.clone()).map_err(|error| format!("{path}: {error}"))
-}
-
 impl SchedulerConfig {
     /// Reads a KubeSchedulerConfiguration.
     ///
     /// # Errors
-    /// What upstream would refuse to start with, as `path: what`.
-    pub fn from_json(value: &Value) -> Result<SchedulerConfig, String> {
-        let written: Written = read(value, "KubeSchedulerConfiguration")?;
-        if written.kind != "KubeSchedulerConfiguration"
-            || written.api_version != "kubescheduler.config.k8s.io/v1"
+    /// What upstream would refuse to start with, and what is not modelled.
+    pub fn from_json(value: &Value) -> Result<SchedulerConfig, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let written: Written = mistakes.read(value, "KubeSchedulerConfiguration");
+        if mistakes.0.is_empty()
+            && (written.kind != "KubeSchedulerConfiguration" || written.api_version != VERSION)
         {
-            let (kind, version) = (written.kind, written.api_version);
-            return Err(format!(
-                "no kind \"{kind}\" is known for version \"{version}\""
-            ));
+            let (kind, version) = (&written.kind, &written.api_version);
+            let what = format!("no kind \"{kind}\" is known for version \"{version}\"");
+            mistakes.say("", what);
         }
-        if !written.extenders.is_empty() {
-            return Err("extenders: scheduler extenders are not modelled".into());
+        if !mistakes.0.is_empty() {
+            return Err(mistakes);
         }
+        let config = written.config(&mut mistakes);
+        match mistakes.0.is_empty() {
+            true => Ok(config),
+            false => Err(mistakes),
+        }
+    }
+}
+
+impl Written {
+    /// `ValidateKubeSchedulerConfiguration`.
+    fn config(self, mistakes: &mut Mistakes) -> SchedulerConfig {
         let mut config = SchedulerConfig::default();
-        if let Some(percentage) = written.percentage_of_nodes_to_score {
-            config.percentage_of_nodes_to_score = percentage_of(percentage, "")?;
+        for (i, extender) in self.extenders.iter().enumerate() {
+            let url = extender.get("urlPrefix").and_then(Value::as_str);
+            let url = url.unwrap_or_default();
+            let what = format!("scheduler extenders are not modelled: \"{url}\"");
+            mistakes.say(&format!("extenders[{i}]"), what);
         }
-        if let Some(seconds) = written.pod_initial_backoff_seconds {
-            config.initial_backoff = Duration::from_secs(seconds);
+        let election = |field: &str| self.leader_election.get(field);
+        if election("leaderElect") == Some(&Value::Bool(true))
+            && let Some(lock) = election("resourceLock").and_then(Value::as_str)
+            && lock != "leases"
+        {
+            let detail = "resourceLock value must be \"leases\"";
+            mistakes.invalid("leaderElection.resourceLock", lock, detail);
         }
-        if let Some(seconds) = written.pod_max_backoff_seconds {
-            config.max_backoff = Duration::from_secs(seconds);
+        if let Some(parallelism) = self.parallelism.filter(|p| *p <= 0) {
+            let detail = "should be an integer value greater than zero";
+            mistakes.invalid("parallelism", parallelism, detail);
         }
-        if config.max_backoff < config.initial_backoff {
-            return Err("podMaxBackoffSeconds: must be greater than or equal to \
-                        PodInitialBackoffSeconds"
-                .into());
+        if let Some(percentage) = self.percentage_of_nodes_to_score {
+            percentage_of(percentage, "", mistakes);
+            config.percentage_of_nodes_to_score = percentage;
         }
-        if let Some(client) = written.client_connection {
-            // An unset or zero rate means the default, a negative one no limit.
-            match client.qps {
-                Some(qps) if qps < 0.0 => config.qps = 0,
-                Some(qps) if qps > 0.0 => config.qps = (qps.ceil() as u32).max(1),
-                _ => {}
+        self.back_off(&mut config, mistakes);
+        if let Some(client) = &self.client_connection {
+            client.apply(&mut config, mistakes);
+        }
+        if !self.profiles.is_empty() {
+            config.profiles = profiles(&self.profiles, mistakes);
+        }
+        config
+    }
+
+    fn back_off(&self, config: &mut SchedulerConfig, mistakes: &mut Mistakes) {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let initial = self.pod_initial_backoff_seconds;
+        let initial = initial.unwrap_or(seconds(config.initial_backoff));
+        let max = self.pod_max_backoff_seconds;
+        let max = max.unwrap_or(seconds(config.max_backoff));
+        if initial <= 0 {
+            mistakes.invalid(
+                "podInitialBackoffSeconds",
+                initial,
+                "must be greater than 0",
+            );
+        }
+        if max < initial {
+            let detail = "must be greater than or equal to PodInitialBackoffSeconds";
+            mistakes.invalid("podMaxBackoffSeconds", max, detail);
+        }
+        let duration = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+        (config.initial_backoff, config.max_backoff) = (duration(initial), duration(max));
+    }
+}
+
+impl ClientConnection {
+    fn apply(&self, config: &mut SchedulerConfig, mistakes: &mut Mistakes) {
+        // An unset or zero rate means the default, a negative one no limit.
+        match self.qps {
+            Some(qps) if qps < 0.0 => config.qps = 0,
+            Some(qps) if qps > 0.0 => config.qps = (qps.ceil() as u32).max(1),
+            _ => {}
+        }
+        match self.burst {
+            Some(burst) if burst < 0 => {
+                mistakes.invalid("clientConnection.burst", burst, "must be non-negative");
             }
-            config.burst = client.burst.filter(|b| *b > 0).unwrap_or(config.burst);
+            Some(burst) if burst > 0 => config.burst = burst.unsigned_abs(),
+            _ => {}
         }
-        if !written.profiles.is_empty() {
-            config.profiles = profiles(&written.profiles)?;
-        }
-        Ok(config)
     }
 }
 
-fn percentage_of(percentage: i32, path: &str) -> Result<i32, String> {
-    if (0..=100).contains(&percentage) {
-        return Ok(percentage);
+/// `validatePercentageOfNodesToScore`.
+fn percentage_of(percentage: i32, path: &str, mistakes: &mut Mistakes) {
+    if !(0..=100).contains(&percentage) {
+        let path = format!("{path}percentageOfNodesToScore");
+        mistakes.invalid(&path, percentage, "not in valid range [0-100]");
     }
-    Err(format!(
-        "{path}percentageOfNodesToScore: Invalid value: {percentage}: not in valid range [0-100]"
-    ))
 }
 
-fn profiles(written: &[WrittenProfile]) -> Result<Vec<Profile>, String> {
+fn profiles(written: &[WrittenProfile], mistakes: &mut Mistakes) -> Vec<Profile> {
     let mut profiles: Vec<Profile> = Vec::new();
     for (i, profile) in written.iter().enumerate() {
         let path = format!("profiles[{i}].");
-        let name = match &profile.scheduler_name {
-            Some(name) => Text::from(name),
+        let of_name = format!("{path}schedulerName");
+        let name = match profile.scheduler_name.as_deref() {
             None if written.len() == 1 => Text::from("default-scheduler"),
-            None => return Err(format!("{path}schedulerName: Required value")),
+            None | Some("") => {
+                mistakes.required(&of_name, "");
+                Text::default()
+            }
+            Some(name) => Text::from(name),
         };
-        if profiles.iter().any(|p| p.name == name) {
-            return Err(format!("{path}schedulerName: Duplicate value: \"{name}\""));
+        if !name.is_empty() && profiles.iter().any(|p| p.name == name) {
+            mistakes.duplicate(&of_name, &name);
         }
-        let percentage = profile.percentage_of_nodes_to_score;
+        if let Some(percentage) = profile.percentage_of_nodes_to_score {
+            percentage_of(percentage, &path, mistakes);
+        }
+        let plugins = plugins(profile, &path, mistakes);
+        complete(&plugins, &name, &format!("profiles[{i}].plugins"), mistakes);
         profiles.push(Profile {
             name,
-            percentage_of_nodes_to_score: percentage
-                .map(|p| percentage_of(p, &path))
-                .transpose()?,
-            plugins: plugins(profile, &path)?,
-            args: args(profile, &path)?,
+            percentage_of_nodes_to_score: profile.percentage_of_nodes_to_score,
+            plugins,
+            args: args::read(&profile.plugin_config, &path, mistakes),
         });
     }
-    Ok(profiles)
+    profiles
 }
 
-/// The plugin of this name; `None` for one that is not modelled.
-fn plugin(name: &str, path: &str) -> Result<Option<PluginName>, String> {
-    match PluginName::from_name(name) {
-        Some(plugin) => Ok(Some(plugin)),
-        None if NOT_MODELLED.contains(&name) => Ok(None),
-        None => Err(format!("{path}: plugin \"{name}\" does not exist")),
+/// `NewFramework`: every profile needs an order of its queue and a way to bind.
+fn complete(plugins: &Plugins, name: &Text, path: &str, mistakes: &mut Mistakes) {
+    let has = |point: Point, plugin: PluginName| {
+        let set = &plugins.points[point as usize];
+        let everywhere = plugins.multi_point.iter().any(|e| e.plugin == plugin);
+        set.enabled.iter().any(|e| e.plugin == plugin)
+            || everywhere && !set.disable_all && !set.disabled.contains(&plugin)
+    };
+    if !has(Point::QueueSort, PluginName::PrioritySort) {
+        let what = "only one queue sort plugin required for profile with scheduler name";
+        mistakes.say(path, format!("{what} \"{name}\", but got 0"));
+    }
+    if !has(Point::Bind, PluginName::DefaultBinder) {
+        let what = "at least one bind plugin is needed for profile with scheduler name";
+        mistakes.say(path, format!("{what} \"{name}\""));
     }
 }
 
-fn plugins(profile: &WrittenProfile, path: &str) -> Result<Plugins, String> {
+/// The plugin of this name, if it can be used.
+pub(super) fn known(name: &str, path: &str, mistakes: &mut Mistakes) -> Option<PluginName> {
+    let plugin = PluginName::from_name(name);
+    if REMOVED.contains(&name) {
+        let detail = format!(
+            "was invalid in version \"{VERSION}\" (KubeSchedulerConfiguration is version \
+             \"{VERSION}\")"
+        );
+        mistakes.invalid(path, name, &detail);
+    } else if NOT_MODELLED.contains(&name) {
+        mistakes.say(path, format!("plugin \"{name}\" is not modelled"));
+    } else if plugin.is_none() {
+        mistakes.say(path, format!("plugin \"{name}\" does not exist"));
+    }
+    plugin
+}
+
+fn plugins(profile: &WrittenProfile, path: &str, mistakes: &mut Mistakes) -> Plugins {
     let mut plugins = Plugins::default();
     for (key, value) in &profile.plugins {
         let path = format!("{path}plugins.{key}");
-        let written: WrittenSet = read(value, &path)?;
-        let mut set = PluginConfigSet::default();
-        for (i, one) in written.disabled.iter().enumerate() {
-            if one.name == "*" {
-                set.disable_all = true;
-            } else {
-                set.disabled
-                    .extend(plugin(&one.name, &format!("{path}.disabled[{i}]"))?);
-            }
-        }
-        for (i, one) in written.enabled.iter().enumerate() {
-            let path = format!("{path}.enabled[{i}]");
-            if let Some(plugin) = plugin(&one.name, &path)? {
-                if set.enabled.iter().any(|e| e.plugin == plugin) {
-                    let name = &one.name;
-                    return Err(format!("{path}: plugin \"{name}\" already registered"));
-                }
-                let weight = one.weight.unwrap_or(0);
-                if weight < 0 {
-                    return Err(format!(
-                        "{path}.weight: Invalid value: {weight}: must not be negative"
-                    ));
-                }
-                set.enabled.push(Enabled { plugin, weight });
-            }
-        }
         let point = Point::ALL.into_iter().find(|p| p.name() == key);
+        if point.is_none() && key != "multiPoint" {
+            mistakes.say(&path, "unknown field");
+            continue;
+        }
+        let written: WrittenSet = mistakes.read(value, &path);
+        let set = plugin_set(&written, &path, mistakes);
         match point {
             Some(point) => plugins.points[point as usize] = set,
-            None if key == "multiPoint" => plugins.multi_point = merge(plugins.multi_point, set),
-            None => return Err(format!("{path}: unknown field")),
+            None => plugins.multi_point = merge(plugins.multi_point, set),
         }
     }
-    Ok(plugins)
+    plugins
+}
+
+fn plugin_set(written: &WrittenSet, path: &str, mistakes: &mut Mistakes) -> PluginConfigSet {
+    let mut set = PluginConfigSet::default();
+    for (i, one) in written.disabled.iter().enumerate() {
+        let name = one.name.as_str();
+        if name == "*" {
+            set.disable_all = true;
+        } else if !NOT_MODELLED.contains(&name) {
+            // What is not there anyway may be disabled.
+            let path = format!("{path}.disabled[{i}]");
+            set.disabled.extend(known(name, &path, mistakes));
+        }
+    }
+    for (i, one) in written.enabled.iter().enumerate() {
+        let path = format!("{path}.enabled[{i}]");
+        let Some(plugin) = known(&one.name, &path, mistakes) else {
+            continue;
+        };
+        if set.enabled.iter().any(|e| e.plugin == plugin) {
+            let name = &one.name;
+            mistakes.say(&path, format!("plugin \"{name}\" already registered"));
+        }
+        let weight = one.weight.unwrap_or(0);
+        if weight < 0 {
+            let path = format!("{path}.weight");
+            mistakes.invalid(&path, weight, "must not be negative");
+        }
+        set.enabled.push(Enabled { plugin, weight });
+    }
+    set
 }
 
 /// `mergePluginSet`: defaults stay in their places, with the weights that the profile gives them.
@@ -338,198 +344,4 @@ fn merge(defaults: Vec<Enabled>, set: PluginConfigSet) -> Vec<Enabled> {
         }
     }
     merged
-}
-
-fn args(profile: &WrittenProfile, path: &str) -> Result<Args, String> {
-    let mut args = Args::default();
-    for (i, config) in profile.plugin_config.iter().enumerate() {
-        let path = format!("{path}pluginConfig[{i}].args");
-        let mut value = config.args.clone();
-        if value.is_null() {
-            value = json!({});
-        }
-        if let Some(fields) = value.as_object_mut() {
-            fields.remove("apiVersion");
-            fields.remove("kind");
-        }
-        match PluginName::from_name(&config.name) {
-            Some(PluginName::NodeResourcesFit) => args.fit = fit(read(&value, &path)?, &path)?,
-            Some(PluginName::NodeResourcesBalancedAllocation) => {
-                let written: BalancedWritten = read(&value, &path)?;
-                if !written.resources.is_empty() {
-                    args.balanced.resources = resources(written.resources, &path)?;
-                }
-            }
-            Some(PluginName::NodeAffinity) => args.node_affinity = added_affinity(&value, &path)?,
-            Some(PluginName::PodTopologySpread) => {
-                args.spread = spread(read(&value, &path)?, &path)?;
-            }
-            Some(PluginName::InterPodAffinity) => {
-                let written: AffinityWritten = read(&value, &path)?;
-                let weight = written.hard_pod_affinity_weight.unwrap_or(1);
-                if !(0..=100).contains(&weight) {
-                    return Err(format!(
-                        "{path}.hardPodAffinityWeight: Invalid value: {weight}: not in valid \
-                         range [0-100]"
-                    ));
-                }
-                args.pod_affinity.hard_weight = weight;
-                args.pod_affinity.ignore_preferred =
-                    written.ignore_preferred_terms_of_existing_pods;
-            }
-            Some(PluginName::DefaultPreemption) => {
-                let written: PreemptionWritten = read(&value, &path)?;
-                let preemption = &mut args.preemption;
-                let percentage = written.min_candidate_nodes_percentage;
-                preemption.min_percentage = percentage.unwrap_or(preemption.min_percentage);
-                let absolute = written.min_candidate_nodes_absolute;
-                preemption.min_absolute = absolute.unwrap_or(preemption.min_absolute);
-            }
-            Some(other) if !other.in_tree() => {
-                super::policies::read(other, &value, &path, &mut args.policies)?;
-            }
-            Some(other) if value.as_object().is_some_and(|fields| !fields.is_empty()) => {
-                return Err(format!("{path}: {} takes no arguments", other.name()));
-            }
-            Some(_) => {}
-            None if NOT_MODELLED.contains(&config.name.as_str()) => {}
-            None => return Err(format!("{path}: plugin \"{}\" does not exist", config.name)),
-        }
-    }
-    Ok(args)
-}
-
-fn resources(written: Vec<ResourceSpec>, path: &str) -> Result<Vec<(Text, i64)>, String> {
-    let weighted = written.into_iter().map(|r| {
-        let weight = r.weight.filter(|w| *w != 0).unwrap_or(1);
-        if (1..=100).contains(&weight) {
-            return Ok((r.name, weight));
-        }
-        let name = r.name;
-        Err(format!(
-            "{path}: resource weight of {name} not in valid range [1, 100]"
-        ))
-    });
-    weighted.collect()
-}
-
-fn fit(written: FitWritten, path: &str) -> Result<FitArgs, String> {
-    let mut args = FitArgs {
-        ignored: written.ignored_resources,
-        ignored_groups: written.ignored_resource_groups,
-        ..FitArgs::default()
-    };
-    let Some(strategy) = written.scoring_strategy else {
-        return Ok(args);
-    };
-    if !strategy.resources.is_empty() {
-        args.resources = resources(strategy.resources, path)?;
-    }
-    args.strategy = match strategy.r#type.as_deref().unwrap_or("LeastAllocated") {
-        "LeastAllocated" => Strategy::LeastAllocated,
-        "MostAllocated" => Strategy::MostAllocated,
-        "RequestedToCapacityRatio" => {
-            let ratio = strategy.requested_to_capacity_ratio;
-            let shape = ratio.map(|r| r.shape).unwrap_or_default();
-            let points: Vec<_> = shape.iter().map(|p| (p.utilization, p.score)).collect();
-            check_shape(&points, path)?;
-            Strategy::RequestedToCapacityRatio(points)
-        }
-        other => {
-            return Err(format!(
-                "{path}.scoringStrategy.type: Unsupported value: \"{other}\""
-            ));
-        }
-    };
-    Ok(args)
-}
-
-/// `validateFunctionShape`.
-fn check_shape(shape: &[(i64, i64)], path: &str) -> Result<(), String> {
-    let path = format!("{path}.scoringStrategy.requestedToCapacityRatio.shape");
-    if shape.is_empty() {
-        return Err(format!(
-            "{path}: Required value: at least one point must be specified"
-        ));
-    }
-    if shape.windows(2).any(|w| w[0].0 >= w[1].0) {
-        return Err(format!("{path}: values must be sorted in increasing order"));
-    }
-    let in_range = |(u, s): &(i64, i64)| (0..=100).contains(u) && (0..=10).contains(s);
-    if !shape.iter().all(in_range) {
-        return Err(format!("{path}: utilization is 0 to 100, score 0 to 10"));
-    }
-    Ok(())
-}
-
-fn added_affinity(value: &Value, path: &str) -> Result<NodeAffinityArgs, String> {
-    let fields = value.as_object().into_iter().flatten();
-    for (key, _) in fields {
-        if key != "addedAffinity" {
-            return Err(format!("{path}: unknown field `{key}`"));
-        }
-    }
-    let Some(added) = value.get("addedAffinity").filter(|v| !v.is_null()) else {
-        return Ok(NodeAffinityArgs::default());
-    };
-    let affinity = crate::api::decode::affinity_from_json(&json!({"nodeAffinity": added}))
-        .map_err(|error| format!("{path}.addedAffinity: {error}"))?;
-    Ok(NodeAffinityArgs {
-        required: affinity.node_required,
-        preferred: affinity.node_preferred,
-    })
-}
-
-fn spread(written: SpreadWritten, path: &str) -> Result<SpreadArgs, String> {
-    match written.defaulting_type.as_deref().unwrap_or("System") {
-        "System" if written.default_constraints.is_empty() => return Ok(SpreadArgs::default()),
-        "System" => {
-            return Err(format!(
-                "{path}.defaultingType: Invalid value: \"System\": when .defaultConstraints are \
-                 not empty"
-            ));
-        }
-        "List" => {}
-        other => {
-            return Err(format!(
-                "{path}.defaultingType: Unsupported value: \"{other}\""
-            ));
-        }
-    }
-    let policy = |written: &Option<String>, default| match written.as_deref() {
-        Some("Honor") => InclusionPolicy::Honor,
-        Some("Ignore") => InclusionPolicy::Ignore,
-        _ => default,
-    };
-    let constraint = |c: DefaultConstraint| {
-        let when_unsatisfiable = match c.when_unsatisfiable.as_str() {
-            "DoNotSchedule" => WhenUnsatisfiable::DoNotSchedule,
-            "ScheduleAnyway" => WhenUnsatisfiable::ScheduleAnyway,
-            other => {
-                return Err(format!(
-                    "{path}.defaultConstraints: Unsupported value: \"{other}\""
-                ));
-            }
-        };
-        if c.max_skew <= 0 || c.topology_key.is_empty() {
-            return Err(format!(
-                "{path}.defaultConstraints: maxSkew must be positive, topologyKey not empty"
-            ));
-        }
-        Ok(TopologySpread {
-            max_skew: c.max_skew,
-            topology_key: c.topology_key,
-            when_unsatisfiable,
-            selector: LabelSelector::nothing(),
-            min_domains: c.min_domains,
-            node_affinity_policy: policy(&c.node_affinity_policy, InclusionPolicy::Honor),
-            node_taints_policy: policy(&c.node_taints_policy, InclusionPolicy::Ignore),
-            match_label_keys: Vec::new(),
-        })
-    };
-    let defaults = written.default_constraints.into_iter().map(constraint);
-    Ok(SpreadArgs {
-        system: false,
-        defaults: defaults.collect::<Result<_, _>>()?,
-    })
 }

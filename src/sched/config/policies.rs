@@ -30,14 +30,18 @@ struct TypicalWritten {
     weight: u64,
 }
 
+/// Where, and what is wrong there.
+type Mistaken = (String, String);
+
 /// Reads the arguments of a policy into `args`.
 pub(super) fn read(
     plugin: PluginName,
     value: &Value,
     path: &str,
     args: &mut PolicyArgs,
-) -> Result<(), String> {
-    let written: ShareWritten = super::decode::read(value, path)?;
+) -> Result<(), Mistaken> {
+    let written: ShareWritten = serde_json::from_value(value.clone())
+        .map_err(|error| (path.to_owned(), error.to_string()))?;
     let takes: &[&str] = match plugin {
         PluginName::GpuShare => &["gpuSelMethod", "dimExtMethod", "normMethod", "typicalPods"],
         PluginName::DotProductScore => &["dimExtMethod", "normMethod"],
@@ -51,7 +55,7 @@ pub(super) fn read(
     {
         if !takes.contains(&key.as_str()) {
             let name = plugin.name();
-            return Err(format!("{path}: {name} has no argument `{key}`"));
+            return Err((path.to_owned(), format!("{name} has no argument `{key}`")));
         }
     }
     if let Some(word) = &written.gpu_sel_method {
@@ -85,10 +89,9 @@ pub(super) fn read(
             && (0..=1000).contains(&pod.gpu_milli)
             && (1..=1_000_000_000).contains(&pod.weight);
         if !sound {
-            return Err(format!(
-                "{path}.typicalPods[{i}]: cpuMilli must not be negative, gpuMilli is 0 to 1000, \
-                 weight 1 to 1000000000"
-            ));
+            let what =
+                "cpuMilli must not be negative, gpuMilli is 0 to 1000, weight 1 to 1000000000";
+            return Err((format!("{path}.typicalPods[{i}]"), what.to_owned()));
         }
         args.typical_pods.push(TypicalPod {
             cpu: pod.cpu_milli,
@@ -103,6 +106,9 @@ pub(super) fn read(
     Ok(())
 }
 
-fn unsupported(path: &str, key: &str, word: &str) -> String {
-    format!("{path}.{key}: Unsupported value: \"{word}\"")
+fn unsupported(path: &str, key: &str, word: &str) -> Mistaken {
+    (
+        format!("{path}.{key}"),
+        format!("Unsupported value: \"{word}\""),
+    )
 }

@@ -5,9 +5,14 @@
 
 mod filter;
 
+mod kept;
+
 mod score;
 
+use std::sync::Arc;
+
 pub use filter::AffinityFilter;
+pub use kept::KeptAffinity;
 pub use score::AffinityScore;
 
 use crate::api::{Node, Pod, Text};
@@ -124,12 +129,14 @@ impl Plugin for InterPodAffinity {
     }
 
     fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFilter {
-        match AffinityFilter::new(cx, pod) {
+        let kept = state.kept.affinity.as_mut();
+        state.affinity_filter = match kept.filter(|_| kept::keeps(cx, pod)) {
+            Some(kept) => kept.filter(cx, pod, self.0),
+            None => AffinityFilter::new(cx, pod).map(Arc::new),
+        };
+        match state.affinity_filter {
             None => PreFilter::Skip,
-            some => {
-                state.affinity_filter = some;
-                PreFilter::All
-            }
+            Some(_) => PreFilter::All,
         }
     }
 
@@ -142,7 +149,7 @@ impl Plugin for InterPodAffinity {
         node: &NodeInfo,
     ) {
         if let Some(state) = &mut state.affinity_filter {
-            state.update(cx, pod, other, node.ix, 1);
+            Arc::make_mut(state).update(cx, pod, other, node.ix, 1);
         }
     }
 
@@ -155,7 +162,7 @@ impl Plugin for InterPodAffinity {
         node: &NodeInfo,
     ) {
         if let Some(state) = &mut state.affinity_filter {
-            state.update(cx, pod, other, node.ix, -1);
+            Arc::make_mut(state).update(cx, pod, other, node.ix, -1);
         }
     }
 
@@ -179,7 +186,16 @@ impl Plugin for InterPodAffinity {
         pod: &PodEntry,
         _nodes: &[NodeIx],
     ) -> bool {
-        state.affinity_score = AffinityScore::new(cx, pod, self.0);
+        let template = &pod.template;
+        let own = !template.preferred.is_empty() || !template.anti_preferred.is_empty();
+        if self.0.ignore_preferred && !own {
+            return false;
+        }
+        let kept = state.kept.affinity.as_mut();
+        state.affinity_score = match kept.filter(|_| kept::keeps(cx, pod)) {
+            Some(kept) => kept.score(cx, pod, self.0),
+            None => AffinityScore::new(cx, pod, self.0).map(Arc::new),
+        };
         state.affinity_score.is_some()
     }
 

@@ -9,6 +9,8 @@ mod kept;
 
 mod score;
 
+use std::sync::Arc;
+
 pub use filter::SpreadFilter;
 pub use kept::KeptCounts;
 pub use score::SpreadScore;
@@ -320,9 +322,9 @@ impl Plugin for PodTopologySpread {
         if constraints.is_empty() {
             return PreFilter::Skip;
         }
-        state.spread_filter = Some(match &mut state.kept.0 {
+        state.spread_filter = Some(match &mut state.kept.spread {
             Some(kept) => kept.hard(cx, pod, constraints),
-            None => SpreadFilter::new(cx, pod, constraints),
+            None => Arc::new(SpreadFilter::new(cx, pod, constraints)),
         });
         PreFilter::All
     }
@@ -336,7 +338,7 @@ impl Plugin for PodTopologySpread {
         node: &NodeInfo,
     ) {
         if let Some(state) = &mut state.spread_filter {
-            state.update(cx, pod, other, node, 1);
+            Arc::make_mut(state).update(cx, pod, other, node, 1);
         }
     }
 
@@ -349,7 +351,7 @@ impl Plugin for PodTopologySpread {
         node: &NodeInfo,
     ) {
         if let Some(state) = &mut state.spread_filter {
-            state.update(cx, pod, other, node, -1);
+            Arc::make_mut(state).update(cx, pod, other, node, -1);
         }
     }
 
@@ -378,9 +380,9 @@ impl Plugin for PodTopologySpread {
             return false;
         }
         let require_all = self.requires_all(pod);
-        let counts = match &mut state.kept.0 {
+        let counts = match &mut state.kept.spread {
             Some(kept) => kept.soft(cx, pod, &constraints, require_all),
-            None => score::count_all(cx, pod, &constraints, require_all),
+            None => Arc::new(score::count_all(cx, pod, &constraints, require_all)),
         };
         let score = SpreadScore::new(cx, constraints, counts, nodes, require_all);
         state.spread_score = Some(score);

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::volume_restrictions::claim;
 use crate::api::affinity::any_term;
 use crate::api::volume::{ClaimPhase, VolumePhase};
-use crate::api::{Labels, Node, PersistentVolume, PersistentVolumeClaim, StorageClass, Text};
+use crate::api::{
+    CSINode, Labels, Node, PersistentVolume, PersistentVolumeClaim, StorageClass, Text,
+};
 use crate::sched::events::{
     ADD, ClusterEvent, Involved, Resource, UPDATE, UPDATE_NODE_LABEL, event,
 };
@@ -23,6 +25,8 @@ pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Annotation of a claim: the volume controller has finished binding it.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// Provisioner of classes that do not provision.
+/// Annotation of a CSINode: in-tree drivers that moved to CSI (`MigratedPluginsAnnotationKey`).
+const MIGRATED: &str = "storage.alpha.kubernetes.io/migrated-plugins";
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
 /// The plugin.
@@ -300,7 +304,10 @@ impl Plugin for VolumeBinding {
             Involved::StorageClass(Some(old), Some(new)) => {
                 old.allowed_topologies != new.allowed_topologies
             }
-            Involved::CsiNode(Some(_), Some(_)) => false,
+            Involved::CsiNode(Some(old), Some(new)) => {
+                let migrated = |node: &CSINode| node.meta.annotations.get(MIGRATED).cloned();
+                migrated(old) != migrated(new)
+            }
             _ => true,
         }
     }

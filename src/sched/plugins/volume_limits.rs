@@ -1,12 +1,17 @@
-//! How many volumes of each CSI driver a node can attach. In-tree volumes that migrate to CSI and
-//! VolumeAttachments are not modelled.
+//! How many volumes of each CSI driver a node can attach: those of the pods on it, and those that
+//! are attached for whatever reason. In-tree volumes that migrate to CSI are not modelled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::volume_binding::claim_class;
 use super::volume_restrictions::claim;
 use crate::api::pod::VolumeSource;
-use crate::api::{CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass, Text};
+use crate::api::{
+    CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass, Text, VolumeAttachment,
+};
 use crate::sched::events::{ADD, ClusterEvent, DELETE, Involved, Resource, UPDATE, event};
 use crate::sched::node_info::NodeInfo;
 use crate::sched::plugin::{
@@ -18,7 +23,7 @@ use crate::sched::plugin::{
 pub struct NodeVolumeLimits;
 
 /// A volume by driver and handle.
-type VolumeKey = (Text, Text);
+pub type VolumeKey = (Text, Text);
 
 /// `getCSIDriverInfo`: the driver and handle behind a claim; a claim without a volume counts under
 /// its own name with the provisioner of its class.
@@ -34,6 +39,26 @@ fn driver_and_handle(cx: &Cx<'_>, claim: &PersistentVolumeClaim) -> Option<Volum
     let (_, class) = cx.view.of::<StorageClass>().named(&cluster, &class)?;
     let handle = format!("unbound-{}", claim.meta.full_name());
     Some((class.provisioner.clone(), Text::from(handle)))
+}
+
+/// The attached volumes of each node, by its name.
+pub type Attached = Arc<FxHashMap<Text, Vec<VolumeKey>>>;
+
+/// `getNodeVolumeAttachmentInfo`, of all nodes at once.
+fn attachments(cx: &Cx<'_>) -> Attached {
+    let mut found: FxHashMap<Text, Vec<VolumeKey>> = FxHashMap::default();
+    let volumes = cx.view.of::<PersistentVolume>();
+    for (_, attachment) in cx.view.of::<VolumeAttachment>().iter() {
+        let volume = volumes.named(&Text::default(), &attachment.volume);
+        if let Some((_, volume)) = volume
+            && let Some((_, handle)) = &volume.csi
+            && !attachment.attacher.is_empty()
+        {
+            let key = (attachment.attacher.clone(), handle.clone());
+            found.entry(attachment.node.clone()).or_default().push(key);
+        }
+    }
+    Arc::new(found)
 }
 
 /// `filterAttachableVolumes`: the CSI volumes of a pod.
@@ -72,6 +97,7 @@ impl Plugin for NodeVolumeLimits {
             event(Resource::CsiNode, UPDATE),
             event(Resource::Pod, DELETE),
             event(Resource::PersistentVolumeClaim, ADD),
+            event(Resource::VolumeAttachment, DELETE),
         ];
         EVENTS
     }
@@ -87,6 +113,7 @@ impl Plugin for NodeVolumeLimits {
                 claim.meta.namespace == pod.pod.meta.namespace
                     && pod.template.claims.contains(&claim.meta.name)
             }
+            Involved::Attachment(..) => !pod.template.claims.is_empty(),
             Involved::CsiNode(Some(old), Some(new)) => {
                 let limit = |node: &CSINode, driver: &Text| {
                     let mut drivers = node.drivers.iter();
@@ -100,17 +127,18 @@ impl Plugin for NodeVolumeLimits {
         }
     }
 
-    fn pre_filter(&self, _cx: &Cx<'_>, _state: &mut CycleState, pod: &PodEntry) -> PreFilter {
+    fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFilter {
         if pod.template.claims.is_empty() {
             return PreFilter::Skip;
         }
+        state.attached_volumes = Some(attachments(cx));
         PreFilter::All
     }
 
     fn filter(
         &self,
         cx: &Cx<'_>,
-        _state: &CycleState,
+        state: &CycleState,
         pod: &PodEntry,
         node: &NodeInfo,
     ) -> Result<(), Status> {
@@ -129,8 +157,18 @@ impl Plugin for NodeVolumeLimits {
         for (driver, _) in wanted.difference(&attached) {
             *new.entry(driver).or_insert(0) += 1;
         }
+        // What is attached counts beside what pods use, but is not taken for what the pod wants:
+        // upstream compares the two before it looks at attachments.
+        let known = state.attached_volumes.as_ref();
+        let other: BTreeSet<&VolumeKey> = known
+            .and_then(|nodes| nodes.get(&node.name))
+            .into_iter()
+            .flatten()
+            .filter(|key| !attached.contains(key))
+            .collect();
         for (driver, count) in new {
-            let used = attached.iter().filter(|(d, _)| d == driver).count();
+            let used = attached.iter().chain(other.iter().copied());
+            let used = used.filter(|(d, _)| d == driver).count();
             let limit = limits.iter().find(|(name, _)| name == driver);
             let limit = limit.and_then(|(_, limit)| *limit);
             let sum = i64::try_from(used).unwrap_or(i64::MAX) + count;

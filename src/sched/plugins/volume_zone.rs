@@ -1,5 +1,7 @@
 //! Volumes that carry zone labels fit only nodes of those zones.
 
+use std::collections::BTreeSet;
+
 use super::volume_binding::claim_class;
 use super::volume_restrictions::claim;
 use crate::api::{PersistentVolume, StorageClass, Text};
@@ -19,7 +21,7 @@ pub struct VolumeZone;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeTopology {
     key: &'static str,
-    values: Vec<Text>,
+    values: BTreeSet<Text>,
 }
 
 const BETA_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";

@@ -1,8 +1,10 @@
 //! Pods that preemption made room for, by the node that they were promised.
 
+use fixedbitset::FixedBitSet;
 use rustc_hash::FxHashMap;
 
 use crate::api::Text;
+use crate::sched::cache::{Cache, NodeIx};
 use crate::sched::plugin::PodEntry;
 
 /// `backend/queue :: nominator`.
@@ -10,6 +12,12 @@ use crate::sched::plugin::PodEntry;
 pub struct Nominator {
     by_node: FxHashMap<Text, Vec<PodEntry>>,
     node_of: FxHashMap<u32, Text>,
+    /// Nodes whose promises changed since [`Nominator::refresh`].
+    changed: Vec<Text>,
+    /// The places of nodes with promises, as of then.
+    promised: FixedBitSet,
+    /// By place: how often promises changed.
+    versions: Vec<u64>,
 }
 
 impl Nominator {
@@ -26,9 +34,33 @@ impl Nominator {
         self.by_node.is_empty()
     }
 
-    /// The names of nodes that pods are nominated to, in no particular order.
-    pub fn nodes(&self) -> impl Iterator<Item = &Text> {
-        self.by_node.keys()
+    /// Finds the places of nodes with promises; called before a cycle.
+    pub fn refresh(&mut self, cache: &Cache) {
+        let changed = std::mem::take(&mut self.changed);
+        for name in changed {
+            // A node that was never heard of keeps its promises for later.
+            let Some(ix) = cache.place(&name) else {
+                self.changed.push(name);
+                continue;
+            };
+            if ix >= self.versions.len() {
+                self.versions.resize(cache.places(), 0);
+                self.promised.grow(cache.places());
+            }
+            self.versions[ix] += 1;
+            self.promised.set(ix, self.by_node.contains_key(&name));
+        }
+    }
+
+    /// Whether pods are nominated to the node at a place, as of the last [`Nominator::refresh`].
+    #[inline]
+    pub fn promised(&self, node: NodeIx) -> bool {
+        self.promised.contains(node)
+    }
+
+    /// A number that changes whenever the promises of the node at a place do, as of then.
+    pub fn version(&self, node: NodeIx) -> u64 {
+        self.versions.get(node).copied().unwrap_or(0)
     }
 
     /// The node that a pod is nominated to.
@@ -42,6 +74,7 @@ impl Nominator {
         if node.is_empty() {
             return;
         }
+        self.changed.push(node.clone());
         self.node_of.insert(entry.id, node.clone());
         self.by_node.entry(node.clone()).or_default().push(entry);
     }
@@ -57,6 +90,7 @@ impl Nominator {
                 self.by_node.remove(&node);
             }
         }
+        self.changed.push(node);
     }
 
     /// A newer row of a pod: what its status names counts, or else what was decided before.

@@ -18,7 +18,7 @@ use crate::sched::preempt::BY_SCHEDULER;
 use crate::sched::queue::QueuedPod;
 use crate::store::{ApiError, Id, Patch, Propagation, View, Write};
 
-/// `VolumeBindingArgs.bindTimeoutSeconds`.
+/// `VolumeBindingArgs.bindTimeoutSeconds`, unless the profile says otherwise.
 const BIND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A request whose reply matters.
@@ -112,6 +112,7 @@ impl Scheduler {
     ) {
         let id = queued.entry.id;
         self.cache.assume_volumes(&volumes, Some(&node));
+        self.announce(&queued.entry, &node, now, out);
         for (volume, claim) in &volumes.bindings {
             let mut bound = PersistentVolume::clone(volume);
             bound.claim = Some(ClaimRef {
@@ -149,6 +150,23 @@ impl Scheduler {
         self.volume_waits.insert(id, wait);
     }
 
+    /// A pod that waits in PreBind says where it is going to be, for autoscalers and their like
+    /// (`NominatedNodeNameForExpectation`).
+    fn announce(&mut self, entry: &PodEntry, node: &Text, now: Time, out: &mut Outbox<Event>) {
+        if entry.pod.status.nominated_node.as_ref() == Some(node) {
+            return;
+        }
+        let write = Write::Patch {
+            object: Id::<Pod>::new(entry.id).into(),
+            uid: Some(entry.pod.meta.uid),
+            patch: Patch::Scheduling {
+                condition: None,
+                nominate: Some(node.clone()),
+            },
+        };
+        self.send(write, "the node it will be bound to", None, now, out);
+    }
+
     /// `checkBindings`, once a second: pods whose volumes are all bound go on.
     pub(super) fn check_volumes(&mut self, view: &View, now: Time, out: &mut Outbox<Event>) {
         let ids: Vec<u32> = self.volume_waits.keys().copied().collect();
@@ -159,7 +177,9 @@ impl Scheduler {
             let bindings = wait.volumes.bindings.iter().map(|(_, claim)| claim);
             let mut claims = bindings.chain(&wait.volumes.provisions);
             let done = claims.all(|c| bound_now(view, c));
-            let late = now.since(wait.since) > BIND_TIMEOUT;
+            let profile = self.profile_of(&wait.queued.entry.pod);
+            let timeout = profile.and_then(|p| self.config.profiles[p].args.bind_timeout);
+            let late = now.since(wait.since) > timeout.unwrap_or(BIND_TIMEOUT);
             if !(done || late) {
                 continue;
             }
@@ -305,6 +325,10 @@ impl Scheduler {
         now: Time,
         out: &mut Outbox<Event>,
     ) {
+        if let Some(wait) = self.volume_waits.remove(&victim.id) {
+            self.cancel(preemptor, wait, victim, view, now, out);
+            return;
+        }
         let Some(preempting) = self.preempting.get(&preemptor) else {
             return;
         };
@@ -339,6 +363,31 @@ impl Scheduler {
             delete: false,
         };
         self.send(write, "preemption", Some(pending), now, out);
+    }
+
+    /// A victim in PreBind is not deleted: its binding ends, and it is tried again
+    /// (`podInPreBind.CancelPod`).
+    fn cancel(
+        &mut self,
+        preemptor: u32,
+        wait: VolumeWait,
+        victim: PodEntry,
+        view: &View,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
+        self.cache.assume_volumes(&wait.volumes, None);
+        if let Some(preempting) = self.preempting.get(&preemptor) {
+            let (uid, node) = (preempting.uid, preempting.node.clone());
+            let message =
+                format!("Preempted by pod {uid} on node {node} (in kube-scheduler memory).");
+            self.report(&victim.pod, "Preempted", message, false, now, out);
+        }
+        self.victim_done(preemptor, &victim, view, now, out);
+        // The binding ends on its own, and its end wakes the preemptor.
+        let message = "running PreBind plugin \"VolumeBinding\": binding volumes: preempted by \
+                       DefaultPreemption";
+        self.unbind(wait.queued, message.into(), view, now, out);
     }
 
     fn delete_victim(

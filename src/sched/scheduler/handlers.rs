@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Doors, Event, Scheduler};
 use crate::api::{
     CSINode, Kind, Node, Object, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass,
+    VolumeAttachment,
 };
 use crate::client::Outbox;
 use crate::engine::Time;
@@ -70,6 +71,12 @@ impl Scheduler {
                 let rows = rows::<CSINode>(change);
                 let involved = Involved::CsiNode(rows.0.map(|r| &**r), rows.1.map(|r| &**r));
                 let kind = Resource::CsiNode;
+                self.move_all(event(kind, action(rows)), &involved, None, view, now);
+            }
+            Kind::VolumeAttachment => {
+                let rows = rows::<VolumeAttachment>(change);
+                let involved = Involved::Attachment(rows.0.map(|r| &**r), rows.1.map(|r| &**r));
+                let kind = Resource::VolumeAttachment;
                 self.move_all(event(kind, action(rows)), &involved, None, view, now);
             }
             _ => {}

@@ -199,6 +199,7 @@ fn compare(seed: u64, size: (u64, u64)) -> usize {
     let off = Tuning {
         memo: false,
         spread: false,
+        affinity: false,
     };
     let plain = story(seed, size, off);
     for tuning in [
@@ -206,6 +207,10 @@ fn compare(seed: u64, size: (u64, u64)) -> usize {
         Tuning { memo: true, ..off },
         Tuning {
             spread: true,
+            ..off
+        },
+        Tuning {
+            affinity: true,
             ..off
         },
     ] {

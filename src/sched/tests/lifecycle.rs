@@ -138,28 +138,10 @@ fn a_crash_forgets_what_was_decided_and_not_written() {
 fn a_claim_that_waits_for_its_pod_is_provisioned_for_the_node_first() {
     let mut m = Machine::new();
     m.create(0, node("n1", 4));
-    m.create(
-        0,
-        json!({
-            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
-            "metadata": {"name": "local"}, "provisioner": "example.com/disk",
-            "volumeBindingMode": "WaitForFirstConsumer"
-        }),
-    );
-    m.create(
-        0,
-        json!({
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "data", "namespace": "default"},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
-                "resources": {"requests": {"storage": "1Gi"}}
-            }
-        }),
-    );
-    let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    let volumes = m.waiting_claim();
     m.create(10, set(pod("db", 100), "/spec", "volumes", volumes));
-    check(&m.run(3_000), "");
+    // It says at once where it is going to be.
+    check(&m.run(3_000), "12 db nominated to \"n1\"");
     let claim = |m: &Machine| {
         let claims = m.store.view().of::<crate::api::PersistentVolumeClaim>();
         let (id, claim) = claims.find("default", "data").expect("the claim");
@@ -180,6 +162,7 @@ fn a_claim_that_waits_for_its_pod_is_provisioned_for_the_node_first() {
     check(
         &m.run(10_000),
         "4012 db on n1
+         4012 db nominated to \"\"
          4014 db Scheduled: Successfully assigned default/db to n1",
     );
 }

@@ -1,10 +1,14 @@
 //! The scheduler against a real store: scripts of objects and times in, the lines of what happened
 //! out. Requests take 1 ms, changes arrive after 1 ms, replies 2 ms after the request.
 
+mod config;
 mod equal_pods;
+mod hints;
 mod lifecycle;
 mod preemption;
 mod queueing;
+mod search;
+mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -88,6 +92,30 @@ impl Machine {
         let decoded = decode_json(&object, &DecodeContext::default()).expect("a valid object");
         let write = Write::Create(decoded.row);
         self.push(ms * MS, Due::Script(Box::new(write)));
+    }
+
+    /// A claim `data` whose class waits for its pod, and the volume of a pod that uses it.
+    fn waiting_claim(&mut self) -> Value {
+        self.create(
+            0,
+            json!({
+                "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+                "metadata": {"name": "local"}, "provisioner": "example.com/disk",
+                "volumeBindingMode": "WaitForFirstConsumer"
+            }),
+        );
+        self.create(
+            0,
+            json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "data", "namespace": "default"},
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
+                    "resources": {"requests": {"storage": "1Gi"}}
+                }
+            }),
+        );
+        json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
     }
 
     fn script(&mut self, ms: u64, write: Write) {

@@ -113,3 +113,83 @@ fn a_pod_that_no_event_wakes_is_tried_again_after_five_minutes() {
     // failed at 330 s, and the sweep at 630 s would not find it older than 300 s.
     assert_eq!(times, ["12", "330001"], "{lines}");
 }
+
+#[test]
+fn errors_back_off_for_one_to_ten_seconds() {
+    let mut m = Machine::new();
+    m.refuse_bindings = 6;
+    m.create(0, node("n1", 1));
+    m.create(10, pod("web", 800));
+    let lines = m.run(100_000);
+    let failed = lines.lines().filter(|l| l.contains("FailedScheduling"));
+    let times: Vec<&str> = failed.filter_map(|l| l.split_whitespace().next()).collect();
+    // 1, 2, 4, 8, 10, 10 s after the failure (the first at 13 ms), cut to whole seconds; what is
+    // over by the second before is flushed at each second: 2, 5, 10, 19, 30, 41 s. A refusal is
+    // reported 3 ms after its cycle.
+    assert_eq!(
+        times,
+        ["14", "2003", "5003", "10003", "19003", "30003"],
+        "{lines}"
+    );
+    assert!(lines.contains("41001 web on n1"), "{lines}");
+}
+
+#[test]
+fn a_back_off_that_began_earlier_is_cut_short_first_and_priority_counts_within_a_second() {
+    let mut m = Machine::new();
+    m.create(0, node("n1", 1));
+    for (ms, name, priority) in [(1_100, "low", 1), (2_100, "old", 5), (2_200, "high", 9)] {
+        let object = set(pod(name, 1500), "/spec", "priority", json!(priority));
+        m.create(ms, object);
+    }
+    // All were refused. The new node wakes them while they still back off: until 2, 3 and 3 s. With
+    // nothing active they are taken early (`SchedulerPopFromBackoffQ`).
+    m.create(2_500, node("n2", 8));
+    let lines = m.run(2_900);
+    let order = lines.lines().filter(|l| l.ends_with(" on n2"));
+    let order: Vec<&str> = order.filter_map(|l| l.split_whitespace().nth(1)).collect();
+    assert_eq!(order, ["low", "high", "old"], "{lines}");
+}
+
+#[test]
+fn a_gated_pod_is_woken_neither_by_nodes_nor_after_five_minutes() {
+    let mut m = Machine::new();
+    let gates = json!([{"name": "example.com/ready"}]);
+    m.create(
+        10,
+        set(pod("gated", 100), "/spec", "schedulingGates", gates),
+    );
+    m.create(1_000, node("n1", 4));
+    check(&m.run(700_000), "");
+    assert_eq!(m.scheduler.waiting(), (0, 0, 1));
+}
+
+#[test]
+fn an_update_of_a_waiting_pod_is_an_event_for_that_pod_alone() {
+    let mut m = Machine::new();
+    let taints = json!([{"key": "team", "value": "a", "effect": "NoSchedule"}]);
+    m.create(0, set(node("n1", 4), "", "spec", json!({"taints": taints})));
+    m.create(10, pod("web", 100));
+    m.create(20, pod("other", 100));
+    m.run(2_000);
+    assert_eq!(m.scheduler.waiting(), (0, 0, 2));
+    let (id, row) = m.pod("web");
+    let mut tolerant = Pod::clone(row);
+    let mut spec = crate::api::PodSpec::clone(&tolerant.spec);
+    let toleration = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"},
+        "spec": {"containers": [{"name": "c", "image": "i"}],
+            "tolerations": [{"key": "team", "operator": "Exists"}]}});
+    let decoded = decode_json(&toleration, &DecodeContext::default()).expect("a valid pod");
+    let Row::Pod(with) = decoded.row else {
+        unreachable!("it is a pod")
+    };
+    spec.tolerations = with.spec.tolerations.clone();
+    tolerant.spec = spec.into();
+    m.script(3_000, Write::Update(id.into(), Row::from(tolerant)));
+    check(
+        &m.run(10_000),
+        "3002 web on n1
+         3004 web Scheduled: Successfully assigned default/web to n1",
+    );
+    assert_eq!(m.scheduler.waiting(), (0, 0, 1));
+}

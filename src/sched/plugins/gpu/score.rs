@@ -149,14 +149,43 @@ impl Plugin for DotProduct {
     }
 }
 
+/// A policy that scores a node by the pod and the node alone.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeScore {
+    name: PluginName,
+    score: fn(&PodEntry, &NodeInfo) -> i64,
+    /// Scores are stretched over 0..=100 (`plugin_utils.go :: NormalizeScore`).
+    stretched: bool,
+}
+
 /// BestFitScore: prefers nodes that have least left after the pod, CPU and GPU weighing the same
 /// (`best_fit_score.go :: getBestFitScore`).
-#[derive(Debug)]
-pub struct BestFit;
+pub const BEST_FIT: NodeScore = NodeScore {
+    name: PluginName::BestFitScore,
+    score: best_fit,
+    stretched: true,
+};
 
-impl Plugin for BestFit {
+/// GpuPackingScore: prefers devices that are in use already, then free devices of nodes in use,
+/// then nodes with few devices (`gpu_packing_score.go :: getPackingScore`), after Weng et al.,
+/// "MLaaS in the wild" (NSDI '22).
+pub const GPU_PACKING: NodeScore = NodeScore {
+    name: PluginName::GpuPackingScore,
+    score: gpu_packing,
+    stretched: false,
+};
+
+/// GpuClusteringScore: keeps pods with like requests together (`gpu_clustering_score.go`), after
+/// Xiao et al., "Gandiva: introspective cluster scheduling for deep learning" (OSDI '18).
+pub const GPU_CLUSTERING: NodeScore = NodeScore {
+    name: PluginName::GpuClusteringScore,
+    score: gpu_clustering,
+    stretched: false,
+};
+
+impl Plugin for NodeScore {
     fn name(&self) -> PluginName {
-        PluginName::BestFitScore
+        self.name
     }
 
     fn points(&self) -> Points {
@@ -168,15 +197,17 @@ impl Plugin for BestFit {
     }
 
     fn score(&self, _cx: &Cx<'_>, _state: &CycleState, pod: &PodEntry, node: &NodeInfo) -> i64 {
-        let cpu = node.allocatable.cpu - node.requested.cpu - pod.template.non_zero_cpu;
-        let gpu = node.gpus.total_left() - pod.template.gpu.total();
-        let rest = cpu as f64 / MAX_CPU * 0.5 + gpu as f64 / MAX_GPU as f64 * 0.5;
-        ((1.0 - rest) * MAX_NODE_SCORE as f64) as i64
+        (self.score)(pod, node)
     }
 
-    /// `plugin_utils.go :: NormalizeScore`.
+    fn normalizes(&self) -> bool {
+        self.stretched
+    }
+
     fn normalize(&self, _cx: &Cx<'_>, _state: &CycleState, _nodes: &[NodeIx], scores: &mut [i64]) {
-        stretch(scores);
+        if self.stretched {
+            stretch(scores);
+        }
     }
 }
 
@@ -193,84 +224,52 @@ pub fn stretch(scores: &mut [i64]) {
     }
 }
 
-/// GpuPackingScore: prefers devices that are in use already, then free devices of nodes in use,
-/// then nodes with few devices (`gpu_packing_score.go :: getPackingScore`), after Weng et al.,
-/// "MLaaS in the wild" (NSDI '22).
-#[derive(Debug)]
-pub struct GpuPacking;
-
-impl Plugin for GpuPacking {
-    fn name(&self) -> PluginName {
-        PluginName::GpuPackingScore
-    }
-
-    fn points(&self) -> Points {
-        Points::SCORE
-    }
-
-    fn by_node(&self, _pod: &PodEntry) -> bool {
-        true
-    }
-
-    fn score(&self, _cx: &Cx<'_>, _state: &CycleState, pod: &PodEntry, node: &NodeInfo) -> i64 {
-        let (request, gpus) = (&pod.template.gpu, &node.gpus);
-        if request.count == 0 {
-            return 0;
-        }
-        let free = gpus.free();
-        if free == gpus.left.len() {
-            let free = free as i64;
-            return (MAX_NODE_SCORE / 3 - free).max(free);
-        }
-        let mut fullest: SmallVec<[i64; 8]> = gpus.left.iter().copied().collect();
-        fullest.sort_unstable();
-        let fullest = fullest.into_iter().filter(|left| *left >= request.milli);
-        let used: SmallVec<[i64; 8]> = fullest.take(request.count as usize).collect();
-        if used.len() < request.count as usize {
-            return 0;
-        }
-        let whole = used.iter().filter(|left| **left == WHOLE).count() as i64;
-        if whole > 0 {
-            return (MAX_NODE_SCORE / 2 - whole).max(MAX_NODE_SCORE / 3);
-        }
-        let percent: i64 = used.iter().map(|left| left * 100 / WHOLE).sum();
-        (MAX_NODE_SCORE - percent / 10).max(MAX_NODE_SCORE / 2)
-    }
+fn best_fit(pod: &PodEntry, node: &NodeInfo) -> i64 {
+    let cpu = node.allocatable.cpu - node.requested.cpu - pod.template.non_zero_cpu;
+    let gpu = node.gpus.total_left() - pod.template.gpu.total();
+    let rest = cpu as f64 / MAX_CPU * 0.5 + gpu as f64 / MAX_GPU as f64 * 0.5;
+    ((1.0 - rest) * MAX_NODE_SCORE as f64) as i64
 }
 
-/// GpuClusteringScore: keeps pods with like requests together (`gpu_clustering_score.go`), after
-/// Xiao et al., "Gandiva: introspective cluster scheduling for deep learning" (OSDI '18).
-#[derive(Debug)]
-pub struct GpuClustering;
-
-impl Plugin for GpuClustering {
-    fn name(&self) -> PluginName {
-        PluginName::GpuClusteringScore
+fn gpu_packing(pod: &PodEntry, node: &NodeInfo) -> i64 {
+    let (request, gpus) = (&pod.template.gpu, &node.gpus);
+    if request.count == 0 {
+        return 0;
     }
-
-    fn points(&self) -> Points {
-        Points::SCORE
+    let free = gpus.free();
+    if free == gpus.left.len() {
+        let free = free as i64;
+        return (MAX_NODE_SCORE / 3 - free).max(free);
     }
-
-    fn by_node(&self, _pod: &PodEntry) -> bool {
-        true
+    let mut fullest: SmallVec<[i64; 8]> = gpus.left.iter().copied().collect();
+    fullest.sort_unstable();
+    let fullest = fullest.into_iter().filter(|left| *left >= request.milli);
+    let used: SmallVec<[i64; 8]> = fullest.take(request.count as usize).collect();
+    if used.len() < request.count as usize {
+        return 0;
     }
+    let whole = used.iter().filter(|left| **left == WHOLE).count() as i64;
+    if whole > 0 {
+        return (MAX_NODE_SCORE / 2 - whole).max(MAX_NODE_SCORE / 3);
+    }
+    let percent: i64 = used.iter().map(|left| left * 100 / WHOLE).sum();
+    (MAX_NODE_SCORE - percent / 10).max(MAX_NODE_SCORE / 2)
+}
 
-    fn score(&self, _cx: &Cx<'_>, _state: &CycleState, pod: &PodEntry, node: &NodeInfo) -> i64 {
-        let (request, gpus) = (&pod.template.gpu, &node.gpus);
-        if request.count == 0 {
-            return 0;
+fn gpu_clustering(pod: &PodEntry, node: &NodeInfo) -> i64 {
+    let (request, gpus) = (&pod.template.gpu, &node.gpus);
+    if request.count == 0 {
+        return 0;
+    }
+    let kind = if request.shared() { 0 } else { request.count };
+    let quarter = MAX_NODE_SCORE / 4;
+    let full = quarter * (MAX_GPU - gpus.total_left()) / MAX_GPU;
+    let like = gpus.kinds.iter().any(|(k, _)| *k == kind);
+    full + quarter
+        * match gpus.kinds.len() {
+            1 if like => 3,
+            _ if like => 2,
+            0 => 1,
+            _ => 0,
         }
-        let kind = if request.shared() { 0 } else { request.count };
-        let quarter = MAX_NODE_SCORE / 4;
-        let full = quarter * (MAX_GPU - gpus.total_left()) / MAX_GPU;
-        let like = gpus.kinds.iter().any(|(k, _)| *k == kind);
-        full + quarter
-            * match gpus.kinds.len() {
-                1 if like => 3,
-                _ if like => 2,
-                0 => 1,
-                _ => 0,
-            }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::fgd::{Fgd, Fragmentation, TypicalPod, typical_pods};
-use super::score::{BestFit, DotProduct, GpuClustering, GpuPacking, VectorArgs, stretch};
+use super::score::{BEST_FIT, DotProduct, GPU_CLUSTERING, GPU_PACKING, VectorArgs, stretch};
 use super::{GpuRequest, Gpus};
 use crate::api::{Pod, PodSpec};
 use crate::sched::cache::{Cache, Interned};
@@ -170,60 +170,60 @@ fn scores_are_those_of_the_published_simulator() {
         ),
         // 0.5 x (64 - 32)/128 + 0.5 x (4 - 1)/8 = 0.3125
         (
-            &BestFit,
+            &BEST_FIT,
             pod(32_000, request(1, 1000)),
             node(64_000, &[1000; 4], &[]),
             68,
         ),
         // A free node: 33 - 4 devices.
         (
-            &GpuPacking,
+            &GPU_PACKING,
             pod(1, request(1, 500)),
             node(1, &[1000; 4], &[]),
             29,
         ),
         // A free device of a node in use: 50 - 1.
         (
-            &GpuPacking,
+            &GPU_PACKING,
             pod(1, request(1, 500)),
             node(1, &[300, 1000], &[]),
             49,
         ),
         // A device in use that has 60 % left: 100 - 6.
         (
-            &GpuPacking,
+            &GPU_PACKING,
             pod(1, request(1, 500)),
             node(1, &[600, 1000], &[]),
             94,
         ),
         (
-            &GpuPacking,
+            &GPU_PACKING,
             pod(1, request(0, 0)),
             node(1, &[600, 1000], &[]),
             0,
         ),
         // 25 x (8000 - 1600) / 8000 = 20, and 75, 50, 25 or 0 by who is there.
         (
-            &GpuClustering,
+            &GPU_CLUSTERING,
             pod(1, request(1, 500)),
             node(1, &[600, 1000], &[(0, 1)]),
             95,
         ),
         (
-            &GpuClustering,
+            &GPU_CLUSTERING,
             pod(1, request(1, 500)),
             node(1, &[600, 1000], &[(0, 1), (1, 1)]),
             70,
         ),
         (
-            &GpuClustering,
+            &GPU_CLUSTERING,
             pod(1, request(2, 1000)),
             node(1, &[600, 1000], &[(0, 1)]),
             20,
         ),
         // 25 x (8000 - 2000) / 8000 = 18, and 25.
         (
-            &GpuClustering,
+            &GPU_CLUSTERING,
             pod(1, request(2, 1000)),
             node(1, &[1000, 1000], &[]),
             43,

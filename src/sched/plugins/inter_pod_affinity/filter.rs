@@ -1,5 +1,6 @@
 //! Required terms: of the incoming pod against pods on nodes, and of pods on nodes against it.
 
+use super::kept::Relation;
 use super::matches_all;
 use crate::sched::cache::{NO_DOMAIN, NodeIx, TopologyIx};
 use crate::sched::plugin::{Cx, PodEntry, Status};
@@ -45,7 +46,7 @@ impl Counts {
 }
 
 /// `preFilterState`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AffinityFilter {
     /// Pods on nodes whose anti-affinity matches the incoming pod.
     repelling: Counts,
@@ -85,6 +86,37 @@ impl AffinityFilter {
             state.count_incoming(cx, pod);
         }
         Some(state)
+    }
+
+    /// Whether there is anything to check.
+    pub(super) fn concerns(&self, pod: &PodEntry) -> bool {
+        let template = &pod.template;
+        self.repelling.nonzero > 0
+            || !template.required.is_empty()
+            || !template.anti_required.is_empty()
+    }
+
+    /// Pods more or less that mean this to the incoming one.
+    pub(super) fn count(
+        &mut self,
+        cx: &Cx<'_>,
+        pod: &PodEntry,
+        relation: &Relation,
+        pods: &[(NodeIx, i64)],
+    ) {
+        for (node, by) in pods {
+            for topology in &relation.repels {
+                self.repelling.add(cx, *topology, *node, *by);
+            }
+            if relation.wanted {
+                for term in &pod.template.required {
+                    self.wanted.add(cx, term.topology, *node, *by);
+                }
+            }
+            for topology in &relation.unwanted {
+                self.unwanted.add(cx, *topology, *node, *by);
+            }
+        }
     }
 
     /// `getIncomingAffinityAntiAffinityCounts`.

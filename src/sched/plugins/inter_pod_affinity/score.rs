@@ -1,5 +1,6 @@
 //! Preferred terms: of the incoming pod against pods on nodes, and of pods on nodes against it.
 
+use super::kept::Relation;
 use crate::api::Text;
 use crate::sched::cache::{Class, NO_DOMAIN, NodeIx, TopologyIx};
 use crate::sched::config::PodAffinityArgs;
@@ -30,7 +31,21 @@ impl AffinityScore {
                 state.process(cx, pod, class, args);
             }
         }
-        (!state.topologies.is_empty()).then_some(state)
+        state.concerns().then_some(state)
+    }
+
+    /// Whether any term concerns the pod.
+    pub(super) fn concerns(&self) -> bool {
+        !self.topologies.is_empty()
+    }
+
+    /// Pods more or less that mean this to the incoming one.
+    pub(super) fn count(&mut self, cx: &Cx<'_>, relation: &Relation, pods: &[(NodeIx, i64)]) {
+        for (topology, weight) in &relation.weights {
+            for (node, by) in pods {
+                self.add_on(cx, *node, *topology, weight * by);
+            }
+        }
     }
 
     /// `processExistingPod`, for all pods of a class.
@@ -65,20 +80,24 @@ impl AffinityScore {
 
     fn add(&mut self, cx: &Cx<'_>, class: &Class, topology: TopologyIx, weight: i64) {
         for count in &class.nodes {
-            let domain = cx.cache.domain(topology, count.node);
-            if domain == NO_DOMAIN {
-                continue;
-            }
-            let at = match self.topologies.iter().position(|(t, _)| *t == topology) {
-                Some(at) => at,
-                None => {
-                    let domains = vec![0; cx.cache.domains(topology)];
-                    self.topologies.push((topology, domains));
-                    self.topologies.len() - 1
-                }
-            };
-            self.topologies[at].1[domain as usize] += weight * i64::from(count.total);
+            self.add_on(cx, count.node, topology, weight * i64::from(count.total));
         }
+    }
+
+    fn add_on(&mut self, cx: &Cx<'_>, node: NodeIx, topology: TopologyIx, weight: i64) {
+        let domain = cx.cache.domain(topology, node);
+        if domain == NO_DOMAIN {
+            return;
+        }
+        let at = match self.topologies.iter().position(|(t, _)| *t == topology) {
+            Some(at) => at,
+            None => {
+                let domains = vec![0; cx.cache.domains(topology)];
+                self.topologies.push((topology, domains));
+                self.topologies.len() - 1
+            }
+        };
+        self.topologies[at].1[domain as usize] += weight;
     }
 
     /// The Score.

@@ -12,11 +12,14 @@ use rustc_hash::FxHashMap;
 
 use super::{Active, SpreadFilter, has_all, score};
 use crate::api::{Labels, Text};
+use crate::sched::cache::Kin;
 use crate::sched::plugin::{Cx, PodEntry};
 use crate::sched::template::Template;
 
 /// Workloads whose counts are kept.
 const KEPT: usize = 64;
+/// Classes of which a workload remembers which of its constraints count them.
+const SELECTED: usize = 4096;
 
 /// Address of the template, namespace and labels of the pod, hard constraints.
 type Key = (usize, Text, Labels, bool);
@@ -34,6 +37,8 @@ struct Entry {
     _template: Arc<Template>,
     constraints: Vec<Active>,
     counted: Counted,
+    /// By serial number of a class: the constraints that count its pods, as bits.
+    selected: FxHashMap<u64, u64>,
     /// As of this many moves and this state of the nodes.
     moves: u64,
     nodes: u64,
@@ -42,14 +47,20 @@ struct Entry {
 
 #[derive(Debug)]
 enum Counted {
-    Hard(SpreadFilter),
-    Soft(Vec<Vec<i64>>),
+    Hard(Arc<SpreadFilter>),
+    Soft(Arc<Vec<Vec<i64>>>),
 }
 
 impl KeptCounts {
     /// The counts for hard constraints.
-    pub(super) fn hard(&mut self, cx: &Cx<'_>, pod: &PodEntry, all: Vec<Active>) -> SpreadFilter {
-        let count = |all: &[Active]| Counted::Hard(SpreadFilter::new(cx, pod, all.to_vec()));
+    pub(super) fn hard(
+        &mut self,
+        cx: &Cx<'_>,
+        pod: &PodEntry,
+        all: Vec<Active>,
+    ) -> Arc<SpreadFilter> {
+        let count =
+            |all: &[Active]| Counted::Hard(Arc::new(SpreadFilter::new(cx, pod, all.to_vec())));
         match self.entry(cx, pod, all, true, count, true) {
             Counted::Hard(filter) => filter.clone(),
             Counted::Soft(_) => unreachable!("the key says hard"),
@@ -63,8 +74,9 @@ impl KeptCounts {
         pod: &PodEntry,
         all: &[Active],
         require_all: bool,
-    ) -> Vec<Vec<i64>> {
-        let count = |all: &[Active]| Counted::Soft(score::count_all(cx, pod, all, require_all));
+    ) -> Arc<Vec<Vec<i64>>> {
+        let count =
+            |all: &[Active]| Counted::Soft(Arc::new(score::count_all(cx, pod, all, require_all)));
         match self.entry(cx, pod, all.to_vec(), false, count, require_all) {
             Counted::Soft(counts) => counts.clone(),
             Counted::Hard(_) => unreachable!("the key says soft"),
@@ -91,6 +103,7 @@ impl KeptCounts {
         let (moves, nodes) = (cx.cache.moves().total(), cx.cache.topology_stamp());
         let known = self.entries.get_mut(&key).is_some_and(|entry| {
             entry.constraints == constraints
+                && constraints.len() <= 64
                 && entry.nodes == nodes
                 && entry.follow(cx, pod, require_all)
         });
@@ -98,6 +111,7 @@ impl KeptCounts {
             let entry = Entry {
                 _template: pod.template.clone(),
                 counted: count(&constraints),
+                selected: FxHashMap::default(),
                 constraints,
                 moves,
                 nodes,
@@ -118,33 +132,47 @@ impl Entry {
         let Some(news) = moves.since(self.moves) else {
             return false;
         };
+        if self.selected.len() > SELECTED {
+            self.selected.clear();
+        }
+        let constraints = &self.constraints;
         let mut changed = false;
-        for one in news {
-            if one.live == 0 || one.namespace != pod.pod.meta.namespace {
-                continue;
-            }
-            for (at, c) in self.constraints.iter().enumerate() {
-                if c.selector.is_empty() || !c.selector.matches(&one.labels) {
-                    continue;
-                }
+        for one in news.filter(|one| one.live != 0) {
+            let by = self.selected.entry(one.kin.serial);
+            let by = *by.or_insert_with(|| selecting(constraints, pod, &one.kin));
+            for at in (0..constraints.len()).filter(|at| by & (1 << at) != 0) {
                 changed = true;
-                let counts = (require_all, self.constraints.as_slice());
                 match &mut self.counted {
                     Counted::Hard(filter) => {
-                        if has_all(cx.cache, &self.constraints, one.node) {
-                            filter.moved(cx, pod, at, one.node, one.live);
+                        if has_all(cx.cache, constraints, one.node) {
+                            Arc::make_mut(filter).moved(cx, pod, at, one.node, one.live);
                         }
                     }
                     Counted::Soft(soft) => {
-                        score::moved(cx, pod, counts, at, one, &mut soft[at]);
+                        let counts = &mut Arc::make_mut(soft)[at];
+                        score::moved(cx, pod, (require_all, constraints), at, one, counts);
                     }
                 }
             }
         }
         if changed && let Counted::Hard(filter) = &mut self.counted {
-            filter.find_critical();
+            Arc::make_mut(filter).find_critical();
         }
         self.moves = moves.total();
         true
     }
+}
+
+/// The constraints that count pods of a class, as bits.
+fn selecting(constraints: &[Active], pod: &PodEntry, kin: &Kin) -> u64 {
+    if kin.namespace != pod.pod.meta.namespace {
+        return 0;
+    }
+    let mut bits = 0;
+    for (at, c) in constraints.iter().enumerate() {
+        if !c.selector.is_empty() && c.selector.matches(&kin.labels) {
+            bits |= 1 << at;
+        }
+    }
+    bits
 }

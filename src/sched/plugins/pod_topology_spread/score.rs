@@ -1,18 +1,17 @@
 //! Soft constraints: domains with fewer matching pods are better.
 
+use std::sync::Arc;
+
 use super::{Active, has_all};
 use crate::sched::cache::{EMPTY_DOMAIN, Move, NO_DOMAIN, NodeIx};
 use crate::sched::plugin::{Cx, MAX_NODE_SCORE, PodEntry};
-
-/// A domain that no feasible node is in.
-const ABSENT: i64 = -1;
 
 /// `preScoreState`: matching pods per domain (per node for the host name) and a weight for each
 /// constraint, which grows with the number of domains.
 #[derive(Clone, Debug)]
 pub struct SpreadScore {
     constraints: Vec<Active>,
-    counts: Vec<Vec<i64>>,
+    counts: Arc<Vec<Vec<i64>>>,
     weights: Vec<f64>,
     require_all: bool,
 }
@@ -91,11 +90,12 @@ pub(super) fn moved(
 }
 
 impl SpreadScore {
-    /// `initPreScoreState`: of the counts over all nodes, those of domains with a feasible node.
+    /// `initPreScoreState`: the counts, and for each constraint a weight that grows with the number
+    /// of domains with a feasible node. Only counts of such domains are ever looked at.
     pub(super) fn new(
         cx: &Cx<'_>,
         constraints: Vec<Active>,
-        counts: Vec<Vec<i64>>,
+        counts: Arc<Vec<Vec<i64>>>,
         nodes: &[NodeIx],
         require_all: bool,
     ) -> SpreadScore {
@@ -107,23 +107,14 @@ impl SpreadScore {
         };
         let counted = nodes.iter().filter(|ix| !state.ignores(cx, **ix));
         let counted: Vec<NodeIx> = counted.copied().collect();
-        for (c, counts) in state.constraints.iter().zip(&mut state.counts) {
+        for c in &state.constraints {
             let mut size = counted.len();
-            if c.hostname {
-                let places = cx.cache.places().max(counts.len());
-                counts.resize(places, 0);
-            } else {
+            if !c.hostname {
                 let mut present = vec![false; cx.cache.domains(c.topology)];
                 for ix in &counted {
                     present[domain(cx, c, *ix)] = true;
                 }
-                counts.resize(present.len(), 0);
                 size = present.iter().filter(|yes| **yes).count();
-                for (count, present) in counts.iter_mut().zip(present) {
-                    if !present {
-                        *count = ABSENT;
-                    }
-                }
             }
             // `topologyNormalizingWeight`.
             state.weights.push(libm::log((size + 2) as f64));
@@ -146,7 +137,7 @@ impl SpreadScore {
             let domain = cx.cache.domain(c.topology, node);
             if domain != NO_DOMAIN {
                 let at = if c.hostname { node } else { domain as usize };
-                let count = self.counts[i][at];
+                let count = self.counts[i].get(at).copied().unwrap_or(0);
                 score += count as f64 * self.weights[i] + f64::from(c.max_skew - 1);
             }
         }

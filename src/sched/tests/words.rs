@@ -1,0 +1,223 @@
+//! Objects in words, for tables of tests:
+//!
+//! `pod NAME cpu=1 pod-cpu=1 node=N nominated=N namespace=N label:K=V toleration=K hostPort=P
+//! gate=G claim=C disk=D pod:TOPOLOGY:K=V|W no-pod:TOPOLOGY:K=V spread:TOPOLOGY:K`,
+//! `node NAME memory=4 label:K=V taint=K:V cordoned`, and likewise for the others. Pods of one name
+//! are one pod.
+
+use super::*;
+use crate::api::Uid;
+use crate::engine::draws::entity_key;
+
+/// A selector `K`, `K=V` or `K=V|W`.
+fn selector(text: &str) -> Value {
+    match text.split_once('=') {
+        None => json!({"matchExpressions": [{"key": text, "operator": "Exists"}]}),
+        Some((key, values)) => {
+            let values: Vec<&str> = values.split('|').collect();
+            json!({"matchExpressions": [{"key": key, "operator": "In", "values": values}]})
+        }
+    }
+}
+
+fn push(object: &mut Value, path: &str, item: Value) {
+    let mut at = object;
+    for part in path.split('/') {
+        at = &mut at[part];
+    }
+    match at {
+        Value::Array(items) => items.push(item),
+        other => *other = json!([item]),
+    }
+}
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+
+/// `pod:TOPOLOGY:SELECTOR` and its kin.
+fn topology_word(object: &mut Value, kind: &str, rest: &str) {
+    let (topology, text) = rest.split_once(':').expect("TOPOLOGY:SELECTOR");
+    let term = json!({"topologyKey": topology, "labelSelector": selector(text)});
+    let affinity = |kind: &str| format!("spec/affinity/{kind}/{REQUIRED}");
+    match kind {
+        "pod" => push(object, &affinity("podAffinity"), term),
+        "no-pod" => push(object, &affinity("podAntiAffinity"), term),
+        "spread" | "spread-tainted" => {
+            let mut constraint = term;
+            constraint["maxSkew"] = json!(1);
+            constraint["whenUnsatisfiable"] = json!("DoNotSchedule");
+            if kind == "spread-tainted" {
+                constraint["nodeTaintsPolicy"] = json!("Honor");
+            }
+            push(object, "spec/topologySpreadConstraints", constraint);
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn pod_word(object: &mut Value, word: &str) {
+    if let Some((kind, rest)) = word.split_once(':') {
+        topology_word(object, kind, rest);
+        return;
+    }
+    let (key, value) = word.split_once('=').expect("KEY=VALUE");
+    let spec = &mut object["spec"];
+    match key {
+        "node" => spec["nodeName"] = json!(value),
+        "nominated" => object["status"]["nominatedNodeName"] = json!(value),
+        "gate" => push(spec, "schedulingGates", json!({"name": value})),
+        "toleration" => {
+            let toleration = json!({"key": value, "operator": "Exists", "effect": "NoSchedule"});
+            push(spec, "tolerations", toleration);
+        }
+        "tolerates" => {
+            let toleration = json!({"key": "dedicated", "value": value, "effect": "NoSchedule"});
+            push(spec, "tolerations", toleration);
+        }
+        "affinity" => {
+            let term = json!([selector(&format!("foo={value}"))]);
+            spec["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] = term;
+        }
+        "hostPort" => {
+            let port: u16 = value.parse().expect("a port");
+            let port = json!([{"containerPort": port, "hostPort": port}]);
+            spec["containers"][0]["ports"] = port;
+        }
+        "claim" => {
+            let volume = json!({"name": value, "persistentVolumeClaim": {"claimName": value}});
+            push(spec, "volumes", volume);
+        }
+        "disk" => {
+            let volume = json!({"name": value, "gcePersistentDisk": {"pdName": value}});
+            push(spec, "volumes", volume);
+        }
+        "pod-cpu" => spec["resources"]["requests"]["cpu"] = json!(value),
+        "pod-memory" => spec["resources"]["requests"]["memory"] = json!(value),
+        name => {
+            let resources = &mut spec["containers"][0]["resources"];
+            resources["requests"][name] = json!(value);
+            if name.contains('/') {
+                resources["limits"][name] = json!(value);
+            }
+        }
+    }
+}
+
+fn other_word(object: &mut Value, word: &str) {
+    let (key, value) = word.split_once('=').unwrap_or((word, ""));
+    match key {
+        "cordoned" => object["spec"]["unschedulable"] = json!(true),
+        "taint" => {
+            let (key, value) = value.split_once(':').expect("KEY:VALUE");
+            let taint = json!({"key": key, "value": value, "effect": "NoSchedule"});
+            push(object, "spec/taints", taint);
+        }
+        "volume" => object["spec"]["volumeName"] = json!(value),
+        "migrated" => {
+            let key = "storage.alpha.kubernetes.io/migrated-plugins";
+            object["metadata"]["annotations"][key] = json!(value);
+        }
+        "limit" => {
+            let (driver, count) = value.split_once(':').expect("DRIVER:COUNT");
+            let count: i64 = count.parse().expect("a number");
+            let driver = json!({"name": driver, "nodeID": "n", "allocatable": {"count": count}});
+            push(object, "spec/drivers", driver);
+        }
+        "waits" => object["volumeBindingMode"] = json!("WaitForFirstConsumer"),
+        "topology" => {
+            let terms = json!([{"matchLabelExpressions": [{"key": "zone", "values": [value]}]}]);
+            object["allowedTopologies"] = terms;
+        }
+        name => {
+            object["status"]["capacity"][name] = json!(value);
+            object["status"]["allocatable"][name] = json!(value);
+        }
+    }
+}
+
+fn bare(kind: &str, name: &str) -> Value {
+    let mut object = json!({"apiVersion": "v1", "metadata": {"name": name}});
+    let (version, kind, body) = match kind {
+        "pod" => (
+            "v1",
+            "Pod",
+            json!({"spec": {"containers": [{"name": "c", "image": "i"}]}}),
+        ),
+        "node" => {
+            let amounts = json!({"pods": "32"});
+            (
+                "v1",
+                "Node",
+                json!({"status": {"capacity": amounts, "allocatable": amounts}}),
+            )
+        }
+        "claim" => {
+            let spec = json!({
+                "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}
+            });
+            ("v1", "PersistentVolumeClaim", json!({"spec": spec}))
+        }
+        "volume" => {
+            let csi = json!({"driver": "d", "volumeHandle": name});
+            let spec = json!({
+                "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "csi": csi
+            });
+            ("v1", "PersistentVolume", json!({"spec": spec}))
+        }
+        "class" => (
+            "storage.k8s.io/v1",
+            "StorageClass",
+            json!({"provisioner": "d"}),
+        ),
+        "csinode" => (
+            "storage.k8s.io/v1",
+            "CSINode",
+            json!({"spec": {"drivers": []}}),
+        ),
+        "attachment" => {
+            let spec = json!({
+                "attacher": "d", "nodeName": "n", "source": {"persistentVolumeName": "v"}
+            });
+            (
+                "storage.k8s.io/v1",
+                "VolumeAttachment",
+                json!({"spec": spec}),
+            )
+        }
+        other => panic!("{other}"),
+    };
+    object["apiVersion"] = json!(version);
+    object["kind"] = json!(kind);
+    for (field, value) in body.as_object().into_iter().flatten() {
+        object[field] = value.clone();
+    }
+    if matches!(kind, "Pod" | "PersistentVolumeClaim") {
+        object["metadata"]["namespace"] = json!("default");
+    }
+    object
+}
+
+/// The object; `-` is none.
+pub fn row(words: &str) -> Option<Row> {
+    let mut words = words.split_whitespace();
+    let kind = words.next().filter(|kind| *kind != "-")?;
+    let name = words.next().expect("a name");
+    let mut object = bare(kind, name);
+    for word in words {
+        if let Some((key, value)) = word.strip_prefix("label:").and_then(|w| w.split_once('=')) {
+            object["metadata"]["labels"][key] = json!(value);
+        } else if let Some(namespace) = word.strip_prefix("namespace=") {
+            object["metadata"]["namespace"] = json!(namespace);
+        } else if kind == "pod" {
+            pod_word(&mut object, word);
+        } else {
+            other_word(&mut object, word);
+        }
+    }
+    let decoded = decode_json(&object, &DecodeContext::default());
+    let mut row = decoded.unwrap_or_else(|e| panic!("{object}: {e:?}")).row;
+    if let Row::Pod(pod) = &mut row {
+        std::sync::Arc::make_mut(pod).meta.uid = Uid(entity_key(&[name]));
+    }
+    Some(row)
+}
