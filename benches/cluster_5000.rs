@@ -224,6 +224,7 @@ fn scenario(nodes: u64) -> Scenario {
             flags: Flags::default(),
             ..ClusterSpec::default()
         },
+        linux: Default::default(),
         objects: Vec::new(),
         timeline: Vec::new(),
         expect: Vec::new(),

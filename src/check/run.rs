@@ -37,6 +37,8 @@ pub enum RunError {
     Refused(Box<Refused>),
     /// An expectation does not compile, or the scheduler's configuration is not understood.
     Expectation(String),
+    /// Something in a file that only this kind of run needs.
+    Input(Box<crate::scenario::Diagnostic>),
     /// The host could not go on, or the journal belongs to another run.
     Host(String),
 }

@@ -28,14 +28,22 @@ pub struct BackendArguments {
     /// Try what the linux backend needs on this host, and say what works
     #[arg(long)]
     check_host: bool,
-    /// linux: what images stand for, PATTERN=host:COMMAND, PATTERN=dir:FOLDER or PATTERN=builtin
-    /// (the default: a server that does what the AppModel says)
+    /// linux: what images stand for: PATTERN=host:COMMAND, PATTERN=dir:FOLDER,
+    /// PATTERN=oci:PATH[:NAME], PATTERN=docker-archive:FILE[:NAME], or PATTERN=builtin (the default:
+    /// a server that does what the AppModel says). Counts before the scenario's `linux.images`
     #[arg(long, value_name = "PATTERN=WHAT")]
     image: Vec<String>,
+    /// linux: where images are unpacked, once each; in the user's cache folder unless given
+    #[arg(long, value_name = "DIR")]
+    image_cache: Option<PathBuf>,
     /// linux: the part of a core that a core of the scenario has; fits the nodes into the host
     /// unless given
     #[arg(long, value_name = "0.001..1", value_parser = scale)]
     cpu_scale: Option<u32>,
+    /// linux: let the control plane's clock go up to N times faster through waits in which nothing
+    /// real goes on; refused where something always does (Traffic, programs of others)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    speed: u32,
 }
 
 fn scale(text: &str) -> Result<u32, String> {
@@ -89,16 +97,33 @@ impl BackendArguments {
         options: &mut RunOptions<'_>,
         folder: Option<PathBuf>,
     ) -> Result<Finished, RunError> {
+        use crate::backend::linux::clock::may_run_ahead;
+        use crate::backend::linux::plan::images::Images;
         use crate::backend::linux::{Linux, LinuxOptions};
         use crate::check::{On, run_on};
+        use crate::scenario::Diagnostic;
         let mut linux = LinuxOptions {
+            images: Images::new(self.image_cache.clone()),
             logs: folder.map(|folder| folder.join("logs")),
             cpu_permille: self.cpu_scale,
+            speed: self.speed,
             ..LinuxOptions::default()
         };
         for rule in &self.image {
             let added = linux.images.add(rule);
             added.map_err(|why| RunError::Expectation(format!("--image: {why}")))?;
+        }
+        linux
+            .images
+            .add_all(&scenario.linux)
+            .map_err(|(rule, why)| {
+                let problem = Diagnostic::error("ImageUnusable", why, rule.span);
+                let problem = problem.at(format!("image {:?}", rule.name));
+                RunError::Input(Box::new(problem))
+            })?;
+        if self.speed > 1 {
+            let may = may_run_ahead(scenario, &linux.images);
+            may.map_err(RunError::Expectation)?;
         }
         let mut linux = Linux::start(scenario, linux).map_err(RunError::Host)?;
         let swept = linux.swept();

@@ -227,6 +227,11 @@ pub(super) fn refuse(
     let (code, why) = match error {
         RunError::Host(message) => (exit::HOST, format!("{}: {message}", scenario.file)),
         RunError::Expectation(message) => (exit::INPUT, format!("{}: {message}", scenario.file)),
+        RunError::Input(problem) => {
+            let why = scenario::render(&[*problem], &loaded.sources, false);
+            eprint!("{why}");
+            return (exit::INPUT, why);
+        }
         RunError::Refused(refused) => {
             let at = loaded.sources.locate(refused.object.span);
             let name = refused.object.row.meta().full_name();

@@ -81,6 +81,7 @@ fn scenario(manifests: &str, timeline: Vec<Step>) -> Scenario {
             pools: vec![pool],
             ..ClusterSpec::default()
         },
+        linux: Default::default(),
         objects,
         timeline,
         expect: Vec::new(),

@@ -34,6 +34,8 @@ mod flags;
 
 mod timeline;
 
+mod linux;
+
 mod expect;
 
 pub mod expression;

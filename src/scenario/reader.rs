@@ -10,6 +10,7 @@ use super::digest::InputDigest;
 use super::fields::{Problems, Value};
 use super::files::Files;
 use super::kustomize::Edits;
+use super::linux;
 use super::load::{LoadOptions, OWN, text};
 use super::objects::{self, Decoded};
 use super::reference::Known;
@@ -85,6 +86,8 @@ impl Reader<'_> {
         }
         self.list_unused(&spec, &sorted, &mut decoded);
         self.check(&spec, &decoded, &timeline, &apps, &traffic, &named);
+        let linux = spec.linux.as_ref();
+        let linux = linux.map(|value| linux::read(value, &self.base, self.problems));
         let thresholds = traffic
             .iter()
             .flat_map(|draft| draft.thresholds.clone())
@@ -109,6 +112,7 @@ impl Reader<'_> {
             digest: digest.finish(),
             version: spec.version,
             cluster: spec.cluster,
+            linux: linux.unwrap_or_default(),
         })
     }
 

@@ -27,6 +27,8 @@ pub struct Spec<'n> {
     pub cluster: ClusterSpec,
     /// Flags that change nothing.
     pub unused_flags: Vec<String>,
+    /// `spec.linux`.
+    pub linux: Option<Value<'n>>,
     /// `spec.resources`.
     pub resources: Vec<Value<'n>>,
     /// `spec.replicas`.
@@ -110,6 +112,7 @@ pub fn read<'n>(doc: &'n Node, problems: &mut Problems) -> Option<Spec<'n>> {
         namespace: namespace.unwrap_or_else(|| Text::from("default")),
         cluster,
         unused_flags,
+        linux: spec.get("linux"),
         resources: spec.list("resources", problems),
         replicas: spec.list("replicas", problems),
         patches: spec.list("patches", problems),

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub namespace: Text,
     /// `spec.cluster`.
     pub cluster: ClusterSpec,
+    /// `spec.linux`.
+    pub linux: LinuxSpec,
     /// What is applied at the beginning, in order, patches and replicas included.
     pub objects: Vec<Applied>,
     /// `spec.timeline` in order of time.
@@ -87,6 +89,26 @@ pub struct ClusterSpec {
     pub storage_classes: Vec<StorageClassSpec>,
     /// A KubeSchedulerConfiguration as JSON.
     pub scheduler: Option<Value>,
+}
+
+/// `spec.linux`: what only real runs read.
+#[derive(Clone, Debug, Default)]
+pub struct LinuxSpec {
+    /// The scenario's folder, from which paths count.
+    pub base: std::path::PathBuf,
+    /// What image names stand for; the first that matches counts.
+    pub images: Vec<ImageRule>,
+}
+
+/// What the images of some names stand for in a real run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRule {
+    /// The name, where `*` stands for any characters.
+    pub name: String,
+    /// `builtin`, `host:COMMAND`, `dir:FOLDER`, `oci:PATH[:NAME]`, `docker-archive:FILE[:NAME]`.
+    pub from: String,
+    /// Where that was written.
+    pub span: Span,
 }
 
 /// A pool of equal nodes, named `<pool>-0`, `<pool>-1` …, zones dealt out in turn.

@@ -9,8 +9,11 @@
     reason = "real processes take real time"
 )]
 
+mod bench;
 mod containers;
+mod images;
 mod leaks;
+mod rootless;
 mod runs;
 
 /// Whether the tests can run; says why when they cannot.

@@ -73,3 +73,110 @@ fn real_processes_heal_as_simulated_ones_do_and_their_run_replays() {
         real.record.header.digest
     );
 }
+
+/// A web server of two pods, one of whose nodes loses power; upstream's usual grace periods.
+const LOSS: &str = "\
+apiVersion: rehearsal.dev/v1
+kind: Scenario
+metadata: {name: fast}
+spec:
+  seed: 1
+  duration: 3m
+  cluster:
+    nodePools:
+    - {name: node, count: 2, capacity: {cpu: \"1\", memory: 1Gi, pods: \"10\"}}
+  timeline:
+  - at: 5s
+    apply:
+    - apiVersion: rehearsal.dev/v1
+      kind: NodeChaos
+      metadata: {name: lose-one}
+      spec: {action: power-off, mode: one, selector: {podsOf: deployment/web}, duration: 170s}
+  expect:
+  - {name: replaced, within: 2m, eventually: \"pods('web').size() == 3 && endpoints('web').ready == 2\"}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      tolerations:
+      - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 20}
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: ScheduleAnyway
+        labelSelector: {matchLabels: {app: web}}
+      containers:
+      - name: main
+        image: web:1
+        ports: [{containerPort: 8080}]
+        readinessProbe: {periodSeconds: 5, httpGet: {path: /, port: 8080}}
+";
+
+#[test]
+fn a_fast_clock_shortens_waits_and_says_so() {
+    if !possible() {
+        return;
+    }
+    let _alone = alone();
+    let options = LoadOptions::default();
+    let loaded = scenario::load_bytes("fast.yaml".as_ref(), LOSS.as_bytes(), &options);
+    let loaded = loaded.unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
+    let scenario = &loaded.scenarios[0];
+    let options = LinuxOptions {
+        program: program(),
+        speed: 20,
+        ..LinuxOptions::default()
+    };
+    let mut linux = Linux::start(scenario, options).expect("a cell");
+    let begun = std::time::Instant::now();
+    let real = go(scenario, On::Linux(&mut linux));
+    let wall = begun.elapsed();
+    assert!(
+        checks(&real).iter().all(|(_, passed)| *passed),
+        "{:?}",
+        real.record.checks
+    );
+    // 3 minutes and the start: at twenty times the speed 9 s, and what was not quiet.
+    assert!(wall.as_secs() < 60, "{wall:?}");
+    let header = &real.record.header;
+    let said = header.degraded.join("\n");
+    assert!(
+        said.contains("clocks: the control plane's went 20 times as fast"),
+        "{said}"
+    );
+    // The journal has the run's time, so it replays as any other does.
+    let journal: Journal<Event> = Journal::decode(&real.journal).expect("a journal");
+    let again = go(scenario, On::Journal(&journal));
+    assert_eq!(again.record.header.digest, header.digest);
+}
+
+#[test]
+fn a_fast_clock_is_refused_where_something_real_always_goes_on() {
+    let _alone = alone();
+    let table = [
+        ("node-loss-during-rollout.yaml", "*=builtin", "--speed: Traffic"),
+        ("real-node-loss.yaml", "web=host:", "--speed: images \"web\" are programs of others"),
+    ];
+    for (file, image, why) in table {
+        let scenario = format!("{}/scenarios/{file}", env!("CARGO_MANIFEST_DIR"));
+        let output = std::process::Command::new(program())
+            .args(["run", &scenario, "--backend", "linux", "--speed", "10", "--no-out"])
+            .args(["--image", image])
+            .output()
+            .expect("the program runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
+}

@@ -11,9 +11,11 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use super::clock::{Clock, Doings};
 use super::layout::Layout;
 use super::net::network;
 use super::net::watch::Watch;
@@ -44,6 +46,8 @@ pub struct LinuxOptions {
     /// What part of a core's time a core of the scenario has, in thousandths; none fits the
     /// scenario's nodes into the host.
     pub cpu_permille: Option<u32>,
+    /// How many times faster than the wall's the clock goes while nothing real goes on.
+    pub speed: u32,
 }
 
 impl Default for LinuxOptions {
@@ -53,6 +57,7 @@ impl Default for LinuxOptions {
             logs: None,
             images: Images::default(),
             cpu_permille: None,
+            speed: 1,
         }
     }
 }
@@ -82,8 +87,13 @@ pub struct Linux {
     watch: Watch,
     /// Traffics so far.
     traffics: u32,
-    /// When the run began, on the monotonic clock.
-    begun: Option<u64>,
+    clock: Clock,
+    /// How fast the clock may go.
+    speed: u32,
+    /// What is going on in the cell.
+    doings: Doings,
+    /// By how much the run's time is ahead of the wall's.
+    ahead: Duration,
     /// What is said later: ends of pulls, and what needs no cell.
     later: BTreeMap<(Time, u64), RuntimeEvent>,
     said: u64,
@@ -103,9 +113,11 @@ impl Linux {
         if let Some(folder) = &options.logs {
             std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         }
-        let cell = CellProcess::start(&options.program)?;
+        let kept: Vec<PathBuf> = options.images.folders().map(PathBuf::from).collect();
+        let cell = CellProcess::start_beside(&options.program, &kept)?;
         let logs = options.logs.and_then(|folder| folder.canonicalize().ok());
         let mut lost: BTreeSet<String> = cell.lost.iter().cloned().collect();
+        lost.extend(options.images.notes().iter().cloned());
         if permille < 1000 {
             lost.insert(format!(
                 "the host is smaller than the scenario's nodes: a core of a node is {} of one \
@@ -126,7 +138,10 @@ impl Linux {
             traffics: 0,
             planner: Planner::new(scenario.seed, permille, logs, options.images),
             pulls: Simulated::new(draws, RuntimeLatency::default()),
-            begun: None,
+            clock: Clock::new(),
+            speed: options.speed.max(1),
+            doings: Doings::default(),
+            ahead: Duration::ZERO,
             later: BTreeMap::new(),
             said: 0,
             lag: Lag::default(),
@@ -134,6 +149,7 @@ impl Linux {
             problems: Vec::new(),
             failed: None,
         };
+        linux.planner.users = linux.cell.users.clone();
         linux.send(&Command::Network(scenario.seed, latencies));
         linux.net(first);
         Ok(linux)
@@ -175,6 +191,15 @@ impl Linux {
     pub fn degraded(&self) -> Vec<String> {
         let mut all: Vec<String> = self.lost.union(&self.planner.lost).cloned().collect();
         all.extend(self.watch.lost().map(str::to_owned));
+        if self.speed > 1 {
+            all.push(format!(
+                "clocks: the control plane's went {} times as fast as the wall's while nothing \
+                 real went on, {:.1} s of the run in all; processes, probes and sockets had the \
+                 wall's",
+                self.speed,
+                self.ahead.as_secs_f64()
+            ));
+        }
         let Lag { waits, late, most } = self.lag;
         if most > LATE {
             let word = if most > TOO_LATE {
@@ -188,18 +213,23 @@ impl Linux {
                 most.as_millis()
             ));
         }
-        let shown = self.problems.iter().take(20);
-        all.extend(shown.cloned());
-        if self.problems.len() > 20 {
-            all.push(format!("and {} further problems", self.problems.len() - 20));
+        // What happened again and again is said once.
+        let mut times: IndexMap<&str, usize> = IndexMap::new();
+        for problem in &self.problems {
+            *times.entry(problem).or_default() += 1;
+        }
+        all.extend(times.iter().take(20).map(|(problem, count)| match count {
+            1 => (*problem).to_owned(),
+            count => format!("{problem} ({count} times)"),
+        }));
+        if times.len() > 20 {
+            all.push(format!("and {} further problems", times.len() - 20));
         }
         all
     }
 
     fn now(&mut self) -> Time {
-        let now = sys::monotonic();
-        let begun = *self.begun.get_or_insert(now);
-        Time::from_nanos(now.saturating_sub(begun))
+        self.clock.now(sys::monotonic())
     }
 
     fn send(&mut self, command: &Command) {
@@ -216,6 +246,7 @@ impl Linux {
 
     fn asked(&mut self, now: Time, asked: &Asked) {
         let node = &asked.node;
+        self.doings.asked(&asked.runtime.what, asked.runtime.node.0);
         match &asked.runtime.what {
             Call::StartSandbox {
                 pod,
@@ -241,8 +272,13 @@ impl Linux {
                     .planner
                     .container(node, id, row, *ip, &model, asked.idle);
                 match spec {
-                    Some(spec) => self.send(&Command::Start(Box::new(spec))),
-                    None => {
+                    Ok(spec) => {
+                        self.doings.starts(id, &spec.program, sys::monotonic());
+                        self.send(&Command::Start(Box::new(spec)));
+                    }
+                    Err(why) => {
+                        let name = row.meta.full_name();
+                        self.problems.push(format!("container of {name}: {why}"));
                         let outcome = StartOutcome::CreateFailed;
                         let container = id;
                         self.say(now, RuntimeEvent::Started { container, outcome });
@@ -285,6 +321,7 @@ impl Linux {
                 // The cable first, so that nobody hears its processes end.
                 let commands = self.watch.on_power(node, false);
                 self.net(commands);
+                self.doings.dark(&self.planner.pods_on(node));
                 self.send(&Command::PowerOff(name));
             }
             // Its groups are there still; nothing runs in them, and its network is made again.
@@ -338,17 +375,16 @@ impl Linux {
                     .get_or_insert(format!("the cell is gone: {error}"));
             }
         }
-        let begun = self.begun.unwrap_or(0);
         loop {
             match self.cell.channel.message::<Stamped>() {
                 Ok(Some(Stamped { at, report })) => match report {
                     Report::Ready => {}
                     Report::Event(event) => {
-                        let at = Time::from_nanos(at.saturating_sub(begun));
-                        inbox.push((at, Event::Runtime(event)));
+                        self.doings.heard(&event);
+                        inbox.push((self.clock.at(at), Event::Runtime(event)));
                     }
                     Report::Net(report) => {
-                        let at = Time::from_nanos(at.saturating_sub(begun));
+                        let at = self.clock.at(at);
                         inbox.extend(self.watch.on_report(&report, at));
                     }
                     Report::Problem(text) => self.problems.push(text),
@@ -373,6 +409,27 @@ impl Linux {
                 inbox.push((at, Event::Runtime(event)));
             }
         }
+    }
+
+    /// Lets a span of the run pass, faster than on the wall if nothing real goes on.
+    fn pass(&mut self, span: Option<Duration>) {
+        if self.speed == 1 {
+            return self.poll(span);
+        }
+        let before = sys::monotonic();
+        let (rate, limit) = match self.doings.quiet(before) {
+            Ok(()) => (self.speed, None),
+            Err(until) => (1, until.map(|until| until.saturating_sub(before))),
+        };
+        self.clock.go(before, rate);
+        // Never too short: a wait that ends early looks like an interruption.
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let span = span.map(|span| nanos(span).div_ceil(u64::from(rate)));
+        let span = span.into_iter().chain(limit).min();
+        self.poll(span.map(Duration::from_nanos));
+        let after = sys::monotonic();
+        self.clock.go(after, 1);
+        self.ahead += Duration::from_nanos(after - before) * (rate - 1);
     }
 
     /// Waits for the cell, for as long as this.
@@ -410,7 +467,7 @@ impl Backend<Cluster> for Linux {
                 self.net(commands);
             }
             Request::Traffic { traffic, epoch } => {
-                let (number, zero) = (self.traffics, self.begun.unwrap_or(0));
+                let (number, zero) = (self.traffics, self.clock.begun());
                 self.traffics += 1;
                 let commands = self.watch.on_traffic(number, &traffic, epoch, zero);
                 self.net(commands);
@@ -441,7 +498,7 @@ impl Backend<Cluster> for Linux {
             let next = self.later.first_key_value().map(|((at, _), _)| *at);
             let next = until.into_iter().chain(next).chain(self.watch.due()).min();
             let before = self.said;
-            self.poll(next.map(|next| next.since(now)));
+            self.pass(next.map(|next| next.since(now)));
             debug_assert_eq!(before, self.said, "waiting says nothing");
             if next.is_some_and(|next| self.now() < next) && self.cell_is_silent() {
                 // Interrupted: the loop asks whether to stop.

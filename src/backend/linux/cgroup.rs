@@ -131,6 +131,10 @@ impl Group {
 
     /// Sets limits; a value of `None` is left as it is.
     pub fn limit(&mut self, limits: &Limits) {
+        if self.at == Hierarchies::default() {
+            // There is none at all, which was said when the run began.
+            return;
+        }
         let unified = self.unified();
         if let Some(value) = limits.shares {
             match unified {
@@ -163,7 +167,7 @@ impl Group {
 
     /// Lets groups below this one be limited (v2: controllers are handed down level by level).
     pub fn delegate(&mut self) {
-        if !self.unified() {
+        if !self.unified() || self.at.v2.is_none() {
             return;
         }
         for controller in CONTROLLERS.iter().filter(|c| **c != "cpuacct") {

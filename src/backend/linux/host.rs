@@ -14,6 +14,7 @@ use super::protocol::{
     Root, Stamped, Way,
 };
 use super::spawn::{CellProcess, own_program};
+use super::users::Users;
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{ContainerId, ProbeKind, ProbeOutcome, StartOutcome};
 use crate::net::topology::Latencies;
@@ -112,8 +113,13 @@ pub fn check_host() -> Checked {
         Grade::Works,
         "private PID, mount, network, UTS, IPC, cgroup namespaces",
     );
+    let without_root = cell.users.as_ref().map(Users::lost);
     for lost in &cell.lost {
-        checked.add("cgroup controllers", Grade::Degraded, lost.clone());
+        let feature = match without_root.as_ref() == Some(lost) {
+            true => "user namespace",
+            false => "cgroups",
+        };
+        checked.add(feature, Grade::Degraded, lost.clone());
     }
     let mut trial = Trial {
         cell,

@@ -234,7 +234,7 @@ pub fn sweep(own: &Hierarchies) -> Swept {
         for place in places {
             for child in children(&place) {
                 let name = child.file_name().unwrap_or_default().to_string_lossy();
-                if RunName::parse(&name).is_none_or(|run| run.alive()) {
+                if RunName::parse(&name).is_none_or(|run| run.alive()) || !own_folder(&child) {
                     continue;
                 }
                 swept.groups += count(&child);
@@ -249,6 +249,13 @@ pub fn sweep(own: &Hierarchies) -> Swept {
     dead.dedup();
     swept.runs = dead.len();
     swept
+}
+
+/// Whether a folder is this user's, or this is root: others' are not ours to remove.
+fn own_folder(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let me = nix::unistd::geteuid();
+    std::fs::metadata(folder).is_ok_and(|known| me.is_root() || known.uid() == me.as_raw())
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {

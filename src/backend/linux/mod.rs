@@ -21,13 +21,16 @@
 pub mod backend;
 pub mod cell;
 pub mod cgroup;
+pub mod clock;
 pub mod host;
+pub mod image;
 pub mod layout;
 pub mod net;
 pub mod plan;
 pub mod protocol;
 pub mod spawn;
 pub mod sys;
+pub mod users;
 pub mod workload;
 
 pub use backend::{Lag, Linux, LinuxOptions};

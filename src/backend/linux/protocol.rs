@@ -229,6 +229,8 @@ pub struct Begin {
     pub groups: Hierarchies,
     /// A folder that no image is in: in the cell, memory is mounted there for roots and volumes.
     pub scratch: String,
+    /// The cell lives in a user namespace.
+    pub rootless: bool,
 }
 
 /// What the cell is asked to do.

@@ -16,6 +16,7 @@ use super::cgroup;
 use super::layout::{CONTROLLERS, Hierarchies, Layout, RunName, Swept, remove_tree, sweep};
 use super::protocol::{Begin, Channel, Command, Report, Stamped};
 use super::sys::{self, Forked};
+use super::users::Users;
 
 /// A running cell, as the main process has it. Dropping it ends everything in it.
 #[derive(Debug)]
@@ -32,11 +33,13 @@ pub struct CellProcess {
     pub swept: Swept,
     /// What could not be had.
     pub lost: Vec<String>,
+    /// Whom the cell's user namespace has; none without one.
+    pub users: Option<Users>,
 }
 
 /// How long a cell may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Folders that every host has and no image is in.
+/// Folders that every host has; one that no image is in is used.
 const SCRATCH: [&str; 3] = ["/mnt", "/media", "/srv"];
 /// Runs that this process has started.
 static RUNS: AtomicU32 = AtomicU32::new(0);
@@ -55,38 +58,56 @@ impl CellProcess {
     /// # Errors
     /// Why this host cannot; the text says what to do.
     pub fn start(program: &Path) -> Result<CellProcess, String> {
+        CellProcess::start_beside(program, &[])
+    }
+
+    /// As [`CellProcess::start`], where these folders of the host must stay visible to the cell.
+    ///
+    /// # Errors
+    /// As [`CellProcess::start`].
+    pub fn start_beside(program: &Path, kept: &[PathBuf]) -> Result<CellProcess, String> {
         let own = Hierarchies::detect().map_err(|e| format!("cgroups cannot be read: {e}"))?;
         let swept = sweep(&own);
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let name = RunName::own(number).map_err(|e| format!("/proc cannot be read: {e}"))?;
         let mut lost = Vec::new();
-        let groups = make_groups(&own, &name, &mut lost)?;
-        let started = launch(program);
-        let (channel, pidfd) = match started {
-            Ok(started) => started,
-            Err(error) => {
-                remove_groups(&groups);
-                return Err(explain(&error));
+        let (channel, pidfd, users) = match launch(program, None) {
+            Ok((channel, pidfd)) => (channel, pidfd, None),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                let users = Users::of_this_process();
+                let (channel, pidfd) = launch(program, Some(&users)).map_err(|e| refused(&e))?;
+                lost.push(users.lost());
+                (channel, pidfd, Some(users))
             }
+            Err(error) => return Err(explain(&error)),
         };
         let mut cell = CellProcess {
             channel,
             pidfd,
             layout: own.layout(),
-            groups,
+            groups: Hierarchies::default(),
             swept,
-            lost,
+            lost: Vec::new(),
+            users,
         };
-        cell.begin()?;
+        let rootless = cell.users.is_some();
+        // From here on the cell ends, and its groups go, whatever else fails.
+        cell.groups = make_groups(&own, &name, rootless, &mut lost)?;
+        cell.lost = lost;
+        cell.begin(kept)?;
         Ok(cell)
     }
 
-    fn begin(&mut self) -> Result<(), String> {
-        let scratch = SCRATCH.iter().find(|path| Path::new(path).is_dir());
-        let scratch = scratch.ok_or("none of /mnt, /media, /srv is a folder to mount on")?;
+    fn begin(&mut self, kept: &[PathBuf]) -> Result<(), String> {
+        let free = |path: &Path| path.is_dir() && !kept.iter().any(|k| k.starts_with(path));
+        let scratch = SCRATCH.iter().find(|path| free(Path::new(path)));
+        let scratch = scratch.ok_or(
+            "none of /mnt, /media, /srv is a folder to mount on that holds no image of the run",
+        )?;
         let begin = Command::Begin(Begin {
             groups: self.groups.clone(),
             scratch: (*scratch).to_owned(),
+            rootless: self.users.is_some(),
         });
         self.channel.send(&begin).map_err(|e| e.to_string())?;
         let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
@@ -105,6 +126,9 @@ impl CellProcess {
                 report: Report::Problem(text),
                 ..
             })) => Err(text),
+            _ if !open && self.users.is_some() => Err(format!(
+                "in its user namespace the cell may not mount; {ALLOW}"
+            )),
             _ if !open => Err("the cell ended at its start: may this user mount?".to_owned()),
             other => Err(format!("the cell answers {other:?}")),
         }
@@ -132,10 +156,12 @@ fn remove_groups(groups: &Hierarchies) {
     }
 }
 
-/// Makes the run's folder in every hierarchy.
+/// Makes the run's folder in every hierarchy. In a user namespace, what cannot be made is done
+/// without.
 fn make_groups(
     own: &Hierarchies,
     name: &RunName,
+    rootless: bool,
     lost: &mut Vec<String>,
 ) -> Result<Hierarchies, String> {
     match own.layout() {
@@ -155,19 +181,33 @@ fn make_groups(
             ));
         }
     }
-    let groups = own.below(&name.folder());
+    let mut groups = own.below(&name.folder());
+    let mut denied: Vec<PathBuf> = Vec::new();
     for folder in groups.folders() {
-        if let Err(error) = std::fs::create_dir(folder) {
-            remove_groups(&groups);
-            let hint = match error.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    "run as root, or in a delegated group (systemd-run --user --scope \
-                     -p Delegate=yes)"
-                }
-                _ => "is the cgroup file system mounted read-write?",
-            };
-            return Err(format!("{}: {error}; {hint}", folder.display()));
+        let Err(error) = std::fs::create_dir(folder) else {
+            continue;
+        };
+        let forbidden = matches!(
+            error.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        );
+        if rootless && forbidden {
+            denied.push(folder.clone());
+            continue;
         }
+        remove_groups(&groups);
+        let hint = match forbidden {
+            true => {
+                "run as root, or in a delegated group (systemd-run --user --scope -p Delegate=yes)"
+            }
+            false => "is the cgroup file system mounted read-write?",
+        };
+        return Err(format!("{}: {error}; {hint}", folder.display()));
+    }
+    if !denied.is_empty() {
+        lost.extend(without(&denied, &groups));
+        groups.v2 = groups.v2.filter(|folder| !denied.contains(folder));
+        groups.v1.retain(|_, folder| !denied.contains(folder));
     }
     if own.layout() == Layout::Unified
         && let Some(folder) = &groups.v2
@@ -175,6 +215,38 @@ fn make_groups(
         hand_down(folder, lost);
     }
     Ok(groups)
+}
+
+/// What is lost without these groups.
+fn without(denied: &[PathBuf], groups: &Hierarchies) -> Vec<String> {
+    let mut lost = Vec::new();
+    let v1 = groups
+        .v1
+        .iter()
+        .filter(|(_, folder)| denied.contains(folder));
+    let mut controllers: Vec<&str> = v1.map(|(name, _)| name.as_str()).collect();
+    let v2 = groups
+        .v2
+        .as_ref()
+        .is_some_and(|folder| denied.contains(folder));
+    if v2 && groups.v1.is_empty() {
+        controllers = vec!["cpu", "memory", "pids"];
+    }
+    let hint = "as root, or in a delegated group (systemd-run --user --scope -p Delegate=yes), \
+                they do";
+    if !controllers.is_empty() {
+        let names = controllers.join(", ");
+        lost.push(format!(
+            "no cgroup may be made: limits of {names} do not hold, no container is OOMKilled; {hint}"
+        ));
+    }
+    if v2 {
+        lost.push(
+            "no cgroup v2 may be made: nodes are frozen and pods killed process by process"
+                .to_owned(),
+        );
+    }
+    lost
 }
 
 fn hand_down(folder: &Path, lost: &mut Vec<String>) {
@@ -192,6 +264,10 @@ fn hand_down(folder: &Path, lost: &mut Vec<String>) {
 /// this process, if it is alone there, moves to a leaf of its own.
 fn delegate(own: &Hierarchies, lost: &mut Vec<String>) {
     let Some(folder) = &own.v2 else { return };
+    if nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK).is_err() {
+        // Another user's group: what is lost is said where the run's own cannot be made.
+        return;
+    }
     let enabled = std::fs::read_to_string(folder.join("cgroup.subtree_control"));
     let enabled = enabled.unwrap_or_default();
     let has = |controller: &str| enabled.split_whitespace().any(|c| c == controller);
@@ -211,18 +287,31 @@ fn delegate(own: &Hierarchies, lost: &mut Vec<String>) {
     hand_down(folder, lost);
 }
 
-fn launch(program: &Path) -> io::Result<(Channel, OwnedFd)> {
+/// Starts the program in private namespaces; in a user namespace if `users` says whom it has.
+fn launch(program: &Path, users: Option<&Users>) -> io::Result<(Channel, OwnedFd)> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
     let path = sys::c_string(program.as_os_str().as_encoded_bytes())?;
     let argument = CString::new(ARGUMENT)?;
     let argv = [path.as_ptr(), argument.as_ptr(), std::ptr::null()];
     let env = [c"LANG=C.UTF-8".as_ptr(), std::ptr::null()];
-    match sys::clone3(NAMESPACES, None)? {
+    let namespaces = match users {
+        Some(_) => NAMESPACES | libc::CLONE_NEWUSER,
+        None => NAMESPACES,
+    };
+    let (wait, go) = sys::pipe()?;
+    match sys::clone3(namespaces, None)? {
         Forked::Child => {
+            let mut byte = 0u8;
             // Other threads may have held locks: nothing but plain system calls from here on.
             // SAFETY: all pointers were made before the fork and live on in this copy.
             unsafe {
+                // Whoever is nobody in its user namespace loses its rights with exec. Its parent's
+                // end shows as the end of the pipe, of which it has a copy itself.
+                libc::close(go.as_raw_fd());
+                if libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
+                    sys::exit_now(127);
+                }
                 libc::dup2(theirs.as_raw_fd(), SOCKET);
                 libc::fcntl(SOCKET, libc::F_SETFD, 0);
                 libc::syscall(libc::SYS_close_range, SOCKET + 1, libc::c_uint::MAX, 0);
@@ -230,15 +319,41 @@ fn launch(program: &Path) -> io::Result<(Channel, OwnedFd)> {
             }
             sys::exit_now(127)
         }
-        Forked::Parent(pidfd, _) => Ok((Channel::new(ours), pidfd)),
+        Forked::Parent(pidfd, pid) => {
+            drop(wait);
+            let mapped = users.map_or(Ok(()), |users| users.map(pid));
+            let told = mapped.and_then(|()| Ok(nix::unistd::write(&go, b"!")?));
+            if let Err(error) = told {
+                // It ends by itself, since nobody tells it to go on.
+                drop(go);
+                let _ = sys::reap(pidfd.as_fd(), true);
+                return Err(error);
+            }
+            Ok((Channel::new(ours), pidfd))
+        }
     }
+}
+
+/// How a host is made to allow user namespaces.
+const ALLOW: &str = "run as root (sudo), let users make namespaces (sysctl \
+                     user.max_user_namespaces, kernel.unprivileged_userns_clone=1, \
+                     kernel.apparmor_restrict_unprivileged_userns=0), or use --backend sim";
+
+/// Neither with rights nor in a user namespace.
+fn refused(error: &io::Error) -> String {
+    let why = match error.raw_os_error() {
+        Some(libc::ENOSPC) => "the host allows no more of them (user.max_user_namespaces)",
+        Some(libc::EPERM) => "this user may not make one",
+        Some(libc::EINVAL) => "the kernel has none (CONFIG_USER_NS)",
+        _ => "it cannot be set up",
+    };
+    format!(
+        "private namespaces need root, and without root a user namespace: {error}; {why}: {ALLOW}"
+    )
 }
 
 fn explain(error: &io::Error) -> String {
     let hint = match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            "private namespaces need root: run as root (sudo), or use --backend sim"
-        }
         Some(libc::ENOSPC) => {
             "the host allows no more namespaces: raise user.max_*_namespaces (sysctl)"
         }

@@ -473,9 +473,14 @@ pub fn seccomp(program: &[libc::sock_filter]) -> io::Result<()> {
 /// Becomes this user with these groups.
 pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
     // SAFETY: `groups` is valid for its length.
-    check(libc::c_long::from(unsafe {
+    let set = check(libc::c_long::from(unsafe {
         libc::setgroups(groups.len(), groups.as_ptr())
-    }))?;
+    }));
+    match set {
+        // A user namespace of one user has no say in groups, and none are asked for.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && groups.is_empty() => {}
+        other => drop(other?),
+    }
     // SAFETY: only numbers are passed.
     check(libc::c_long::from(unsafe {
         libc::setresgid(group, group, group)

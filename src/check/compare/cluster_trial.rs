@@ -29,6 +29,7 @@ pub(super) fn run(scenario: &Scenario, seed: u64) -> Result<Outcome, CompareErro
             let wrong = Diagnostic::error("FieldValueInvalid", message, scenario.span);
             CompareError::Input(Box::new(wrong))
         }
+        RunError::Input(problem) => CompareError::Input(problem),
         RunError::Host(host) => {
             let message = format!("the host cannot run it: {host}");
             let wrong = Diagnostic::error("Host", message, scenario.span);

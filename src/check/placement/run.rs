@@ -55,6 +55,7 @@ pub fn of_run(
     };
     run_watched(scenario, &mut options, &mut asker).map_err(|error| match error {
         RunError::Expectation(message) | RunError::Host(message) => message,
+        RunError::Input(problem) => problem.message,
         RunError::Refused(refused) => refused.error.to_string(),
     })?;
     let config = crate::cluster::build::scheduler_config(scenario)?;

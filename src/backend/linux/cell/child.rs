@@ -25,6 +25,8 @@ pub struct Birth<'a> {
     pub scratch: &'a str,
     /// The pod's folder.
     pub folder: &'a str,
+    /// It is born in a user namespace.
+    pub rootless: bool,
     /// The pod's host name.
     pub hostname: &'a str,
     /// A byte comes when the process is in all its cgroups.
@@ -97,7 +99,7 @@ fn prepare(birth: &Birth<'_>) -> Result<(), Failed> {
     let output = |n: usize| birth.output.as_ref().map_or(sink.as_fd(), |o| o[n].as_fd());
     sys::replace(output(0), 1).step("stdout")?;
     sys::replace(output(1), 2).step("stderr")?;
-    root::enter(birth.spec, birth.scratch, birth.folder)
+    root::enter(birth.spec, birth.scratch, birth.folder, birth.rootless)
 }
 
 /// Closes what was the cell's.

@@ -22,6 +22,8 @@ pub struct Container {
     pub spec: ContainerSpec,
     /// Its first process.
     pub pidfd: OwnedFd,
+    /// That process's number, for looking into `/proc` alone.
+    pub pid: i32,
     /// Its group.
     pub group: Group,
     /// Tells how its start went, until that is known.
@@ -95,6 +97,7 @@ impl Cell {
                 spec: &spec,
                 scratch: &self.begin.scratch,
                 folder: &pod.folder,
+                rootless: self.begin.rootless,
                 hostname: &pod.spec.hostname,
                 go: wait,
                 status: tells,
@@ -110,6 +113,7 @@ impl Cell {
         let container = Container {
             spec,
             pidfd,
+            pid,
             group,
             status: Some(status),
             ended: None,

@@ -18,6 +18,7 @@ pub mod network;
 pub mod place;
 pub mod rights;
 pub mod root;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -377,7 +378,11 @@ impl Cell {
         let Some(node) = self.nodes.get(name) else {
             return;
         };
-        if let Err(error) = node.group.freeze(frozen) {
+        let done = match node.group.v2() {
+            Some(_) => node.group.freeze(frozen),
+            None => self.stop_each(name, frozen),
+        };
+        if let Err(error) = done {
             self.problem(format!("node {name}: freeze: {error}"));
         }
     }

@@ -4,13 +4,21 @@ use std::io;
 
 use super::{Cell, Source};
 use crate::backend::linux::net::network::{Command, Network};
+use crate::backend::linux::net::sys;
 use crate::backend::linux::protocol::{Report, Stamped};
 use crate::net::topology::Latencies;
 
 impl Cell {
     /// Makes the network, while the cell is small: its children are forked from it.
     pub(super) fn make_network(&mut self, seed: u64, latencies: &Latencies) {
-        let made = Network::new(seed, latencies).map_err(io::Error::other);
+        // Every node's uplink is one: without, there is no node to put pods into.
+        let openable = sys::tun_device().map_err(|error| {
+            io::Error::other(format!(
+                "/dev/net/tun cannot be opened ({error}); let this user open it (it usually has \
+                 mode 666), or run as root"
+            ))
+        });
+        let made = openable.and_then(|_| Network::new(seed, latencies).map_err(io::Error::other));
         let watched = made.and_then(|network| {
             for fd in network.fds() {
                 let fd = fd.try_clone_to_owned()?;

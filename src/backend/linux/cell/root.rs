@@ -89,8 +89,8 @@ fn detached(from: &str, to: &str, attributes: u64) -> Result<Detached, Failed> {
 }
 
 /// Makes the root of `spec` from `scratch` (memory of the cell) and enters it. `pod` is the pod's
-/// folder.
-pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str) -> Result<(), Failed> {
+/// folder; `rootless` says that all this is in a user namespace.
+pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str, rootless: bool) -> Result<(), Failed> {
     let mut later = Vec::new();
     for device in DEVICES {
         let from = format!("/dev/{device}");
@@ -113,7 +113,9 @@ pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str) -> Result<(), Faile
         later.push(detached(&from, &mount.to, attributes)?);
     }
     let root = format!("{scratch}/root");
-    let host = base(spec, scratch, &root)?;
+    // In a user namespace these can be mounted only where they are visible already.
+    let kernel = if rootless { along(&root)? } else { Vec::new() };
+    let host = base(spec, scratch, &root, rootless)?;
     std::env::set_current_dir(&root).step("chdir")?;
     sys::pivot_here().step("pivot_root")?;
     for (tree, to) in host {
@@ -123,7 +125,7 @@ pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str) -> Result<(), Faile
             folder: true,
         })?;
     }
-    kernel_file_systems()?;
+    kernel_file_systems(&kernel)?;
     for mount in &later {
         attach(mount)?;
     }
@@ -139,6 +141,10 @@ pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str) -> Result<(), Faile
     if !spec.rights.privileged {
         mask()?;
     }
+    if let Program::Exec { cwd, .. } = &spec.program {
+        // As runc does for a working folder that the image does not have.
+        fs::create_dir_all(cwd).step(&format!("working folder {cwd}"))?;
+    }
     if spec.rights.read_only || matches!(spec.program, Program::BuiltIn(_)) {
         sys::mount("", "/", "", MS_REMOUNT | RDONLY_BIND, "").step("read-only root")?;
     }
@@ -148,7 +154,12 @@ pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str) -> Result<(), Faile
 const RDONLY_BIND: nix::libc::c_ulong = MS_RDONLY | nix::libc::MS_BIND;
 
 /// Mounts what is at the bottom; returns the host's folders to attach on it.
-fn base(spec: &ContainerSpec, scratch: &str, root: &str) -> Result<Vec<(OwnedFd, String)>, Failed> {
+fn base(
+    spec: &ContainerSpec,
+    scratch: &str,
+    root: &str,
+    rootless: bool,
+) -> Result<Vec<(OwnedFd, String)>, Failed> {
     let size = spec.writable.unwrap_or(WRITABLE);
     let memory = |at: &str| {
         let options = format!("mode=755,size={size}");
@@ -165,14 +176,14 @@ fn base(spec: &ContainerSpec, scratch: &str, root: &str) -> Result<Vec<(OwnedFd,
             let etc = format!("{root}/etc");
             fs::create_dir(&etc).step("/etc")?;
             writable(scratch, size)?;
-            overlay("/etc", scratch, &etc)?;
+            overlay("/etc", scratch, &etc, rootless)?;
         }
         Program::Exec {
             root: Root::Layers(layers),
             ..
         } => {
             writable(scratch, size)?;
-            overlay(&layers.join(":"), scratch, root)?;
+            overlay(&layers.join(":"), scratch, root, rootless)?;
         }
     }
     Ok(host)
@@ -191,9 +202,12 @@ fn writable(scratch: &str, size: u64) -> Result<(), Failed> {
 }
 
 /// Mounts read-only folders with the writable layer over them.
-fn overlay(lower: &str, scratch: &str, to: &str) -> Result<(), Failed> {
+fn overlay(lower: &str, scratch: &str, to: &str, rootless: bool) -> Result<(), Failed> {
     let writable = format!("{scratch}/writable");
-    let options = format!("lowerdir={lower},upperdir={writable}/upper,workdir={writable}/work");
+    // What a layer keeps for itself it keeps where root of a user namespace may write.
+    let own = if rootless { ",userxattr" } else { "" };
+    let options =
+        format!("lowerdir={lower},upperdir={writable}/upper,workdir={writable}/work{own}");
     sys::mount("overlay", to, "overlay", MS_NODEV, &options).step("overlay")
 }
 
@@ -234,11 +248,36 @@ fn attach(mount: &Detached) -> Result<(), Failed> {
     sys::move_mount(mount.tree.as_fd(), &mount.to).step(&what)
 }
 
-fn kernel_file_systems() -> Result<(), Failed> {
-    let plain = MS_NOSUID | MS_NOEXEC | MS_NODEV;
-    let table: [(&str, &str, nix::libc::c_ulong, &str); 5] = [
-        ("/proc", "proc", plain, ""),
-        ("/sys", "sysfs", plain | MS_RDONLY, ""),
+const PLAIN: nix::libc::c_ulong = MS_NOSUID | MS_NOEXEC | MS_NODEV;
+/// File systems that show the kernel.
+const KERNEL: [(&str, &str, nix::libc::c_ulong); 2] = [
+    ("/proc", "proc", PLAIN),
+    ("/sys", "sysfs", PLAIN | MS_RDONLY),
+];
+
+/// The file systems that show the kernel, mounted nowhere yet; `at` is a folder to make them at.
+fn along(at: &str) -> Result<Vec<(OwnedFd, &'static str)>, Failed> {
+    let mut all = Vec::new();
+    for (to, kind, flags) in KERNEL {
+        let step = format!("mount {to}");
+        sys::mount(kind, at, kind, flags, "").step(&step)?;
+        all.push((sys::open_tree(at).step(&step)?, to));
+        sys::detach(at).step(&step)?;
+    }
+    Ok(all)
+}
+
+/// Mounts what every container has; `along` is what was mounted before.
+fn kernel_file_systems(along: &[(OwnedFd, &str)]) -> Result<(), Failed> {
+    for (at, kind, flags) in KERNEL {
+        let step = format!("mount {at}");
+        fs::create_dir_all(at).step(at)?;
+        match along.iter().find(|(_, to)| *to == at) {
+            Some((tree, _)) => sys::move_mount(tree.as_fd(), at).step(&step)?,
+            None => sys::mount(kind, at, kind, flags, "").step(&step)?,
+        }
+    }
+    let table: [(&str, &str, nix::libc::c_ulong, &str); 3] = [
         ("/dev", "tmpfs", MS_NOSUID, "mode=755,size=65536"),
         (
             "/dev/pts",
@@ -246,7 +285,7 @@ fn kernel_file_systems() -> Result<(), Failed> {
             MS_NOSUID | MS_NOEXEC,
             "newinstance,ptmxmode=0666,mode=0620",
         ),
-        ("/dev/shm", "tmpfs", plain, "mode=1777,size=67108864"),
+        ("/dev/shm", "tmpfs", PLAIN, "mode=1777,size=67108864"),
     ];
     for (at, kind, flags, options) in table {
         fs::create_dir_all(at).step(at)?;

@@ -1,21 +1,18 @@
 //! A container: program, environment, mounts, limits and rights.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::images::Image;
-use super::{Planner, container_json, env, volumes};
+use super::{Planner, container_json, taken, volumes};
 use crate::api::pod_status::PodIp;
 use crate::api::probe::Action;
 use crate::api::{Pod, Text};
 use crate::backend::linux::cell::rights::{DEFAULT_CAPABILITIES, NAMES};
 use crate::backend::linux::cgroup::{oom_score_adj, shares};
-use crate::backend::linux::protocol::{
-    Ask, ContainerSpec, Limits, Program, Purpose, Rights, Root, Way,
-};
+use crate::backend::linux::protocol::{Ask, ContainerSpec, Limits, Program, Purpose, Rights, Way};
 use crate::kubelet::QosClass;
 use crate::kubelet::runtime::{ContainerId, container_of};
 use crate::load::AppModel;
@@ -33,20 +30,37 @@ impl Planner {
         ip: PodIp,
         model: &AppModel,
         idle: bool,
-    ) -> Option<ContainerSpec> {
+    ) -> Result<ContainerSpec, String> {
         let spec = &row.spec;
-        let container = container_of(spec, id.index)?;
+        let container = container_of(spec, id.index).ok_or("no such container")?;
         let json = container_json(spec, id.index);
-        let env = self.environment(row, id.index, ip);
+        let own = self.environment(row, id.index, ip);
         let image = match idle {
             true => Image::BuiltIn,
             false => self.images.get(&container.image),
         };
-        let built_in = image == Image::BuiltIn;
-        let program = match image {
-            Image::BuiltIn => Program::BuiltIn(Box::new(self.workload(id, row, model, idle))),
-            Image::Root(root, usual) => program(root, usual, json, &env),
+        let mut rights = rights(&row.spec.source, json, &mut self.lost);
+        let mut signal = stop_signal(&container.stop_signal);
+        let (program, env) = match image {
+            Image::BuiltIn => {
+                rights.capabilities = 0;
+                let workload = self.workload(id, row, model, idle);
+                (Program::BuiltIn(Box::new(workload)), own)
+            }
+            Image::Root(root, taken) => {
+                let home = taken::user(&taken, &row.spec.source, json, &mut rights)?;
+                if container.stop_signal.is_empty() {
+                    signal = stop_signal(&taken.config.stop_signal);
+                }
+                let program = taken::program(root, &taken.config, json, &own)?;
+                let hostname = super::hostname(node, row);
+                (
+                    program,
+                    taken::environment(&taken.config, &hostname, &home, own),
+                )
+            }
         };
+        self.settle(&mut rights);
         let best_effort = QosClass::of(spec) == QosClass::BestEffort;
         let guaranteed = QosClass::of(spec) == QosClass::Guaranteed;
         let capacity = self.nodes.get(node).map_or(0, |n| n.status.capacity.memory);
@@ -59,11 +73,7 @@ impl Planner {
             .ok()
             .filter(|b| *b > 0);
         let written = volumes::written(spec);
-        let mut rights = rights(&row.spec.source, json, &mut self.lost);
-        if built_in {
-            rights.capabilities = 0;
-        }
-        Some(ContainerSpec {
+        Ok(ContainerSpec {
             id,
             name: format!("{}/{}", row.meta.full_name(), container.name),
             limits: Limits {
@@ -80,7 +90,7 @@ impl Planner {
             mounts: volumes::mounts(json, &written, &mut self.lost),
             writable,
             rights,
-            stop_signal: stop_signal(&container.stop_signal),
+            stop_signal: signal,
             log: self.log(row, &container.name, id.attempt),
         })
     }
@@ -154,34 +164,6 @@ fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
-fn words(json: &Value, key: &str, known: &BTreeMap<String, String>) -> Vec<String> {
-    let list = json
-        .get(key)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    list.filter_map(Value::as_str)
-        .map(|word| env::expand(word, known))
-        .collect()
-}
-
-/// The container's command and arguments, or the image's.
-fn program(root: Root, usual: Vec<String>, json: &Value, env: &[(String, String)]) -> Program {
-    let known: BTreeMap<String, String> = env.iter().cloned().collect();
-    let (command, args) = (words(json, "command", &known), words(json, "args", &known));
-    let mut argv = if command.is_empty() { usual } else { command };
-    argv.extend(args);
-    let cwd = json
-        .get("workingDir")
-        .and_then(Value::as_str)
-        .unwrap_or("/");
-    Program::Exec {
-        root,
-        argv,
-        cwd: cwd.to_owned(),
-    }
-}
-
 /// `securityContext` of pod and container.
 fn rights(pod: &Value, container: &Value, lost: &mut std::collections::BTreeSet<String>) -> Rights {
     let contexts = [container.get("securityContext"), pod.get("securityContext")];
@@ -191,6 +173,7 @@ fn rights(pod: &Value, container: &Value, lost: &mut std::collections::BTreeSet<
     };
     let own = contexts[0];
     let flag = |key: &str| own.and_then(|c| c.get(key)?.as_bool()).unwrap_or(false);
+    // What is not said here is the image's to say (`taken`).
     let user = number("runAsUser").unwrap_or(0);
     let group = number("runAsGroup").unwrap_or(0);
     let mut groups = Vec::new();
@@ -239,7 +222,11 @@ fn capabilities(context: Option<&Value>, privileged: bool) -> u64 {
 /// The number of a stop signal.
 fn stop_signal(name: &str) -> i32 {
     use nix::sys::signal::Signal;
-    name.parse::<Signal>().unwrap_or(Signal::SIGTERM) as i32
+    // Images may name a signal by its number, or without SIG.
+    let by_number = name.parse::<i32>().ok();
+    let by_number = by_number.and_then(|number| Signal::try_from(number).ok());
+    let by_name = || name.parse().or_else(|_| format!("SIG{name}").parse()).ok();
+    by_number.or_else(by_name).unwrap_or(Signal::SIGTERM) as i32
 }
 
 #[cfg(test)]
@@ -271,7 +258,14 @@ mod tests {
 
     #[test]
     fn stop_signals_are_names() {
-        for (name, number) in [("", 15), ("SIGTERM", 15), ("SIGINT", 2), ("SIGUSR1", 10)] {
+        for (name, number) in [
+            ("", 15),
+            ("SIGTERM", 15),
+            ("SIGINT", 2),
+            ("SIGUSR1", 10),
+            ("QUIT", 3),
+            ("3", 3),
+        ] {
             assert_eq!(stop_signal(name), number, "{name}");
         }
     }

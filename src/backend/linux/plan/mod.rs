@@ -10,6 +10,7 @@
 pub mod container;
 pub mod env;
 pub mod images;
+pub mod taken;
 pub mod volumes;
 pub mod workload;
 
@@ -21,7 +22,8 @@ use serde_json::Value;
 
 use self::images::Images;
 use super::cgroup::{quota, shares};
-use super::protocol::{self, Limits, NodeSpec, Qos};
+use super::protocol::{self, Limits, NodeSpec, Qos, Rights};
+use super::users::Users;
 use crate::api::config::{ConfigMap, Secret};
 use crate::api::container::Container;
 use crate::api::pod_status::PodIp;
@@ -52,6 +54,8 @@ pub struct Planner {
     pub(super) services: BTreeMap<Name, Arc<Service>>,
     /// Rows of pods with a sandbox.
     pub(super) pods: BTreeMap<u32, (Text, Arc<Pod>)>,
+    /// Whom containers can run as; none for everybody.
+    pub users: Option<Users>,
     /// What was asked for and cannot be had.
     pub lost: BTreeSet<String>,
 }
@@ -82,6 +86,7 @@ impl Planner {
             secrets: BTreeMap::new(),
             services: BTreeMap::new(),
             pods: BTreeMap::new(),
+            users: None,
             lost: BTreeSet::new(),
         }
     }
@@ -170,12 +175,7 @@ impl Planner {
             QosClass::Burstable => Qos::Burstable,
             QosClass::BestEffort => Qos::BestEffort,
         };
-        let hostname = match (spec.host_network, spec.hostname.is_empty()) {
-            (true, _) => node.to_string(),
-            (false, false) => spec.hostname.to_string(),
-            // Host names are at most 63 characters long.
-            (false, true) => row.meta.name.chars().take(63).collect(),
-        };
+        let hostname = hostname(node, row);
         let mut files = self.volume_files(row);
         files.extend(own_files(row, &hostname, ip));
         if spec.share_process_namespace {
@@ -219,9 +219,42 @@ impl Planner {
         }
     }
 
+    /// Lets a container run as somebody who is there. (A run in a user namespace says whom it does
+    /// not have.)
+    fn settle(&self, rights: &mut Rights) {
+        let Some(users) = &self.users else {
+            return;
+        };
+        rights
+            .groups
+            .retain(|group| users.has(0, *group) && *group != 0);
+        if !users.has(rights.user.0, rights.user.1) {
+            // Somebody without rights was asked for.
+            rights.capabilities = 0;
+            rights.user = (0, 0);
+        }
+    }
+
+    /// Numbers of the pods with a sandbox on a node.
+    pub fn pods_on(&self, node: &str) -> Vec<u32> {
+        let pods = self.pods.iter().filter(|(_, (on, _))| **on == *node);
+        pods.map(|(number, _)| *number).collect()
+    }
+
     /// The pod is gone.
     pub fn forget(&mut self, pod: Id<Pod>) {
         self.pods.remove(&pod.0);
+    }
+}
+
+/// A pod's host name.
+fn hostname(node: &str, row: &Pod) -> String {
+    let spec = &row.spec;
+    match (spec.host_network, spec.hostname.is_empty()) {
+        (true, _) => node.to_owned(),
+        (false, false) => spec.hostname.to_string(),
+        // Host names are at most 63 characters long.
+        (false, true) => row.meta.name.chars().take(63).collect(),
     }
 }
 
