@@ -15,13 +15,13 @@ const KINDS: [(&str, bool); 5] = [
     ("docker-archive", true),
 ];
 
-/// Reads `spec.linux` of a scenario in the folder `base`.
-pub fn read(value: &Value<'_>, base: &Path, problems: &mut Problems) -> LinuxSpec {
+/// Reads `spec.linux`, if it is there, of a scenario in the folder `base`.
+pub fn read(value: Option<&Value<'_>>, base: &Path, problems: &mut Problems) -> LinuxSpec {
     let mut spec = LinuxSpec {
         base: base.to_owned(),
         images: Vec::new(),
     };
-    let Some(fields) = value.fields(problems) else {
+    let Some(fields) = value.and_then(|value| value.fields(problems)) else {
         return spec;
     };
     for item in fields.list("images", problems) {

@@ -86,8 +86,7 @@ impl Reader<'_> {
         }
         self.list_unused(&spec, &sorted, &mut decoded);
         self.check(&spec, &decoded, &timeline, &apps, &traffic, &named);
-        let linux = spec.linux.as_ref();
-        let linux = linux.map(|value| linux::read(value, &self.base, self.problems));
+        let linux = linux::read(spec.linux.as_ref(), &self.base, self.problems);
         let thresholds = traffic
             .iter()
             .flat_map(|draft| draft.thresholds.clone())
@@ -112,7 +111,7 @@ impl Reader<'_> {
             digest: digest.finish(),
             version: spec.version,
             cluster: spec.cluster,
-            linux: linux.unwrap_or_default(),
+            linux,
         })
     }
 

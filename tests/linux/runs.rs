@@ -165,13 +165,29 @@ fn a_fast_clock_shortens_waits_and_says_so() {
 fn a_fast_clock_is_refused_where_something_real_always_goes_on() {
     let _alone = alone();
     let table = [
-        ("node-loss-during-rollout.yaml", "*=builtin", "--speed: Traffic"),
-        ("real-node-loss.yaml", "web=host:", "--speed: images \"web\" are programs of others"),
+        (
+            "node-loss-during-rollout.yaml",
+            "*=builtin",
+            "--speed: Traffic",
+        ),
+        (
+            "real-node-loss.yaml",
+            "web=host:",
+            "--speed: images \"web\" are programs of others",
+        ),
     ];
     for (file, image, why) in table {
         let scenario = format!("{}/scenarios/{file}", env!("CARGO_MANIFEST_DIR"));
         let output = std::process::Command::new(program())
-            .args(["run", &scenario, "--backend", "linux", "--speed", "10", "--no-out"])
+            .args([
+                "run",
+                &scenario,
+                "--backend",
+                "linux",
+                "--speed",
+                "10",
+                "--no-out",
+            ])
             .args(["--image", image])
             .output()
             .expect("the program runs");

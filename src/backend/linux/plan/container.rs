@@ -61,17 +61,14 @@ impl Planner {
             }
         };
         self.settle(&mut rights);
-        let best_effort = QosClass::of(spec) == QosClass::BestEffort;
-        let guaranteed = QosClass::of(spec) == QosClass::Guaranteed;
+        let class = QosClass::of(spec);
         let capacity = self.nodes.get(node).map_or(0, |n| n.status.capacity.memory);
-        let request = if best_effort {
-            0
-        } else {
-            container.requests.memory.max(1)
+        let request = match class {
+            QosClass::BestEffort => 0,
+            _ => container.requests.memory.max(1),
         };
-        let writable = u64::try_from(container.limits.ephemeral)
-            .ok()
-            .filter(|b| *b > 0);
+        let capacity = u64::try_from(capacity).unwrap_or(0);
+        let positive = |bytes: i64| u64::try_from(bytes).ok().filter(|b| *b > 0);
         let written = volumes::written(spec);
         Ok(ContainerSpec {
             id,
@@ -79,16 +76,14 @@ impl Planner {
             limits: Limits {
                 shares: Some(shares(container.requests.cpu_milli)),
                 quota_us: self.quota(node, container.limits.cpu_milli),
-                memory: u64::try_from(container.limits.memory)
-                    .ok()
-                    .filter(|b| *b > 0),
+                memory: positive(container.limits.memory),
                 pids: None,
             },
-            oom_score_adj: oom_score_adj(guaranteed, request, u64::try_from(capacity).unwrap_or(0)),
+            oom_score_adj: oom_score_adj(class == QosClass::Guaranteed, request, capacity),
             program,
             env,
             mounts: volumes::mounts(json, &written, &mut self.lost),
-            writable,
+            writable: positive(container.limits.ephemeral),
             rights,
             stop_signal: signal,
             log: self.log(row, &container.name, id.attempt),
