@@ -52,6 +52,8 @@ struct Onlooker {
     /// Milli-cpu and bytes that are free, by node; then by whether it is dedicated.
     free: Vec<(i64, i64, bool)>,
     decisions: Digest,
+    /// All changes, whatever the events were that led to them.
+    history: Digest,
     recording: Option<(Recorder, Digest)>,
 }
 
@@ -115,6 +117,7 @@ impl Observer<Cluster> for Onlooker {
             }
             if let Some((recorder, digest)) = &mut self.recording {
                 digest_change(digest, change);
+                digest_change(&mut self.history, change);
                 recorder.on_change(change);
             }
         }
@@ -313,6 +316,7 @@ fn main() {
             "nodes": nodes, "pods": pods, "simulated_s": outcome.ended_at.as_secs_f64(),
             "events": outcome.events, "changes": looker.changes, "renewals": looker.renewals,
             "removed": looker.removed, "decisions": digest,
+            "history": format!("{:032x}", looker.history.finish128()),
         });
         support::print(&args, workload, pods, cost, params);
     }

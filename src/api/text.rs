@@ -5,10 +5,13 @@
 //! those of its characters, never of its address, so no output can depend on memory layout.
 
 use std::borrow::Borrow;
+use std::cell::RefCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 /// An immutable string that is cheap to clone. Default ones share one allocation.
 #[derive(Clone, Default)]
@@ -18,6 +21,16 @@ impl Text {
     /// The characters.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A text of the program itself (a reason, a source), made once on each thread.
+    pub fn literal(s: &'static str) -> Text {
+        thread_local! {
+            static MADE: RefCell<FxHashMap<(usize, usize), Text>> = RefCell::default();
+        }
+        // A literal stays where it is: its place and length tell it from all others.
+        let key = (s.as_ptr() as usize, s.len());
+        MADE.with_borrow_mut(|made| made.entry(key).or_insert_with(|| Text::from(s)).clone())
     }
 }
 

@@ -111,7 +111,7 @@ struct Active<K> {
     more: bool,
     /// Objects that this plan wrote, with their revision after it: what a client would hold as the
     /// API server's answer and base its next write on.
-    bases: Vec<(ObjectId, u64)>,
+    bases: BTreeMap<ObjectId, u64>,
 }
 
 impl<K> Active<K> {
@@ -128,7 +128,7 @@ impl<K> Active<K> {
     fn rebased(&self, write: &Write) -> Write {
         let mut write = write.clone();
         if let Write::Update(object, row) | Write::UpdateStatus(object, row) = &mut write
-            && let Some((_, revision)) = self.bases.iter().find(|(o, _)| o == object)
+            && let Some(revision) = self.bases.get(object)
             && row.meta().revision < *revision
         {
             row.meta_mut().revision = *revision;
@@ -255,7 +255,7 @@ impl<C: Controller> Runner<C> {
             error: None,
             finishing: false,
             more: false,
-            bases: Vec::new(),
+            bases: BTreeMap::new(),
         };
         active.take_plan(plan);
         self.plans = self.plans.wrapping_add(1);
@@ -355,8 +355,7 @@ impl<C: Controller> Runner<C> {
             Ok(receipt) => {
                 active.outcome.done += 1;
                 if let Some(object) = receipt.object {
-                    active.bases.retain(|(o, _)| *o != object);
-                    active.bases.push((object, receipt.revision));
+                    active.bases.insert(object, receipt.revision);
                 }
             }
             Err(_) if active.current.optional => {}
@@ -380,7 +379,7 @@ impl<C: Controller> Runner<C> {
 
     fn send_event(&mut self, now: Time, out: &mut Outbox<Event>) {
         if let Some((at, event, cause)) = self.recorder.next(now, &mut self.budget) {
-            out.send(at, Write::Emit(event), cause, u64::from(self.life));
+            out.send(at, Write::Emit(event.into()), cause, u64::from(self.life));
         }
     }
 
@@ -511,7 +510,7 @@ impl<C: Controller> Driven for Runner<C> {
                 && let Some((at, event, cause)) =
                     self.recorder.replied(reply, now, &mut self.budget)
             {
-                out.send(at, Write::Emit(event), cause, token);
+                out.send(at, Write::Emit(event.into()), cause, token);
             }
         } else if let Some(number) = self.plan_reply(token, reply, &cx) {
             self.advance(number, &cx, out);

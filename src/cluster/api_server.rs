@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::api::{Kind, KubeEvent, Meta};
+use crate::api::{Kind, Meta};
 use crate::client::{Reply, Send};
 use crate::engine::{Digest, Dist, Draws, Purpose, Time, entity_key};
 use crate::kubelet::Renew;
@@ -277,13 +277,8 @@ fn key(kind: Kind, meta: &Meta) -> u64 {
 fn about(store: &Store, write: &Write) -> u64 {
     let object = match write {
         Write::Create(row) => return key(row.kind(), row.meta()),
-        Write::Emit(KubeEvent {
-            namespace,
-            name,
-            reason,
-            ..
-        }) => {
-            return entity_key(&["Event", namespace, name, reason]);
+        Write::Emit(event) => {
+            return entity_key(&["Event", &event.namespace, &event.name, &event.reason]);
         }
         Write::Update(object, _) | Write::UpdateStatus(object, _) => *object,
         Write::Patch { object, .. } | Write::Delete { object, .. } => *object,

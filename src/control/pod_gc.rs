@@ -4,9 +4,11 @@
 //! terminating pods on nodes that are declared out of service, pods bound to nodes that do not
 //! exist (after a quarantine of 40 s), and terminating pods that were never bound.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+
+use fixedbitset::FixedBitSet;
 
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, Truth};
 use crate::api::{KubeEvent, Node, Pod, Text};
@@ -20,14 +22,48 @@ const PERIOD: Duration = Duration::from_secs(20);
 const QUARANTINE: Duration = Duration::from_secs(40);
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
+/// A set of pods: most that ever were may be in it.
+#[derive(Debug, Default)]
+struct Marked {
+    bits: FixedBitSet,
+    count: usize,
+}
+
+impl Marked {
+    fn mark(&mut self, id: Id<Pod>, wanted: bool) {
+        if self.bits.contains(id.index()) != wanted {
+            self.bits.grow(id.index() + 1);
+            self.bits.set(id.index(), wanted);
+            self.count = if wanted {
+                self.count + 1
+            } else {
+                self.count - 1
+            };
+        }
+    }
+
+    /// In order of creation.
+    fn iter(&self) -> impl Iterator<Item = Id<Pod>> {
+        let numbers = self.bits.ones();
+        numbers.map(|n| Id::new(u32::try_from(n).expect("ids are of 32 bits")))
+    }
+
+    fn all(&self) -> Vec<Id<Pod>> {
+        match self.count {
+            0 => Vec::new(),
+            _ => self.iter().collect(),
+        }
+    }
+}
+
 /// The controller.
 #[derive(Debug)]
 pub struct PodGcController {
     /// `--terminated-pod-gc-threshold`; 0 keeps all.
     threshold: usize,
     /// Ended pods and terminating pods, as the informer tells, so that a pass need not read all.
-    ended: BTreeSet<Id<Pod>>,
-    terminating: BTreeSet<Id<Pod>>,
+    ended: Marked,
+    terminating: Marked,
     /// Missing nodes with the end of their quarantine.
     quarantine: BTreeMap<Text, Time>,
     /// What the pass under way still has to remove.
@@ -57,8 +93,8 @@ impl PodGcController {
     pub fn new(threshold: usize) -> Self {
         PodGcController {
             threshold,
-            ended: BTreeSet::new(),
-            terminating: BTreeSet::new(),
+            ended: Marked::default(),
+            terminating: Marked::default(),
             quarantine: BTreeMap::new(),
             todo: VecDeque::new(),
             refused: false,
@@ -117,31 +153,28 @@ impl PodGcController {
     }
 
     fn note(&mut self, id: Id<Pod>, pod: &Pod, gone: bool) {
-        let mark = |set: &mut BTreeSet<Id<Pod>>, yes: bool| {
-            if yes {
-                set.insert(id)
-            } else {
-                set.remove(&id)
-            };
-        };
-        mark(&mut self.ended, !gone && pod.status.phase.terminal());
-        mark(&mut self.terminating, !gone && pod.meta.deleting());
+        self.ended.mark(id, !gone && pod.status.phase.terminal());
+        self.terminating.mark(id, !gone && pod.meta.deleting());
     }
 
     /// `gcTerminated`: the oldest of those above the threshold, evicted ones first.
     fn ended(&mut self, view: &View) {
-        let excess = self.ended.len().saturating_sub(self.threshold);
+        let excess = self.ended.count.saturating_sub(self.threshold);
         if self.threshold == 0 || excess == 0 {
             return;
         }
         let mut pods: Vec<_> = self
             .ended
             .iter()
-            .filter_map(|id| Some((*id, view.pods().get(*id)?)))
+            .filter_map(|id| Some((id, view.pods().get(id)?)))
             .collect();
-        pods.sort_by_key(|(_, pod)| {
+        let key = |pod: &Pod| {
             let evicted = pod.status.reason.as_ref().is_some_and(|r| r == "Evicted");
-            (!evicted, pod.meta.created, pod.meta.name.clone())
+            (!evicted, pod.meta.created)
+        };
+        pods.sort_by(|(_, a), (_, b)| {
+            let names = || a.meta.name.cmp(&b.meta.name);
+            key(a).cmp(&key(b)).then_with(names)
         });
         for (id, pod) in pods.into_iter().take(excess) {
             let rule = "more ended pods than the garbage collection threshold";
@@ -151,7 +184,7 @@ impl PodGcController {
 
     /// `gcTerminating`.
     fn terminating(&mut self, view: &View) {
-        for id in self.terminating.clone() {
+        for id in self.terminating.all() {
             let Some(pod) = view.pods().get(id) else {
                 continue;
             };
@@ -168,7 +201,7 @@ impl PodGcController {
 
     /// `gcUnscheduledTerminating`.
     fn never_bound(&mut self, view: &View) {
-        for id in self.terminating.clone() {
+        for id in self.terminating.all() {
             let pod = view.pods().get(id).filter(|pod| pod.node_name.is_none());
             if let Some(pod) = pod {
                 let rule = "terminating without ever having been bound";

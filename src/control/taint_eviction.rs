@@ -6,6 +6,7 @@
 //! tainted; without a matching toleration it goes at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::affinity::{Taint, TaintEffect, Toleration};
@@ -207,6 +208,15 @@ impl Controller for TaintEvictionController {
                 let Some((old, Some(new))) = change.rows::<Pod>() else {
                     return;
                 };
+                let moved = old.is_none_or(|old| {
+                    let alike = Arc::ptr_eq(&old.spec, &new.spec)
+                        || old.spec.tolerations == new.spec.tolerations;
+                    old.node_name != new.node_name || !alike
+                });
+                let gone = change.op == Op::Delete && !self.work.is_empty();
+                if !moved && !gone {
+                    return;
+                }
                 let Some(node) = Self::node_of(new, view) else {
                     return;
                 };
@@ -221,10 +231,7 @@ impl Controller for TaintEvictionController {
                     .nodes()
                     .get(node)
                     .is_some_and(|n| no_execute(n).next().is_some());
-                let moved = old.is_none_or(|old| {
-                    old.node_name != new.node_name || old.spec.tolerations != new.spec.tolerations
-                });
-                if moved && tainted {
+                if tainted {
                     keys.add(node);
                 }
             }

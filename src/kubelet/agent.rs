@@ -16,6 +16,7 @@ use super::host::{Cx, Host, Topic};
 use super::pod_worker::{Copy, End, PodWorker, Work};
 use super::pressure::rank;
 use super::record::{Record, Sandbox};
+use super::rounds::Rounds;
 use super::runtime::{ContainerId, ProbeKind, RuntimeEvent, container_of};
 use crate::api::pod_status::{Phase, PodStatus};
 use crate::api::{Node, Pod, Row};
@@ -99,7 +100,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Kubelet {
     pub(super) host: Host,
-    pods: BTreeMap<Id<Pod>, Box<PodWorker>>,
+    pub(super) pods: BTreeMap<Id<Pod>, Box<PodWorker>>,
+    pub(super) rounds: Rounds,
     pub(super) up: bool,
 }
 
@@ -110,6 +112,7 @@ impl Kubelet {
         Kubelet {
             host: Host::new(node, row, config),
             pods: BTreeMap::new(),
+            rounds: Rounds::default(),
             up: false,
         }
     }
@@ -142,6 +145,7 @@ impl Kubelet {
         }
         self.pods
             .retain(|_, pod| pod.in_config || pod.record.any_running());
+        self.note_all();
         if self.pods.values().any(|pod| !pod.in_config) {
             cx.out.at(cx.now + HOUSEKEEPING, Event::Housekeeping);
         }
@@ -155,6 +159,7 @@ impl Kubelet {
             let record = std::mem::take(&mut pod.record);
             **pod = PodWorker::new(pod.id, pod.row.clone(), record);
         }
+        self.note_all();
     }
 
     /// Whether the process runs.
@@ -365,7 +370,7 @@ impl Kubelet {
     }
 
     /// Lets a pod's worker act, then begin what became due.
-    fn with(
+    pub(super) fn with(
         &mut self,
         pod: Id<Pod>,
         cx: &mut Cx<'_>,
@@ -378,7 +383,10 @@ impl Kubelet {
         worker.settle(&mut self.host, cx);
         if worker.work == Work::Finished && !worker.in_config {
             self.pods.remove(&pod);
+            self.rounds.forget(pod);
             self.host.images.forget(pod.0);
+        } else {
+            self.rounds.note(worker);
         }
     }
 
@@ -418,6 +426,7 @@ impl Kubelet {
                 host.watch_memory(cx);
             }
         }
+        self.rounds.note(&worker);
         self.pods.insert(id, worker);
     }
 
@@ -429,7 +438,10 @@ impl Kubelet {
                 && pod.work < Work::Terminated
                 && (pod.work == Work::Terminating || !status.phase.terminal())
         };
-        self.pods.values().map(|pod| &**pod).filter(active)
+        let alive = self.rounds.alive.iter();
+        alive
+            .filter_map(|id| self.pods.get(&id).map(|pod| &**pod))
+            .filter(active)
     }
 
     /// `HandlePodUpdates` and `HandlePodReconcile`: which it is, is decided as by
@@ -448,6 +460,7 @@ impl Kubelet {
         if worker.needs_reconcile() || (worker.finished && worker.can_be_deleted(&worker.row)) {
             self.host.arm_batch(cx);
         }
+        self.rounds.note(worker);
         if differs || gates {
             self.with(id, cx, |pod, host, cx| pod.update(host, cx, None));
         }
@@ -467,38 +480,6 @@ impl Kubelet {
             }
             pod.update(host, cx, Some(end));
         });
-    }
-
-    fn housekeeping(&mut self, cx: &mut Cx<'_>) {
-        let orphans: Vec<Id<Pod>> = self
-            .pods
-            .values()
-            .filter(|pod| !pod.in_config && pod.work == Work::Sync)
-            .map(|pod| pod.id)
-            .collect();
-        for pod in orphans {
-            let end = End {
-                grace_s: Some(1),
-                evicted: None,
-            };
-            self.with(pod, cx, |pod, host, cx| pod.update(host, cx, Some(end)));
-        }
-    }
-
-    fn relist(&mut self, cx: &mut Cx<'_>) {
-        if self.host.relist_at != cx.now {
-            return;
-        }
-        self.host.relist_at = Time::MAX;
-        let pods: Vec<Id<Pod>> = self
-            .pods
-            .values()
-            .filter(|pod| pod.lag.is_some() || pod.pending)
-            .map(|pod| pod.id)
-            .collect();
-        for pod in pods {
-            self.with(pod, cx, PodWorker::on_relist);
-        }
     }
 
     fn memory_due(&mut self, cx: &mut Cx<'_>) {
@@ -533,22 +514,6 @@ impl Kubelet {
         }
     }
 
-    /// `syncBatch(all)`.
-    fn batch(&mut self, cx: &mut Cx<'_>) {
-        if self.host.batch_at != cx.now {
-            return;
-        }
-        self.host.batch_at = Time::MAX;
-        for pod in self.pods.values_mut() {
-            if !pod.needs_update() && pod.needs_reconcile() {
-                pod.sent = pod.version.wrapping_sub(1);
-            }
-            if pod.needs_update() {
-                pod.queue_status(&mut self.host);
-            }
-        }
-    }
-
     /// Sends the next status, unless one is under way.
     fn flush(&mut self, cx: &mut Cx<'_>) {
         while self.host.sending.is_none() {
@@ -575,6 +540,7 @@ impl Kubelet {
         match reply {
             Ok(receipt) => {
                 pod.sent = version;
+                self.rounds.note(pod);
                 if let Some(Row::Pod(row)) = &receipt.row
                     && pod.can_be_deleted(row)
                 {

@@ -2,31 +2,44 @@
 //!
 //! `pkg/kubelet/status/generate.go`.
 
-use crate::api::PodSpec;
 use crate::api::container::Container;
 use crate::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Truth,
 };
+use crate::api::{PodSpec, Text};
 use crate::engine::Time;
 
 fn condition(
     kind: PodConditionKind,
     status: bool,
-    reason: Option<&str>,
+    reason: Option<&'static str>,
     message: Option<String>,
 ) -> PodCondition {
     PodCondition {
         kind,
         status: Truth::from(status),
         since: Time::ZERO,
-        reason: reason.map(Into::into),
+        reason: reason.map(Text::literal),
         message: message.map(Into::into),
     }
 }
 
-/// Names as Go prints a slice: `[a b]`.
-fn list(names: &[&str]) -> String {
-    format!("[{}]", names.join(" "))
+/// A message with names as Go prints a slice: `[a b]`.
+fn list(message: &mut String, what: &str, names: &[&str]) {
+    if names.is_empty() {
+        return;
+    }
+    if !message.is_empty() {
+        message.push_str(", ");
+    }
+    for part in ["containers with ", what, " status: ["] {
+        message.push_str(part);
+    }
+    for (n, name) in names.iter().enumerate() {
+        message.push_str(if n == 0 { "" } else { " " });
+        message.push_str(name);
+    }
+    message.push(']');
 }
 
 fn named<'a>(
@@ -54,14 +67,10 @@ fn sorted_out<'a>(
 }
 
 fn describe(unknown: &[&str], bad: &[&str], what: &str) -> Option<String> {
-    let mut parts = Vec::new();
-    if !unknown.is_empty() {
-        parts.push(format!("containers with unknown status: {}", list(unknown)));
-    }
-    if !bad.is_empty() {
-        parts.push(format!("containers with {what} status: {}", list(bad)));
-    }
-    (!parts.is_empty()).then(|| parts.join(", "))
+    let mut message = String::new();
+    list(&mut message, "unknown", unknown);
+    list(&mut message, what, bad);
+    (!message.is_empty()).then_some(message)
 }
 
 /// `GenerateContainersReadyCondition`.
@@ -87,11 +96,14 @@ pub(super) fn containers_ready(spec: &PodSpec, status: &PodStatus) -> PodConditi
 }
 
 /// `GeneratePodReadyCondition`; the readiness gates are read from the status' other conditions.
-pub(super) fn ready(spec: &PodSpec, status: &PodStatus) -> PodCondition {
+/// `containers` is what [`containers_ready`] says.
+pub(super) fn ready(spec: &PodSpec, status: &PodStatus, containers: &PodCondition) -> PodCondition {
     let kind = PodConditionKind::Ready;
-    let containers = containers_ready(spec, status);
     if containers.status != Truth::True {
-        return PodCondition { kind, ..containers };
+        return PodCondition {
+            kind,
+            ..containers.clone()
+        };
     }
     let mut problems = Vec::new();
     for gate in &spec.readiness_gates {

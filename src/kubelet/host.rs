@@ -58,6 +58,10 @@ pub trait Lookup {
     }
     /// The Node of this name.
     fn node(&self, name: &Text) -> Option<(Id<Node>, Arc<Node>)>;
+    /// The Node of this number, where that is faster to look up.
+    fn node_at(&self, _id: Id<Node>) -> Option<&Arc<Node>> {
+        None
+    }
     /// The Lease of the node of this name.
     fn lease(&self, node: &Text) -> Option<Id<Lease>>;
 }
@@ -126,6 +130,10 @@ impl Lookup for View {
     fn node(&self, name: &Text) -> Option<(Id<Node>, Arc<Node>)> {
         let (id, row) = self.nodes().named(&Text::default(), name)?;
         Some((id, row.clone()))
+    }
+
+    fn node_at(&self, id: Id<Node>) -> Option<&Arc<Node>> {
+        self.nodes().get(id)
     }
 
     fn lease(&self, node: &Text) -> Option<Id<Lease>> {

@@ -25,6 +25,8 @@ mod pod_worker;
 
 mod record;
 
+mod rounds;
+
 mod sync;
 
 mod actions;

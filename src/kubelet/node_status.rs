@@ -7,6 +7,7 @@
 //! minutes are over or something changes. These looks are left out: the kubelet sleeps until the
 //! look at which the report is due, and is woken at the next look after a change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::agent::{Event, Kubelet};
@@ -249,6 +250,15 @@ impl Host {
 
     /// The node as its watch shows it.
     pub(super) fn refresh_row(&mut self, cx: &Cx<'_>) {
+        // While a node is there nobody else can have its name.
+        if let Some(row) = self.api_node.and_then(|id| cx.lookup.node_at(id))
+            && row.meta.name == self.row.meta.name
+        {
+            if !Arc::ptr_eq(row, &self.row) {
+                self.row = row.clone();
+            }
+            return;
+        }
         let found = cx.lookup.node(&self.row.meta.name);
         self.api_node = found.as_ref().map(|(id, _)| *id);
         if let Some((_, row)) = found {

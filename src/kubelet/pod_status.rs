@@ -23,6 +23,9 @@ use crate::engine::Time;
 /// `prober_manager.go :: kubeletRestartGracePeriod`.
 const RESTART_GRACE: Duration = Duration::from_secs(10);
 
+/// Conditions that every pod of a kubelet has.
+const OWN_CONDITIONS: usize = 5;
+
 /// What a status is computed from.
 pub(super) struct Facts<'a> {
     pub(super) pod: &'a Pod,
@@ -99,7 +102,10 @@ fn set_conditions(facts: &Facts<'_>, status: &mut PodStatus) {
         )
     };
     let known = facts.pod.status.conditions.iter();
-    status.conditions = known.filter(|c| !own(&c.kind)).cloned().collect();
+    status.conditions.reserve_exact(OWN_CONDITIONS);
+    status
+        .conditions
+        .extend(known.filter(|c| !own(&c.kind)).cloned());
     if let Some(target) = facts.old.condition(&PodConditionKind::DisruptionTarget) {
         status.set_condition(target.clone());
     }
@@ -116,9 +122,9 @@ fn set_conditions(facts: &Facts<'_>, status: &mut PodStatus) {
     let spec = &facts.pod.spec;
     let initialized = conditions::initialized(spec, status, facts.old);
     status.conditions.push(initialized);
-    let ready = conditions::ready(spec, status);
-    status.conditions.push(ready);
     let containers = conditions::containers_ready(spec, status);
+    let ready = conditions::ready(spec, status, &containers);
+    status.conditions.push(ready);
     status.conditions.push(containers);
     let scheduled = plain(PodConditionKind::PodScheduled, true);
     status.conditions.push(scheduled);
@@ -218,9 +224,9 @@ fn unseen(
     status
 }
 
-pub(super) fn waiting(reason: &str) -> ContainerState {
+pub(super) fn waiting(reason: &'static str) -> ContainerState {
     ContainerState::Waiting {
-        reason: reason.into(),
+        reason: Text::literal(reason),
     }
 }
 

@@ -76,7 +76,7 @@ impl Attempt {
         let exit = self.exit?;
         Some(Terminated {
             exit_code: exit.code.into(),
-            reason: Text::from(exit.reason()),
+            reason: Text::literal(exit.reason()),
             started: whole_seconds(self.started),
             finished: whole_seconds(exit.at),
         })

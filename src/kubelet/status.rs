@@ -133,9 +133,9 @@ impl PodWorker {
         if let Some(container) = status_mut(&mut status, inits, index) {
             container.ready = ready;
         }
-        let pod = conditions::ready(&spec, &status);
-        status.set_condition(pod);
         let containers = conditions::containers_ready(&spec, &status);
+        let pod = conditions::ready(&spec, &status, &containers);
+        status.set_condition(pod);
         status.set_condition(containers);
         self.set_status(host, cx, status, false, false);
     }

@@ -343,8 +343,11 @@ impl PodWorker {
         let (status, _) = self.generate(host, cx, true, false);
         self.set_status(host, cx, status, self.row.meta.deleting(), false);
         // Nothing is mounted any more.
+        let before = host.in_use.len();
         host.in_use.retain(|(_, pod)| *pod != self.id);
-        host.wake_node_status(cx);
+        if host.in_use.len() != before {
+            host.wake_node_status(cx);
+        }
         self.terminate_status(host, cx);
         self.end_run(host, cx, false);
     }

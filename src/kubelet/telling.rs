@@ -4,6 +4,7 @@
 //! a node with many pods needs no cache of them. Similar events are not combined.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::KubeletConfig;
@@ -26,8 +27,8 @@ const SPAM_INTERVAL_NS: u64 = 300_000_000_000;
 /// The queue of KubeEvents of one kubelet.
 #[derive(Debug)]
 pub(super) struct Telling {
-    queue: VecDeque<(KubeEvent, Cause)>,
-    sending: Option<Box<(KubeEvent, Cause, u32)>>,
+    queue: VecDeque<(Arc<KubeEvent>, Cause)>,
+    sending: Option<Box<(Arc<KubeEvent>, Cause, u32)>>,
     budget: Budget,
 }
 
@@ -81,10 +82,10 @@ impl Host {
             reason: reason.into(),
             message: message.into(),
             warning,
-            source: "kubelet".into(),
+            source: Text::literal("kubelet"),
         };
         let cause = self.cause("");
-        self.telling.queue.push_back((event, cause));
+        self.telling.queue.push_back((event.into(), cause));
         self.send_event(cx);
     }
 

@@ -13,7 +13,7 @@ use super::{FaultNote, StepNote, origin_name};
 use crate::api::{Kind, Text};
 use crate::engine::Time;
 use crate::store::write::Trigger;
-use crate::store::{Change, Op};
+use crate::store::{Change, Op, Origin};
 
 /// Number of an entry.
 pub type EntryId = u32;
@@ -152,6 +152,8 @@ pub struct Causes {
     /// When and why a node was last seen to be lost.
     lost_node: BTreeMap<Text, EntryId>,
     kinds: BTreeMap<Kind, Text>,
+    /// Names of kubelets by the number of their node.
+    kubelets: Vec<Option<Text>>,
 }
 
 impl Causes {
@@ -220,10 +222,11 @@ impl Causes {
                 .clone();
             let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
             let lost = matches!(&what, What::Node(NodeMarkKind::Unknown, _));
+            let by = self.by(change.cause.origin);
             let id = self.push(change.time, kind, namespace, name.clone(), what);
             let entry = &mut self.entries[id as usize];
-            entry.by = origin_name(change.cause.origin).into();
-            entry.rule = change.cause.rule.into();
+            entry.by = by;
+            entry.rule = Text::literal(change.cause.rule);
             entry.parent = (from != NONE).then_some(from);
             if lost {
                 self.lost_node.insert(name, id);
@@ -235,6 +238,19 @@ impl Causes {
             self.of_revision.resize(revision + 1, NONE);
         }
         self.of_revision[revision] = own;
+    }
+
+    /// Who wrote something, in words.
+    fn by(&mut self, origin: Origin) -> Text {
+        let Origin::Kubelet(node) = origin else {
+            return origin_name(origin).into();
+        };
+        let at = node as usize;
+        if self.kubelets.len() <= at {
+            self.kubelets.resize(at + 1, None);
+        }
+        let name = self.kubelets[at].get_or_insert_with(|| origin_name(origin).into());
+        name.clone()
     }
 
     /// The entry that led to a change.
@@ -264,7 +280,10 @@ impl Causes {
         match row {
             crate::api::Row::Node(_) => self.fault_of_node.get(&meta.name).copied(),
             crate::api::Row::Pod(pod) => {
-                let own = self.fault_of_pod.get(meta.full_name().as_str()).copied();
+                let own = match self.fault_of_pod.is_empty() {
+                    true => None,
+                    false => self.fault_of_pod.get(meta.full_name().as_str()).copied(),
+                };
                 let node = pod.node_name.as_ref();
                 let lost = node.and_then(|node| self.lost_node.get(node)).copied();
                 let hit = node.and_then(|node| self.fault_of_node.get(node)).copied();

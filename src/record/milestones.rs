@@ -109,7 +109,9 @@ impl NodeMarkKind {
 pub struct Milestones {
     pods: Vec<Option<PodLife>>,
     nodes: Vec<NodeMark>,
-    leases: std::collections::BTreeMap<Text, Time>,
+    /// The last renewal by the number of the lease, and the lease by its name.
+    renewals: Vec<Time>,
+    leases: std::collections::BTreeMap<Text, u32>,
 }
 
 fn at_least<T: Default + Clone>(list: &mut Vec<T>, len: usize) {
@@ -131,8 +133,13 @@ impl Milestones {
 
     /// A lease was renewed.
     pub fn on_lease(&mut self, change: &Change) {
-        if let Some((_, Some(lease))) = change.rows::<Lease>() {
-            self.leases.insert(lease.meta.name.clone(), lease.renewed);
+        if let (Some(object), Some((old, Some(lease)))) = (change.object, change.rows::<Lease>()) {
+            let at = object.index as usize;
+            at_least(&mut self.renewals, at + 1);
+            self.renewals[at] = lease.renewed;
+            if old.is_none() {
+                self.leases.insert(lease.meta.name.clone(), object.index);
+            }
         }
     }
 
@@ -158,7 +165,9 @@ impl Milestones {
         }
         containers(life, new, now, &mut whats);
         readiness(life, old, new, now, &mut whats);
-        life.phase = new.status.phase.name().to_owned();
+        if life.phase != new.status.phase.name() {
+            life.phase = new.status.phase.name().to_owned();
+        }
         if old.is_some_and(|o| o.status.phase != new.status.phase)
             && new.status.phase == Phase::Failed
             // A pod that was asked to end and does is no failure.
@@ -243,7 +252,8 @@ impl Milestones {
         if change.op == Op::Delete {
             kinds.push(NodeMarkKind::Removed);
         }
-        let last_lease = self.leases.get(&new.meta.name).copied();
+        let lease = self.leases.get(&new.meta.name);
+        let last_lease = lease.map(|lease| self.renewals[*lease as usize]);
         let mark = |what: &NodeMarkKind| NodeMark {
             at: change.time,
             node: new.meta.name.clone(),

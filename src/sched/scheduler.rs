@@ -513,7 +513,7 @@ impl Scheduler {
             namespace: pod.meta.namespace.clone(),
             name: pod.meta.name.clone(),
             uid: pod.meta.uid,
-            reason: reason.into(),
+            reason: Text::literal(reason),
             message: Text::from(message),
             warning,
             source: pod.spec.scheduler_name.clone(),
@@ -521,7 +521,7 @@ impl Scheduler {
         let at = self.event_budget.take(self.busy_until.max(now));
         self.next_token += 1;
         let cause = self.cause(reason);
-        out.send(at, Write::Emit(event), cause, self.next_token);
+        out.send(at, Write::Emit(event.into()), cause, self.next_token);
     }
 
     /// A pod that waits for a node and that one of the profiles is responsible for.

@@ -150,7 +150,7 @@ impl Store {
         Ok(())
     }
 
-    fn emit(&mut self, event: &crate::api::KubeEvent, at: Commit) -> Receipt {
+    fn emit(&mut self, event: &Arc<crate::api::KubeEvent>, at: Commit) -> Receipt {
         let revision = self.log.head() + 1;
         self.log.push(Change {
             revision,
@@ -159,7 +159,7 @@ impl Store {
             op: Op::Emit,
             old: None,
             new: None,
-            event: Some(Arc::new(event.clone())),
+            event: Some(event.clone()),
             cause: at.cause,
         });
         self.view.revision = revision;

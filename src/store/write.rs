@@ -85,7 +85,7 @@ pub enum Write {
         grace_s: Option<u32>,
     },
     /// Report a KubeEvent.
-    Emit(KubeEvent),
+    Emit(Arc<KubeEvent>),
 }
 
 /// A partial change.
@@ -202,7 +202,7 @@ pub struct Change {
     /// The row after (for a deletion: the last state).
     pub new: Option<Row>,
     /// The KubeEvent, for [`Op::Emit`].
-    pub event: Option<std::sync::Arc<KubeEvent>>,
+    pub event: Option<Arc<KubeEvent>>,
     /// Why.
     pub cause: Cause,
 }
