@@ -153,7 +153,7 @@ fn mistakes_in_files_are_told_with_file_line_and_column() {
     let dir = scratch("mistakes");
     std::fs::create_dir_all(&dir).expect("a folder");
     let head = "apiVersion: rehearsal.dev/v1\nkind: Experiment\nmetadata: {name: e}\nspec:\n  \
-                seeds: [1]\n  base:\n    duration: 1h\n    cluster: {nodePools: [{name: n, count: \
+                seeds: [1]\n  base:\n    duration: 1h\n    cluster: {nodePools: [{name: node, count: \
                 1, capacity: {cpu: 4, memory: 8Gi}}]}\n    trace: {file: pods.csv}\n  variants:\n";
     let scheduler = |rest: &str| {
         format!(

@@ -208,7 +208,7 @@ const CLUSTER: &str = "  seeds: [1, 2, 3]
   base:
     duration: 2m
     cluster:
-      nodePools: [{name: n, count: 3, capacity: {cpu: 8, memory: 32Gi, pods: 110}}]
+      nodePools: [{name: node, count: 3, capacity: {cpu: 8, memory: 32Gi, pods: 110}}]
   variants:
   - name: default
   - name: packed

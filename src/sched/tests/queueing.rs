@@ -183,7 +183,8 @@ fn an_update_of_a_waiting_pod_is_an_event_for_that_pod_alone() {
     let Row::Pod(with) = decoded.row else {
         unreachable!("it is a pod")
     };
-    spec.tolerations = with.spec.tolerations.clone();
+    spec.tolerations
+        .extend(with.spec.tolerations.iter().cloned());
     tolerant.spec = spec.into();
     m.script(3_000, Write::Update(id.into(), Row::from(tolerant)));
     check(
