@@ -18,7 +18,9 @@ use crate::engine::{
 };
 use crate::load::tally::{Cause, Tally};
 use crate::record::requests::{FailureGroup, TrafficRecord, TrafficSecond};
-use crate::record::{CheckRow, FaultNote, Header, Recorder, RunRecord, StepNote};
+use crate::record::{
+    CheckRow, EndpointsProgrammed, FaultNote, Header, Recorder, RunRecord, StepNote,
+};
 use crate::scenario::Scenario;
 use crate::store::{Change, Cursor};
 
@@ -250,6 +252,7 @@ pub fn run_on(
     };
     let traffic = traffic_records(&cluster.data, scenario);
     let mut record = onlooker.recorder.finish(header, traffic);
+    record.programmed = programmed(&mut cluster.data, queue.now());
     if let Some(expect) = onlooker.expect {
         record.checks = expect.finish(cluster.api.store.view(), queue.now());
     }
@@ -265,6 +268,20 @@ pub fn run_on(
     }
     let journal = journal.encode().unwrap_or_default();
     Ok(Finished { record, journal })
+}
+
+/// When proxies had programmed what, in order.
+fn programmed(data: &mut DataPlane, end: Time) -> Vec<EndpointsProgrammed> {
+    let mut found: Vec<_> = data
+        .syncs(end)
+        .into_iter()
+        .filter_map(|(place, at, revision)| {
+            let node = data.place_name(place.0)?.clone();
+            Some(EndpointsProgrammed { at, node, revision })
+        })
+        .collect();
+    found.sort_by(|a, b| (a.at, &a.node).cmp(&(b.at, &b.node)));
+    found
 }
 
 /// What the report says of a run of this scenario; `end` is when its own time began, when it
@@ -383,9 +400,15 @@ fn failed_steps(cluster: &Cluster) -> Vec<CheckRow> {
 /// The tallies of the data plane as plain rows.
 fn traffic_records(data: &DataPlane, scenario: &Scenario) -> Vec<TrafficRecord> {
     let users = data.tallies().map(|(name, tally)| {
-        let to = scenario.traffic.iter().find(|t| t.name == *name);
-        let to = to.map(|t| t.to.to_string()).unwrap_or_default();
-        traffic_record(data, tally, name.to_string(), to, false)
+        let traffic = scenario.traffic.iter().find(|t| t.name == *name);
+        let to = traffic.map(|t| t.to.to_string()).unwrap_or_default();
+        let client = traffic
+            .map(|t| &t.client)
+            .filter(|client| client.keep_alive);
+        TrafficRecord {
+            kept: client.map_or(0, |client| client.connections),
+            ..traffic_record(data, tally, name.to_string(), to, false)
+        }
     });
     let calls = data.call_tallies().map(|(caller, service, tally)| {
         traffic_record(data, tally, caller.to_string(), service.to_string(), true)
@@ -441,7 +464,16 @@ fn traffic_record(
         p90_us: us(tally.latency(0.9)),
         p99_us: us(tally.latency(0.99)),
         max_us: us(tally.max_latency()),
+        ok_p50_us: us(tally.ok_latency(0.5)),
+        ok_p90_us: us(tally.ok_latency(0.9)),
         ok_p99_us: us(tally.ok_latency(0.99)),
+        kept: 0,
+        answered_by: (tally.answered_by().into_iter())
+            .filter_map(|(pod, n)| {
+                data.pod_name(pod)
+                    .map(|(ns, name)| (format!("{ns}/{name}"), n))
+            })
+            .collect(),
         quantiles: QUANTILES
             .iter()
             .map(|q| (*q, us(tally.latency(*q))))

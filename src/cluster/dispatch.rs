@@ -108,6 +108,10 @@ impl World for Cluster {
                 self.drain_data(turn);
                 return;
             }
+            Event::Programmed(place, revision) => {
+                self.data.told_programmed(place, revision, turn.now);
+                return;
+            }
             Event::Users(event) => {
                 self.data.told(event, turn.now);
                 return;

@@ -37,6 +37,8 @@ pub enum Event {
     Runtime(RuntimeEvent),
     /// Network and load.
     Data(dataplane::Event),
+    /// The proxy of a place, which a backend runs, has programmed everything up to a revision.
+    Programmed(u32, u64),
     /// Requests that a backend really sent.
     Users(dataplane::told::UserEvent),
     /// The initial workloads are looked at: once they serve, the run's own time begins.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Time;
@@ -200,6 +201,8 @@ pub struct Tally {
     /// Failed requests by cause.
     pub failed_by: [u64; Cause::ALL.len()],
     groups: BTreeMap<Failure, Group>,
+    /// Requests answered well by each pod.
+    answered_by: FxHashMap<u32, u64>,
     latency: Histogram<u32>,
     ok_latency: Histogram<u32>,
     rows: Vec<Second>,
@@ -224,6 +227,7 @@ impl Default for Tally {
             abandoned: 0,
             failed_by: [0; Cause::ALL.len()],
             groups: BTreeMap::new(),
+            answered_by: FxHashMap::default(),
             latency: sketch(),
             ok_latency: sketch(),
             rows: Vec::new(),
@@ -241,10 +245,11 @@ impl Tally {
         self.close_before(now);
     }
 
-    /// Counts an answer that arrives at `at`, now or a little later.
+    /// Counts an answer of pod number `pod` that arrives at `at`, now or a little later.
     #[inline]
-    pub fn ok(&mut self, sent: Time, at: Time) {
+    pub fn ok(&mut self, sent: Time, at: Time, pod: u32) {
         self.ok += 1;
+        *self.answered_by.entry(pod).or_default() += 1;
         let us = micros(at.since(sent));
         let open = self.open(at);
         open.row.ok += 1;
@@ -296,6 +301,11 @@ impl Tally {
         let mut groups: Vec<_> = self.groups.iter().map(|(f, g)| (*f, *g)).collect();
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
         groups
+    }
+
+    /// Requests answered well by each pod, by its number.
+    pub fn answered_by(&self) -> BTreeMap<u32, u64> {
+        self.answered_by.iter().map(|(pod, n)| (*pod, *n)).collect()
     }
 
     /// The latency that a share of the requests did not exceed, failed ones included.
@@ -407,7 +417,7 @@ mod tests {
         for n in 0..100u64 {
             let at = Time::from_millis(10 * n);
             tally.send(at);
-            tally.ok(at, at + Duration::from_millis(n + 1));
+            tally.ok(at, at + Duration::from_millis(n + 1), n as u32 % 2);
         }
         // the last answers, 991 + 100 …, belong to the next second
         tally.send(Time::from_millis(2_500));

@@ -87,6 +87,9 @@ struct Proxy {
     /// The revision of the last sync, and of the one before, in force until `last_end`.
     programmed: u64,
     previous: u64,
+    /// Whether its syncs are kept, and which there were.
+    traced: bool,
+    syncs: Vec<(Time, u64)>,
 }
 
 /// All proxies of the cluster, by place; the last one, without a place, is the DNS server's watch.
@@ -101,7 +104,15 @@ pub struct Proxies {
     proxies: Vec<Option<Proxy>>,
     /// Places that are cut off or were until `Time`, with the revision they stand at.
     stuck: Vec<(Place, u64, Time)>,
+    /// What the first places have programmed: where, since when, up to which revision.
+    trace: Vec<(Place, Time, u64)>,
 }
+
+/// So many places are traced: all of a cluster that somebody looks at closely.
+const TRACED: usize = 66;
+
+/// So many syncs of a traced place are kept, from the beginning.
+const SYNCS: usize = 1024;
 
 /// Settle every proxy and shorten the log when it has this many entries.
 const LOG_LIMIT: usize = 1 << 16;
@@ -118,7 +129,29 @@ impl Proxies {
             dns,
             proxies: Vec::new(),
             stuck: Vec::new(),
+            trace: Vec::new(),
         }
+    }
+
+    /// Notes that the proxy of a place, which somebody else runs, has programmed everything up to a
+    /// revision.
+    pub fn told(&mut self, place: Place, at: Time, revision: u64) {
+        self.trace.push((place, at, revision));
+    }
+
+    /// What was programmed by `end`, in the first places: where, since when, up to which revision.
+    pub fn syncs(&mut self, end: Time) -> Vec<(Place, Time, u64)> {
+        if !self.trace.is_empty() {
+            return self.trace.clone();
+        }
+        let mut found = Vec::new();
+        for (number, proxy) in (0u32..).zip(&mut self.proxies).take(TRACED) {
+            let Some(proxy) = proxy else { continue };
+            proxy.revision(&self.log, self.floor, end);
+            let syncs = proxy.syncs.iter().filter(|(at, _)| *at <= end);
+            found.extend(syncs.map(|(at, revision)| (Place(number), *at, *revision)));
+        }
+        found
     }
 
     /// Starts the proxy of a node, if it has none.
@@ -131,7 +164,10 @@ impl Proxies {
             let unit = self.draws.unit(WATCH_LAG, entity_key(&[name]), 0);
             let lag = self.config.watch_lag.sample(unit);
             let config = &self.config;
-            *slot = Some(Proxy::new(config.min_sync, config.sync_time, lag, 0));
+            *slot = Some(Proxy {
+                traced: place.index() < TRACED,
+                ..Proxy::new(config.min_sync, config.sync_time, lag, 0)
+            });
         }
     }
 
@@ -253,6 +289,8 @@ impl Proxy {
             synced: false,
             programmed: 0,
             previous: 0,
+            traced: false,
+            syncs: Vec::new(),
         }
     }
 
@@ -298,6 +336,9 @@ impl Proxy {
             self.previous = self.programmed;
             self.programmed = coming[heard - 1].revision;
             self.last_end = start + self.sync_time;
+            if self.traced && self.syncs.len() < SYNCS {
+                self.syncs.push((self.last_end, self.programmed));
+            }
             self.synced = true;
             self.next += heard as u64;
         }

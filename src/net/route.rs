@@ -194,6 +194,17 @@ impl Net {
         }
     }
 
+    /// The proxy of a place that somebody else runs has programmed everything up to a revision.
+    pub fn told_programmed(&mut self, place: Place, at: Time, revision: u64) {
+        self.proxies.told(place, at, revision);
+    }
+
+    /// What proxies had programmed by `end`: where, since when, up to which revision. In large
+    /// clusters the first nodes only.
+    pub fn syncs(&mut self, end: Time) -> Vec<(Place, Time, u64)> {
+        self.proxies.syncs(end)
+    }
+
     /// Makes lookups fail.
     pub fn add_dns_fault(&mut self, fault: DnsFault) -> RuleId {
         let id = RuleId(self.next_dns_fault);

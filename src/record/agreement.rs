@@ -30,7 +30,7 @@ impl Verdict {
 /// One thing that was compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgreementRow {
-    /// What kind of thing: `decisions`, `state`, `restarts`, `events`, `times`, `requests`.
+    /// What kind of thing: `decisions`, `state`, `restarts`, `exits`, `events`, `times`, `requests`.
     pub group: String,
     /// The thing.
     pub what: String,
@@ -55,6 +55,30 @@ pub struct AgreementPoint {
     pub simulated_s: f64,
     /// Each real run, in seconds.
     pub real_s: Vec<f64>,
+    /// How far apart is still agreement, in seconds.
+    pub tolerated_s: f64,
+}
+
+/// One quantity over time on both sides, for a plot: (seconds of the run, value).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgreementSeries {
+    /// What, in words.
+    pub what: String,
+    /// Values hold until the next one; else they are of one second each.
+    pub holds: bool,
+    /// Simulated.
+    pub simulated: Vec<(f64, f64)>,
+    /// Each real run.
+    pub real: Vec<Vec<(f64, f64)>>,
+}
+
+/// A step, a fault, or its end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgreementMark {
+    /// When, in seconds of the run.
+    pub at_s: f64,
+    /// What.
+    pub what: String,
 }
 
 /// A simulated run against real ones.
@@ -72,6 +96,12 @@ pub struct Agreement {
     pub rows: Vec<AgreementRow>,
     /// Times on both sides.
     pub times: Vec<AgreementPoint>,
+    /// Quantities over time on both sides.
+    pub series: Vec<AgreementSeries>,
+    /// What happened when, in the simulated run.
+    pub marks: Vec<AgreementMark>,
+    /// How long the runs are, in seconds.
+    pub seconds: f64,
 }
 
 impl Agreement {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::causes::What;
 use crate::api::affinity::TaintEffect;
 use crate::api::node::NodeConditionKind;
-use crate::api::pod_status::{ContainerState, Phase, PodConditionKind, Truth};
+use crate::api::pod_status::{ContainerState, Phase, PodConditionKind, Terminated, Truth};
 use crate::api::{Kind, Lease, Node, Pod, Text};
 use crate::engine::Time;
 use crate::store::{Change, Op};
@@ -43,6 +43,8 @@ pub struct PodLife {
     pub gone: Option<Time>,
     /// Container restarts.
     pub restarts: u32,
+    /// Ends of its containers, in order: container, reason, exit code.
+    pub exits: Vec<(Text, Text, i32)>,
     /// Why it ended or waits: `OOMKilled`, `Evicted`, `DeletionByTaintManager` …
     pub reason: Text,
     /// Last phase.
@@ -163,6 +165,7 @@ impl Milestones {
             life.scheduled = Some(now);
             whats.push(What::PodBound(node.clone()));
         }
+        ends(life, old, new);
         containers(life, new, now, &mut whats);
         readiness(life, old, new, now, &mut whats);
         if life.phase != new.status.phase.name() {
@@ -292,6 +295,43 @@ fn begin(pod: &Pod) -> PodLife {
             .unwrap_or_default(),
         created: pod.meta.created,
         ..PodLife::default()
+    }
+}
+
+/// Notes containers that have ended: those whose state says so now and did not before, and those
+/// whose last end is a new one.
+fn ends(life: &mut PodLife, old: Option<&Pod>, new: &Pod) {
+    let lists = |pod: &'_ Pod| -> Vec<(Text, Option<Terminated>, Option<Terminated>)> {
+        let status = &pod.status;
+        let all = status.init_containers.iter().chain(&status.containers);
+        all.map(|c| {
+            let now = match &c.state {
+                ContainerState::Terminated(end) => Some(Terminated::clone(end)),
+                _ => None,
+            };
+            (c.name.clone(), now, c.last.as_deref().cloned())
+        })
+        .collect()
+    };
+    if !new
+        .status
+        .containers
+        .iter()
+        .chain(&new.status.init_containers)
+        .any(|c| matches!(c.state, ContainerState::Terminated(_)) || c.last.is_some())
+    {
+        return;
+    }
+    let before = old.map(lists).unwrap_or_default();
+    for (name, now, last) in lists(new) {
+        let was = before.iter().find(|(n, ..)| *n == name);
+        let known = |end: &Terminated| {
+            was.is_some_and(|(_, n, l)| n.as_ref() == Some(end) || l.as_ref() == Some(end))
+        };
+        for end in [last, now].into_iter().flatten().filter(|end| !known(end)) {
+            life.exits
+                .push((name.clone(), end.reason.clone(), end.exit_code));
+        }
     }
 }
 

@@ -54,6 +54,17 @@ pub struct EventRow {
     pub source: Text,
 }
 
+/// A node's proxy has put everything into force that it had heard of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointsProgrammed {
+    /// When the rules were in force.
+    pub at: Time,
+    /// The node, or `edge`.
+    pub node: Text,
+    /// The newest revision that they are of.
+    pub revision: u64,
+}
+
 /// A fault that began or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultNote {
@@ -179,6 +190,7 @@ impl Recorder {
             nodes: self.milestones.nodes(),
             replicas: self.series.replicas(),
             endpoints: self.series.endpoints(),
+            programmed: Vec::new(),
             rollouts: self.series.rollouts(),
             specs: self.series.specs(),
             causes: self.causes.into_entries(),
@@ -255,6 +267,8 @@ pub struct RunRecord {
     pub replicas: BTreeMap<String, Vec<ReplicaPoint>>,
     /// Endpoints over time by Service (`namespace/name`).
     pub endpoints: BTreeMap<String, Vec<EndpointPoint>>,
+    /// When proxies had programmed what; of the first nodes only, in large clusters.
+    pub programmed: Vec<EndpointsProgrammed>,
     /// Scale steps of ReplicaSets.
     pub rollouts: Vec<ScaleStep>,
     /// Desired states of Deployments.

@@ -35,7 +35,16 @@ pub struct TrafficRecord {
     /// See `p50_us`.
     pub max_us: u64,
     /// Latency of the requests that ended well, in microseconds.
+    pub ok_p50_us: u64,
+    /// See `ok_p50_us`.
+    pub ok_p90_us: u64,
+    /// See `ok_p50_us`.
     pub ok_p99_us: u64,
+    /// Connections that its client keeps, each with the endpoint that it was made to; 0 when every
+    /// request opens its own.
+    pub kept: u32,
+    /// Requests answered well by each pod, `namespace/name`.
+    pub answered_by: BTreeMap<String, u64>,
     /// Latency by quantile for a plot: (quantile, microseconds).
     pub quantiles: Vec<(f64, u64)>,
     /// One row a second in which something happened.

@@ -32,6 +32,8 @@ pub struct ReplicaPoint {
 pub struct EndpointPoint {
     /// When.
     pub at: Time,
+    /// The revision of the change that made it so.
+    pub revision: u64,
     /// Ready.
     pub ready: u32,
     /// Serving (ready to serve, perhaps terminating).
@@ -268,6 +270,7 @@ impl Series {
             };
             let point = EndpointPoint {
                 at: change.time,
+                revision: change.revision,
                 ready: count(|e| e.ready),
                 serving: count(|e| e.serving),
                 terminating: count(|e| e.terminating),
@@ -277,6 +280,7 @@ impl Series {
         }
         let mut sum = EndpointPoint {
             at: change.time,
+            revision: change.revision,
             ..EndpointPoint::default()
         };
         for point in slices.values() {
@@ -290,6 +294,7 @@ impl Series {
         let same = points.last().is_some_and(|last| {
             EndpointPoint {
                 at: last.at,
+                revision: last.revision,
                 ..sum.clone()
             } == *last
         });

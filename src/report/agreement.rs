@@ -33,7 +33,7 @@ pub fn text(agreement: &Agreement) -> String {
     for lost in &agreement.degraded {
         out += &format!("  degraded: {lost}\n");
     }
-    for group in ["decisions", "state", "restarts", "events"] {
+    for group in ["decisions", "state", "restarts", "exits", "events"] {
         out += &equal(agreement, group);
     }
     let measured = |row: &&AgreementRow| matches!(row.group.as_str(), "times" | "requests");

@@ -22,6 +22,7 @@ use super::net::watch::Watch;
 use super::plan::Planner;
 use super::plan::container::headers;
 use super::plan::images::Images;
+use super::precedence;
 use super::protocol::{Command, Purpose, Report, Stamped};
 use super::spawn::CellProcess;
 use super::sys;
@@ -150,6 +151,11 @@ impl Linux {
             failed: None,
         };
         linux.planner.users = linux.cell.users.clone();
+        if precedence::precede() == precedence::Precedence::Ordinary {
+            let lost = "other work of the host may delay the run: neither real-time priority nor a \
+                        better nice value is allowed";
+            linux.lost.insert(lost.to_owned());
+        }
         linux.send(&Command::Network(scenario.seed, latencies));
         linux.net(first);
         Ok(linux)
@@ -445,6 +451,12 @@ impl Linux {
             self.failed
                 .get_or_insert(format!("the cell is gone: {error}"));
         }
+    }
+}
+
+impl Drop for Linux {
+    fn drop(&mut self) {
+        precedence::be_ordinary();
     }
 }
 

@@ -27,6 +27,7 @@ pub mod image;
 pub mod layout;
 pub mod net;
 pub mod plan;
+pub mod precedence;
 pub mod protocol;
 pub mod spawn;
 pub mod sys;

@@ -214,6 +214,7 @@ fn make_groups(
     {
         hand_down(folder, lost);
     }
+    outweigh(&groups);
     Ok(groups)
 }
 
@@ -247,6 +248,17 @@ fn without(denied: &[PathBuf], groups: &Hierarchies) -> Vec<String> {
         );
     }
     lost
+}
+
+/// Gives the run's containers together the largest weight, so that other work of the host delays
+/// them little; what they may use is limited by the nodes' quotas. Without a CPU controller that is
+/// among what is lost anyway.
+fn outweigh(groups: &Hierarchies) {
+    let _ = match (groups.v1.get("cpu"), &groups.v2) {
+        (Some(folder), _) => cgroup::write(folder, "cpu.shares", "262144"),
+        (None, Some(folder)) => cgroup::write(folder, "cpu.weight", "10000"),
+        (None, None) => Ok(()),
+    };
 }
 
 fn hand_down(folder: &Path, lost: &mut Vec<String>) {

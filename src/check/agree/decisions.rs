@@ -14,10 +14,11 @@ type Look = fn(&RunRecord) -> Found;
 
 /// Compares everything that must be equal.
 pub fn compare(simulated: &RunRecord, real: &[RunRecord], rows: &mut Vec<AgreementRow>) {
-    let views: [(&str, Look); 4] = [
+    let views: [(&str, Look); 5] = [
         ("decisions", histories),
         ("state", ends),
         ("restarts", restarts),
+        ("exits", exits),
         ("events", reasons),
     ];
     for (group, view) in views {
@@ -81,7 +82,8 @@ fn summary(group: &str) -> &'static str {
     match group {
         "decisions" => "objects with the same history",
         "state" => "workloads and Services that end the same",
-        "restarts" => "workloads with the same restarts and exits",
+        "restarts" => "workloads with the same restarts",
+        "exits" => "workloads whose containers ended alike",
         _ => "objects with the same KubeEvents",
     }
 }
@@ -206,6 +208,18 @@ fn restarts(record: &RunRecord) -> Found {
                 .or_default()
                 .push(text);
         }
+    }
+    found.values_mut().for_each(|parts| parts.sort());
+    joined(found)
+}
+
+/// How the containers of each workload's pods ended, restarted or not: reasons and exit codes.
+fn exits(record: &RunRecord) -> Found {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for pod in record.pods.iter().filter(|pod| !pod.exits.is_empty()) {
+        let ends = pod.exits.iter();
+        let ends = ends.map(|(name, reason, code)| format!("{name} {reason} {code}"));
+        found.entry(workload(pod)).or_default().extend(ends);
     }
     found.values_mut().for_each(|parts| parts.sort());
     joined(found)

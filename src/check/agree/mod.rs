@@ -3,14 +3,19 @@
 //! Everything here is a function of [`RunRecord`]s of one scenario and seed. Objects are matched by
 //! what they are and not by their generated names ([`names`]). [`decisions`] compares what must be
 //! equal: each object's own history, final states, restarts, exit codes, the reasons of KubeEvents.
-//! [`measures`] compares what is measured: the time from one milestone to the next, and what
-//! requests met; there the median of the real runs counts, and each row says what it tolerates.
+//! [`times`] compares the time from one milestone to the next, [`users`] what requests met; there the
+//! median of the real runs counts, and each row says what it tolerates. [`series`] puts both sides
+//! on one axis of time, for the picture.
 
 pub mod decisions;
 
-pub mod measures;
-
 pub mod names;
+
+pub mod series;
+
+pub mod times;
+
+pub mod users;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +39,8 @@ pub fn agree(simulated: &RunRecord, real: &[RunRecord]) -> Agreement {
         ..Agreement::default()
     };
     decisions::compare(simulated, real, &mut agreement.rows);
-    measures::times(simulated, real, &mut agreement);
-    measures::requests(simulated, real, &mut agreement.rows);
+    times::compare(simulated, real, &mut agreement);
+    users::compare(simulated, real, &mut agreement.rows);
+    series::fill(simulated, real, &mut agreement);
     agreement
 }

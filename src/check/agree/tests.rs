@@ -39,7 +39,7 @@ fn a_run_agrees_with_itself() {
     let run = self_healing(7);
     let agreement = agree(&run, &[run.clone(), run.clone()]);
     assert!(agreement.agrees(), "{:?}", differing(&agreement));
-    let groups = ["decisions", "state", "restarts", "events", "times"];
+    let groups = ["decisions", "state", "restarts", "exits", "events", "times"];
     for group in groups {
         assert!(
             agreement.rows.iter().any(|row| row.group == group),

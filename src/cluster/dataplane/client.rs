@@ -382,7 +382,8 @@ impl DataPlane {
         self.release(key, true);
         let exchange = &self.exchanges[key];
         let (number, origin, sent) = (exchange.sender, exchange.origin, exchange.first_sent);
-        self.senders[number as usize].tally.ok(sent, at);
+        let pod = exchange.pod;
+        self.senders[number as usize].tally.ok(sent, at, pod);
         self.free(key);
         match origin {
             Origin::User(user) => self.next_of_user(number, user, at, out),

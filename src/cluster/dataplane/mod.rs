@@ -124,6 +124,8 @@ pub struct DataPlane {
     units: Slab<Unit>,
     /// By the number of the pod.
     pods: Vec<Option<Pod>>,
+    /// The newest pod that had an address.
+    by_ip: rustc_hash::FxHashMap<u32, u32>,
     /// Pods whose containers only sleep.
     idle: std::collections::BTreeSet<u32>,
     /// Processes by place, in the order of starting.
@@ -154,6 +156,7 @@ impl DataPlane {
             exchanges: Slab::default(),
             units: Slab::default(),
             pods: Vec::new(),
+            by_ip: rustc_hash::FxHashMap::default(),
             idle: std::collections::BTreeSet::new(),
             at: Vec::new(),
             dark: BTreeSet::new(),
@@ -285,6 +288,12 @@ impl DataPlane {
     pub fn pod_name(&self, pod: u32) -> Option<(&Text, &Text)> {
         let pod = self.pods.get(pod as usize)?.as_ref()?;
         Some((&pod.namespace, &pod.name))
+    }
+
+    /// What proxies had programmed by `end`: where, since when, up to which revision. In large
+    /// clusters the first nodes only.
+    pub fn syncs(&mut self, end: Time) -> Vec<(Place, Time, u64)> {
+        self.net.syncs(end)
     }
 
     /// The name of a node (or of the edge) by the number of its place.

@@ -108,6 +108,11 @@ impl DataPlane {
         self.traffics.len() - 1
     }
 
+    /// The proxy of a place has programmed everything up to a revision, as a backend tells.
+    pub fn told_programmed(&mut self, place: u32, revision: u64, now: Time) {
+        self.net.told_programmed(Place(place), now, revision);
+    }
+
     /// Takes in what a backend tells.
     pub fn told(&mut self, event: UserEvent, now: Time) {
         let (UserEvent::Sent { traffic } | UserEvent::Ended { traffic, .. }) = event;
@@ -128,7 +133,8 @@ impl DataPlane {
         let latency = u64::from(latency_us) * 1_000;
         let sent = Time::from_nanos(now.as_nanos().saturating_sub(latency));
         let Some(cause) = cause else {
-            return self.senders[number as usize].tally.ok(sent, now);
+            let pod = self.pod_at(endpoint).unwrap_or(u32::MAX);
+            return self.senders[number as usize].tally.ok(sent, now, pod);
         };
         let failure = self.failure(number, cause, endpoint);
         let tally = &mut self.senders[number as usize].tally;
@@ -168,11 +174,7 @@ impl DataPlane {
 
     /// The newest pod that had an address.
     fn pod_at(&self, ip: u32) -> Option<u32> {
-        let found = self.pods.iter().rposition(|pod| {
-            pod.as_ref()
-                .is_some_and(|pod| ip != 0 && pod.whereabouts.ip == ip)
-        });
-        u32::try_from(found?).ok()
+        self.by_ip.get(&ip).copied()
     }
 }
 

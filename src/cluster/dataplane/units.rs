@@ -125,7 +125,12 @@ impl DataPlane {
             ..Pod::default()
         });
         pod.deleting |= gone || row.meta.deleting();
+        let before = pod.whereabouts.ip;
         pod.whereabouts.learn(row, gone, &self.net);
+        let ip = pod.whereabouts.ip;
+        if ip != before {
+            self.by_ip.insert(ip, number);
+        }
     }
 
     /// How a container behaves, and the senders of its calls.

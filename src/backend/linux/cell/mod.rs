@@ -104,6 +104,7 @@ impl Cell {
     fn start(mut channel: Channel) -> io::Result<Cell> {
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
         sys::prctl(libc::PR_SET_TIMERSLACK, 1, 0)?;
+        super::precedence::precede();
         let begin = loop {
             wait_readable(&channel)?;
             if !channel.receive()? {

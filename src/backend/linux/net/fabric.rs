@@ -250,6 +250,7 @@ impl Node {
         route::veth(&mut m, &name, link, "eth0", POD_LINK, netns.as_raw_fd());
         route::address(&mut m, link, GATEWAY);
         route::up(&mut m, link, true);
+        route::neighbour(&mut m, link, source, route::FAR);
         self.socket
             .request(&m)
             .map_err(|e| failed(&step("join it to the node"), e))?;
@@ -257,6 +258,7 @@ impl Node {
         route::up(&mut m, LOOPBACK, false);
         route::address(&mut m, POD_LINK, source);
         route::up(&mut m, POD_LINK, false);
+        route::neighbour(&mut m, POD_LINK, GATEWAY, route::NEAR);
         route::route(&mut m, Cidr::host(GATEWAY), Way::Link(POD_LINK), None);
         let everywhere = Cidr { ip: 0, bits: 0 };
         let way = Way::Via(POD_LINK, GATEWAY);
@@ -270,7 +272,11 @@ impl Node {
         // Last, when it can answer.
         let mut m = Messages::default();
         route::settle(&mut m, link);
-        route::route(&mut m, network, Way::Link(link), None);
+        route::route(&mut m, Cidr::host(source), Way::Link(link), None);
+        if network.bits < 32 {
+            // Through its one address: thousands of users are one neighbour.
+            route::route(&mut m, network, Way::Via(link, source), None);
+        }
         self.socket
             .request(&m)
             .map_err(|e| failed(&step("route to it"), e))?;

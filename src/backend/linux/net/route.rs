@@ -62,6 +62,11 @@ fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
     header
 }
 
+/// The hardware address of a cable's near end: the same on all, since only two are ever on one.
+pub const NEAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// That of its far end.
+pub const FAR: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
 /// Makes a pair of virtual cables: `name` with number `index` here, `peer` with number `peer_index`
 /// in the namespace of the descriptor `netns`.
 pub fn veth(m: &mut Messages, name: &str, index: u32, peer: &str, peer_index: u32, netns: i32) {
@@ -71,12 +76,14 @@ pub fn veth(m: &mut Messages, name: &str, index: u32, peer: &str, peer_index: u3
         &link_header(index, 0, 0),
         |attrs| {
             attrs.text(libc::IFLA_IFNAME, name);
+            attrs.put(libc::IFLA_ADDRESS, &NEAR);
             attrs.nest(libc::IFLA_LINKINFO, |info| {
                 info.text(libc::IFLA_INFO_KIND, "veth");
                 info.nest(libc::IFLA_INFO_DATA, |data| {
                     data.nest(VETH_PEER, |far| {
                         far.raw(&link_header(peer_index, 0, 0));
                         far.text(libc::IFLA_IFNAME, peer);
+                        far.put(libc::IFLA_ADDRESS, &FAR);
                         far.u32(libc::IFLA_NET_NS_FD, netns.cast_unsigned());
                     });
                 });
@@ -128,6 +135,23 @@ pub fn address(m: &mut Messages, index: u32, ip: u32) {
     m.push(libc::RTM_NEWADDR, REPLACE, &header, |attrs| {
         attrs.be32(libc::IFA_LOCAL, ip);
         attrs.be32(libc::IFA_ADDRESS, ip);
+    });
+}
+
+/// Says once for all which hardware address `ip` has on a link. What is known for good is never
+/// asked for, and does not count against the host's limit of neighbours, which all namespaces
+/// share.
+pub fn neighbour(m: &mut Messages, index: u32, ip: u32, hardware: [u8; 6]) {
+    const NDA_DST: u16 = 1;
+    const NDA_LLADDR: u16 = 2;
+    const NUD_PERMANENT: u16 = 0x80;
+    // struct ndmsg: family, padding, index, state, flags, type
+    let mut header = [AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..10].copy_from_slice(&NUD_PERMANENT.to_ne_bytes());
+    m.push(libc::RTM_NEWNEIGH, REPLACE, &header, |attrs| {
+        attrs.be32(NDA_DST, ip);
+        attrs.put(NDA_LLADDR, &hardware);
     });
 }
 

@@ -340,8 +340,10 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
-/// Lets the calling thread's timers be as punctual as the kernel can make them.
+/// Lets the calling thread be as punctual as the kernel can make it: exact timers, and precedence
+/// over ordinary work of the host.
 pub fn punctual() {
+    crate::backend::linux::precedence::precede();
     // SAFETY: prctl with this option takes an integer.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
 }

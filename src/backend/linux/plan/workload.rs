@@ -66,10 +66,11 @@ impl Planner {
             on_sigterm: model.on_sigterm,
             warmup: model.warmup,
             cpu: model.request.cpu.clone(),
+            threads: model.request.threads,
             wait: model.request.wait.clone(),
             concurrency: model.request.concurrency,
             queue: model.request.queue,
-            calls: self.calls(model),
+            calls: self.note_calls(model),
             errors_per_million: model.request.errors_per_million,
             shared_probe: model.probes.share.then(|| model.probes.cpu.clone()),
             dedicated_probe: model.probes.dedicated.clone(),
@@ -126,14 +127,28 @@ impl Planner {
         ports
     }
 
+    /// The calls; what they cannot do here is noted.
+    fn note_calls(&mut self, model: &AppModel) -> Vec<Call> {
+        for call in &model.request.calls {
+            let name = format!("calls of {} to {}", model.name, call.service);
+            if call.client.retry_elsewhere {
+                let lost = "a process does not see which endpoint it was given";
+                self.lost.insert(format!("{name}: retryElsewhere: {lost}"));
+            }
+            if call.client.multiplex {
+                let lost = "HTTP/1.1 connections are not shared by requests";
+                self.lost.insert(format!("{name}: {lost}"));
+            }
+        }
+        self.calls(model)
+    }
+
     fn calls(&self, model: &AppModel) -> Vec<Call> {
         let calls = model.request.calls.iter();
         calls
             .map(|call| Call {
                 target: self.target(&call.service, &model.namespace),
-                timeout: call.client.timeout,
-                retries: call.client.retries,
-                keep_alive: call.client.keep_alive,
+                client: call.client.clone(),
                 optional: call.optional,
             })
             .collect()

@@ -3,6 +3,10 @@
 /// The longest head of a message that is read, in bytes.
 const LONGEST_HEAD: usize = 16 << 10;
 
+/// The header by which users say which request this is: its identity in hex, a dot, the attempt.
+/// With it a request costs as much here as in a simulated run.
+pub const REQUEST_ID: &str = "Rehearsal-Request";
+
 /// What is known of a message so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed<T> {
@@ -25,6 +29,8 @@ pub struct Request {
     pub keep_alive: bool,
     /// Whether a kubelet's probe says that it is one.
     pub probe: bool,
+    /// Identity and attempt, where the client says them.
+    pub id: Option<(u64, u32)>,
 }
 
 /// The head of a response.
@@ -131,8 +137,15 @@ pub fn request(bytes: &[u8]) -> Parsed<Request> {
         path: path.to_owned(),
         keep_alive: head.keep_alive(version),
         probe: agent.starts_with("kube-probe/"),
+        id: head.get(REQUEST_ID).and_then(identity),
     };
     Parsed::Done(request, whole)
+}
+
+/// `1f3a.0`.
+fn identity(text: &str) -> Option<(u64, u32)> {
+    let (entity, attempt) = text.split_once('.')?;
+    Some((u64::from_str_radix(entity, 16).ok()?, attempt.parse().ok()?))
 }
 
 /// Reads a response. One whose length is not said ends with the connection: its head is enough, and
@@ -208,6 +221,7 @@ mod tests {
                 path,
                 keep_alive,
                 probe,
+                id: None,
             };
             Parsed::Done(request, n)
         };

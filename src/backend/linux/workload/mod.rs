@@ -47,6 +47,8 @@ pub struct Workload {
     pub warmup: Option<Warmup>,
     /// CPU time of a request.
     pub cpu: Dist,
+    /// Threads that the work of one request is spread over.
+    pub threads: u32,
     /// Waiting of a request.
     pub wait: Option<Dist>,
     /// Requests in work at the same time.

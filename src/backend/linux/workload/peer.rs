@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::load::model::Client;
+
 /// A Service by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -20,24 +22,46 @@ pub struct Target {
 }
 
 /// A call to another Service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     /// Where.
     pub target: Target,
-    /// Until an attempt counts as failed.
-    pub timeout: Duration,
-    /// Further attempts.
-    pub retries: u32,
-    /// Whether connections are kept.
-    pub keep_alive: bool,
+    /// How the client behaves.
+    pub client: Client,
     /// Whether the request succeeds even when this call fails.
     pub optional: bool,
 }
 
-/// How long a resolver may take.
+/// How long a resolver may take when somebody waits for it.
 const DNS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The address of a Service.
+/// What `/etc/resolv.conf` says.
+#[derive(Clone, Debug, Default)]
+pub struct Names(Option<(Ipv4Addr, Vec<String>)>);
+
+impl Names {
+    /// Reads it.
+    pub fn read() -> Names {
+        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        Names(resolver(&text))
+    }
+
+    /// The name server.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn server(&self) -> io::Result<Ipv4Addr> {
+        let server = self.0.as_ref().map(|(server, _)| *server);
+        server.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no nameserver"))
+    }
+
+    /// The names to ask for, in order: `ndots:5` as in pods.
+    pub fn candidates(&self, host: &str) -> Vec<String> {
+        candidates(host, self.0.as_ref().map_or(&[], |(_, search)| search))
+    }
+}
+
+/// The address of a Service; waits for the name server.
 ///
 /// # Errors
 /// Nobody knows the name, or the resolver does not answer.
@@ -45,10 +69,9 @@ pub fn resolve(target: &Target) -> io::Result<SocketAddr> {
     if let Ok(ip) = target.host.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, target.port));
     }
-    let configuration = std::fs::read_to_string("/etc/resolv.conf")?;
-    let (server, search) = resolver(&configuration)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no nameserver"))?;
-    for name in candidates(&target.host, &search) {
+    let names = Names::read();
+    let server = names.server()?;
+    for name in names.candidates(&target.host) {
         if let Some(ip) = ask(server, &name)? {
             return Ok(SocketAddr::new(ip.into(), target.port));
         }
@@ -76,7 +99,6 @@ fn resolver(text: &str) -> Option<(Ipv4Addr, Vec<String>)> {
     Some((server?, search))
 }
 
-/// The names to ask for, in order: `ndots:5` as in pods.
 fn candidates(host: &str, search: &[String]) -> Vec<String> {
     if let Some(full) = host.strip_suffix('.') {
         return vec![full.to_owned()];
@@ -101,7 +123,7 @@ fn ask(server: Ipv4Addr, name: &str) -> io::Result<Option<Ipv4Addr>> {
 }
 
 /// A question for the A records of a name.
-fn question(name: &str) -> Vec<u8> {
+pub fn question(name: &str) -> Vec<u8> {
     // id 1, recursion desired, one question
     let mut bytes = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.').filter(|l| !l.is_empty()) {
@@ -113,7 +135,7 @@ fn question(name: &str) -> Vec<u8> {
 }
 
 /// The first A record of an answer.
-fn first_address(bytes: &[u8]) -> Option<Ipv4Addr> {
+pub fn first_address(bytes: &[u8]) -> Option<Ipv4Addr> {
     let word = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
     let name_end = |mut at: usize| loop {
         match *bytes.get(at)? {

@@ -21,6 +21,7 @@ use crate::load::model::OnSigterm;
 
 mod calls;
 mod job;
+mod line;
 
 use job::Job;
 
@@ -83,6 +84,7 @@ fn nanos(span: Duration) -> u64 {
 
 /// Serves until the process ends.
 pub fn serve(model: Workload) -> ! {
+    crate::backend::linux::precedence::take_short_turns();
     match Server::new(model) {
         Ok(mut server) => loop {
             server.turn();

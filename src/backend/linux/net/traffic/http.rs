@@ -1,5 +1,7 @@
 //! As much of HTTP/1.1 as a client needs that asks for one thing and counts the answer.
 
+use crate::backend::linux::workload::http::REQUEST_ID;
+
 /// How far an answer is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -11,12 +13,13 @@ pub enum Progress {
     Wrong,
 }
 
-/// A request for the root path.
-pub fn request(host: &str, keep_alive: bool) -> Vec<u8> {
+/// A request for the root path; `id` says which request it is, so that it can be found in logs and
+/// costs the built-in server what it costs in a simulated run.
+pub fn request(host: &str, keep_alive: bool, id: &str) -> Vec<u8> {
     let connection = if keep_alive { "keep-alive" } else { "close" };
     let text = format!(
         "GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rehearsal\r\nAccept: */*\r\n\
-         Connection: {connection}\r\n\r\n"
+         {REQUEST_ID}: {id}\r\nConnection: {connection}\r\n\r\n"
     );
     text.into_bytes()
 }

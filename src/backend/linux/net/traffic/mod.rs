@@ -24,6 +24,8 @@ use crate::load::tally::Cause;
 
 pub mod http;
 
+mod line;
+
 mod user;
 
 /// What is sent, and from where.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use nix::libc;
 
 use super::http::{self, Answer, Progress};
+use super::line::{self, Connection, token};
 use super::{Command, Plan, Told, cause_of, cause_of_status};
 use crate::backend::linux::net::child::Channel;
-use crate::backend::linux::net::conntrack::{self, Line};
+use crate::backend::linux::net::conntrack;
 use crate::backend::linux::net::netlink::Socket;
 use crate::backend::linux::net::sys::{self, Poll, Ready};
 use crate::engine::draws::{Purpose, entity_key};
@@ -57,7 +58,6 @@ struct Sender {
     next: u64,
     /// Until when users of a closed executor begin requests, and how long they pause.
     closed: Option<(Time, Duration)>,
-    request: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,19 +73,8 @@ struct Exchange {
     endpoint: u32,
     /// Its kept connection had been closed, and it was sent once more over a new one.
     redialled: bool,
-}
-
-struct Connection {
-    fd: OwnedFd,
-    exchange: Key,
-    place: u32,
-    stands: bool,
-    /// No request was sent over it before this one.
-    fresh: bool,
-    sent: usize,
-    answer: Answer,
-    line: Line,
-    endpoint: u32,
+    /// The endpoint that the attempt before this one failed at.
+    avoid: u32,
 }
 
 struct Users {
@@ -195,7 +184,6 @@ impl Users {
         let entity = entity_key(&["traffic", &traffic.namespace, &traffic.name]);
         self.senders.push(Sender {
             arrivals: Arrivals::new(traffic, start),
-            request: http::request(&plan.host, traffic.client.keep_alive),
             draws: Draws::new(plan.seed),
             entity,
             to: plan.to.clone(),
@@ -271,6 +259,7 @@ impl Users {
             place: NONE,
             endpoint: 0,
             redialled: false,
+            avoid: 0,
         });
         self.attempt(key);
     }
@@ -302,7 +291,7 @@ impl Users {
         let connection = &mut self.connections[kept];
         connection.exchange = key;
         connection.fresh = false;
-        connection.sent = 0;
+        connection.request.clear();
         connection.answer = Answer::default();
         let exchange = &mut self.exchanges[key];
         (exchange.connection, exchange.endpoint) = (kept, connection.endpoint);
@@ -329,23 +318,23 @@ impl Users {
             let room = u64::from(!network.mask()).saturating_sub(2).max(1);
             network.ip + 2 + u32::try_from(address % room).unwrap_or(0)
         });
-        let opened = open(sender.netns.as_fd(), from, to);
-        let (fd, from) = match opened {
+        let client = &sender.plan.traffic.client;
+        let avoid = exchange.avoid * u32::from(client.retry_elsewhere);
+        let opened = line::dial(sender.netns.as_fd(), &sender.filter, from, to, avoid);
+        let (fd, line, endpoint) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 let error = error.raw_os_error().unwrap_or(0);
                 return self.fail(key, cause_of(error, exchange.endpoint));
             }
         };
-        // The first packet has passed the node that chooses; a refusal would make it forget.
-        let line = Line { from, to };
-        let endpoint = conntrack::endpoint(&sender.filter, line).map_or(0, |e| e.0);
         let connection = self.connections.insert(Connection {
             fd,
             exchange: key,
             place: exchange.place,
             stands: false,
             fresh: true,
+            request: Vec::new(),
             sent: 0,
             answer: Answer::default(),
             line,
@@ -410,7 +399,13 @@ impl Users {
         let Some(exchange) = self.exchanges.get(connection.exchange) else {
             return;
         };
-        let request = &self.senders[exchange.sender as usize].request;
+        if connection.request.is_empty() {
+            let plan = &self.senders[exchange.sender as usize].plan;
+            let id = format!("{:x}.{}", exchange.entity, exchange.attempt);
+            connection.request = http::request(&plan.host, plan.traffic.client.keep_alive, &id);
+            connection.sent = 0;
+        }
+        let request = &connection.request;
         while connection.sent < request.len() {
             match sys::send(&connection.fd, &request[connection.sent..]) {
                 Ok(Some(count)) => connection.sent += count,
@@ -528,6 +523,7 @@ impl Users {
         let client = &sender.plan.traffic.client;
         let left = exchange.attempt < client.retries && !cause.is_final();
         if left && sender.budget.retry(client) {
+            exchange.avoid = exchange.endpoint;
             exchange.attempt += 1;
             exchange.place = PAUSE;
             let n = u64::from(exchange.attempt);
@@ -564,26 +560,3 @@ impl Users {
 
 /// The place of a request between two attempts.
 const PAUSE: u32 = u32::MAX - 1;
-
-fn token(key: Key) -> u64 {
-    u64::from(key.generation) << 32 | u64::from(key.slot)
-}
-
-/// A socket that is connecting, with its own address.
-fn open(
-    netns: std::os::fd::BorrowedFd<'_>,
-    from: Option<u32>,
-    to: (u32, u16),
-) -> io::Result<(OwnedFd, (u32, u16))> {
-    let fd = sys::socket_in(netns, libc::AF_INET, libc::SOCK_STREAM, 0)?;
-    sys::set_option(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    if let Some(ip) = from {
-        // The port is chosen when the other end is known, so that few addresses can have many
-        // connections.
-        sys::set_option(&fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
-        sys::bind(&fd, ip, 0)?;
-    }
-    sys::connect(&fd, to.0, to.1)?;
-    let from = sys::local_address(&fd)?;
-    Ok((fd, from))
-}

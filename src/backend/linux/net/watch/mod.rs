@@ -79,6 +79,8 @@ pub struct Watch {
     /// By node; the edge among them.
     proxies: BTreeMap<String, Proxy>,
     sandboxes: BTreeMap<PodKey, Sandbox>,
+    /// The newest revision of anything.
+    newest: u64,
     headings: Vec<Heading>,
     links: Links,
     troubles: Vec<(LinkRule, RuleId, Vec<u32>)>,
@@ -133,6 +135,7 @@ impl Watch {
             services: Services::default(),
             proxies: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
+            newest: 0,
             headings: Vec::new(),
             links: Links::default(),
             troubles: Vec::new(),
@@ -204,6 +207,7 @@ impl Watch {
     /// An object changed.
     pub fn on_change(&mut self, change: &Change, now: Time) -> Vec<Command> {
         let mut out = Vec::new();
+        self.newest = self.newest.max(change.revision);
         if change.kind() == Kind::Node {
             self.node_changed(change, &mut out);
         } else if let Some(id) = self.services.on_change(change) {
@@ -296,7 +300,8 @@ impl Watch {
         let mut out = Vec::new();
         let none = FxHashMap::default();
         for (node, proxy) in &mut self.proxies {
-            if let Some((put, gone)) = proxy.sync(now, &self.services, &self.topology, &none) {
+            let known = (&self.services, &self.topology, &none);
+            if let Some((put, gone)) = proxy.sync(now, self.newest, known) {
                 let node = node.clone();
                 out.push(Command::Services { node, put, gone });
             }
@@ -308,10 +313,13 @@ impl Watch {
     pub fn on_report(&mut self, report: &Report, at: Time) -> Vec<(Time, Event)> {
         match report {
             Report::Programmed { node } => {
-                if let Some(proxy) = self.proxies.get_mut(node) {
-                    proxy.synced(at, self.config.min_sync);
-                }
-                Vec::new()
+                let Some(proxy) = self.proxies.get_mut(node) else {
+                    return Vec::new();
+                };
+                let place = proxy.place.0;
+                let revision = proxy.synced(at, self.config.min_sync);
+                let event = revision.map(|revision| (at, Event::Programmed(place, revision)));
+                event.into_iter().collect()
             }
             Report::Told(told) => told.iter().map(|one| event_of(*one)).collect(),
             Report::Problem(text) => {

@@ -29,8 +29,8 @@ pub struct Proxy {
     revision: u64,
     /// No sync before this.
     next: Time,
-    /// A sync is in the kernel.
-    busy: bool,
+    /// A sync up to this revision is in the kernel.
+    busy: Option<u64>,
     running: bool,
     reaches: bool,
     /// Ports that it has programmed, by Service.
@@ -48,7 +48,7 @@ impl Proxy {
             dirty: BTreeSet::new(),
             revision: 0,
             next: Time::ZERO,
-            busy: false,
+            busy: None,
             running: true,
             reaches: true,
             programmed: BTreeMap::new(),
@@ -74,7 +74,7 @@ impl Proxy {
 
     /// When it syncs next, if nothing else happens.
     pub fn due(&self) -> Option<Time> {
-        if self.busy || !self.running || !self.reaches {
+        if self.busy.is_some() || !self.running || !self.reaches {
             return None;
         }
         match (self.dirty.is_empty(), self.coming.front()) {
@@ -85,12 +85,12 @@ impl Proxy {
     }
 
     /// Syncs, if it is due: the ports that it programs, and the names of those that are gone.
+    /// `newest` is the newest revision of anything.
     pub fn sync(
         &mut self,
         now: Time,
-        services: &Services,
-        topology: &Topology,
-        pods: &FxHashMap<u64, u32>,
+        newest: u64,
+        (services, topology, pods): (&Services, &Topology, &FxHashMap<u64, u32>),
     ) -> Option<(Vec<ServicePort>, Vec<String>)> {
         if self.due().is_none_or(|due| due > now) {
             return None;
@@ -117,21 +117,21 @@ impl Proxy {
             }
             put.extend(ports);
         }
-        self.busy = true;
+        self.busy = Some(self.revision.min(newest));
         Some((put, gone))
     }
 
-    /// Its sync is in force since `at`.
-    pub fn synced(&mut self, at: Time, min_sync: Duration) {
-        if std::mem::take(&mut self.busy) {
-            self.next = at + min_sync;
-        }
+    /// Its sync is in force since `at`; returns the revision that its rules are of.
+    pub fn synced(&mut self, at: Time, min_sync: Duration) -> Option<u64> {
+        let revision = self.busy.take()?;
+        self.next = at + min_sync;
+        Some(revision)
     }
 
     /// Its machine has lost power.
     pub fn stop(&mut self) {
         self.running = false;
-        self.busy = false;
+        self.busy = None;
         self.coming.clear();
         self.programmed.clear();
     }

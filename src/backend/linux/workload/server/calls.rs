@@ -1,43 +1,48 @@
 //! Calls to other Services while a request is in work.
+//!
+//! They are made as the simulation makes them: the same pools of connections, time limits, pauses
+//! between attempts and retry budgets, drawn for the same request. A retry budget is each process's
+//! own.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
-
-use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, connect, getsockopt, socket, sockopt,
-};
+use std::io;
+use std::os::fd::AsFd;
 
 use super::job::Stage;
+use super::line::{Line, Went};
 use super::{Server, nanos, sys};
-use crate::backend::linux::workload::http::{self, Parsed};
-use crate::backend::linux::workload::peer;
+use crate::backend::linux::workload::http;
+use crate::backend::linux::workload::peer::{self, Names};
+use crate::engine::{Purpose, Time};
+use crate::load::client::{Budget, Pool, backoff};
+
+const CALL: Purpose = Purpose::new("load/call-request");
+const BACKOFF: Purpose = Purpose::new("load/backoff");
 
 /// The first token of a connection to another Service.
 pub const FIRST: u64 = 1 << 40;
+/// No line, or no place in a pool.
+const NONE: u32 = u32::MAX;
 
 /// A call in flight.
+#[derive(Clone, Copy, Debug)]
 pub struct Calling {
     /// Which of the model's calls.
     pub which: usize,
     /// How many attempts failed before.
     pub attempt: u32,
-    /// When it counts as failed.
+    /// Identity of the call, for draws.
+    pub entity: u64,
+    /// When the attempt counts as failed, or the pause before it is over.
     pub due: u64,
-    /// The connection that is used.
-    pub line: u64,
-}
-
-struct Line {
-    stream: TcpStream,
-    which: usize,
-    /// The client's connection whose request uses it; none while it is idle.
-    job: Option<u64>,
-    outgoing: Vec<u8>,
-    incoming: Vec<u8>,
-    connected: bool,
+    /// It waits before the next attempt.
+    pub pausing: bool,
+    /// The connection that is used, if there is one.
+    line: Option<u64>,
+    /// Its place in the pool.
+    place: u32,
+    /// Its kept connection had been closed, and it was sent once more over a new one.
+    redialled: bool,
 }
 
 /// Connections to other Services.
@@ -45,42 +50,31 @@ struct Line {
 pub struct Outbound {
     lines: BTreeMap<u64, Line>,
     opened: u64,
+    /// By call of the model.
+    pools: Vec<(Pool<u64>, Budget)>,
+    names: Option<Names>,
 }
 
-/// Begins to connect.
-fn dial(target: &peer::Target) -> io::Result<TcpStream> {
-    let address = match peer::resolve(target)? {
-        std::net::SocketAddr::V4(address) => address,
-        std::net::SocketAddr::V6(_) => return Err(io::Error::other("IPv6")),
-    };
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-    use std::os::fd::AsRawFd;
-    match connect(fd.as_raw_fd(), &SockaddrIn::from(address)) {
-        Ok(()) | Err(nix::Error::EINPROGRESS) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let stream = TcpStream::from(fd);
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// Whether a failure is the other application's own, which a retry does not change: 500, 502, 504.
+fn is_final(status: u16) -> bool {
+    status != 503
 }
 
 impl Server {
+    fn calling(&mut self, token: u64) -> Option<&mut Calling> {
+        let job = self.connections.get_mut(&token)?.job.as_mut()?;
+        match &mut job.stage {
+            Stage::Calling(calling) => Some(calling),
+            _ => None,
+        }
+    }
+
     /// Makes the n-th call of a request; after the last one the request is done.
-    pub(super) fn call(&mut self, token: u64, which: usize, attempt: u32) {
-        let Some(call) = self.model.calls.get(which) else {
+    pub(super) fn call(&mut self, token: u64, which: usize) {
+        if which >= self.model.calls.len() {
             return self.finish(token, true);
-        };
-        let due = sys::monotonic().saturating_add(nanos(call.timeout));
-        let idle = (self.outbound.lines.iter())
-            .find(|(_, l)| l.job.is_none() && l.which == which)
-            .map(|(line, _)| *line);
-        let line = match idle {
-            Some(line) => Ok(line),
-            None => self.open(which),
-        };
-        let ask = http::get("/", &call_host(&self.model.calls[which]), "rehearsal", &[]);
-        let number = *line.as_ref().unwrap_or(&0);
+        }
+        let draws = self.draws;
         let Some(job) = self
             .connections
             .get_mut(&token)
@@ -88,158 +82,217 @@ impl Server {
         else {
             return;
         };
+        let n = u64::from(job.attempt) << 32 | which as u64;
         job.stage = Stage::Calling(Calling {
             which,
-            attempt,
-            due,
-            line: number,
+            attempt: 0,
+            entity: draws.u64(CALL, job.entity, n),
+            due: u64::MAX,
+            pausing: false,
+            line: None,
+            place: NONE,
+            redialled: false,
         });
-        let Ok(number) = line else {
-            return self.call_failed(token, false);
-        };
-        if let Some(line) = self.outbound.lines.get_mut(&number) {
-            line.job = Some(token);
-            line.outgoing.extend(ask);
-        }
-        self.called(number);
+        self.attempt(token);
     }
 
-    fn open(&mut self, which: usize) -> io::Result<u64> {
-        let stream = dial(&self.model.calls[which].target)?;
+    /// Begins an attempt: over an idle connection, or a new one.
+    pub(super) fn attempt(&mut self, token: u64) {
+        let now = sys::monotonic();
+        let Some(calling) = self.calling(token).copied() else {
+            return;
+        };
+        let which = calling.which;
+        let pools = &mut self.outbound.pools;
+        pools.resize_with(pools.len().max(which + 1), Default::default);
+        let (pool, budget) = &mut pools[which];
+        let client = &self.model.calls[which].client;
+        if calling.attempt == 0 {
+            budget.request(client);
+        }
+        let place = pool.take(client);
+        let kept = place.and_then(|p| pool.connection(p, client, Time::from_nanos(now)));
+        let due = now.saturating_add(nanos(client.timeout));
+        let idle = kept.filter(|line| {
+            let line = self.outbound.lines.get(line);
+            line.is_some_and(|line| line.job.is_none())
+        });
+        if let Some(calling) = self.calling(token) {
+            *calling = Calling {
+                due,
+                pausing: false,
+                line: None,
+                place: place.unwrap_or(NONE),
+                redialled: false,
+                ..*calling
+            };
+        }
+        match idle {
+            Some(line) => self.send_over(token, line, false),
+            None => self.dial(token),
+        }
+    }
+
+    fn dial(&mut self, token: u64) {
+        let Some(calling) = self.calling(token).copied() else {
+            return;
+        };
+        match self.open(calling.which, calling.place) {
+            Ok(line) => self.send_over(token, line, true),
+            Err(_) => self.attempt_failed(token),
+        }
+    }
+
+    fn open(&mut self, which: usize, place: u32) -> io::Result<u64> {
+        let names = self.outbound.names.get_or_insert_with(Names::read);
+        let line = Line::open(&self.model.calls[which].target, names, which, place)?;
         let token = FIRST + self.outbound.opened;
         self.outbound.opened += 1;
-        let interest = (libc::EPOLLIN | libc::EPOLLOUT) as u32;
-        sys::epoll_set(self.epoll.as_fd(), stream.as_fd(), interest, token)?;
-        let line = Line {
-            stream,
-            which,
-            job: None,
-            outgoing: Vec::new(),
-            incoming: Vec::new(),
-            connected: false,
-        };
+        sys::epoll_set(self.epoll.as_fd(), line.fd(), line.interest(), token)?;
         self.outbound.lines.insert(token, line);
         Ok(token)
     }
 
-    /// Something happened on a connection to another Service.
-    pub(super) fn called(&mut self, token: u64) {
-        let Some(line) = self.outbound.lines.get_mut(&token) else {
+    fn send_over(&mut self, token: u64, number: u64, fresh: bool) {
+        let Some(calling) = self.calling(token) else {
             return;
         };
-        match line.go_on() {
-            Ok(None) => {
-                let interest = match line.outgoing.is_empty() && line.connected {
-                    true => libc::EPOLLIN,
-                    false => libc::EPOLLIN | libc::EPOLLOUT,
-                };
-                let fd = line.stream.as_fd();
-                // A descriptor that cannot be watched shows as a call that takes too long.
-                let _ = sys::epoll_set(self.epoll.as_fd(), fd, interest as u32, token);
-            }
-            Ok(Some(response)) => {
-                let job = line.job.take();
-                let keep = response.keep_alive && self.model.calls[line.which].keep_alive;
-                if !keep {
-                    self.outbound.lines.remove(&token);
-                }
-                if let Some(job) = job {
-                    match response.status {
-                        200..=399 => self.call_done(job),
-                        // Turned away: see `Cause::is_final`, which every client follows.
-                        503 => self.call_failed(job, false),
-                        _ => self.call_failed(job, true),
+        calling.line = Some(number);
+        let request = format!("{:x}.{}", calling.entity, calling.attempt);
+        let which = calling.which;
+        let headers = [(http::REQUEST_ID.to_owned(), request)];
+        let host = call_host(&self.model.calls[which]);
+        if let Some(line) = self.outbound.lines.get_mut(&number) {
+            line.job = Some(token);
+            line.fresh = fresh;
+            line.ask(&http::get("/", &host, "rehearsal", &headers));
+        }
+        self.called(number);
+    }
+
+    /// Something happened on a connection to another Service.
+    pub(super) fn called(&mut self, number: u64) {
+        loop {
+            let Some(line) = self.outbound.lines.get_mut(&number) else {
+                return;
+            };
+            match line.go_on() {
+                Ok(Went::Changed) => {}
+                Ok(Went::Opened) => {
+                    let (which, place) = (line.which, line.place);
+                    if place != NONE {
+                        let now = Time::from_nanos(sys::monotonic());
+                        self.outbound.pools[which].0.opened(place, number, now);
                     }
                 }
-            }
-            Err(_) => {
-                let gone = self.outbound.lines.remove(&token);
-                if let Some(job) = gone.and_then(|line| line.job) {
-                    self.call_failed(job, false);
+                Ok(Went::On) => {
+                    // A descriptor that cannot be watched shows as a call that takes too long.
+                    let _ = sys::epoll_set(self.epoll.as_fd(), line.fd(), line.interest(), number);
+                    return;
                 }
+                Ok(Went::Answered(response)) => return self.answered(number, response),
+                Err(_) => return self.broken(number),
             }
         }
     }
 
-    fn calling(&self, token: u64) -> Option<(usize, u32, u64)> {
-        match &self.connections.get(&token)?.job.as_ref()?.stage {
-            Stage::Calling(c) => Some((c.which, c.attempt, c.line)),
-            _ => None,
-        }
-    }
-
-    fn call_done(&mut self, token: u64) {
-        if let Some((which, _, _)) = self.calling(token) {
-            self.call(token, which + 1, 0);
-        }
-    }
-
-    /// A call failed or took too long: again (unless it was `answered`), or on, or the end.
-    pub(super) fn call_failed(&mut self, token: u64, answered: bool) {
-        let Some((which, attempt, line)) = self.calling(token) else {
+    /// A connection failed.
+    fn broken(&mut self, number: u64) {
+        let Some(line) = self.outbound.lines.remove(&number) else {
             return;
         };
-        if self
-            .outbound
-            .lines
-            .get(&line)
-            .is_some_and(|l| l.job == Some(token))
-        {
+        let Some(token) = line.job else { return };
+        // A kept connection that had been closed meanwhile: the request goes over a new one.
+        let stale = !line.fresh && line.unanswered();
+        match self.calling(token) {
+            Some(calling) if stale && !calling.redialled => {
+                calling.redialled = true;
+                calling.line = None;
+                self.dial(token);
+            }
+            _ => self.attempt_failed(token),
+        }
+    }
+
+    fn answered(&mut self, number: u64, response: http::Response) {
+        let Some(line) = self.outbound.lines.get_mut(&number) else {
+            return;
+        };
+        let (token, which, place) = (line.job.take(), line.which, line.place);
+        let keep = response.keep_alive && place != NONE;
+        if !keep {
+            self.outbound.lines.remove(&number);
+        }
+        let Some(token) = token else { return };
+        let (pool, _) = &mut self.outbound.pools[which];
+        if place != NONE && !keep {
+            pool.closed(place);
+        }
+        if let Some(calling) = self.calling(token) {
+            (calling.line, calling.place) = (None, NONE);
+        }
+        self.give_back(which, place);
+        match response.status {
+            200..=399 => self.call(token, which + 1),
+            status => self.again_or_not(token, is_final(status)),
+        }
+    }
+
+    fn give_back(&mut self, which: usize, place: u32) {
+        if place != NONE {
+            let client = &self.model.calls[which].client;
+            self.outbound.pools[which].0.put(place, client);
+        }
+    }
+
+    /// An attempt failed or took too long: its connection is of no use any more.
+    pub(super) fn attempt_failed(&mut self, token: u64) {
+        let Some(calling) = self.calling(token) else {
+            return;
+        };
+        let (which, line) = (calling.which, calling.line.take());
+        let place = std::mem::replace(&mut calling.place, NONE);
+        if let Some(line) = line {
             self.outbound.lines.remove(&line);
         }
-        let (retries, optional) = {
-            let call = &self.model.calls[which];
-            (call.retries, call.optional)
+        if place != NONE {
+            self.outbound.pools[which].0.closed(place);
+            self.give_back(which, place);
+        }
+        self.again_or_not(token, false);
+    }
+
+    /// Another attempt after a pause, or on to the next call, or the end.
+    fn again_or_not(&mut self, token: u64, is_final: bool) {
+        let draws = self.draws;
+        let Some(calling) = self.calling(token).copied() else {
+            return;
         };
-        match (attempt < retries && !answered, optional) {
-            (true, _) => self.call(token, which, attempt + 1),
-            (false, true) => self.call(token, which + 1, 0),
-            (false, false) => self.finish(token, false),
+        let which = calling.which;
+        let call = &self.model.calls[which];
+        let (client, optional) = (&call.client, call.optional);
+        let budget = &mut self.outbound.pools[which].1;
+        if calling.attempt < client.retries && !is_final && budget.retry(client) {
+            let attempt = calling.attempt + 1;
+            let unit = draws.unit(BACKOFF, calling.entity, u64::from(attempt));
+            let pause = nanos(backoff(client, attempt, unit));
+            if let Some(calling) = self.calling(token) {
+                calling.attempt = attempt;
+                calling.pausing = true;
+                calling.due = sys::monotonic().saturating_add(pause);
+            }
+            if pause == 0 {
+                self.attempt(token);
+            }
+            return;
+        }
+        match optional {
+            true => self.call(token, which + 1),
+            false => self.finish(token, false),
         }
     }
 }
 
 fn call_host(call: &peer::Call) -> String {
     format!("{}:{}", call.target.host, call.target.port)
-}
-
-impl Line {
-    /// Sends and receives what it can.
-    fn go_on(&mut self) -> io::Result<Option<http::Response>> {
-        if !self.connected {
-            let error = getsockopt(&self.stream, sockopt::SocketError)?;
-            if error != 0 {
-                return Err(io::Error::from_raw_os_error(error));
-            }
-            match self.stream.peer_addr() {
-                Ok(_) => self.connected = true,
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-        while !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing) {
-                Ok(count) => drop(self.outgoing.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        let mut buffer = [0u8; 16384];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.incoming.extend(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        match http::response(&self.incoming) {
-            Parsed::Partial => Ok(None),
-            Parsed::Wrong => Err(io::ErrorKind::InvalidData.into()),
-            Parsed::Done(response, length) => {
-                self.incoming.drain(..length);
-                Ok(Some(response))
-            }
-        }
-    }
 }

@@ -7,9 +7,12 @@ use super::{Server, nanos, sys};
 use crate::backend::linux::workload::http;
 use crate::engine::Purpose;
 
-const CPU: Purpose = Purpose::new("linux/request/cpu");
-const WAIT: Purpose = Purpose::new("linux/request/wait");
-const ERROR: Purpose = Purpose::new("linux/request/error");
+/// The simulation's purposes: a request that says who it is draws what it would draw there.
+const CPU: Purpose = Purpose::new("load/request-cpu");
+const WAIT: Purpose = Purpose::new("load/request-wait");
+const ERROR: Purpose = Purpose::new("load/request-error");
+/// Identities of those that do not.
+const ASKED: Purpose = Purpose::new("linux/request");
 
 /// The longest time that one request has the CPU before the next one's turn, in nanoseconds.
 const SLICE: u64 = 200_000;
@@ -20,8 +23,10 @@ pub struct Job {
     /// Whether it has one of the places.
     pub placed: bool,
     pub keep_alive: bool,
-    /// Its number, for draws.
-    pub n: u64,
+    /// Its identity, for draws.
+    pub entity: u64,
+    /// The client's attempts before this one.
+    pub attempt: u32,
     /// Whether the calls of the model are made.
     pub calls: bool,
     pub probe: bool,
@@ -56,11 +61,14 @@ impl Server {
         let aside = request.probe && self.model.shared_probe.is_none();
         let path = request.path.split('?').next().unwrap_or_default();
         let readiness = self.model.readiness.as_deref() == Some(path);
+        let unknown = || (self.draws.u64(ASKED, self.model.entity, n), 0);
+        let (entity, attempt) = request.id.unwrap_or_else(unknown);
         let mut job = Job {
             stage: Stage::Queued,
             placed: false,
             keep_alive: request.keep_alive,
-            n,
+            entity,
+            attempt,
             calls: !request.probe || readiness,
             probe: request.probe,
         };
@@ -90,7 +98,7 @@ impl Server {
     /// A request gets its place and begins to work.
     fn place(&mut self, token: u64) {
         let now = sys::monotonic();
-        let (entity, draws) = (self.model.entity, self.draws);
+        let draws = self.draws;
         let Some(job) = self
             .connections
             .get_mut(&token)
@@ -98,22 +106,27 @@ impl Server {
         else {
             return;
         };
+        let (entity, n) = (job.entity, u64::from(job.attempt));
         let cpu = match (&self.model.shared_probe, job.probe) {
             (Some(probe), true) => probe,
             _ => &self.model.cpu,
         };
-        let cpu = nanos(cpu.sample(draws.unit(CPU, entity, job.n)));
+        let cpu = nanos(cpu.sample(draws.unit(CPU, entity, n)));
         let wait = match (&self.model.wait, job.probe) {
-            (Some(wait), false) => nanos(wait.sample(draws.unit(WAIT, entity, job.n))),
+            (Some(wait), false) => nanos(wait.sample(draws.unit(WAIT, entity, n))),
             _ => 0,
         };
         let cpu = warmed(cpu, &self.model, self.listening_since, now);
         // What a scaled-down host does not burn is waited for.
         let burnt = u128::from(cpu) * u128::from(self.model.cpu_permille) / 1000;
         let burnt = u64::try_from(burnt).unwrap_or(u64::MAX);
+        let threads = match job.probe {
+            true => 1,
+            false => u64::from(self.model.threads.max(1)),
+        };
         job.stage = Stage::Burning {
             left: burnt,
-            then: wait.saturating_add(cpu - burnt.min(cpu)),
+            then: wait.saturating_add((cpu / threads).saturating_sub(burnt)),
         };
         job.placed = true;
         self.active += 1;
@@ -166,23 +179,26 @@ impl Server {
         };
         match &job.stage {
             Stage::Waiting(_) if job.calls && !self.model.calls.is_empty() => {
-                self.call(token, 0, 0);
+                self.call(token, 0);
             }
             Stage::Waiting(_) => self.finish(token, true),
-            Stage::Calling(calling) if calling.due <= now => self.call_failed(token, false),
+            Stage::Calling(calling) if calling.due <= now && calling.pausing => {
+                self.attempt(token);
+            }
+            Stage::Calling(calling) if calling.due <= now => self.attempt_failed(token),
             Stage::Calling(_) | Stage::Queued | Stage::Burning { .. } => {}
         }
     }
 
     /// The request is answered and gives its place to the next one.
     pub(super) fn finish(&mut self, token: u64, ok: bool) {
-        let (entity, draws) = (self.model.entity, self.draws);
+        let draws = self.draws;
         let Some(job) = self.connections.get_mut(&token).and_then(|c| c.job.take()) else {
             return;
         };
+        let draw = draws.u64(ERROR, job.entity, u64::from(job.attempt));
         let unlucky = !job.probe
-            && draws.below(ERROR, entity, job.n, 1_000_000)
-                < u64::from(self.model.errors_per_million);
+            && (u128::from(draw) * 1_000_000) >> 64 < u128::from(self.model.errors_per_million);
         let status = match (ok, unlucky) {
             (false, _) => 502,
             (true, true) => 500,

@@ -1,0 +1,108 @@
+//! One suite, two arms: what containers, Services and nodes do, simulated and on real processes.
+//!
+//! A body is a scenario and what must be true of its run. It does not know what the run runs on:
+//! [`arm::World`] does. The simulated arm is a test for each body; the real arm needs Linux and
+//! root, says so when it is skipped, and runs several bodies at once, since they mostly wait. Every
+//! real run is also replayed from its journal, to the same digest.
+//!
+//! Read first: [`containers`], then [`services`] and [`nodes`].
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "real processes take real time"
+)]
+
+mod arm;
+mod containers;
+mod nodes;
+mod services;
+mod text;
+
+use arm::World;
+
+/// A body: runs a scenario and asserts.
+type Body = fn(&World);
+
+/// Lists the bodies: each is a test of the simulated arm, and a line in the real one's table.
+macro_rules! bodies {
+    ($($module:ident: $($name:ident)*;)*) => {
+        mod simulated {
+            $($(
+                #[test]
+                fn $name() {
+                    crate::$module::$name(&crate::World::simulated());
+                }
+            )*)*
+        }
+
+        const BODIES: &[(&str, Body)] = &[$($((stringify!($name), $module::$name),)*)*];
+    };
+}
+
+bodies! {
+    containers:
+        containers_start_and_become_ready
+        a_container_that_crashes_is_started_again_and_backs_off
+        a_failing_liveness_probe_ends_the_container
+        memory_beyond_the_limit_is_an_oom_kill
+        who_ignores_sigterm_is_killed_after_the_grace_period
+        sigterm_waits_for_the_pre_stop_hook
+        init_containers_run_one_after_the_other_and_first
+        a_sidecar_is_there_first_and_ends_last
+        a_job_completes
+        a_pod_is_ready_when_its_probe_says_so
+        a_startup_probe_holds_the_liveness_probe_back;
+    services:
+        every_endpoint_answers
+        a_service_without_endpoints_refuses
+        client_ip_affinity_sticks
+        node_ports_lead_to_every_endpoint
+        a_pod_reaches_itself_through_its_service
+        calls_go_through_services_and_their_failures_come_back
+        an_application_fails_as_often_as_its_model_says
+        a_full_queue_is_answered_503
+        requests_share_a_core_and_wait_for_places
+        retries_reach_another_endpoint
+        a_rollout_with_pre_stop_loses_nothing
+        a_rollout_without_it_loses_little
+        scaling_down_ends_pods_and_takes_them_out
+        an_unready_pod_gets_no_requests;
+    nodes:
+        a_lost_node_is_noticed_evicted_and_replaced
+        a_frozen_node_answers_when_it_thaws
+        pods_serve_while_their_kubelet_is_down
+        a_partition_ends_and_so_do_the_failures
+        a_partition_in_one_direction_is_enough
+        delay_is_felt_by_every_request
+        loss_is_repaired_and_takes_time;
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn on_real_processes() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: real containers need root");
+        return;
+    }
+    let left = std::sync::Mutex::new(BODIES.iter().rev().collect::<Vec<_>>());
+    let failed = std::sync::Mutex::new(Vec::new());
+    // Scenarios mostly wait: so many at once are still punctual on two cores.
+    const AT_ONCE: usize = 5;
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().expect("a list").pop();
+                    let Some((name, body)) = next else { return };
+                    let went = std::panic::catch_unwind(|| body(&World::real()));
+                    println!("{name}: {}", if went.is_ok() { "ok" } else { "FAILED" });
+                    if went.is_err() {
+                        failed.lock().expect("a list").push(*name);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().expect("a list");
+    assert!(failed.is_empty(), "{failed:?}");
+}
