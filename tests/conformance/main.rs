@@ -56,7 +56,7 @@ bodies! {
         every_endpoint_answers
         a_service_without_endpoints_refuses
         client_ip_affinity_sticks
-        node_ports_lead_to_every_endpoint
+        node_ports_lead_to_endpoints
         a_pod_reaches_itself_through_its_service
         calls_go_through_services_and_their_failures_come_back
         an_application_fails_as_often_as_its_model_says

@@ -14,7 +14,7 @@ const TOP: f64 = 92.0;
 const MARK: f64 = 14.0;
 /// Height of a panel, and with what is below it.
 const PANEL: f64 = 110.0;
-const EACH: f64 = 150.0;
+const EACH: f64 = 158.0;
 /// Height of a row of times.
 const ROW: f64 = 21.0;
 /// Shorter times are drawn here; a logarithm has no zero.
@@ -241,11 +241,20 @@ fn dots(sheet: &mut Canvas, points: &[AgreementPoint], top: f64) {
         for real in &point.real_s {
             sheet.line(x(*real), y - 7.0, x(*real), y + 7.0, RED, 1.8);
         }
-        let mut sorted = point.real_s.clone();
-        sorted.sort_by(f64::total_cmp);
-        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+        let median = median(&point.real_s);
         sheet.end(RIGHT - 58.0, y + 4.0, 11.0, BLUE, &span(point.simulated_s));
         sheet.end(RIGHT, y + 4.0, 11.0, RED, &span(median));
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match (sorted.get(middle), sorted.len().is_multiple_of(2)) {
+        (Some(upper), true) => f64::midpoint(sorted[middle - 1], *upper),
+        (Some(value), false) => *value,
+        (None, _) => 0.0,
     }
 }
 
