@@ -257,17 +257,20 @@ pub fn run_on(
         record.checks = expect.finish(cluster.api.store.view(), queue.now());
     }
     record.checks.extend(failed_steps(&cluster));
-    for each in &scenario.thresholds {
-        let tally = cluster
-            .data
-            .tallies()
-            .find(|(name, _)| **name == each.traffic);
-        record
-            .checks
-            .extend(tally.map(|(_, tally)| threshold::judge(each, tally)));
-    }
+    record.checks.extend(judged(scenario, &cluster));
     let journal = journal.encode().unwrap_or_default();
     Ok(Finished { record, journal })
+}
+
+/// How the thresholds of Traffics came out.
+fn judged(scenario: &Scenario, cluster: &Cluster) -> Vec<CheckRow> {
+    let thresholds = scenario.thresholds.iter();
+    let judged = thresholds.filter_map(|each| {
+        let mut tallies = cluster.data.tallies();
+        let (_, tally) = tallies.find(|(name, _)| **name == each.traffic)?;
+        Some(threshold::judge(each, tally))
+    });
+    judged.collect()
 }
 
 /// When proxies had programmed what, in order.
