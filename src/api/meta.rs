@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Text;
 use super::row::Kind;
+use super::workload::WorkloadCondition;
 use crate::engine::Time;
 
 /// Labels or annotations: few pairs, sorted by key, shared between objects of one template.
@@ -191,4 +192,13 @@ pub struct Namespace {
     pub meta: Meta,
     /// `spec.finalizers`: who has to finish before a deleted namespace goes.
     pub finalizers: Arc<[Text]>,
+    /// Status.
+    pub status: NamespaceStatus,
+}
+
+/// `status` of a Namespace; its phase follows from the deletion mark.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NamespaceStatus {
+    /// What the namespace controller says of the deletion.
+    pub conditions: Vec<WorkloadCondition>,
 }

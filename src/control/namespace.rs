@@ -13,7 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::api::{Kind, KubeEvent, Namespace, Row};
+use crate::api::pod_status::Truth;
+use crate::api::workload::WorkloadCondition;
+use crate::api::{Kind, KubeEvent, Namespace, Row, Text};
 use crate::client::outbox::Reply;
 use crate::client::work_queue::BASE_DELAY;
 use crate::client::{Controller, Keys, Outcome, Plan, Step, SyncContext};
@@ -76,6 +78,158 @@ fn deletions(rows: &[(ObjectId, Row)], plan: &mut Plan, rule: &'static str) {
         .collect();
     if !writes.is_empty() {
         plan.steps.push(Step::Parallel { writes, rule });
+    }
+}
+
+/// What a look at a namespace found, for its conditions.
+#[derive(Default)]
+struct Left {
+    /// Deletions that failed.
+    failures: Vec<String>,
+    /// How many objects of each resource are left (`configmaps.`, `deployments.apps`).
+    resources: BTreeMap<String, usize>,
+    /// How many of them wait for each finalizer.
+    finalizers: BTreeMap<Text, usize>,
+}
+
+/// `configmaps.`: resource and group.
+fn printed_resource(row: &Row) -> (String, String) {
+    let (api_version, plural) = match row {
+        Row::Inert(inert) => {
+            let kind = inert.kind.to_ascii_lowercase();
+            (inert.api_version.as_str(), format!("{kind}s"))
+        }
+        row => (row.kind().api_version(), row.kind().plural().to_owned()),
+    };
+    (api_version.to_owned(), plural)
+}
+
+/// `apps/v1, Resource=deployments`, as Go prints a GroupVersionResource.
+fn resource_of(row: &Row) -> String {
+    let (api_version, plural) = printed_resource(row);
+    let slash = if api_version.contains('/') { "" } else { "/" };
+    format!("{slash}{api_version}, Resource={plural}")
+}
+
+impl Left {
+    fn of(rows: &[(ObjectId, Row)]) -> Left {
+        let mut left = Left::default();
+        for (_, row) in rows {
+            let (api_version, plural) = printed_resource(row);
+            let group = api_version.split_once('/').map_or("", |(group, _)| group);
+            *left
+                .resources
+                .entry(format!("{plural}.{group}"))
+                .or_default() += 1;
+            for finalizer in row.meta().finalizers.iter() {
+                *left.finalizers.entry(finalizer.clone()).or_default() += 1;
+            }
+        }
+        left
+    }
+
+    /// Notes that items remain which nothing holds.
+    fn fail(&mut self, plan: &Plan, namespace: &Namespace, resource: &str) {
+        if let Some(error) = &plan.error {
+            let name = &namespace.meta.name;
+            self.failures
+                .push(format!("{error}: {name} for gvr: {resource}"));
+        }
+    }
+
+    /// Writes the conditions if they have changed (`status_condition_utils.go`). Discovery of
+    /// resources never fails here.
+    fn tell(mut self, key: Id<Namespace>, namespace: &Namespace, now: Time, plan: &mut Plan) {
+        self.failures.sort_unstable();
+        let listed = |all: Vec<String>| (!all.is_empty()).then(|| all.join(", "));
+        let failed = listed(self.failures.clone()).map(|list| {
+            let count = self.failures.len();
+            format!("Failed to delete all resource types, {count} remaining: {list}")
+        });
+        let resources = self.resources.iter();
+        let resources = resources.map(|(name, n)| format!("{name} has {n} resource instances"));
+        let finalizers = self.finalizers.iter();
+        let finalizers = finalizers.map(|(name, n)| format!("{name} in {n} resource instances"));
+        let resources =
+            listed(resources.collect()).map(|list| format!("Some resources are remaining: {list}"));
+        let finalizers = listed(finalizers.collect())
+            .map(|list| format!("Some content in the namespace has finalizers remaining: {list}"));
+        let said = [None, None, failed, resources, finalizers];
+        let old = &namespace.status.conditions;
+        let new: Vec<WorkloadCondition> = CONDITIONS
+            .iter()
+            .zip(said)
+            .map(|(known, message)| condition(known, message, old, now))
+            .collect();
+        if new != *old {
+            let write = Write::Patch {
+                object: key.into(),
+                uid: Some(namespace.meta.uid),
+                patch: Patch::NamespaceConditions(new),
+            };
+            plan.attempt(write, "how far the deletion is");
+        }
+    }
+}
+
+/// A condition: its type, its reason when it holds, and reason and message when it does not.
+type Known = (&'static str, &'static str, &'static str, &'static str);
+
+/// `conditionTypes`, `okReasons`, `okMessages`.
+const CONDITIONS: [Known; 5] = [
+    (
+        "NamespaceDeletionDiscoveryFailure",
+        "DiscoveryFailed",
+        "ResourcesDiscovered",
+        "All resources successfully discovered",
+    ),
+    (
+        "NamespaceDeletionGroupVersionParsingFailure",
+        "GroupVersionParsingFailed",
+        "ParsedGroupVersions",
+        "All legacy kube types successfully parsed",
+    ),
+    (
+        "NamespaceDeletionContentFailure",
+        "ContentDeletionFailed",
+        "ContentDeleted",
+        "All content successfully deleted, may be waiting on finalization",
+    ),
+    (
+        "NamespaceContentRemaining",
+        "SomeResourcesRemain",
+        "ContentRemoved",
+        "All content successfully removed",
+    ),
+    (
+        "NamespaceFinalizersRemaining",
+        "SomeFinalizersRemain",
+        "ContentHasNoFinalizers",
+        "All content-preserving finalizers finished",
+    ),
+];
+
+/// `updateConditions`, for one: the transition is when its status changed.
+fn condition(
+    (kind, reason, ok_reason, ok_message): &Known,
+    message: Option<String>,
+    old: &[WorkloadCondition],
+    now: Time,
+) -> WorkloadCondition {
+    let status = match message.is_some() {
+        true => Truth::True,
+        false => Truth::False,
+    };
+    let before = old.iter().find(|c| c.kind == *kind && c.status == status);
+    let since = before.map_or(now, |c| c.since);
+    let reason = if message.is_some() { reason } else { ok_reason };
+    WorkloadCondition {
+        kind: Text::from(*kind),
+        status,
+        reason: Text::from(*reason),
+        message: message.map_or_else(|| Text::from(*ok_message), Text::from),
+        updated: since,
+        since,
     }
 }
 
@@ -166,7 +320,12 @@ impl Controller for NamespaceController {
         let Some(namespace) = Self::terminating(key, cx.view) else {
             return plan;
         };
-        if outcome.error.is_some() {
+        if let Some(error) = &outcome.error {
+            let left = Left {
+                failures: vec![error.to_string()],
+                ..Left::default()
+            };
+            left.tell(key, namespace, cx.now, &mut plan);
             return plan;
         }
         let (mut pods, mut rest) = content(cx.view, &namespace.meta.name);
@@ -176,12 +335,19 @@ impl Controller for NamespaceController {
         rest.retain(|(object, _)| !removed.contains(object));
         if !pods.is_empty() {
             self.look_again(&pods, estimate, &mut plan);
+            let mut left = Left::default();
+            left.fail(&plan, namespace, "/v1, Resource=pods");
+            left.tell(key, namespace, cx.now, &mut plan);
         } else if had_pods {
             // All of them went at once: on to the rest.
             plan.requeue(Duration::ZERO);
         } else if !rest.is_empty() {
             self.look_again(&rest, 0, &mut plan);
+            let mut left = Left::of(&rest);
+            left.fail(&plan, namespace, &resource_of(&rest[0].1));
+            left.tell(key, namespace, cx.now, &mut plan);
         } else {
+            Left::default().tell(key, namespace, cx.now, &mut plan);
             let write = Write::Patch {
                 object: key.into(),
                 uid: Some(namespace.meta.uid),
@@ -206,204 +372,4 @@ impl Controller for NamespaceController {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::{ConfigMap, Inert, Meta, Pod, PodSpec};
-    use crate::client::runner::{Driven, Runner};
-    use crate::client::{Outbox, Send};
-    use crate::engine::Draws;
-    use crate::store::{Cause, Cursor, Store};
-    use std::sync::Arc;
-
-    struct World {
-        store: Store,
-        view: View,
-        controller: Runner<NamespaceController>,
-        now: Time,
-        log: Vec<String>,
-        timers: Vec<(Time, crate::client::Event)>,
-    }
-
-    fn meta(namespace: &str, name: &str) -> Meta {
-        Meta {
-            namespace: namespace.into(),
-            name: name.into(),
-            ..Meta::default()
-        }
-    }
-
-    /// `shop` with a bound pod of 30 s grace (if wanted), a ConfigMap and a foreign object, beside
-    /// `other` with a ConfigMap.
-    fn world(with_pod: bool) -> World {
-        let mut world = World {
-            store: Store::new(Draws::new(1)),
-            view: View::default(),
-            controller: Runner::new(NamespaceController::default()),
-            now: Time::ZERO,
-            log: Vec::new(),
-            timers: Vec::new(),
-        };
-        for name in ["shop", "other", "default"] {
-            let namespace = Namespace {
-                meta: meta("", name),
-                ..Namespace::default()
-            };
-            world.create(namespace.into());
-        }
-        for namespace in ["shop", "other"] {
-            let map = ConfigMap {
-                meta: meta(namespace, "map"),
-                ..ConfigMap::default()
-            };
-            world.create(map.into());
-        }
-        let widget = Inert {
-            meta: meta("shop", "widget"),
-            kind: "Widget".into(),
-            ..Inert::default()
-        };
-        world.create(widget.into());
-        if with_pod {
-            let spec = PodSpec {
-                grace_s: 30,
-                ..PodSpec::default()
-            };
-            let pod = Pod {
-                meta: meta("shop", "web"),
-                spec: Arc::new(spec),
-                node_name: Some("n".into()),
-                ..Pod::default()
-            };
-            world.create(pod.into());
-        }
-        world
-    }
-
-    impl World {
-        fn create(&mut self, row: Row) {
-            let reply = self.write(&Write::Create(row));
-            assert!(reply.is_ok(), "{reply:?}");
-        }
-
-        fn write(&mut self, write: &Write) -> Reply {
-            self.store.write(write, self.now, Cause::default())
-        }
-
-        fn delete(&mut self, kind: Kind, namespace: &str, name: &str) -> Reply {
-            let object = self.store.view().lookup(kind, namespace, name);
-            self.write(&Write::Delete {
-                object: object.expect("it is there"),
-                uid: None,
-                grace_s: (kind == Kind::Pod).then_some(0),
-                propagation: Propagation::Background,
-            })
-        }
-
-        /// Runs up to this second; writes down what goes, and when.
-        fn run(&mut self, until_s: u64) -> String {
-            let draws = Draws::new(1);
-            let mut out = Outbox::default();
-            if self.now == Time::ZERO {
-                let (view, now) = (self.view.clone(), self.now);
-                self.controller.start(&view, now, &draws, &mut out);
-            }
-            loop {
-                self.deliver(&draws, &mut out);
-                self.timers.append(&mut out.timers);
-                let sends: Vec<Send> = out.sends.drain(..).collect();
-                for send in &sends {
-                    let reply = self.write(&send.write);
-                    let (view, now, token) = (&self.view, self.now, send.token);
-                    let controller = &mut self.controller;
-                    controller.on_reply(token, &reply, view, now, &draws, &mut out);
-                }
-                if !sends.is_empty() {
-                    continue;
-                }
-                self.timers.sort_by_key(|(at, _)| *at);
-                match self.timers.first() {
-                    Some((at, _)) if *at <= Time::from_secs(until_s) => {}
-                    _ => break,
-                }
-                let (at, event) = self.timers.remove(0);
-                self.now = self.now.max(at);
-                let (view, now) = (&self.view, self.now);
-                self.controller.on_event(event, view, now, &draws, &mut out);
-            }
-            self.now = Time::from_secs(until_s);
-            std::mem::take(&mut self.log).join(", ")
-        }
-
-        fn deliver(&mut self, draws: &Draws, out: &mut Outbox<crate::client::Event>) {
-            let since = self.store.log().since(Cursor(self.view.revision));
-            let changes: Vec<Change> = since.expect("kept").cloned().collect();
-            for change in changes {
-                self.view.apply(&change);
-                if let (Op::Delete, Some(row)) = (change.op, &change.new) {
-                    let second = change.time.as_nanos() / 1_000_000_000;
-                    self.log
-                        .push(format!("{second} {}", row.meta().full_name()));
-                }
-                let (view, now) = (&self.view, self.now);
-                self.controller.on_change(&change, view, now, draws, out);
-            }
-        }
-    }
-
-    #[test]
-    fn an_empty_grace_period_then_everything_goes_and_the_namespace_last() {
-        let mut world = world(false);
-        world.run(1);
-        world.delete(Kind::Namespace, "", "shop").expect("deleted");
-        assert_eq!(world.run(60), "6 shop/map, 6 shop/widget, 6 shop");
-        assert_eq!(world.store.view().of::<ConfigMap>().len(), 1);
-    }
-
-    #[test]
-    fn nothing_else_goes_before_the_last_pod() {
-        let mut world = world(true);
-        world.run(1);
-        world.delete(Kind::Namespace, "", "shop").expect("deleted");
-        // Deleted at 1 s, looked at at 6 s; the pod has 30 s: again 30 / 2 + 1 = 16 s later.
-        assert_eq!(world.run(10), "");
-        let pod = world.store.view().pods().find("shop", "web");
-        assert!(pod.expect("still there").1.meta.deleting());
-        world.delete(Kind::Pod, "shop", "web").expect("killed");
-        assert_eq!(
-            world.run(60),
-            "10 shop/web, 22 shop/map, 22 shop/widget, 22 shop"
-        );
-    }
-
-    #[test]
-    fn a_terminating_namespace_takes_nothing_new_and_a_missing_one_is_not_found() {
-        let mut world = world(true);
-        let create = |world: &mut World, namespace: &str| {
-            let map = ConfigMap {
-                meta: meta(namespace, "new"),
-                ..ConfigMap::default()
-            };
-            let error = world
-                .write(&Write::Create(map.into()))
-                .expect_err("refused");
-            format!("{} {error}", error.code())
-        };
-        assert_eq!(
-            create(&mut world, "nowhere"),
-            "404 namespaces \"nowhere\" not found"
-        );
-        world.run(1);
-        world.delete(Kind::Namespace, "", "shop").expect("deleted");
-        assert_eq!(
-            create(&mut world, "shop"),
-            "403 configmaps \"new\" is forbidden: unable to create new content in namespace shop \
-             because it is being terminated"
-        );
-        let error = world.delete(Kind::Namespace, "", "default");
-        let error = error.expect_err("immortal").to_string();
-        assert_eq!(
-            error,
-            "namespaces \"default\" is forbidden: this namespace may not be deleted"
-        );
-    }
-}
+mod tests;

@@ -89,6 +89,10 @@ impl Parser {
             "label" | "annotate" => self.mark(words),
             "patch" => self.patch(words),
             other => {
+                if other == "debug" {
+                    let message = "ephemeral containers (kubectl debug) are not modelled";
+                    return Err(ParseError::new(message, self.verb.at));
+                }
                 let near = crate::api::yaml::closest(other, VERBS.iter().copied());
                 let message = format!("kubectl {other} is not a verb of timelines");
                 let mut error = ParseError::new(message, self.verb.at);
@@ -334,7 +338,15 @@ impl Parser {
     }
 
     fn patch(self, words: Vec<Word>) -> Result<Verb, ParseError> {
-        let words = Words::new(words, &["namespace", "patch", "type"])?;
+        let words = Words::new(words, &["namespace", "patch", "type", "subresource"])?;
+        if let Some((name, at)) = words.value("subresource") {
+            let message = match name {
+                "resize" => "in-place resize of pods is not modelled".to_owned(),
+                "ephemeralcontainers" => "ephemeral containers are not modelled".to_owned(),
+                name => format!("--subresource={name} is not modelled"),
+            };
+            return Err(ParseError::new(message, at));
+        }
         let Some((text, at)) = words.value("patch") else {
             return Err(ParseError::new(
                 "must specify --patch or --patch-file",

@@ -298,6 +298,7 @@ pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
         };
     }
     merge!(
+        Namespace,
         Pod,
         Node,
         ReplicaSet,
@@ -453,6 +454,9 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
         }
         (Patch::Document(kind, patch), row) => {
             *row = super::document::patched(old, *kind, patch)?;
+        }
+        (Patch::NamespaceConditions(conditions), Row::Namespace(namespace)) => {
+            Arc::make_mut(namespace).status.conditions = conditions.clone();
         }
         (Patch::FinalizeNamespace, Row::Namespace(namespace)) => {
             super::lifecycle::finalize(Arc::make_mut(namespace));

@@ -107,7 +107,7 @@ impl Store {
             } => self.delete(*object, *uid, *grace_s, *propagation, at),
             Write::Bind { pod, uid, node } => self.bind((*pod).into(), *uid, node, at),
             Write::Evict { pod, grace_s } => self.evict(*pod, *grace_s, at),
-            Write::Emit(event) => Ok(self.emit(event, at)),
+            Write::Emit(event) => self.emit(event, at),
         }
     }
 
@@ -150,7 +150,12 @@ impl Store {
         Ok(())
     }
 
-    fn emit(&mut self, event: &Arc<crate::api::KubeEvent>, at: Commit) -> Receipt {
+    fn emit(
+        &mut self,
+        event: &Arc<crate::api::KubeEvent>,
+        at: Commit,
+    ) -> Result<Receipt, ApiError> {
+        super::lifecycle::check_event(event, &self.view)?;
         let revision = self.log.head() + 1;
         self.log.push(Change {
             revision,
@@ -163,11 +168,11 @@ impl Store {
             cause: at.cause,
         });
         self.view.revision = revision;
-        Receipt {
+        Ok(Receipt {
             revision,
             object: None,
             row: None,
-        }
+        })
     }
 
     /// Commits the new state of an object (or its removal) and logs it.
@@ -351,6 +356,9 @@ impl Store {
         }
         if super::admit::desired_differs(&old, &new) {
             new.meta_mut().generation += 1;
+        }
+        if object.kind == Kind::PersistentVolumeClaim {
+            super::limit_range::admit(&mut new, &self.view)?;
         }
         if crate::api::quota::charged_on_update(object.kind) {
             self.charge(&new, Some(&old), at)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::view::View;
 use super::write::{ApiError, resource_name};
-use crate::api::{Kind, Namespace, Row, Text};
+use crate::api::{Kind, KubeEvent, Namespace, Row, Text};
 
 /// The namespace controller's entry in `spec.finalizers`.
 pub const KUBERNETES: &str = "kubernetes";
@@ -19,21 +19,32 @@ const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
 /// Whether an object may be created where it wants to be.
 pub(super) fn check_namespace(row: &Row, view: &View) -> Result<(), ApiError> {
-    let name = &row.meta().namespace;
+    check_content(&row.meta().namespace, view, || match row {
+        Row::Inert(inert) => format!("{} \"{}\"", inert.kind, inert.meta.name),
+        _ => resource_name(row.kind(), row.meta()),
+    })
+}
+
+/// As [`check_namespace`], for a KubeEvent: it lives beside the object that it is about (in
+/// `default` for objects without a namespace), and recorders do not try again when it is refused.
+pub(super) fn check_event(event: &KubeEvent, view: &View) -> Result<(), ApiError> {
+    check_content(&event.namespace, view, || {
+        format!("events \"{}\"", event.name)
+    })
+}
+
+fn check_content(name: &Text, view: &View, what: impl FnOnce() -> String) -> Result<(), ApiError> {
     let namespaces = view.of::<Namespace>();
     if name.is_empty() || namespaces.is_empty() {
         return Ok(());
     }
-    let (kind, none) = (row.kind(), Text::default());
+    let none = Text::default();
     match namespaces.named(&none, name) {
         None => Err(ApiError::NotFound(format!(
             "namespaces \"{name}\" not found"
         ))),
         Some((_, namespace)) if namespace.meta.deleting() => {
-            let what = match row {
-                Row::Inert(inert) => format!("{} \"{}\"", inert.kind, inert.meta.name),
-                _ => resource_name(kind, row.meta()),
-            };
+            let what = what();
             Err(ApiError::Forbidden(format!(
                 "{what} is forbidden: unable to create new content in namespace {name} because it \
                  is being terminated"

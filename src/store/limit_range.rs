@@ -30,22 +30,23 @@ pub(super) fn admit(row: &mut Row, view: &View) -> Result<(), ApiError> {
         .in_namespace(&namespace)
         .map(|(_, range)| range.clone())
         .collect();
+    if let Row::Pod(pod) = row {
+        for range in &ranges {
+            set_defaults(Arc::make_mut(pod), range);
+        }
+    }
+    ranges.iter().try_for_each(|range| check_range(row, range))
+}
+
+/// Holds a pod or claim against one LimitRange (`runLimitFunc` stops at the first that refuses).
+fn check_range(row: &Row, range: &LimitRange) -> Result<(), ApiError> {
     let mut errors = Vec::new();
-    match row {
-        Row::Pod(pod) => {
-            for range in &ranges {
-                set_defaults(Arc::make_mut(pod), range);
-            }
-            for item in ranges.iter().flat_map(|range| &range.limits) {
-                check_pod(item, &pod.spec, &mut errors);
-            }
+    for item in &range.limits {
+        match row {
+            Row::Pod(pod) => check_pod(item, &pod.spec, &mut errors),
+            Row::PersistentVolumeClaim(claim) => check_claim(item, claim, &mut errors),
+            _ => {}
         }
-        Row::PersistentVolumeClaim(claim) => {
-            for item in ranges.iter().flat_map(|range| &range.limits) {
-                check_claim(item, claim, &mut errors);
-            }
-        }
-        _ => return Ok(()),
     }
     let mut told: Vec<String> = Vec::new();
     errors.retain(|error| {
@@ -173,24 +174,39 @@ fn check_pod(item: &LimitItem, spec: &PodSpec, errors: &mut Vec<String>) {
             }
         }
         "Pod" => {
-            let requests = whole(spec, |c| &c.requests);
-            let limits = whole(spec, |c| &c.limits);
+            let requests = whole(spec, "requests", |c| &c.requests);
+            let limits = whole(spec, "limits", |c| &c.limits);
             check(item, &requests, &limits, errors);
         }
         _ => {}
     }
 }
 
-/// `podRequests`, `podLimits` of the plugin: containers together, or the largest init container.
-fn whole(spec: &PodSpec, of: impl Fn(&Container) -> &Resources) -> Resources {
+/// `podRequests`, `podLimits` of the plugin: containers and sidecars together, or the largest init
+/// container with the sidecars before it; what the pod says as a whole wins.
+fn whole(spec: &PodSpec, field: &str, of: impl Fn(&Container) -> &Resources) -> Resources {
     let (mut sum, mut most) = (Resources::default(), Resources::default());
     for container in &spec.containers {
         sum.add(of(container));
     }
+    let mut sidecars = Resources::default();
     for container in &spec.init_containers {
-        most.max(of(container));
+        let mut here = sidecars.clone();
+        here.add(of(container));
+        if container.restart_always {
+            sum.add(of(container));
+            sidecars = here.clone();
+        }
+        most.max(&here);
     }
     sum.max(&most);
+    let written = spec.source["resources"][field].as_object();
+    for (name, amount) in written.into_iter().flatten() {
+        let amount = amount.as_str().map(Amount::parse);
+        if let Some(amount) = amount {
+            put(&mut sum, &Text::from(name), amount);
+        }
+    }
     sum
 }
 

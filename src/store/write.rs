@@ -153,6 +153,8 @@ pub enum Patch {
     Together(Vec<Patch>),
     /// The `finalize` subresource of a Namespace: the namespace controller has emptied it.
     FinalizeNamespace,
+    /// Replaces the conditions of a Namespace.
+    NamespaceConditions(Vec<crate::api::workload::WorkloadCondition>),
     /// The `scale` subresource.
     Replicas(i32),
     /// `spec.paused` of a Deployment.

@@ -25,7 +25,7 @@ use super::typed::{Steps, foreign, known};
 use super::{DecodeContext, Decoded, Problem};
 use super::{config, node, pod, quota, service, stateful, volume, workload};
 use crate::api::Namespace;
-use crate::api::validate::names::{dns_label, dns_subdomain};
+use crate::api::validate::names::{dns_label, dns_subdomain, path_segment};
 use crate::api::validate::{self, NameRule};
 use crate::api::yaml::Node;
 use crate::api::{defaults, print};
@@ -40,20 +40,6 @@ fn plain<T>(namespaced: bool, name: NameRule) -> Steps<T> {
         row: None,
         admit: |_| {},
     }
-}
-
-/// Names that are only path segments: `path.ValidatePathSegmentName`.
-fn path_segment(name: &str) -> Vec<String> {
-    let mut messages = Vec::new();
-    if name == "." || name == ".." {
-        messages.push(format!("may not be '{name}'"));
-    }
-    for part in ["/", "%"] {
-        if name.contains(part) {
-            messages.push(format!("may not contain '{part}'"));
-        }
-    }
-    messages
 }
 
 /// Whether a selector was written: the generated types do not tell a missing one from an empty one.
@@ -140,6 +126,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
                     Namespace {
                         meta: meta(&o.metadata, cx),
                         finalizers: finalizers.map(|f| f.as_str().into()).collect(),
+                        ..Namespace::default()
                     }
                     .into()
                 }),
@@ -361,13 +348,39 @@ fn storage_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome>
 
 fn rbac_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
     Some(match kind {
-        "Role" => known(node, cx, &plain::<rbac::Role>(true, path_segment)),
-        "RoleBinding" => known(node, cx, &plain::<rbac::RoleBinding>(true, path_segment)),
-        "ClusterRole" => known(node, cx, &plain::<rbac::ClusterRole>(false, path_segment)),
+        "Role" => known(
+            node,
+            cx,
+            &Steps {
+                validate: |o, _, at, e| validate::rbac::role(o, at, e),
+                ..plain::<rbac::Role>(true, path_segment)
+            },
+        ),
+        "RoleBinding" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::rbac::role_binding,
+                validate: |o, _, at, e| validate::rbac::role_binding(o, at, e),
+                ..plain::<rbac::RoleBinding>(true, path_segment)
+            },
+        ),
+        "ClusterRole" => known(
+            node,
+            cx,
+            &Steps {
+                validate: |o, _, at, e| validate::rbac::cluster_role(o, at, e),
+                ..plain::<rbac::ClusterRole>(false, path_segment)
+            },
+        ),
         "ClusterRoleBinding" => known(
             node,
             cx,
-            &plain::<rbac::ClusterRoleBinding>(false, path_segment),
+            &Steps {
+                defaults: defaults::rbac::cluster_role_binding,
+                validate: |o, _, at, e| validate::rbac::cluster_role_binding(o, at, e),
+                ..plain::<rbac::ClusterRoleBinding>(false, path_segment)
+            },
         ),
         _ => return None,
     })

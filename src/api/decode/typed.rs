@@ -287,6 +287,7 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
     }
     if old.kind() != Kind::Inert {
         keep_status!(
+            Namespace,
             Pod,
             Node,
             Deployment,

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod core;
 pub mod image;
 pub mod policy;
+pub mod rbac;
 pub mod service;
 pub mod storage;
 pub mod workload;

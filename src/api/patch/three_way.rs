@@ -112,9 +112,7 @@ impl Differ {
             let field = schema::field(of, key);
             match (&old.node.value, &new.node.value) {
                 (NodeValue::Map(_), NodeValue::Map(_)) if field.replace => {
-                    if additions {
-                        patch.insert(key.clone(), new.clone());
-                    }
+                    patch.extend(additions.then(|| (key.clone(), new.clone())));
                 }
                 (NodeValue::Map(old), NodeValue::Map(new)) => {
                     let changes = self.maps(old, new, (field.of, field.retain), &here)?;

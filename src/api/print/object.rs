@@ -184,21 +184,26 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
         Row::VolumeAttachment(attachment) => volume_attachment(attachment, &mut set),
         Row::CSINode(node) => set("spec", csi_node_spec(node)),
         Row::Lease(lease) => set("spec", lease_spec(lease, clock)),
-        Row::Namespace(namespace) => self::namespace(namespace, &mut set),
+        Row::Namespace(namespace) => self::namespace(namespace, clock, &mut set),
         Row::ConfigMap(_) | Row::Secret(_) | Row::PriorityClass(_) => {
             flat_kinds(row, &mut set);
         }
     }
 }
 
-fn namespace(namespace: &Namespace, set: &mut impl FnMut(&str, Value)) {
+fn namespace(namespace: &Namespace, clock: Clock, set: &mut impl FnMut(&str, Value)) {
     let finalizers: Vec<&str> = namespace.finalizers.iter().map(|f| f.as_str()).collect();
     set("spec", json!({ "finalizers": finalizers }));
     let phase = match namespace.meta.deleting() {
         true => "Terminating",
         false => "Active",
     };
-    set("status", json!({ "phase": phase }));
+    let mut status = Map::new();
+    let conditions = namespace.status.conditions.iter();
+    let conditions = conditions.map(|c| status::workload_condition(c, clock, false));
+    put(&mut status, "conditions", conditions.collect());
+    put(&mut status, "phase", json!(phase));
+    set("status", status.into());
 }
 
 /// Kinds without a spec.

@@ -147,7 +147,11 @@ pub(super) fn node(node: &Node, clock: Clock) -> Value {
     Value::Object(map)
 }
 
-fn workload_condition(condition: &WorkloadCondition, clock: Clock, updated: bool) -> Value {
+pub(super) fn workload_condition(
+    condition: &WorkloadCondition,
+    clock: Clock,
+    updated: bool,
+) -> Value {
     let mut map = Map::new();
     put(&mut map, "type", json!(condition.kind.as_str()));
     put(&mut map, "status", json!(condition.status.name()));

@@ -7,7 +7,7 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 
 use super::field::{At, Errors};
-use super::names::dns_label;
+use super::names::{dns_label, path_segment};
 use super::resources::{amount, container_resource_name, non_negative};
 
 /// `ValidateHorizontalPodAutoscaler`, without the metadata.
@@ -62,20 +62,6 @@ pub fn autoscaler(object: &HorizontalPodAutoscaler, at: &At<'_>, errors: &mut Er
             }
         }
     }
-}
-
-/// `content.IsPathSegmentName`.
-fn path_segment(name: &str) -> Vec<String> {
-    let mut messages = Vec::new();
-    if name == "." || name == ".." {
-        return vec![format!("may not be '{name}'")];
-    }
-    for part in ["/", "%"] {
-        if name.contains(part) {
-            messages.push(format!("may not contain '{part}'"));
-        }
-    }
-    messages
 }
 
 /// `ValidateCrossVersionObjectReference`.

@@ -13,6 +13,7 @@ use super::field::{At, Errors};
 use super::names::{dns_label, in_range, port_name, port_number};
 use super::probe::{self, Role};
 use super::resources::{self, Of};
+use super::security::{app_armor, seccomp};
 
 /// What containers are checked against.
 pub(super) struct PodScope<'a> {
@@ -476,6 +477,11 @@ fn security_context(context: &SecurityContext, at: &At<'_>, errors: &mut Errors)
             errors.invalid(&at, mount, "`hostUsers` must be false to use `Unmasked`");
         }
     }
+    seccomp(
+        &context.seccomp_profile,
+        &at.field("seccompProfile"),
+        errors,
+    );
     if context.allow_privilege_escalation == Some(false) {
         let shown = json!(context);
         if context.privileged == Some(true) {
@@ -495,4 +501,9 @@ fn security_context(context: &SecurityContext, at: &At<'_>, errors: &mut Errors)
             );
         }
     }
+    app_armor(
+        &context.app_armor_profile,
+        &at.field("appArmorProfile"),
+        errors,
+    );
 }

@@ -21,7 +21,9 @@ pub mod pod;
 pub mod policy;
 mod probe;
 pub mod quota;
+pub mod rbac;
 mod resources;
+mod security;
 pub mod service;
 pub mod stateful_set;
 pub mod storage;
@@ -30,3 +32,6 @@ pub mod workload;
 
 /// The rule for an object's name: a message per rule that the name breaks.
 pub type NameRule = fn(&str) -> Vec<String>;
+
+#[cfg(test)]
+mod tests;

@@ -331,3 +331,17 @@ pub fn mask_trailing_dash(prefix: &str) -> String {
         _ => prefix.to_owned(),
     }
 }
+
+/// Names that are only path segments: `path.ValidatePathSegmentName`.
+pub fn path_segment(name: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    if name == "." || name == ".." {
+        messages.push(format!("may not be '{name}'"));
+    }
+    for part in ["/", "%"] {
+        if name.contains(part) {
+            messages.push(format!("may not contain '{part}'"));
+        }
+    }
+    messages
+}

@@ -14,6 +14,7 @@ use super::ip;
 use super::meta::{annotations, labels};
 use super::names::{dns_label, dns_subdomain, in_range, label_key, subdomain_with_underscore};
 use super::resources::{self, Of};
+use super::security;
 use super::volumes::volumes;
 
 /// `ValidatePodCreate`, without the metadata.
@@ -23,6 +24,9 @@ pub fn pod(object: &Pod, at: &At<'_>, errors: &mut Errors) {
     };
     let at = at.field("spec");
     let name = object.metadata.name.as_deref().unwrap_or_default();
+    let annotated = &object.metadata.annotations;
+    let meta_at = At::Root.field("metadata");
+    security::pod_annotations(annotated, spec, &meta_at.field("annotations"), errors);
     pod_spec(spec, Some(name), &at, errors);
     if spec
         .service_account_name
@@ -56,6 +60,10 @@ pub fn pod(object: &Pod, at: &At<'_>, errors: &mut Errors) {
     {
         let detail = "cannot be set until all schedulingGates have been cleared";
         errors.forbidden(&at.field("nodeName"), detail);
+    }
+    if created {
+        security::seccomp_agrees(annotated, spec, &at, errors);
+        security::app_armor_agrees(annotated, spec, &at, errors);
     }
 }
 
@@ -97,8 +105,13 @@ pub fn pod_template(template: &PodTemplateSpec, at: &At<'_>, errors: &mut Errors
     }
     let empty = PodSpec::default();
     let spec = template.spec.as_ref().unwrap_or(&empty);
+    let annotated = template.metadata.as_ref();
+    let annotated = annotated.map_or(&None, |metadata| &metadata.annotations);
+    security::pod_annotations(annotated, spec, &at.field("annotations"), errors);
     let at = at.field("spec");
     pod_spec(spec, None, &at, errors);
+    security::seccomp_agrees(annotated, spec, &at, errors);
+    security::app_armor_agrees(annotated, spec, &at, errors);
     if spec
         .ephemeral_containers
         .as_ref()
@@ -377,12 +390,30 @@ fn security_context(
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.invalid(&at.field("shareProcessNamespace"), &true, detail);
     }
+    let word = |field: &str, value: &Option<String>, all: [&str; 2], errors: &mut Errors| {
+        if let Some(value) = value
+            && !all.contains(&value.as_str())
+        {
+            errors.not_supported(&at.field(field), value, &all);
+        }
+    };
+    word(
+        "fsGroupChangePolicy",
+        &context.fs_group_change_policy,
+        ["Always", "OnRootMismatch"],
+        errors,
+    );
+    security::seccomp(
+        &context.seccomp_profile,
+        &at.field("seccompProfile"),
+        errors,
+    );
+    security::app_armor(
+        &context.app_armor_profile,
+        &at.field("appArmorProfile"),
+        errors,
+    );
     for (field, value, all) in [
-        (
-            "fsGroupChangePolicy",
-            &context.fs_group_change_policy,
-            ["Always", "OnRootMismatch"],
-        ),
         (
             "supplementalGroupsPolicy",
             &context.supplemental_groups_policy,
@@ -394,11 +425,7 @@ fn security_context(
             ["MountOption", "Recursive"],
         ),
     ] {
-        if let Some(value) = value
-            && !all.contains(&value.as_str())
-        {
-            errors.not_supported(&at.field(field), value, &all);
-        }
+        word(field, value, all, errors);
     }
 }
 

@@ -246,3 +246,123 @@ fn server_side_apply_is_refused_by_name() {
     let error = parse("apply -f x --server-side", "default").expect_err("refused");
     assert_eq!(error.message, "--server-side is not modelled");
 }
+
+#[test]
+fn kinds_that_the_model_does_not_act_on_take_every_verb() {
+    let rbac = "apiVersion: rbac.authorization.k8s.io/v1";
+    let rules = "rules: [{apiGroups: [''], resources: [pods], verbs: [get]}]";
+    let net = "networking.k8s.io/v1";
+    let crd = "apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: \
+               {name: shops.example.com}, spec: {group: example.com, scope: Namespaced, names: \
+               {kind: Shop, plural: shops, singular: shop, shortNames: [sh]}, versions: \
+               [{name: v1, served: true, storage: true}]}";
+    let cases = [
+        (
+            "apiVersion: v1, kind: ServiceAccount",
+            "serviceaccount",
+            "sa/a",
+            "serviceaccounts",
+        ),
+        (
+            &format!("{rbac}, kind: Role, {rules}"),
+            "role.rbac.authorization.k8s.io",
+            "role/a",
+            "roles.rbac.authorization.k8s.io",
+        ),
+        (
+            &format!("{rbac}, kind: ClusterRole, {rules}"),
+            "clusterrole.rbac.authorization.k8s.io",
+            "clusterroles.rbac.authorization.k8s.io/a",
+            "clusterroles.rbac.authorization.k8s.io",
+        ),
+        (
+            &format!(
+                "apiVersion: {net}, kind: Ingress, spec: {{defaultBackend: {{service: {{name: \
+                      s, port: {{number: 80}}}}}}}}"
+            ),
+            "ingress.networking.k8s.io",
+            "ing/a",
+            "ingresses.networking.k8s.io",
+        ),
+        (
+            &format!("apiVersion: {net}, kind: NetworkPolicy, spec: {{podSelector: {{}}}}"),
+            "networkpolicy.networking.k8s.io",
+            "netpol/a",
+            "networkpolicies.networking.k8s.io",
+        ),
+        (
+            "apiVersion: example.com/v1, kind: Shop",
+            "shop.example.com",
+            "sh/a",
+            "sh",
+        ),
+    ];
+    let mut shell = Shell::new();
+    shell.run("apply -f x", &[&format!("{{{crd}}}")]);
+    for (head, name, word, plural) in cases {
+        let with =
+            |labels: &str| format!("{{{head}, metadata: {{name: a, labels: {{{labels}}}}}}}");
+        let patch = format!("patch {word} --type=merge -p '{{metadata: {{labels: {{y: z}}}}}}'");
+        for (line, manifest, wanted) in [
+            ("apply -f x", with("x: 1"), format!("{name}/a created")),
+            ("apply -f x", with("x: 1"), format!("{name}/a unchanged")),
+            (
+                &format!("label {word} o=p"),
+                String::new(),
+                format!("{name}/a labeled"),
+            ),
+            (
+                &format!("annotate {word} o=p"),
+                String::new(),
+                format!("{name}/a annotated"),
+            ),
+            (&patch, String::new(), format!("{name}/a patched")),
+            ("apply -f x", with(""), format!("{name}/a configured")),
+        ] {
+            let manifests: Vec<&str> = match manifest.is_empty() {
+                true => Vec::new(),
+                false => vec![&manifest],
+            };
+            assert_eq!(shell.run(line, &manifests), wanted, "{line}");
+        }
+        let kind = name.split('.').next().unwrap_or_default();
+        let rows = shell.store.view().rows(crate::api::Kind::Inert);
+        let found = rows.iter().find(|(_, row)| match row {
+            Row::Inert(inert) => inert.kind.eq_ignore_ascii_case(kind),
+            _ => false,
+        });
+        let labels = to_json(&found.expect("it is there").1)["metadata"]["labels"].take();
+        assert_eq!(
+            labels,
+            json!({"o": "p", "y": "z"}),
+            "what was applied has left"
+        );
+        let said = shell.run(&format!("delete {word}"), &[]);
+        assert_eq!(said, format!("{name} \"a\" deleted"));
+        assert_eq!(
+            shell.run(&format!("delete {word}"), &[]),
+            format!("Error from server (NotFound): {plural} \"a\" not found")
+        );
+    }
+    assert_eq!(
+        shell.run("label crd/shops.example.com a=b", &[]),
+        "customresourcedefinition.apiextensions.k8s.io/shops.example.com labeled"
+    );
+}
+
+#[test]
+fn what_is_not_modelled_of_pods_is_refused_by_name() {
+    let message = |line: &str| parse(line, "default").expect_err("refused").message;
+    assert_eq!(
+        message("patch pod/web --subresource=resize -p '{spec: {}}'"),
+        "in-place resize of pods is not modelled"
+    );
+    assert_eq!(
+        message("patch pod web --subresource ephemeralcontainers -p '{spec: {}}'"),
+        "ephemeral containers are not modelled"
+    );
+    assert_eq!(
+        message("debug pod/web --image=busybox"),
+        "ephemeral containers (kubectl debug) are not modelled"
+    );
+}

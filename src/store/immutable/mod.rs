@@ -118,16 +118,16 @@ fn flat(old: &Row, new: &Row, causes: &mut Vec<String>) {
                 causes.push(immutable("preemptionPolicy", &policy.into()));
             }
         }
-        (Row::ResourceQuota(a), Row::ResourceQuota(b)) => {
-            if set_of(&a.source["scopes"]) != set_of(&b.source["scopes"]) {
-                causes.push(immutable("spec.scopes", &b.source["scopes"]));
-            }
+        (Row::ResourceQuota(a), Row::ResourceQuota(b))
+            if set_of(&a.source["scopes"]) != set_of(&b.source["scopes"]) =>
+        {
+            causes.push(immutable("spec.scopes", &b.source["scopes"]));
         }
-        (Row::Node(a), Row::Node(b)) => {
-            if !a.provider_id.is_empty() && a.provider_id != b.provider_id {
-                let why = "node updates may not change providerID except from \"\" to valid";
-                causes.push(format!("spec.providerID: Forbidden: {why}"));
-            }
+        (Row::Node(a), Row::Node(b))
+            if !a.provider_id.is_empty() && a.provider_id != b.provider_id =>
+        {
+            let why = "node updates may not change providerID except from \"\" to valid";
+            causes.push(format!("spec.providerID: Forbidden: {why}"));
         }
         (Row::VolumeAttachment(a), Row::VolumeAttachment(b)) => {
             let of = |a: &crate::api::VolumeAttachment| {
@@ -207,13 +207,12 @@ fn inert(old: &Inert, new: &Inert, causes: &mut Vec<String>) {
     let group = new["apiVersion"].as_str().unwrap_or_default();
     let group = group.split_once('/').map_or("", |(group, _)| group);
     match (group, kind) {
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
-            if old["roleRef"] != new["roleRef"] {
-                let value = &new["roleRef"];
-                causes.push(format!(
-                    "roleRef: Invalid value: {value}: cannot change roleRef"
-                ));
-            }
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")
+            if old["roleRef"] != new["roleRef"] =>
+        {
+            let value = &new["roleRef"];
+            let why = "cannot change roleRef";
+            causes.push(format!("roleRef: Invalid value: {value}: {why}"));
         }
         ("networking.k8s.io", "IngressClass") => fixed(old, new, &["spec.controller"], causes),
         ("node.k8s.io", "RuntimeClass") => fixed(old, new, &["handler"], causes),

@@ -130,18 +130,15 @@ fn address(
         return Ok(());
     }
     match service.cluster_ip {
-        Some(ip) => {
-            let taken = pools.reserve(ip, imported).map_err(|why| {
-                let ip = std::net::Ipv4Addr::from(ip);
-                let all = json!([ip.to_string()]);
-                let why = format!("failed to allocate IP {ip}: {why}");
-                invalid(
-                    service,
-                    format!("spec.clusterIPs: Invalid value: {all}: {why}"),
-                )
-            });
-            taken
-        }
+        Some(ip) => pools.reserve(ip, imported).map_err(|why| {
+            let ip = std::net::Ipv4Addr::from(ip);
+            let all = json!([ip.to_string()]);
+            let why = format!("failed to allocate IP {ip}: {why}");
+            invalid(
+                service,
+                format!("spec.clusterIPs: Invalid value: {all}: {why}"),
+            )
+        }),
         None => {
             let ip = pools.draw(draws, &service.meta).ok_or_else(|| {
                 ApiError::Internal(format!(

@@ -157,7 +157,8 @@ pub(in crate::store) fn check(old: &Service, new: &Service, causes: &mut Vec<Str
     }
     let (a, b) = (&*old.source, &*new.source);
     let external = old.kind == ServiceKind::ExternalName || new.kind == ServiceKind::ExternalName;
-    if !external && !(old.headless && new.headless) {
+    let both_headless = old.headless && new.headless;
+    if !external && !both_headless {
         addresses(a, b, causes);
     }
     if !external && !old.headless && !new.headless {
