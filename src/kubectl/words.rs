@@ -76,6 +76,7 @@ const WITH_VALUE: &[&str] = &[
     "patch",
     "type",
     "cascade",
+    "subresource",
     "field-selector",
     "container",
     "output",

@@ -55,6 +55,7 @@ impl Reader<'_> {
         nodes.extend(rest.iter().map(|node| (*node).clone()));
         let mut sorted = self.sort(nodes);
         let mut edits = Edits {
+            lenient: false,
             files: &mut *self.files,
             base: &self.base,
             namespace: &spec.namespace,

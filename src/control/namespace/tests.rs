@@ -268,7 +268,7 @@ fn pods_that_remain_are_not_counted_yet() {
 fn a_terminating_namespace_takes_no_events() {
     let mut world = world(true);
     let event = |namespace: &str| {
-        Write::Emit(KubeEvent {
+        Write::Emit(Arc::new(KubeEvent {
             kind: Kind::Pod,
             namespace: namespace.into(),
             name: "web".into(),
@@ -277,7 +277,7 @@ fn a_terminating_namespace_takes_no_events() {
             message: "Stopping container web".into(),
             warning: false,
             source: "kubelet".into(),
-        })
+        }))
     };
     world.write(&event("shop")).expect("taken");
     world.delete(Kind::Namespace, "", "shop").expect("deleted");

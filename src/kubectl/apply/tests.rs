@@ -302,10 +302,10 @@ fn kinds_that_the_model_does_not_act_on_take_every_verb() {
     for (head, name, word, plural) in cases {
         let with =
             |labels: &str| format!("{{{head}, metadata: {{name: a, labels: {{{labels}}}}}}}");
-        let patch = format!("patch {word} --type=merge -p '{{metadata: {{labels: {{y: z}}}}}}'");
+        let patch = format!("patch {word} --type=merge -p '{{metadata: {{labels: {{q: z}}}}}}'");
         for (line, manifest, wanted) in [
-            ("apply -f x", with("x: 1"), format!("{name}/a created")),
-            ("apply -f x", with("x: 1"), format!("{name}/a unchanged")),
+            ("apply -f x", with("x: one"), format!("{name}/a created")),
+            ("apply -f x", with("x: one"), format!("{name}/a unchanged")),
             (
                 &format!("label {word} o=p"),
                 String::new(),
@@ -334,7 +334,7 @@ fn kinds_that_the_model_does_not_act_on_take_every_verb() {
         let labels = to_json(&found.expect("it is there").1)["metadata"]["labels"].take();
         assert_eq!(
             labels,
-            json!({"o": "p", "y": "z"}),
+            json!({"o": "p", "q": "z"}),
             "what was applied has left"
         );
         let said = shell.run(&format!("delete {word}"), &[]);

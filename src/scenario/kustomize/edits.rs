@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::names;
 use super::target::Target;
 use crate::api::patch;
 use crate::api::yaml::{Limits, Node, NodeValue, Span, parse_document};
-use crate::scenario::diagnostic::Diagnostic;
+use crate::scenario::diagnostic::{Diagnostic, Severity};
 use crate::scenario::fields::{Fields, Problems, Value};
 use crate::scenario::files::Files;
 
@@ -17,6 +18,8 @@ pub struct Edits<'e> {
     pub base: &'e Path,
     /// The namespace of objects that name none.
     pub namespace: &'e str,
+    /// A target that nothing matches is worth a warning, no more: so kustomize has it.
+    pub lenient: bool,
     /// Problems found.
     pub problems: &'e mut Problems,
 }
@@ -88,18 +91,24 @@ impl Edits<'_> {
                 None => None,
             };
             let patches = self.patch_of(&fields, item);
+            let mut keeps = Keeps::default();
             if let Some(options) = fields.fields("options", self.problems) {
-                options.allow(&["allowNameChange", "allowKindChange"]);
+                let mut allow = |key| !options.flag(key, self.problems).unwrap_or(false);
+                keeps = Keeps {
+                    name: allow("allowNameChange"),
+                    kind: allow("allowKindChange"),
+                };
                 options.finish(self.problems);
             }
             fields.finish(self.problems);
             for patch in patches {
-                self.apply(
-                    target.as_ref(),
-                    given.as_ref().unwrap_or(item),
-                    &patch,
-                    objects,
-                );
+                if target.is_none() && patch.as_list().is_some() {
+                    let wrong = item.invalid("must name a target: it is a JSON patch");
+                    self.problems.push(wrong);
+                    continue;
+                }
+                let value = given.as_ref().unwrap_or(item);
+                self.apply_keeping(keeps, target.as_ref(), value, &patch, objects);
             }
         }
     }
@@ -161,6 +170,18 @@ impl Edits<'_> {
         patch: &Node,
         objects: &mut Vec<Node>,
     ) {
+        self.apply_keeping(Keeps::default(), target, value, patch, objects);
+    }
+
+    fn apply_keeping(
+        &mut self,
+        keeps: Keeps,
+        target: Option<&Target>,
+        value: &Value<'_>,
+        patch: &Node,
+        objects: &mut Vec<Node>,
+    ) {
+        let lenient = self.lenient && target.is_some();
         let own;
         let target = match target {
             Some(target) => target,
@@ -182,7 +203,10 @@ impl Edits<'_> {
         {
             found = true;
             // A patch with an identity of its own may lack what the object says.
-            if let Err(error) = patch::apply(object, &anonymous(patch, object)) {
+            let memory = names::memory(object);
+            let done = patch::apply(object, &anonymous(patch, object, keeps));
+            names::recall(object, &memory);
+            if let Err(error) = done {
                 let span = match error.span.is_known() {
                     true => error.span,
                     false => patch.span,
@@ -193,7 +217,14 @@ impl Edits<'_> {
             }
         }
         if !found {
-            self.problems.push(target.unmatched(objects, value));
+            let missing = target.unmatched(objects, value);
+            self.problems.push(match lenient {
+                true => Diagnostic {
+                    severity: Severity::Warning,
+                    ..missing
+                },
+                false => missing,
+            });
         }
     }
 
@@ -210,25 +241,35 @@ impl Edits<'_> {
                 .get("newTag")
                 .and_then(|value| value.scalar(self.problems));
             let digest = fields.text("digest", self.problems);
-            fields.allow(&["tagSuffix"]);
+            let suffix = fields.text("tagSuffix", self.problems);
             fields.finish(self.problems);
             let Some(name) = name else {
                 continue;
             };
+            // `imagetag/updater.go :: SetImageValue`; the name is a pattern.
             let edit = |image: &str| {
                 let (base, old) = split_image(image);
-                (base == name.as_str()).then(|| {
+                super::target::matches(&name, base).then(|| {
                     let base = new_name.as_deref().unwrap_or(base);
-                    match (&tag, &digest) {
-                        (_, Some(digest)) => format!("{base}@{digest}"),
-                        (Some(tag), None) => format!("{base}:{tag}"),
-                        (None, None) => format!("{base}{old}"),
+                    match (&tag, &digest, &suffix) {
+                        (Some(tag), Some(digest), _) => format!("{base}:{tag}@{digest}"),
+                        (None, Some(digest), _) => format!("{base}@{digest}"),
+                        (Some(tag), None, _) => format!("{base}:{tag}"),
+                        (None, None, Some(suffix)) => {
+                            let tag = old.split('@').next().unwrap_or_default();
+                            let colon = if tag.is_empty() { ":" } else { "" };
+                            format!("{base}{colon}{tag}{suffix}")
+                        }
+                        (None, None, None) => format!("{base}{old}"),
                     }
                 })
             };
             let mut found = false;
             for object in objects.iter_mut() {
-                found |= edit_images(object, &edit);
+                if names::kind(object) != "CustomResourceDefinition" {
+                    found |= edit_images(object, &edit);
+                    found |= edit_image_volumes(object, &edit);
+                }
             }
             if !found {
                 let span = item.span();
@@ -240,11 +281,27 @@ impl Edits<'_> {
     }
 }
 
+/// What of an object's identity a patch leaves as it is.
+#[derive(Clone, Copy)]
+struct Keeps {
+    name: bool,
+    kind: bool,
+}
+
+impl Default for Keeps {
+    fn default() -> Self {
+        Keeps {
+            name: true,
+            kind: true,
+        }
+    }
+}
+
 /// The patch without the identity that only says whom it is for.
-fn anonymous(patch: &Node, object: &Node) -> Node {
+fn anonymous(patch: &Node, object: &Node, keeps: Keeps) -> Node {
     let mut patch = patch.clone();
     if patch.as_map().is_some() {
-        for key in ["apiVersion", "kind"] {
+        for key in ["apiVersion", "kind"].into_iter().filter(|_| keeps.kind) {
             if patch
                 .get(key)
                 .is_some_and(|kind| object.get(key).is_some_and(|o| !o.same(kind)))
@@ -257,7 +314,7 @@ fn anonymous(patch: &Node, object: &Node) -> Node {
             of(&patch).zip(of(object)).is_none_or(|(a, b)| a.same(&b))
         };
         let (name, namespace) = (same("name"), same("namespace"));
-        if let Some(metadata) = patch.get_mut("metadata") {
+        if let Some(metadata) = patch.get_mut("metadata").filter(|_| keeps.name) {
             for (key, same) in [("name", name), ("namespace", namespace)] {
                 if !same {
                     metadata.remove(key);
@@ -268,17 +325,34 @@ fn anonymous(patch: &Node, object: &Node) -> Node {
     patch
 }
 
-/// `name`, and `:tag` or `@digest` with its mark.
+/// `name`, and `:tag` and `@digest` with their marks.
 fn split_image(image: &str) -> (&str, &str) {
     if let Some(at) = image.find('@') {
-        let (base, digest) = image.split_at(at);
-        return (split_image(base).0, digest);
+        let (base, _) = split_image(&image[..at]);
+        return image.split_at(base.len());
     }
     let slash = image.rfind('/').map_or(0, |at| at + 1);
     match image[slash..].find(':') {
         Some(at) => image.split_at(slash + at),
         None => (image, ""),
     }
+}
+
+/// Rewrites `volumes[].image.reference` of pods and templates.
+fn edit_image_volumes(object: &mut Node, edit: &impl Fn(&str) -> Option<String>) -> bool {
+    let mut found = false;
+    for path in [
+        &["spec", "volumes", "image", "reference"][..],
+        &["spec", "template", "spec", "volumes", "image", "reference"],
+    ] {
+        names::visit(object, path, false, &mut |node| {
+            if let Some(new) = node.as_str().and_then(edit) {
+                *node = Node::text(&new, node.span);
+                found = true;
+            }
+        });
+    }
+    found
 }
 
 /// Rewrites `image` of all containers below `node`.
@@ -324,7 +398,7 @@ mod tests {
             ("nginx:1.2", "nginx", ":1.2"),
             ("host:5000/a/nginx", "host:5000/a/nginx", ""),
             ("host:5000/a/nginx:1", "host:5000/a/nginx", ":1"),
-            ("a/b:1@sha256:ff", "a/b", "@sha256:ff"),
+            ("a/b:1@sha256:ff", "a/b", ":1@sha256:ff"),
         ] {
             assert_eq!(split_image(image), (base, rest), "{image}");
         }

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
-use super::names::{Renamed, follow, set_name};
+use super::names::{kind as kind_of, previous, set_name, visit};
 use super::sha256::sha256;
 use crate::api::yaml::{Node, Span};
+use crate::scenario::diagnostic::Diagnostic;
 use crate::scenario::fields::{Fields, Problems, Value};
 use crate::scenario::files::Files;
 
@@ -112,7 +113,7 @@ fn one(
         ),
         _ => None,
     };
-    let pairs = content(files, &fields, base, problems);
+    let pairs = content(files, &fields, base, item.span(), problems);
     fields.finish(problems);
     let Some(name) = name else {
         return;
@@ -203,21 +204,31 @@ fn place(
     problems: &mut Problems,
 ) {
     let identity = |object: &Node| {
-        let text = |path| object.at(path).and_then(Node::as_str).map(str::to_owned);
-        (
-            text("kind"),
-            text("metadata.name"),
-            text("metadata.namespace"),
-        )
+        let text = |path| object.at(path).and_then(Node::as_str).unwrap_or_default();
+        let namespace = text("metadata.namespace").to_owned();
+        (text("metadata.name").to_owned(), namespace)
     };
+    // An object is found by any name that it has had.
     let mine = identity(&object);
-    let there = objects.iter_mut().find(|other| identity(other) == mine);
+    let there = objects.iter_mut().find(|other| {
+        kind_of(other) == kind_of(&object)
+            && (identity(other) == mine || previous(other).contains(&mine))
+    });
     match (behavior, there) {
         ("create", None) => objects.push(object),
         ("create", Some(_)) => problems.push(item.invalid("an object of this name exists already")),
         (_, None) => problems.push(item.invalid("there is no object of this name to change")),
-        ("replace", Some(old)) => *old = object,
+        ("replace", Some(old)) => {
+            merge_metadata(old, &object);
+            for key in ["data", "binaryData", "type", "immutable"] {
+                old.remove(key);
+                if let Some(value) = object.get(key) {
+                    old.set(key, value.clone());
+                }
+            }
+        }
         (_, Some(old)) => {
+            merge_metadata(old, &object);
             for key in ["data", "binaryData"] {
                 let Some(new) = object.get(key).and_then(Node::as_map) else {
                     continue;
@@ -235,11 +246,27 @@ fn place(
     }
 }
 
+/// `CopyMergeMetaDataFieldsFrom`: labels and annotations of both, the name of the old one.
+fn merge_metadata(old: &mut Node, new: &Node) {
+    for key in ["labels", "annotations"] {
+        let more = new.get("metadata").and_then(|metadata| metadata.get(key));
+        let Some(more) = more.and_then(Node::as_map) else {
+            continue;
+        };
+        visit(old, &["metadata", key], true, &mut |map| {
+            for (key, entry) in more {
+                map.set(key, entry.node.clone());
+            }
+        });
+    }
+}
+
 /// Keys and contents: `literals`, `files`, `envs` and `env`.
 fn content(
     files: &mut Files,
     fields: &Fields<'_>,
     base: &Path,
+    span: Span,
     problems: &mut Problems,
 ) -> Vec<(String, Vec<u8>)> {
     let mut pairs = Vec::new();
@@ -255,7 +282,8 @@ fn content(
         ) else {
             continue;
         };
-        for line in String::from_utf8_lossy(&bytes).lines() {
+        let text = String::from_utf8_lossy(&bytes);
+        for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -292,6 +320,12 @@ fn content(
             pairs.push((key.to_owned(), bytes));
         }
     }
+    for (at, (key, _)) in pairs.iter().enumerate() {
+        if pairs[..at].iter().any(|(before, _)| before == key) {
+            let message = format!("two of its entries have the key {key}");
+            problems.push(Diagnostic::error("Duplicate", message, span));
+        }
+    }
     pairs
 }
 
@@ -313,7 +347,6 @@ fn input(
 
 /// Appends the hash of its content to the name of every generated object that wants one.
 pub fn add_hashes(objects: &mut [Node]) {
-    let mut renamed = Renamed::new();
     for object in objects.iter_mut() {
         let mark = object
             .at("metadata.annotations")
@@ -329,19 +362,10 @@ pub fn add_hashes(objects: &mut [Node]) {
                 metadata.remove("annotations");
             }
         }
-        let text = |path| {
-            object
-                .at(path)
-                .and_then(Node::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let (kind, name) = (text("kind"), text("metadata.name"));
-        let new = format!("{name}-{}", hash(object));
+        let name = object.at("metadata.name").and_then(Node::as_str);
+        let new = format!("{}-{}", name.unwrap_or_default(), hash(object));
         set_name(object, &new);
-        renamed.insert((kind, name), new);
     }
-    follow(objects, &renamed);
 }
 
 /// kustomize's `api/internal/hasher`: SHA-256 over the sorted JSON of kind, name and content, its

@@ -6,11 +6,12 @@
 //! `generatorOptions`, in kustomize's order of effects. Any other word is refused by its name.
 //!
 //! Where to look first: [`build`]; then `edits` (what scenarios have too), `target` (whom an edit
-//! is for), `fields` (labels, names and the references to them), `generate`.
+//! is for), `names` (labels, names, namespaces), `references` (what follows names), `generate`.
 
 mod edits;
 mod generate;
 mod names;
+mod references;
 mod sha256;
 mod target;
 
@@ -77,7 +78,10 @@ pub fn build(
     let mut objects = one(files, document, &base, stack, problems);
     stack.pop();
     if stack.is_empty() {
+        // All of this once, at the very end: `makeCustomizedResMap`.
         generate::add_hashes(&mut objects);
+        references::fix(&mut objects, problems);
+        names::forget(&mut objects);
     }
     objects
 }
@@ -120,8 +124,9 @@ fn one(
     objects
 }
 
-/// The edits of a kustomization in kustomize's order: patches, then names and labels, then images
-/// and replicas.
+/// The edits of a kustomization in kustomize's order (`configureBuiltinTransformers`): patches,
+/// then namespace, names, labels and annotations, then JSON patches by their old word, replicas
+/// and images.
 fn transform(
     files: &mut Files,
     fields: &Fields<'_>,
@@ -138,6 +143,7 @@ fn transform(
         files,
         base,
         namespace: "default",
+        lenient: true,
         problems,
     };
     for item in &merges {
@@ -154,10 +160,10 @@ fn transform(
         }
     }
     edits.patches(&patches, objects);
-    edits.patches(&json, objects);
     names::transform(fields, objects, edits.problems);
-    edits.images(&images, objects);
+    edits.patches(&json, objects);
     edits.replicas(&replicas, objects);
+    edits.images(&images, objects);
 }
 
 fn resource(

@@ -1,5 +1,6 @@
 //! Which objects an edit applies to.
 
+use super::names::previous;
 use crate::api::Text;
 use crate::api::selector::{LabelSelector, Operator, Requirement};
 use crate::api::yaml::Node;
@@ -103,11 +104,22 @@ impl Target {
                 selector.matches(&labels.unwrap_or_default())
             })
         };
+        // What an object was called before counts as well.
+        let before = previous(object);
+        let or_default = |namespace: &str| match namespace {
+            "" => default.to_owned(),
+            namespace => namespace.to_owned(),
+        };
+        let namespace = or_default(text("namespace").unwrap_or_default());
         fits(&self.group, group)
             && fits(&self.version, version)
             && fits(&self.kind, kind)
-            && fits(&self.name, text("name").unwrap_or_default())
-            && fits(&self.namespace, text("namespace").unwrap_or(default))
+            && (fits(&self.name, text("name").unwrap_or_default())
+                || before.iter().any(|(name, _)| fits(&self.name, name)))
+            && (fits(&self.namespace, &namespace)
+                || before
+                    .iter()
+                    .any(|(_, ns)| fits(&self.namespace, &or_default(ns))))
             && labelled(&self.labels, "labels")
             && labelled(&self.annotations, "annotations")
     }
@@ -149,7 +161,7 @@ fn literal(text: &str) -> String {
     text.replace('.', r"\.")
 }
 
-fn group_version(object: &Node) -> (&str, &str) {
+pub(super) fn group_version(object: &Node) -> (&str, &str) {
     let version = object
         .get("apiVersion")
         .and_then(Node::as_str)
@@ -166,7 +178,7 @@ fn labels_of(node: &Node) -> crate::api::Labels {
 }
 
 /// Whether the whole text matches one of the alternatives of a pattern.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let pattern = pattern.trim_start_matches('^').trim_end_matches('$');
     pattern.split('|').any(|part| {
         let part = part.trim_start_matches('(').trim_end_matches(')');

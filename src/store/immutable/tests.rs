@@ -281,14 +281,19 @@ fn a_pod_changes_in_its_image_deadline_tolerations_and_gates() {
                 ],
             ),
             (json!({"metadata": {"labels": {"a": "b"}}}), &[]),
-            (
-                json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}}),
-                &[
-                    "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add \
-                   mirror pod annotation",
-                ],
-            ),
         ],
+    );
+    let bound = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "x"}], "nodeName": "n"}});
+    check(
+        &bound,
+        &[(
+            json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}}),
+            &[
+                "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add \
+                   mirror pod annotation",
+            ],
+        )],
     );
     let change = spec(json!({"terminationGracePeriodSeconds": 5}));
     let said = patch(&pod, &change);
