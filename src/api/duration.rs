@@ -117,6 +117,19 @@ pub fn print(span: Duration) -> String {
     text
 }
 
+/// As [`print()`], without zeros at the end: `20m`, `1h30m`, `3m40s`.
+pub fn short(span: Duration) -> String {
+    let text = print(span);
+    let text = match text.strip_suffix("m0s") {
+        Some(start) => format!("{start}m"),
+        None => text,
+    };
+    match text.strip_suffix("h0m") {
+        Some(start) => format!("{start}h"),
+        None => text,
+    }
+}
+
 /// `nanos / unit` with as many decimals as it has.
 fn decimal(nanos: u128, unit: u128) -> String {
     let rest = nanos % unit;

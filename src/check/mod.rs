@@ -17,4 +17,6 @@ pub mod placement;
 
 pub mod compare;
 
+pub mod search;
+
 pub use run::{Finished, On, RunOptions, Watcher, run, run_on, run_watched};

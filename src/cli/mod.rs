@@ -22,6 +22,8 @@ pub mod report;
 
 pub mod schema;
 
+pub mod search;
+
 pub mod gallery;
 
 pub mod exit;
@@ -62,6 +64,8 @@ enum Command {
     Compare(compare::CompareArguments),
     /// Compare the values of one field over seeds
     Sweep(compare::SweepArguments),
+    /// Look for the run that breaks a check, and make it small
+    Search(search::SearchArguments),
     /// Put the shares of a comparison or sweep together
     Merge(compare::MergeArguments),
     /// Draw a run's pictures (SVG) from its results folder
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::main(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Sweep(arguments) => compare::sweep(&arguments),
+        Command::Search(arguments) => search::main(&arguments),
         Command::Merge(arguments) => compare::merge(&arguments),
         Command::Plot(arguments) => plot::main(&arguments),
         Command::Report(arguments) => report::main(&arguments),

@@ -145,8 +145,8 @@ impl Told {
 /// So many warnings about the input are shown before a run.
 const WARNINGS_MAX: usize = 5;
 
-/// Says what is odd about the input; returns an exit code when it cannot run.
-fn remarks(loaded: &scenario::Loaded, arguments: &RunArguments, colour: bool) -> Option<u8> {
+/// Says which expectations cannot be judged; returns an exit code when there are any.
+pub(super) fn flaws(loaded: &scenario::Loaded, colour: bool) -> Option<u8> {
     let mut flaws = Vec::new();
     for each in &loaded.scenarios {
         for (span, message) in check::expect::flaws(each) {
@@ -156,6 +156,14 @@ fn remarks(loaded: &scenario::Loaded, arguments: &RunArguments, colour: bool) ->
     if !flaws.is_empty() {
         eprint!("{}", scenario::render(&flaws, &loaded.sources, colour));
         return Some(exit::INPUT);
+    }
+    None
+}
+
+/// Says what is odd about the input; returns an exit code when it cannot run.
+fn remarks(loaded: &scenario::Loaded, arguments: &RunArguments, colour: bool) -> Option<u8> {
+    if let Some(code) = flaws(loaded, colour) {
+        return Some(code);
     }
     if !(arguments.quiet || arguments.json || loaded.warnings.is_empty()) {
         let all = loaded.warnings.len();

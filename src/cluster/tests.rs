@@ -85,6 +85,7 @@ fn scenario(manifests: &str, timeline: Vec<Step>) -> Scenario {
         objects,
         timeline,
         expect: Vec::new(),
+        search: crate::scenario::Search::default(),
         apps: Vec::new(),
         traffic: Vec::new(),
         thresholds: Vec::new(),

@@ -64,6 +64,8 @@ mod experiment;
 
 pub mod schema;
 
+pub mod minimal;
+
 pub mod trace;
 
 pub use diagnostic::{Diagnostic, Severity, render};
@@ -72,6 +74,7 @@ pub use experiment::{
 };
 pub use load::{LoadOptions, Loaded, Rejected, load, load_bytes};
 pub use snapshot::{Snapshot, load_snapshot};
+pub use spec::{VARY, vary};
 pub use types::*;
 pub use validate::{Validated, ValidatedObject, validate_files};
 

@@ -105,6 +105,7 @@ impl Reader<'_> {
             objects: decoded.objects,
             timeline,
             expect: spec.expect,
+            search: spec.search,
             apps: apps.into_iter().map(|draft| draft.model).collect(),
             traffic: traffic.into_iter().map(|draft| draft.traffic).collect(),
             thresholds,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::cluster;
 use super::diagnostic::Diagnostic;
 use super::fields::{Fields, Problems, Value};
-use super::types::{ClusterSpec, Expectation};
+use super::types::{ClusterSpec, Expectation, Search, Vary};
 use super::{expect, timeline};
 use crate::api::Text;
 use crate::api::yaml::Node;
@@ -41,6 +41,8 @@ pub struct Spec<'n> {
     pub timeline: Vec<timeline::StepDraft<'n>>,
     /// `spec.expect`.
     pub expect: Vec<Expectation>,
+    /// `spec.search`.
+    pub search: Search,
 }
 
 /// The seed of a scenario that names none.
@@ -119,13 +121,47 @@ pub fn read<'n>(doc: &'n Node, problems: &mut Problems) -> Option<Spec<'n>> {
         images: spec.list("images", problems),
         timeline: timeline::read(&spec.list("timeline", problems), length, problems),
         expect: expect::read(&spec.list("expect", problems), length, problems),
+        search: (spec.fields("search", problems))
+            .map_or_else(Search::default, |fields| search(&fields, problems)),
     };
-    if let Some(search) = spec.get("search") {
-        let later = Diagnostic::warning("NotModelled", "only searches read this", search.span());
-        problems.push(later.at("spec.search"));
-    }
     spec.finish(problems);
     (name.is_some() && duration.is_some()).then_some(this)
+}
+
+/// The words of `search.vary`.
+pub const VARY: [&str; 3] = ["seed", "timeline.at", "optional"];
+
+/// What these words mean.
+pub fn vary(words: &[&str]) -> Vary {
+    Vary {
+        seed: words.contains(&VARY[0]),
+        times: words.contains(&VARY[1]),
+        optional: words.contains(&VARY[2]),
+    }
+}
+
+fn search(fields: &Fields<'_>, problems: &mut Problems) -> Search {
+    let items = fields.list("vary", problems);
+    let words: Vec<&str> = (items.iter())
+        .filter_map(|item| item.word(&VARY, problems))
+        .collect();
+    if let (Some(value), true) = (fields.get("vary"), items.is_empty()) {
+        problems.push(value.invalid("must name something that differs"));
+    }
+    let budget = fields.get("budget");
+    let runs = budget.as_ref().and_then(|value| value.count(problems));
+    if let (Some(value), Some(0)) = (budget, runs) {
+        problems.push(value.invalid("must be greater than 0"));
+    }
+    fields.finish(problems);
+    Search {
+        vary: if items.is_empty() {
+            Vary::default()
+        } else {
+            vary(&words)
+        },
+        budget: runs,
+    }
 }
 
 fn version(spec: &Fields<'_>, problems: &mut Problems) -> Text {

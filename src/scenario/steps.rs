@@ -200,7 +200,7 @@ fn step(draft: &StepDraft<'_>, action: StepAction) -> Step {
 }
 
 /// The values of `-f`, `--filename` and `-k` of a command line.
-fn file_arguments(line: &str) -> Vec<String> {
+pub fn file_arguments(line: &str) -> Vec<String> {
     let mut names = Vec::new();
     let words = kubectl::words::split(line).unwrap_or_default();
     let mut words = words.iter().map(|word| word.text.as_str());

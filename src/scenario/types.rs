@@ -40,6 +40,8 @@ pub struct Scenario {
     pub timeline: Vec<Step>,
     /// `spec.expect`.
     pub expect: Vec<Expectation>,
+    /// `spec.search`.
+    pub search: Search,
     /// AppModels.
     pub apps: Vec<crate::load::AppModel>,
     /// Traffic.
@@ -50,6 +52,37 @@ pub struct Scenario {
     pub not_modelled: Vec<(String, usize)>,
     /// Digest of the whole resolved input without the seed.
     pub digest: u128,
+}
+
+/// `spec.search`: how runs of a search differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// `vary`.
+    pub vary: Vary,
+    /// `budget`: how many runs, unless the command line says so.
+    pub budget: Option<u32>,
+}
+
+/// What differs between the runs of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vary {
+    /// `seed`.
+    pub seed: bool,
+    /// `timeline.at`: when steps happen, and with that their order.
+    pub times: bool,
+    /// `optional`: whether steps marked so happen.
+    pub optional: bool,
+}
+
+impl Default for Vary {
+    /// The seed alone.
+    fn default() -> Self {
+        Vary {
+            seed: true,
+            times: false,
+            optional: false,
+        }
+    }
 }
 
 /// An object with where it was written.
