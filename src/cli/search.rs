@@ -190,6 +190,9 @@ fn save(
         more => format!("{}-min-{}-{}", scenario.name, small.seed, more + 1),
     };
     let path = arguments.out.join(format!("{name}.yaml"));
+    let unwritable = |error| format!("{} cannot be written: {error}", path.display());
+    // Before the file is tried: it names others by their way from this folder.
+    std::fs::create_dir_all(&arguments.out).map_err(unwritable)?;
     let mut why = String::new();
     for case in [small, &all_nodes, &find.case] {
         let edit = edit(scenario, arguments, find, case, &name);
@@ -201,17 +204,11 @@ fn save(
                     "# Found by `rehearsal search`: {} fails.\n",
                     find.check.name
                 );
-                let write = || -> std::io::Result<()> {
-                    std::fs::create_dir_all(&arguments.out)?;
-                    std::fs::write(&path, said + &text)
-                };
-                return match write() {
-                    Ok(()) => Ok(Saved {
-                        path: path.display().to_string(),
-                        digest,
-                    }),
-                    Err(error) => Err(format!("{} cannot be written: {error}", path.display())),
-                };
+                std::fs::write(&path, said + &text).map_err(unwritable)?;
+                return Ok(Saved {
+                    path: path.display().to_string(),
+                    digest,
+                });
             }
             Err(error) => why = error,
         }

@@ -52,11 +52,14 @@ struct Sent {
 /// Where a `drain` stands.
 #[derive(Debug, Default)]
 struct Drain {
+    /// Nodes that are still to be cordoned, before anything else happens.
+    cordons: VecDeque<Target>,
+    /// The node that is being cordoned.
+    cordoning: Option<Target>,
     /// Nodes that are still to be drained.
     nodes: VecDeque<Target>,
     /// The node that is being drained.
     node: Option<Target>,
-    cordoned: bool,
     /// Pods of this node that must go; whether they were asked to.
     pods: Vec<Leaving>,
     listed: bool,
@@ -347,13 +350,15 @@ impl Run {
         }
     }
 
-    /// `kubectl drain`: cordon, then evict pod by pod, node by node.
+    /// `kubectl drain`: cordon all nodes, then evict pod by pod, node by node
+    /// (`staging/src/k8s.io/kubectl/pkg/cmd/drain/drain.go :: RunDrain`).
     fn poll_drain(&mut self, view: &View, now: Time, out: &mut Outbox<()>) {
         if self.drain.is_none() {
             let targets = self.verb.targets().cloned().unwrap_or_default();
             match edit::resolve(&targets, view) {
                 Ok(nodes) => {
                     self.drain = Some(Drain {
+                        cordons: nodes.clone().into(),
                         nodes: nodes.into(),
                         ..Drain::default()
                     });
@@ -429,27 +434,29 @@ impl Drain {
         cause: Cause,
         out: &mut Outbox<()>,
     ) -> Step {
-        if self.node.is_none() {
-            let Some(node) = self.nodes.pop_front() else {
-                return Step::Done;
-            };
+        if self.cordoning.is_some() {
+            return Step::Waits;
+        }
+        while let Some(node) = self.cordons.pop_front() {
+            if is_cordoned(&node, view) {
+                self.said.push(format!("{} already cordoned", node.name));
+                continue;
+            }
             let write = Write::Patch {
                 object: node.object,
                 uid: None,
                 patch: Patch::Unschedulable(true),
             };
-            out.send(
-                now,
-                write,
-                edit::cause_of(cause, "kubectl drain cordons"),
-                CORDON,
-            );
-            self.node = Some(node);
-            self.cordoned = false;
+            let rule = edit::cause_of(cause, "kubectl drain cordons");
+            out.send(now, write, rule, CORDON);
+            self.cordoning = Some(node);
             return Step::Waits;
         }
-        if !self.cordoned {
-            return Step::Waits;
+        if self.node.is_none() {
+            let Some(node) = self.nodes.pop_front() else {
+                return Step::Done;
+            };
+            self.node = Some(node);
         }
         if !self.listed {
             let name = self
@@ -498,14 +505,9 @@ impl Drain {
 
     fn reply(&mut self, token: u64, reply: &Reply, now: Time) -> Option<String> {
         if token == CORDON {
-            let node = self
-                .node
-                .as_ref()
-                .map(|n| n.name.clone())
-                .unwrap_or_default();
+            let node = self.cordoning.take().map(|n| n.name).unwrap_or_default();
             return match reply {
                 Ok(_) => {
-                    self.cordoned = true;
                     self.said.push(format!("{node} cordoned"));
                     None
                 }
@@ -530,6 +532,10 @@ impl Drain {
         }
         None
     }
+}
+
+fn is_cordoned(node: &Target, view: &View) -> bool {
+    matches!(view.row(node.object), Some(Row::Node(node)) if node.unschedulable)
 }
 
 fn short(full: &str) -> &str {

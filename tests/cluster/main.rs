@@ -9,5 +9,6 @@ mod flags;
 mod foreign;
 mod gallery;
 mod invariants;
+mod kubectl;
 mod manifests;
 mod workloads;

@@ -7,3 +7,4 @@ mod compare;
 mod explain;
 mod input;
 mod reports;
+mod search;

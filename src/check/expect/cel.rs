@@ -95,6 +95,13 @@ impl Expression {
         self.epoch = Some(epoch);
     }
 
+    /// Keeps the value that comes nearest to making it true, for what must never or at last be so;
+    /// otherwise the one that comes nearest to breaking it.
+    pub fn towards_truth(mut self) -> Self {
+        self.side = self.side.map(|(side, smallest)| (side, !smallest));
+        self
+    }
+
     /// Whether it holds now.
     ///
     /// # Errors

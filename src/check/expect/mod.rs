@@ -197,10 +197,13 @@ impl Tracker {
                 ("wait", Watched::Wait(condition), from + *timeout)
             }
             Form::Always(cel) => ("always", Watched::Always(compiled(cel)?), until),
-            Form::Never(cel) => ("never", Watched::Never(compiled(cel)?), until),
+            Form::Never(cel) => {
+                let expression = compiled(cel)?.towards_truth();
+                ("never", Watched::Never(expression), until)
+            }
             Form::Eventually(cel, within) => (
                 "eventually",
-                Watched::Eventually(compiled(cel)?),
+                Watched::Eventually(compiled(cel)?.towards_truth()),
                 from + *within,
             ),
         };
