@@ -215,6 +215,7 @@ fn scenario(nodes: u64) -> Scenario {
         ..AppModel::batch(runs)
     };
     Scenario {
+        search: rehearsal::scenario::Search::default(),
         name: "cluster-5000".into(),
         file: String::new(),
         span: Span::NONE,

@@ -2,8 +2,9 @@
 //!
 //! Greedy and in a fixed order, over and over until nothing more can go: each step of the timeline
 //! is left out, from the last to the first; each pool gets as few nodes as possible; the run ends
-//! soon after the check failed; times become round. A change is kept when the same check still fails,
-//! for whatever reason: what is left is small, and it is wrong by itself.
+//! soon after the check failed; times become round. A change is kept when the same check still fails;
+//! fewer nodes only when it takes every step for that, because a cluster can be too small for
+//! anything to go right.
 
 use std::time::Duration;
 
@@ -116,7 +117,20 @@ impl<'a> Shrinking<'a> {
         any
     }
 
-    /// The least power of two, or else the least that bisection finds.
+    /// Whether the check passes without any one of the steps. A cluster that is too small fails
+    /// for other reasons than the one that was found.
+    fn needs_every_step(&mut self, case: &Case) -> bool {
+        (0..case.steps.len()).all(|place| {
+            let mut without = case.clone();
+            without.steps.remove(place);
+            self.runs += 1;
+            self.stopped |= (self.after_run)();
+            !self.tired()
+                && judge(self.scenario, &without).is_ok_and(|j| j.same(self.check).is_none())
+        })
+    }
+
+    /// One node, or else the fewest that bisection finds.
     fn fewer_nodes(&mut self, small: &mut Small) -> bool {
         let mut any = false;
         for pool in 0..small.case.nodes.len() {
@@ -129,7 +143,8 @@ impl<'a> Shrinking<'a> {
                 };
                 let mut case = small.case.clone();
                 case.nodes[pool] = middle;
-                match self.try_case(small, case) {
+                let fewer = self.needs_every_step(&case) && self.try_case(small, case);
+                match fewer {
                     true => (high, any) = (middle, true),
                     false => low = middle,
                 }
