@@ -52,7 +52,7 @@ impl Reader<'_> {
             ..DecodeContext::default()
         };
         let mut nodes: Vec<Node> = self.resources(&spec);
-        nodes.extend(rest.iter().map(|node| (*node).clone()));
+        nodes.extend(rest.iter().copied().cloned());
         let mut sorted = self.sort(nodes);
         let mut edits = Edits {
             lenient: false,
@@ -64,15 +64,14 @@ impl Reader<'_> {
         edits.patches(&spec.patches, &mut sorted.objects);
         edits.images(&spec.images, &mut sorted.objects);
         edits.replicas(&spec.replicas, &mut sorted.objects);
-
         let mut digest = InputDigest::new();
         digest.scenario(head);
         let mut decoded = objects::decode_all(&sorted.objects, &context, self.problems);
         decoded.objects = objects::settle(decoded.objects, self.problems);
         self.add_namespaces(&mut decoded, &spec, &context);
-        let apps: Vec<AppDraft<'_>> = (sorted.apps.iter())
-            .filter_map(|doc| app_model::read(doc, &spec.namespace, self.problems))
-            .collect();
+        let apps = sorted.apps.iter();
+        let apps = apps.filter_map(|doc| app_model::read(doc, &spec.namespace, self.problems));
+        let apps: Vec<AppDraft<'_>> = apps.collect();
         let traffic: Vec<TrafficDraft<'_>> = (sorted.traffic.iter())
             .filter_map(|doc| traffic::read(doc, &spec.namespace, spec.duration, self.problems))
             .collect();
