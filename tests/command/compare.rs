@@ -202,9 +202,9 @@ fn mistakes_in_files_are_told_with_file_line_and_column() {
         ),
         (
             one.to_owned(),
-            "arrival,cpu,memory\n0,1,1Gi\n",
-            "pods.csv:1",
-            "duration",
+            "duration,cpu,memory\n100,1,1Gi\n",
+            "pods.csv:1:1",
+            "the column \"arrival\" is missing",
         ),
         (
             one.to_owned(),

@@ -135,13 +135,16 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(least: f64, most: f64, most_x: f64) -> Frame {
+    /// A frame with room for these labels on its right.
+    fn new(least: f64, most: f64, most_x: f64, labels: &[(usize, String)]) -> Frame {
+        let longest = labels.iter().map(|(_, label)| label.chars().count()).max();
+        let room = WIDTH - 24.0 - 7.8 * longest.unwrap_or(0) as f64;
         let ticks = axis::value_ticks((most - least).max(1e-9), 6);
         let step = ticks.get(1).copied().unwrap_or(1.0);
         let low = (libm::floor(least / step) * step).max(0.0);
         let panel = Panel {
             left: 76.0,
-            right: 770.0,
+            right: room.clamp(400.0, 770.0),
             top: 90.0,
             bottom: 420.0,
             most_x,
@@ -262,19 +265,27 @@ fn along(trials: &Trials, what: &str, of: fn(&Point) -> f64) -> Option<String> {
     };
     let visible = || points().filter(|(x, _)| *x >= from);
     let least = visible().map(|(_, y)| *y).fold(most, f64::min);
-    let frame = Frame::new(least, most, most_x - from);
+    let named: Vec<(usize, String)> = (lines.iter().enumerate())
+        .filter_map(|(variant, line)| {
+            let (_, value) = line.last()?;
+            Some((
+                variant,
+                format!("{} {:.1}%", variants[variant], value * 100.0),
+            ))
+        })
+        .collect();
+    let frame = Frame::new(least, most, most_x - from, &named);
     frame.draw(&mut canvas);
     let panel = frame.panel;
     ticks(&mut canvas, &panel, trials.head.axis, from);
     let mut ends = Vec::new();
-    for (variant, line) in lines.iter().enumerate() {
-        let visible = line.iter().filter(|(x, _)| *x >= from);
+    for (variant, label) in named {
+        let visible = lines[variant].iter().filter(|(x, _)| *x >= from);
         let path: Vec<(f64, f64)> = visible
             .map(|(x, y)| (panel.x(x - from), frame.y(*y)))
             .collect();
         canvas.path(&path, colour(variant), 2.0);
-        if let (Some((_, y)), Some((_, value))) = (path.last(), line.last()) {
-            let label = format!("{} {:.1}%", variants[variant], value * 100.0);
+        if let Some((_, y)) = path.last() {
             ends.push((*y, variant, label));
         }
     }
@@ -282,21 +293,22 @@ fn along(trials: &Trials, what: &str, of: fn(&Point) -> f64) -> Option<String> {
     Some(canvas.finish())
 }
 
+/// The percentiles of a variant's waiting times in seconds: the mean of each over seeds.
+fn mean_waits(trials: &Trials, variant: usize) -> Vec<f64> {
+    let all: Vec<&Vec<f64>> = (trials.rows.iter())
+        .map(|row| &row.trials[variant].waits)
+        .filter(|waits| waits.len() == 101)
+        .collect();
+    let n = all.len().max(1) as f64;
+    (0..=100)
+        .map(|at| all.iter().map(|w| w[at]).sum::<f64>() / n)
+        .collect()
+}
+
 /// The share of pods that waited at most so long: the mean of each percentile over seeds.
 fn waits(trials: &Trials) -> Option<String> {
     let variants = &trials.head.variants;
-    let lines: Vec<Vec<f64>> = (0..variants.len())
-        .map(|variant| {
-            let all: Vec<&Vec<f64>> = (trials.rows.iter())
-                .map(|row| &row.trials[variant].waits)
-                .filter(|waits| waits.len() == 101)
-                .collect();
-            let n = all.len().max(1) as f64;
-            (0..=100)
-                .map(|at| all.iter().map(|w| w[at]).sum::<f64>() / n)
-                .collect()
-        })
-        .collect();
+    let lines: Vec<Vec<f64>> = (0..variants.len()).map(|v| mean_waits(trials, v)).collect();
     let most = lines.iter().flatten().copied().fold(0.0, f64::max);
     if most <= 0.0 {
         return None;
@@ -314,7 +326,19 @@ fn waits(trials: &Trials) -> Option<String> {
     let mut canvas = begin(trials, 470.0, &headline, what);
     // Waits span magnitudes: the axis is log(1 + seconds).
     let scale = |seconds: f64| libm::log1p(seconds);
-    let frame = Frame::new(0.0, 1.0, scale(most));
+    let named: Vec<(usize, String)> = (lines.iter().enumerate())
+        .map(|(variant, line)| {
+            (
+                variant,
+                format!("{} p99 {}", variants[variant], slowest(line)),
+            )
+        })
+        .collect();
+    // Those that did not wait at all need no room.
+    let at_once = |line: &Vec<f64>| line.iter().filter(|seconds| **seconds <= 0.0).count();
+    let fewest = lines.iter().map(at_once).min().unwrap_or(0);
+    let low = fewest.saturating_sub(6) / 10 * 10;
+    let frame = Frame::new(low as f64 / 100.0, 1.0, scale(most), &named);
     frame.draw(&mut canvas);
     let panel = frame.panel;
     let mut last = f64::NEG_INFINITY;
@@ -331,13 +355,12 @@ fn waits(trials: &Trials) -> Option<String> {
         canvas.middle(x, panel.bottom + 18.0, 11.0, GREY, &label);
     }
     let mut ends = Vec::new();
-    for (variant, line) in lines.iter().enumerate() {
+    for (variant, label) in named {
         let mut path = Vec::new();
-        for (percent, seconds) in line.iter().enumerate() {
-            path.push((panel.x(scale(*seconds)), panel.y(percent as f64 / 100.0)));
+        for (percent, seconds) in lines[variant].iter().enumerate().skip(low) {
+            path.push((panel.x(scale(*seconds)), frame.y(percent as f64 / 100.0)));
         }
         canvas.path(&path, colour(variant), 2.0);
-        let label = format!("{} p99 {}", variants[variant], slowest(line));
         ends.push((panel.top + 15.0 * variant as f64, variant, label));
     }
     labels(&mut canvas, panel.right + 10.0, ends);

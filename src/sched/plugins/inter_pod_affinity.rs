@@ -130,8 +130,9 @@ impl Plugin for InterPodAffinity {
 
     fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFilter {
         let kept = state.kept.affinity.as_mut();
-        state.affinity_filter = match kept.filter(|_| kept::keeps(cx, pod)) {
-            Some(kept) => kept.filter(cx, pod, self.0),
+        let kept = kept.filter(|_| kept::keeps(cx, pod));
+        state.affinity_filter = match kept.and_then(|kept| kept.filter(cx, pod, self.0)) {
+            Some(found) => found,
             None => AffinityFilter::new(cx, pod).map(Arc::new),
         };
         match state.affinity_filter {
@@ -192,8 +193,9 @@ impl Plugin for InterPodAffinity {
             return false;
         }
         let kept = state.kept.affinity.as_mut();
-        state.affinity_score = match kept.filter(|_| kept::keeps(cx, pod)) {
-            Some(kept) => kept.score(cx, pod, self.0),
+        let kept = kept.filter(|_| kept::keeps(cx, pod));
+        state.affinity_score = match kept.and_then(|kept| kept.score(cx, pod, self.0)) {
+            Some(found) => found,
             None => AffinityScore::new(cx, pod, self.0).map(Arc::new),
         };
         state.affinity_score.is_some()

@@ -22,6 +22,8 @@ use crate::sched::template::{Template, Term};
 
 /// Workloads whose sums are kept.
 const KEPT: usize = 64;
+/// Workloads of which it is remembered that they came once.
+const SEEN: usize = 1024;
 /// Classes of which a workload remembers what they mean to it.
 const RELATIONS: usize = 4096;
 
@@ -32,6 +34,8 @@ type Key = (usize, Text, Labels, PodAffinityArgs);
 #[derive(Debug, Default)]
 pub struct KeptAffinity {
     entries: FxHashMap<Key, Entry>,
+    /// Workloads that came once; the template keeps its address from being used again.
+    seen: FxHashMap<Key, Arc<Template>>,
     uses: u64,
 }
 
@@ -122,36 +126,58 @@ pub(super) fn keeps(cx: &Cx<'_>, pod: &PodEntry) -> bool {
 }
 
 impl KeptAffinity {
-    /// What required terms come to; `None` when there is nothing to check.
+    /// What required terms come to, or `None` inside when there is nothing to check; `None` when
+    /// nothing is kept for the workload (yet).
     pub(super) fn filter(
         &mut self,
         cx: &Cx<'_>,
         pod: &PodEntry,
         args: PodAffinityArgs,
-    ) -> Option<Arc<AffinityFilter>> {
-        let filter = &self.entry(cx, pod, args).filter;
-        filter.concerns(pod).then(|| filter.clone())
+    ) -> Option<Option<Arc<AffinityFilter>>> {
+        let filter = &self.entry(cx, pod, args, true)?.filter;
+        Some(filter.concerns(pod).then(|| filter.clone()))
     }
 
-    /// What preferred terms come to; `None` when no term of anybody concerns the pod.
+    /// What preferred terms come to, or `None` inside when no term of anybody concerns the pod;
+    /// `None` when nothing is kept for the workload.
     pub(super) fn score(
         &mut self,
         cx: &Cx<'_>,
         pod: &PodEntry,
         args: PodAffinityArgs,
-    ) -> Option<Arc<AffinityScore>> {
-        let score = &self.entry(cx, pod, args).score;
-        score.concerns().then(|| score.clone())
+    ) -> Option<Option<Arc<AffinityScore>>> {
+        let score = &self.entry(cx, pod, args, false)?.score;
+        Some(score.concerns().then(|| score.clone()))
     }
 
-    fn entry(&mut self, cx: &Cx<'_>, pod: &PodEntry, args: PodAffinityArgs) -> &Entry {
+    /// The sums of a workload. With `begin` they are kept from its second pod on: labels that no
+    /// other pod has would only push out others.
+    fn entry(
+        &mut self,
+        cx: &Cx<'_>,
+        pod: &PodEntry,
+        args: PodAffinityArgs,
+        begin: bool,
+    ) -> Option<&Entry> {
         self.uses += 1;
         let meta = &pod.pod.meta;
         let address = Arc::as_ptr(&pod.template) as usize;
         let key = (address, meta.namespace.clone(), meta.labels.clone(), args);
-        if !self.entries.contains_key(&key) && self.entries.len() >= KEPT {
-            let oldest = self.entries.values().map(|e| e.last_use).min();
-            self.entries.retain(|_, e| Some(e.last_use) != oldest);
+        if !self.entries.contains_key(&key) {
+            if !begin {
+                return None;
+            }
+            if self.seen.remove(&key).is_none() {
+                if self.seen.len() >= SEEN {
+                    self.seen.clear();
+                }
+                self.seen.insert(key, pod.template.clone());
+                return None;
+            }
+            if self.entries.len() >= KEPT {
+                let oldest = self.entries.values().map(|e| e.last_use).min();
+                self.entries.retain(|_, e| Some(e.last_use) != oldest);
+            }
         }
         let uses = self.uses;
         let entry = self.entries.entry(key).or_insert_with(|| Entry {
@@ -165,7 +191,7 @@ impl KeptAffinity {
         });
         entry.bring_up_to_date(cx, pod, args);
         entry.last_use = uses;
-        entry
+        Some(entry)
     }
 }
 

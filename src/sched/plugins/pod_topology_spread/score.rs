@@ -13,7 +13,8 @@ pub struct SpreadScore {
     constraints: Vec<Active>,
     counts: Arc<Vec<Vec<i64>>>,
     weights: Vec<f64>,
-    require_all: bool,
+    /// Some of the feasible nodes lack a topology key, where that matters.
+    ignores_some: bool,
 }
 
 /// The domain with missing labels as one of their own.
@@ -99,14 +100,15 @@ impl SpreadScore {
         nodes: &[NodeIx],
         require_all: bool,
     ) -> SpreadScore {
+        let ignores = |ix: &NodeIx| require_all && !has_all(cx.cache, &constraints, *ix);
+        let counted = nodes.iter().filter(|ix| !ignores(ix));
+        let counted: Vec<NodeIx> = counted.copied().collect();
         let mut state = SpreadScore {
             counts,
             weights: Vec::new(),
+            ignores_some: counted.len() < nodes.len(),
             constraints,
-            require_all,
         };
-        let counted = nodes.iter().filter(|ix| !state.ignores(cx, **ix));
-        let counted: Vec<NodeIx> = counted.copied().collect();
         for c in &state.constraints {
             let mut size = counted.len();
             if !c.hostname {
@@ -124,7 +126,7 @@ impl SpreadScore {
 
     /// Nodes without all topology keys, where that matters.
     fn ignores(&self, cx: &Cx<'_>, node: NodeIx) -> bool {
-        self.require_all && !has_all(cx.cache, &self.constraints, node)
+        self.ignores_some && !has_all(cx.cache, &self.constraints, node)
     }
 
     /// The Score: fewer is better until `normalize` turns it around.
