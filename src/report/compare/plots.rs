@@ -63,7 +63,7 @@ fn mark(unit: Unit, value: f64) -> String {
         _ => format!("{value:+.4}"),
     };
     match number.trim_end_matches('0').trim_end_matches('.') {
-        "+" | "-" | "" => "0".to_owned(),
+        "+0" | "-0" => "0".to_owned(),
         number => number.to_owned(),
     }
 }
@@ -89,11 +89,10 @@ fn differences(trials: &Trials) -> Option<String> {
         let (middle, half) = (500.0, 240.0);
         let x = |value: f64| middle + value / most * half;
         let bottom = y - 14.0 + LINE * (cells.len() - 1) as f64;
-        for tick in axis::value_ticks(most, 2) {
-            for tick in [-tick, tick] {
-                canvas.line(x(tick), y - 16.0, x(tick), bottom, HAIR, 1.0);
-                canvas.middle(x(tick), bottom + 13.0, 11.0, GREY, &mark(metric.unit, tick));
-            }
+        let ticks = axis::value_ticks(most, 2);
+        for tick in ticks.iter().skip(1).map(|tick| -tick).chain(ticks.clone()) {
+            canvas.line(x(tick), y - 16.0, x(tick), bottom, HAIR, 1.0);
+            canvas.middle(x(tick), bottom + 13.0, 11.0, GREY, &mark(metric.unit, tick));
         }
         canvas.line(middle, y - 16.0, middle, bottom, "#b0b0b0", 1.0);
         for cell in cells.iter().filter(|cell| cell.variant > 0) {
