@@ -405,6 +405,18 @@ impl<'n> Value<'n> {
     }
 }
 
+/// Labels as requirements of equality.
+pub fn equalities(labels: &Labels) -> Vec<Requirement> {
+    LabelSelector::equals(labels.iter()).requirements
+}
+
+fn a(kind: &str) -> String {
+    match kind {
+        "integer" => "an integer".to_owned(),
+        kind => format!("a {kind}"),
+    }
+}
+
 /// What readers asked for, noted for the test that holds schemas and readers together.
 #[cfg(test)]
 pub mod asked_for {
@@ -444,17 +456,5 @@ pub mod asked_for {
                 asked.entry(key).or_default().extend(keys);
             }
         });
-    }
-}
-
-/// Labels as requirements of equality.
-pub fn equalities(labels: &Labels) -> Vec<Requirement> {
-    LabelSelector::equals(labels.iter()).requirements
-}
-
-fn a(kind: &str) -> String {
-    match kind {
-        "integer" => "an integer".to_owned(),
-        kind => format!("a {kind}"),
     }
 }
