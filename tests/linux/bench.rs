@@ -32,23 +32,41 @@ impl Bench {
 
     /// With a cell that is there already.
     pub fn of(cell: CellProcess) -> Bench {
-        let mut bench = Bench {
-            cell,
-            attempts: 0,
-            problems: Vec::new(),
-        };
+        let mut bench = Bench::with_node(cell);
+        bench.tell(&Bench::sandbox());
+        bench.hear(|e| matches!(e, RuntimeEvent::SandboxReady { ok: true, .. }).then_some(()));
+        bench
+    }
+
+    /// With a cell, a node, and no pod.
+    pub fn with_node(cell: CellProcess) -> Bench {
+        let mut bench = Bench::bare(cell);
         bench.tell(&Command::Node(NodeSpec {
             name: "n".to_owned(),
             machine: Limits::default(),
             pods: Limits::default(),
             memory: 1 << 30,
         }));
+        bench
+    }
+
+    /// With a cell in which nothing is.
+    pub fn bare(cell: CellProcess) -> Bench {
+        Bench {
+            cell,
+            attempts: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Makes the pod.
+    pub fn sandbox() -> Command {
         let file = |path: &str, content: &str| File {
             path: path.to_owned(),
             content: content.as_bytes().to_vec(),
             mode: 0o640,
         };
-        bench.tell(&Command::Sandbox(Box::new(PodSpec {
+        Command::Sandbox(Box::new(PodSpec {
             pod: 1,
             attempt: 0,
             node: "n".to_owned(),
@@ -66,9 +84,7 @@ impl Bench {
                 ("small".to_owned(), Some(1 << 20), false),
                 ("plain".to_owned(), None, false),
             ],
-        })));
-        bench.hear(|e| matches!(e, RuntimeEvent::SandboxReady { ok: true, .. }).then_some(()));
-        bench
+        }))
     }
 
     pub fn tell(&mut self, command: &Command) {
@@ -77,17 +93,30 @@ impl Bench {
 
     /// The first event that `wanted` takes, within ten seconds.
     pub fn hear<T>(&mut self, wanted: impl Fn(&RuntimeEvent) -> Option<T>) -> T {
+        self.hear_report(|report| match report {
+            Report::Event(event) => wanted(event),
+            _ => None,
+        })
+    }
+
+    /// The step at which the cell stands still; none when it removed the pod instead.
+    pub fn halted(&mut self) -> Option<String> {
+        self.hear_report(|report| match report {
+            Report::Halted(step) => Some(Some(step.clone())),
+            Report::Event(RuntimeEvent::Removed { .. }) => Some(None),
+            _ => None,
+        })
+    }
+
+    fn hear_report<T>(&mut self, wanted: impl Fn(&Report) -> Option<T>) -> T {
         let begun = Instant::now();
         loop {
             while let Some(stamped) = self.cell.channel.message::<Stamped>().expect("a frame") {
-                match stamped.report {
-                    Report::Event(event) => {
-                        if let Some(found) = wanted(&event) {
-                            return found;
-                        }
-                    }
-                    Report::Problem(text) => self.problems.push(text),
-                    Report::Ready | Report::Net(_) => {}
+                if let Some(found) = wanted(&stamped.report) {
+                    return found;
+                }
+                if let Report::Problem(text) = stamped.report {
+                    self.problems.push(text);
                 }
             }
             assert!(
@@ -95,8 +124,18 @@ impl Bench {
                 "{:?}",
                 self.problems
             );
-            let mut fds = [PollFd::new(self.cell.channel.as_fd(), PollFlags::POLLIN)];
+            let waiting = self.cell.channel.waiting();
+            let out = if waiting {
+                PollFlags::POLLOUT
+            } else {
+                PollFlags::empty()
+            };
+            let mut fds = [PollFd::new(
+                self.cell.channel.as_fd(),
+                PollFlags::POLLIN | out,
+            )];
             poll(&mut fds, PollTimeout::from(100u16)).expect("poll");
+            self.cell.channel.flush().expect("sent");
             assert!(
                 self.cell.channel.receive().expect("received"),
                 "{:?}",

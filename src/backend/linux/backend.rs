@@ -21,7 +21,7 @@ use super::net::network;
 use super::net::watch::Watch;
 use super::plan::Planner;
 use super::plan::container::headers;
-use super::plan::images::Images;
+use super::plan::images::{Image, Images};
 use super::precedence;
 use super::protocol::{Command, Purpose, Report, Stamped};
 use super::spawn::CellProcess;
@@ -30,7 +30,9 @@ use crate::backend::sim::{RuntimeLatency, Simulated};
 use crate::cluster::{Asked, Cluster, Event, MachineCall, Request};
 use crate::engine::{Backend, Draws, Time};
 use crate::kubelet::RuntimeEvent;
-use crate::kubelet::runtime::{Call, ContainerId, Hook, ProbeKind, Signal, StartOutcome};
+use crate::kubelet::runtime::{
+    Call, ContainerId, Hook, ProbeKind, Signal, StartOutcome, container_of,
+};
 use crate::net::proxy::ProxyConfig;
 use crate::net::topology::Latencies;
 use crate::scenario::Scenario;
@@ -363,9 +365,11 @@ impl Linux {
             }
         };
         let headers = written.map(headers).unwrap_or_default();
+        let image = container_of(spec, container.index).map(|c| self.planner.images.get(&c.image));
+        let built_in = image.is_none_or(|image| image == Image::BuiltIn);
         let ask = self
             .planner
-            .ask(container, purpose, action, headers, timeout, *ip);
+            .ask(container, purpose, action, headers, timeout, *ip, built_in);
         self.send(&Command::Ask(ask));
     }
 
@@ -384,7 +388,7 @@ impl Linux {
         loop {
             match self.cell.channel.message::<Stamped>() {
                 Ok(Some(Stamped { at, report })) => match report {
-                    Report::Ready => {}
+                    Report::Ready | Report::Halted(_) => {}
                     Report::Event(event) => {
                         self.doings.heard(&event);
                         inbox.push((self.clock.at(at), Event::Runtime(event)));

@@ -91,23 +91,32 @@ impl Group {
     /// A folder cannot be made.
     pub fn create(parent: &Hierarchies, name: &str, limits: &Limits) -> io::Result<Group> {
         let at = parent.below(name);
-        for folder in at.folders() {
+        let mut group = Group {
+            at,
+            v2: None,
+            lost: Vec::new(),
+        };
+        if let Err(error) = group.make() {
+            // What was made is empty.
+            group.remove();
+            return Err(error);
+        }
+        group.limit(limits);
+        Ok(group)
+    }
+
+    fn make(&mut self) -> io::Result<()> {
+        for folder in self.at.folders() {
             match fs::create_dir(folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        let v2 = match &at.v2 {
+        self.v2 = match &self.at.v2 {
             Some(path) => Some(fs::File::open(path)?.into()),
             None => None,
         };
-        let mut group = Group {
-            at,
-            v2,
-            lost: Vec::new(),
-        };
-        group.limit(limits);
-        Ok(group)
+        Ok(())
     }
 
     /// Whether v2 controls resources here (else v1 does, or nobody).

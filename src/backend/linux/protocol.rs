@@ -13,6 +13,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use super::cell::failpoint::Failure;
 use super::layout::Hierarchies;
 use super::net::network;
 use super::workload::Workload;
@@ -218,6 +219,13 @@ pub enum Way {
         /// Address and port.
         to: (u32, u16),
     },
+    /// A gRPC health check.
+    Grpc {
+        /// Address and port.
+        to: (u32, u16),
+        /// The service that is asked for; empty is the server as a whole.
+        service: String,
+    },
     /// Not possible here (TLS, say); answered as unknown, with the reason in the log.
     Unsupported(String),
 }
@@ -263,6 +271,10 @@ pub enum Command {
     Remove(u32),
     /// Measure the memory of a node with this number.
     Stats(String, u32),
+    /// Let the n-th step of making or removing things from here on fail (tests).
+    Failpoint(Option<(u32, Failure)>),
+    /// Go on after [`Report::Halted`].
+    GoOn,
     /// Kill everything and end.
     End,
 }
@@ -274,6 +286,8 @@ pub enum Report {
     Ready,
     /// Something for a kubelet.
     Event(RuntimeEvent),
+    /// The cell stands still at this step, as it was told to.
+    Halted(String),
     /// Something happened in the network.
     Net(network::Report),
     /// Something could not be done as asked; the step, and what is lost.

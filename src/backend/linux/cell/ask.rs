@@ -16,6 +16,7 @@ use nix::sys::socket::{
 use super::super::protocol::{Ask, Purpose, Way};
 use super::super::sys;
 use super::super::workload::http::{self, Parsed};
+use super::grpc::{self, Answer};
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::ProbeOutcome;
 
@@ -39,6 +40,8 @@ pub enum By {
         outgoing: Option<Vec<u8>>,
         /// What has come.
         incoming: Vec<u8>,
+        /// What has come of a gRPC answer; none for another protocol.
+        grpc: Option<Answer>,
     },
     /// By a process.
     Process(OwnedFd),
@@ -76,7 +79,8 @@ impl Asking {
                 stream,
                 outgoing,
                 incoming,
-            } => match talk(stream, outgoing, incoming) {
+                grpc,
+            } => match talk(stream, outgoing, incoming, grpc.as_mut()) {
                 Ok(outcome) => outcome,
                 Err(_) => Some(ProbeOutcome::Refused),
             },
@@ -106,6 +110,7 @@ fn talk(
     stream: &mut TcpStream,
     outgoing: &mut Option<Vec<u8>>,
     incoming: &mut Vec<u8>,
+    grpc: Option<&mut Answer>,
 ) -> io::Result<Option<ProbeOutcome>> {
     let error = getsockopt(&*stream, sockopt::SocketError)?;
     if error != 0 {
@@ -136,6 +141,14 @@ fn talk(
             Err(_) => break false,
         }
     };
+    if let Some(answer) = grpc {
+        // What it sends back (acknowledgements) goes out when there is more to read.
+        return Ok(match answer.read(incoming, outgoing) {
+            Ok(Some(true)) => Some(ProbeOutcome::Success),
+            Ok(None) if open => None,
+            Ok(_) | Err(_) => Some(ProbeOutcome::Failure),
+        });
+    }
     Ok(match http::response(incoming) {
         Parsed::Partial if open => None,
         Parsed::Partial => Some(ProbeOutcome::Failure),
@@ -172,6 +185,10 @@ pub fn connection(
 ) -> Result<By, ProbeOutcome> {
     let (to, outgoing) = match &ask.way {
         Way::Tcp { to } => (*to, None),
+        Way::Grpc { to, service } => {
+            let authority = format!("{}:{}", Ipv4Addr::from(to.0), to.1);
+            (*to, Some(grpc::request(&authority, service)))
+        }
         Way::Http {
             to,
             host,
@@ -191,6 +208,7 @@ pub fn connection(
             stream,
             outgoing,
             incoming: Vec::new(),
+            grpc: matches!(ask.way, Way::Grpc { .. }).then(Answer::default),
         }),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err(ProbeOutcome::Refused)

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
@@ -66,6 +66,23 @@ impl Container {
     }
 }
 
+/// A container's first process, which waits.
+struct Born {
+    pidfd: OwnedFd,
+    pid: i32,
+    status: OwnedFd,
+    streams: Vec<log::Stream>,
+    /// A byte makes it go on.
+    go: OwnedFd,
+}
+
+/// Kills a process and waits for its end, which takes a moment.
+fn end_now(pidfd: BorrowedFd<'_>) {
+    // One that has ended already is reaped all the same.
+    let _ = sys::signal(pidfd, libc::SIGKILL);
+    let _ = sys::reap(pidfd, true);
+}
+
 const NAMESPACES: libc::c_int =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
@@ -81,20 +98,56 @@ impl Cell {
 
     fn create(&mut self, spec: ContainerSpec) -> io::Result<()> {
         let id = spec.id;
+        self.step("container group")?;
         let pod = self.pods.get(&id.pod.0).filter(|pod| !pod.removing);
         let pod = pod.ok_or_else(|| io::Error::other("no such pod"))?;
         let name = format!("{}-{}", id.index, id.attempt);
         let group = Group::create(&pod.group.at, &name, &spec.limits)?;
-        let lost = group.lost.clone();
+        for text in group.lost.clone() {
+            self.problem(format!("container {id:?}: {text}"));
+        }
+        let born = match self.bear(&spec, &group) {
+            Ok(born) => born,
+            Err(error) => {
+                self.graves.push(group);
+                return Err(error);
+            }
+        };
+        let container = Container {
+            spec,
+            pidfd: born.pidfd,
+            pid: born.pid,
+            group,
+            status: Some(born.status),
+            ended: None,
+            failed: false,
+        };
+        self.containers.insert(id, container);
+        let begun = self.watch(id, born.streams);
+        let begun = begun.and_then(|()| Ok(nix::unistd::write(&born.go, b"!")?));
+        if let Err(error) = begun {
+            self.unmake(id);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Forks a container's first process, which waits to be told to go on.
+    fn bear(&mut self, spec: &ContainerSpec, group: &Group) -> io::Result<Born> {
+        let id = spec.id;
+        self.step("container pipes")?;
         let (wait, go) = sys::pipe()?;
         let (status, tells) = sys::pipe()?;
-        let (streams, output) = self.output(&spec)?;
+        self.step("container log")?;
+        let (streams, output) = self.output(spec)?;
+        self.step("container fork")?;
+        let pod = self.pods.get(&id.pod.0).ok_or(io::ErrorKind::NotFound)?;
         sys::setns(pod.network.as_fd(), libc::CLONE_NEWNET)?;
         let forked = sys::clone3(NAMESPACES, group.v2());
         if let Ok(Forked::Child) = forked {
             drop((go, status));
             child::become_container(Birth {
-                spec: &spec,
+                spec,
                 scratch: &self.begin.scratch,
                 folder: &pod.folder,
                 rootless: self.begin.rootless,
@@ -104,35 +157,47 @@ impl Cell {
                 output,
             })
         }
-        sys::setns(self.home.as_fd(), libc::CLONE_NEWNET)?;
+        let back = sys::setns(self.home.as_fd(), libc::CLONE_NEWNET);
         drop((tells, wait, output));
         let Forked::Parent(pidfd, pid) = forked? else {
             unreachable!("the child became a container");
         };
-        let adopted = group.adopt(pid);
-        let container = Container {
-            spec,
+        if let Err(error) = group.adopt(pid) {
+            self.problem(format!("container {id:?}: its limits do not hold: {error}"));
+        }
+        if let Err(error) = back.and_then(|()| self.step("container born")) {
+            end_now(pidfd.as_fd());
+            return Err(error);
+        }
+        Ok(Born {
             pidfd,
             pid,
-            group,
-            status: Some(status),
-            ended: None,
-            failed: false,
-        };
-        self.containers.insert(id, container);
+            status,
+            streams,
+            go,
+        })
+    }
+
+    /// Watches a new container.
+    fn watch(&mut self, id: ContainerId, streams: Vec<log::Stream>) -> io::Result<()> {
+        self.step("container watched")?;
         self.add(Source::Status(id))?;
         self.add(Source::Exit(id))?;
         for stream in streams {
             self.add(Source::Log(stream))?;
         }
-        for text in lost {
-            self.problem(format!("container {id:?}: {text}"));
+        self.step("container told")
+    }
+
+    /// Takes back a container whose program was never told to begin.
+    fn unmake(&mut self, id: ContainerId) {
+        self.sources.retain(
+            |_, source| !matches!(source, Source::Status(of) | Source::Exit(of) if *of == id),
+        );
+        if let Some(container) = self.containers.remove(&id) {
+            end_now(container.pidfd.as_fd());
+            self.graves.push(container.group);
         }
-        if let Err(error) = adopted {
-            self.problem(format!("container {id:?}: its limits do not hold: {error}"));
-        }
-        nix::unistd::write(&go, b"!")?;
-        Ok(())
     }
 
     /// Pipes for the output of a container.
@@ -281,7 +346,10 @@ impl Cell {
                 return self.event(RuntimeEvent::Removed { pod });
             }
         }
+        // Nothing that fails here keeps a pod from being removed; tests stand still here.
+        let _ = self.step("remove: kill");
         self.kill_pod(pod);
+        let _ = self.step("remove: killed");
         self.removed_if_empty(pod);
     }
 
@@ -294,7 +362,9 @@ impl Cell {
         let Some(pod) = self.pods.remove(&number) else {
             return;
         };
+        let _ = self.step("remove: folder");
         pod.clear();
+        let _ = self.step("remove: network");
         let silent = pod.silent;
         // Dropping the network namespace is all that it takes to remove it.
         if let Some(network) = &mut self.network
@@ -304,6 +374,7 @@ impl Cell {
             self.problem(error.to_string());
         }
         drop(pod.network);
+        let _ = self.step("remove: group");
         self.graves.push(pod.group);
         self.bury();
         if !silent {

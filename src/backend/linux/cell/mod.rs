@@ -13,6 +13,8 @@
 pub mod ask;
 pub mod child;
 pub mod container;
+pub mod failpoint;
+pub mod grpc;
 pub mod log;
 pub mod network;
 pub mod place;
@@ -30,6 +32,7 @@ use nix::libc;
 
 use self::ask::{Asking, By};
 use self::container::Container;
+use self::failpoint::Failpoints;
 use self::place::{Node, Pod};
 use super::cgroup::Group;
 use super::net::network::Network;
@@ -77,6 +80,7 @@ struct Cell {
     /// Groups to be removed once they are empty.
     graves: Vec<Group>,
     ended: bool,
+    failpoints: Failpoints,
 }
 
 /// How often groups that should be empty are looked at.
@@ -137,6 +141,7 @@ impl Cell {
             next: 0,
             graves: Vec::new(),
             ended: false,
+            failpoints: Failpoints::default(),
         };
         cell.add(Source::Main)?;
         cell.tell(Report::Ready);
@@ -153,7 +158,7 @@ impl Cell {
 
     fn run(&mut self) -> io::Result<()> {
         while !self.ended {
-            while let Some(command) = self.channel.message()? {
+            while let Some(command) = self.next_command()? {
                 self.obey(command);
             }
             self.bury();
@@ -172,6 +177,13 @@ impl Cell {
             self.expire(sys::monotonic());
         }
         Ok(())
+    }
+
+    fn next_command(&mut self) -> io::Result<Option<Command>> {
+        match self.failpoints.held() {
+            Some(command) => Ok(Some(command)),
+            None => self.channel.message(),
+        }
     }
 
     /// Watches a source; its token.
@@ -274,7 +286,8 @@ impl Cell {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Begin(_) => {}
+            Command::Begin(_) | Command::GoOn => {}
+            Command::Failpoint(order) => self.failpoints.order(order),
             Command::Network(seed, latencies) => self.make_network(seed, &latencies),
             Command::Net(command) => self.net(*command),
             Command::Node(spec) => self.make_node(spec),
@@ -338,14 +351,30 @@ impl Cell {
             .nodes
             .get(&spec.node)
             .ok_or_else(|| io::Error::other("no such node"))?;
+        let (failpoints, channel) = (&mut self.failpoints, &mut self.channel);
+        let mut step = |name: &str| failpoints.pass(name, channel);
+        step("pod network")?;
+        let networked = self.network.is_some() && !spec.host_network;
         let network = match &mut self.network {
-            Some(network) if !spec.host_network => {
+            Some(network) if networked => {
                 let made = network.add_pod(&spec.node, spec.ip, spec.pod);
                 Some(made.map_err(io::Error::other)?)
             }
             _ => None,
         };
-        let pod = Pod::create(node, spec, &self.begin.scratch, self.home.as_fd(), network)?;
+        let place = (spec.node.clone(), spec.ip);
+        let (scratch, home) = (&self.begin.scratch, self.home.as_fd());
+        let pod = match Pod::create(node, spec, scratch, home, network, &mut step) {
+            Ok(pod) => pod,
+            Err(error) => {
+                if let Some(network) = self.network.as_mut().filter(|_| networked)
+                    && let Err(more) = network.remove_pod(&place.0, place.1)
+                {
+                    self.problem(more.to_string());
+                }
+                return Err(error);
+            }
+        };
         let lost: Vec<String> = pod.group.lost.clone();
         self.pods.insert(number, pod);
         for text in lost {
@@ -409,6 +438,11 @@ impl Cell {
         });
     }
 
+    /// Passes a step of making or removing something.
+    fn step(&mut self, name: &str) -> io::Result<()> {
+        self.failpoints.pass(name, &mut self.channel)
+    }
+
     fn ask(&mut self, ask: Ask) {
         let due = sys::monotonic()
             .saturating_add(u64::try_from(ask.timeout.as_nanos()).unwrap_or(u64::MAX));
@@ -457,7 +491,7 @@ impl Cell {
                     }
                 }
             }
-            Way::Http { .. } | Way::Tcp { .. } => {
+            Way::Http { .. } | Way::Tcp { .. } | Way::Grpc { .. } => {
                 ask::connection(ask, pod.network.as_fd(), self.home.as_fd()).map_err(refused)
             }
         }

@@ -103,7 +103,8 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Makes a pod's sandbox.
+    /// Makes a pod's sandbox; `step` is called before each step. What a failure leaves undone is
+    /// undone.
     ///
     /// # Errors
     /// A group, namespace or folder cannot be made.
@@ -113,17 +114,25 @@ impl Pod {
         scratch: &str,
         home: BorrowedFd<'_>,
         network: Option<OwnedFd>,
+        step: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> io::Result<Pod> {
+        step("pod group")?;
         let name = format!("pod{}", spec.uid);
         let mut group = Group::create(&node.level(spec.qos).at, &name, &spec.limits)?;
         group.delegate();
-        let network = match network {
-            Some(network) => network,
-            None if spec.host_network => node.network.try_clone()?,
-            None => new_network(home, Some(spec.ip))?,
+        let own = || match network {
+            Some(network) => Ok(network),
+            None if spec.host_network => node.network.try_clone(),
+            None => new_network(home, Some(spec.ip)),
+        };
+        let network = match step("pod namespace").and_then(|()| own()) {
+            Ok(network) => network,
+            Err(error) => {
+                group.remove();
+                return Err(error);
+            }
         };
         let folder = format!("{scratch}/pods/{}", spec.uid);
-        fs::create_dir_all(format!("{folder}/etc"))?;
         let pod = Pod {
             spec,
             group,
@@ -132,9 +141,24 @@ impl Pod {
             removing: false,
             silent: false,
         };
-        pod.write(&pod.spec.files)?;
-        for (name, limit, memory) in &pod.spec.empty_dirs {
-            let at = format!("{}/volumes/{name}", pod.folder);
+        match pod.fill(step) {
+            Ok(()) => Ok(pod),
+            Err(error) => {
+                pod.clear();
+                pod.group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&self, step: &mut dyn FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+        step("pod folder")?;
+        fs::create_dir_all(format!("{}/etc", self.folder))?;
+        step("pod files")?;
+        self.write(&self.spec.files)?;
+        for (name, limit, memory) in &self.spec.empty_dirs {
+            step("pod volume")?;
+            let at = format!("{}/volumes/{name}", self.folder);
             fs::create_dir_all(&at)?;
             if limit.is_some() || *memory {
                 let size = limit
@@ -147,7 +171,7 @@ impl Pod {
                 fs::set_permissions(&at, fs::Permissions::from_mode(0o1777))?;
             }
         }
-        Ok(pod)
+        step("pod done")
     }
 
     /// Writes files into its folder, each replaced as a whole.

@@ -106,6 +106,7 @@ impl Planner {
         headers: Vec<(String, String)>,
         timeout: Option<Duration>,
         ip: PodIp,
+        built_in: bool,
     ) -> Ask {
         let way = match action {
             Action::Exec(argv) => Way::Exec(argv.iter().map(Text::to_string).collect()),
@@ -130,6 +131,10 @@ impl Planner {
                     headers: headers.into_iter().filter(|(n, _)| others(n)).collect(),
                 }
             }
+            Action::Grpc { port, service } if !built_in => Way::Grpc {
+                to: (ip.0, *port),
+                service: service.to_string(),
+            },
             // The built-in server speaks HTTP/1.1 alone: that it accepts is what can be asked.
             Action::TcpSocket { port } | Action::Grpc { port, .. } => {
                 Way::Tcp { to: (ip.0, *port) }
