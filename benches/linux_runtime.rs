@@ -215,6 +215,7 @@ mod linux {
             warmup: None,
             cpu: none.clone(),
             wait: None,
+            threads: 1,
             concurrency: 16,
             queue: 16,
             calls: Vec::new(),

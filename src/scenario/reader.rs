@@ -46,6 +46,7 @@ impl Reader<'_> {
     /// Reads the scenario of the document `head`; `rest` are the other documents of its file.
     pub fn scenario(&mut self, path: &Path, head: &Node, rest: &[&Node]) -> Option<Scenario> {
         let spec = spec::read(head, self.problems)?;
+        let linux = linux::read(spec.linux.as_ref(), &self.base, self.problems);
         let context = DecodeContext {
             default_namespace: spec.namespace.to_string(),
             version: spec.version.to_string(),
@@ -86,11 +87,8 @@ impl Reader<'_> {
         }
         self.list_unused(&spec, &sorted, &mut decoded);
         self.check(&spec, &decoded, &timeline, &apps, &traffic, &named);
-        let linux = linux::read(spec.linux.as_ref(), &self.base, self.problems);
-        let thresholds = traffic
-            .iter()
-            .flat_map(|draft| draft.thresholds.clone())
-            .collect();
+        let all = traffic.iter();
+        let thresholds = all.flat_map(|draft| draft.thresholds.clone()).collect();
         Some(Scenario {
             name: spec.name.clone(),
             file: path.display().to_string(),
