@@ -317,7 +317,7 @@ fn main() {
             "nodes": nodes, "pods": pods, "simulated_s": outcome.ended_at.as_secs_f64(),
             "events": outcome.events, "changes": looker.changes, "renewals": looker.renewals,
             "removed": looker.removed, "decisions": digest,
-            "history": format!("{:032x}", looker.history.finish128()),
+            "history": recorded.then(|| format!("{:032x}", looker.history.finish128())),
         });
         support::print(&args, workload, pods, cost, params);
     }

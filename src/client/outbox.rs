@@ -38,6 +38,11 @@ impl<E> Default for Outbox<E> {
 }
 
 impl<E> Outbox<E> {
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.timers.is_empty() && self.sends.is_empty()
+    }
+
     /// Asks for `event` at `at`.
     pub fn at(&mut self, at: Time, event: E) {
         self.timers.push((at, event));

@@ -101,6 +101,7 @@ impl Cluster {
             homes: std::collections::BTreeMap::new(),
             settled: crate::store::Cursor(0),
             requests: Vec::new(),
+            kubelet_out: Outbox::default(),
             data_out: super::dataplane::Out::default(),
             rules: Vec::new(),
             starting: std::collections::BTreeMap::new(),

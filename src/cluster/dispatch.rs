@@ -46,6 +46,8 @@ pub struct Cluster {
     /// The log up to which consequences were passed on.
     pub(super) settled: Cursor,
     pub(super) requests: Vec<RuntimeRequest>,
+    /// Empty; its room is used again.
+    pub(super) kubelet_out: Outbox<crate::kubelet::Event>,
     pub(super) data_out: super::dataplane::Out,
     /// Rules of the network in force, with what they were made from.
     pub(super) rules: Vec<(crate::fault::LinkRule, crate::net::RuleId)>,
@@ -59,7 +61,7 @@ pub struct Cluster {
 }
 
 /// Entries that the log may hold before what everybody has read is forgotten.
-const LOG_SLACK: usize = 4096;
+const LOG_SLACK: usize = 1024;
 
 /// The events and requests of one dispatch.
 pub type Consequences<'a, 'b> = &'a mut Turn<'b, Event, Request>;
@@ -212,11 +214,14 @@ impl Cluster {
     fn deliver_to_manager(&mut self, turn: Consequences<'_, '_>) {
         self.manager.begin_delivery();
         while let Some(change) = self.manager.next(&self.api.store, turn.now) {
+            let mut out = Outbox::default();
             for which in 0..self.controllers.len() {
-                let mut out = Outbox::default();
                 let view = &self.manager.view;
                 self.controllers[which].on_change(&change, view, turn.now, &self.draws, &mut out);
-                self.controller_wants(u8::try_from(which).expect("few controllers"), out, turn);
+                if !out.is_empty() {
+                    let which = u8::try_from(which).expect("few controllers");
+                    self.controller_wants(which, std::mem::take(&mut out), turn);
+                }
             }
         }
     }
@@ -248,7 +253,7 @@ impl Cluster {
         turn: Consequences<'_, '_>,
         act: impl FnOnce(&mut Kubelet, &mut Cx<'_>),
     ) {
-        let mut out = Outbox::default();
+        let mut out = std::mem::take(&mut self.kubelet_out);
         let mut renew = None;
         let mut requests = std::mem::take(&mut self.requests);
         if let Some(Some(machine)) = self.machines.get_mut(node as usize)
@@ -264,12 +269,13 @@ impl Cluster {
             };
             act(&mut machine.kubelet, &mut cx);
         }
-        for (at, event) in out.timers {
+        for (at, event) in out.timers.drain(..) {
             turn.at(at, Event::Kubelet(node, event));
         }
-        for send in out.sends {
+        for send in out.sends.drain(..) {
             self.send(Sender::Kubelet(node), send, turn);
         }
+        self.kubelet_out = out;
         if let Some(renew) = renew {
             let (key, arrives) = self.api.accept_renewal(node, renew, turn.now);
             turn.at(arrives, Event::Renew(key));

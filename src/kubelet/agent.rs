@@ -539,7 +539,7 @@ impl Kubelet {
         };
         match reply {
             Ok(receipt) => {
-                pod.sent = version;
+                pod.has_sent(version);
                 self.rounds.note(pod);
                 if let Some(Row::Pod(row)) = &receipt.row
                     && pod.can_be_deleted(row)

@@ -421,6 +421,9 @@ impl PodWorker {
             (Work::Terminated, None) => {
                 self.work = Work::Finished;
                 self.pending = false;
+                // Nothing is started or stopped any more; there may be many such pods for long.
+                self.memory = Vec::new();
+                self.kills = Vec::new();
                 return;
             }
             (Work::Terminating, None) => {

@@ -200,13 +200,24 @@ impl PodWorker {
             Copy::None => {}
             Copy::Row if same(&self.row.status, &old.status) => {}
             Copy::Row => self.status = Copy::Own(Box::new(old.status.clone())),
-            Copy::Own(own) => {
-                if self.sent == self.version && same(&self.row.status, own) {
-                    self.status = Copy::Row;
-                }
-            }
+            Copy::Own(_) => self.drop_copy(),
         }
         old
+    }
+
+    /// The API server has this version of the status. The copy goes when the watch has shown it.
+    pub(super) fn has_sent(&mut self, version: u32) {
+        self.sent = version;
+        self.drop_copy();
+    }
+
+    fn drop_copy(&mut self) {
+        if let Copy::Own(own) = &self.status
+            && self.sent == self.version
+            && same(&self.row.status, own)
+        {
+            self.status = Copy::Row;
+        }
     }
 
     /// `needsUpdate`.

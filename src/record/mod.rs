@@ -39,7 +39,7 @@ pub struct EventRow {
     /// When it was reported.
     pub at: Time,
     /// Kind of the object that it is about.
-    pub kind: String,
+    pub kind: Text,
     /// Namespace of that object.
     pub namespace: Text,
     /// Name of that object.
@@ -49,7 +49,7 @@ pub struct EventRow {
     /// Message.
     pub message: Text,
     /// `Warning` or `Normal`.
-    pub level: String,
+    pub level: Text,
     /// Reporting component.
     pub source: Text,
 }
@@ -139,12 +139,12 @@ impl Recorder {
         if let Some(event) = &change.event {
             self.events.push(EventRow {
                 at: change.time,
-                kind: event.kind.name().to_owned(),
+                kind: Text::literal(event.kind.name()),
                 namespace: event.namespace.clone(),
                 name: event.name.clone(),
                 reason: event.reason.clone(),
                 message: event.message.clone(),
-                level: if event.warning { "Warning" } else { "Normal" }.to_owned(),
+                level: Text::literal(if event.warning { "Warning" } else { "Normal" }),
                 source: event.source.clone(),
             });
         }

@@ -73,12 +73,12 @@ fn events(run: &RunRecord) -> Vec<u8> {
     for e in &run.events {
         sheet.row(&[
             sheet.at(e.at),
-            e.kind.clone(),
+            text(&e.kind),
             text(&e.namespace),
             text(&e.name),
             text(&e.reason),
             text(&e.message),
-            e.level.clone(),
+            text(&e.level),
             text(&e.source),
         ]);
     }
