@@ -94,10 +94,7 @@ impl Reader<'_> {
             file: path.display().to_string(),
             span: head.span,
             seed: self.options.seed.unwrap_or(spec.seed),
-            duration: self
-                .options
-                .until
-                .map_or(spec.duration, |until| until.min(spec.duration)),
+            duration: (self.options.until).map_or(spec.duration, |t| t.min(spec.duration)),
             namespace: spec.namespace.clone(),
             objects: decoded.objects,
             timeline,
