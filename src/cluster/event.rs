@@ -12,7 +12,7 @@ use crate::kubelet::{self, RuntimeEvent};
 use crate::load::Key;
 use crate::sched;
 
-/// One event.
+/// One event. New kinds go to the end: digests of runs and journals count on the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Event {
     /// A request reaches the API server.
@@ -37,8 +37,6 @@ pub enum Event {
     Runtime(RuntimeEvent),
     /// Network and load.
     Data(dataplane::Event),
-    /// The proxy of a place, which a backend runs, has programmed everything up to a revision.
-    Programmed(u32, u64),
     /// Requests that a backend really sent.
     Users(dataplane::told::UserEvent),
     /// The initial workloads are looked at: once they serve, the run's own time begins.
@@ -53,6 +51,8 @@ pub enum Event {
     Boot(u32),
     /// The next pod of this stream is due.
     Feed(u32),
+    /// The proxy of a place, which a backend runs, has programmed everything up to a revision.
+    Programmed(u32, u64),
 }
 
 const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

@@ -9,6 +9,7 @@ mod flags;
 mod foreign;
 mod gallery;
 mod invariants;
+mod journal;
 mod kubectl;
 mod manifests;
 mod workloads;
