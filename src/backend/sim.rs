@@ -143,7 +143,11 @@ impl Simulated {
                 draw(&self.latency.remove, REMOVE, 0),
                 RuntimeEvent::Removed { pod: *pod },
             ),
-            Call::Signal { .. } | Call::Probe { .. } | Call::Hook { .. } | Call::Stats => {
+            Call::Signal { .. }
+            | Call::Probe { .. }
+            | Call::Hook { .. }
+            | Call::Stats
+            | Call::WatchMemory { .. } => {
                 return None;
             }
         })

@@ -42,6 +42,7 @@ use crate::kubectl;
 use crate::kubelet::Boot;
 use crate::kubelet::{Kubelet, KubeletConfig};
 use crate::net::NetConfig;
+use crate::scenario::kubelet_flags::KubeletFlags;
 use crate::scenario::types::{Applied, Flags, NodePool, Scenario};
 use crate::sched::{Moment, Scheduler, SchedulerConfig};
 use crate::store::admit::Tolerated;
@@ -105,7 +106,7 @@ impl Cluster {
             data_out: super::dataplane::Out::default(),
             rules: Vec::new(),
             starting: std::collections::BTreeMap::new(),
-            kubelet_config: Arc::new(kubelet_config(flags)),
+            kubelet_configs: kubelet_configs(scenario, containers),
             traffic: scenario.traffic.clone(),
             feeds: Vec::new(),
         };
@@ -246,7 +247,11 @@ impl Cluster {
         }
         self.node_ids.insert(name.clone(), object.index);
         let id = crate::store::Id::new(object.index);
-        let kubelet = Kubelet::new(id, row.clone(), self.kubelet_config.clone());
+        // Nodes are called by their pool, and a node that somebody else created by none.
+        let pool = name.rsplit_once('-').map_or("", |(pool, _)| pool);
+        let configs = &self.kubelet_configs;
+        let config = configs.get(pool).or_else(|| configs.get("")).cloned();
+        let kubelet = Kubelet::new(id, row.clone(), config.unwrap_or_default());
         self.put_machine(object.index, Some(Machine::new(id, name, kubelet)));
         if turn.now > Time::ZERO {
             self.start_kubelet(object.index, Boot::Reboot, turn);
@@ -450,12 +455,31 @@ fn net_config(flags: &Flags) -> NetConfig {
     config
 }
 
-fn kubelet_config(flags: &Flags) -> KubeletConfig {
-    KubeletConfig {
-        serialize_image_pulls: flags.serialize_image_pulls,
-        node_status_update: flags.node_status_update_frequency,
-        ..KubeletConfig::default()
-    }
+/// The kubelets' configurations by pool; of other nodes under the empty name.
+fn kubelet_configs(
+    scenario: &Scenario,
+    containers: Containers,
+) -> FxHashMap<Text, Arc<KubeletConfig>> {
+    let flags = &scenario.cluster.flags;
+    let config = |own: &KubeletFlags| {
+        Arc::new(KubeletConfig {
+            serialize_image_pulls: flags.serialize_image_pulls,
+            node_status_update: flags.node_status_update_frequency,
+            eviction: own.eviction.clone(),
+            shutdown: own.shutdown.clone(),
+            // The memory of a real host is not that of its nodes.
+            stats: containers == Containers::Simulated,
+            ..KubeletConfig::default()
+        })
+    };
+    let usual = config(&flags.kubelet);
+    let pools = scenario.cluster.pools.iter().map(|pool| {
+        let own = pool.kubelet.as_ref();
+        (pool.name.clone(), own.map_or_else(|| usual.clone(), config))
+    });
+    let mut all: FxHashMap<Text, Arc<KubeletConfig>> = pools.collect();
+    all.insert(Text::default(), usual);
+    all
 }
 
 impl Cluster {

@@ -53,7 +53,8 @@ pub struct Cluster {
     pub(super) rules: Vec<(crate::fault::LinkRule, crate::net::RuleId)>,
     /// Containers whose start was asked for.
     pub(super) starting: BTreeMap<ContainerId, Arc<Pod>>,
-    pub(super) kubelet_config: Arc<crate::kubelet::KubeletConfig>,
+    /// By pool; the empty name is for nodes of none.
+    pub(super) kubelet_configs: FxHashMap<Text, Arc<crate::kubelet::KubeletConfig>>,
     /// What begins when the initial workloads serve.
     pub(super) traffic: Vec<crate::load::Traffic>,
     /// Pods that are created in the course of the run.
@@ -269,6 +270,8 @@ impl Cluster {
             };
             act(&mut machine.kubelet, &mut cx);
         }
+        let goes_down = (self.machine(node))
+            .is_some_and(|machine| machine.going_down.is_some() && machine.kubelet.may_go_down());
         for (at, event) in out.timers.drain(..) {
             turn.at(at, Event::Kubelet(node, event));
         }
@@ -284,6 +287,9 @@ impl Cluster {
             self.route(node, request, turn);
         }
         self.requests = requests;
+        if goes_down {
+            self.go_down(node, turn);
+        }
     }
 
     /// Where a runtime request goes: behaviour of simulated containers to the data plane, the rest
@@ -305,8 +311,12 @@ impl Cluster {
                 .on_call(&name, &request.what, turn.now, &mut self.data_out);
         }
         match &request.what {
-            Call::Signal { .. } | Call::Probe { .. } | Call::Hook { .. } | Call::Stats if !real => {
-            }
+            Call::Signal { .. }
+            | Call::Probe { .. }
+            | Call::Hook { .. }
+            | Call::Stats
+            | Call::WatchMemory { .. }
+                if !real => {}
             _ => {
                 let asked = self.address(request, name);
                 turn.request(Request::Runtime(asked));

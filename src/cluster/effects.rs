@@ -22,6 +22,7 @@ impl Cluster {
     pub(super) fn apply(&mut self, effect: &Effect, fault: u32, turn: Consequences<'_, '_>) {
         match effect {
             Effect::PowerOff(name) => self.power_off(name, turn),
+            Effect::ShutDown(name) => self.shut_down(name, turn),
             Effect::PowerOn(name) => self.power_on(name, turn),
             Effect::Reboot(name) => {
                 self.power_off(name, turn);
@@ -76,13 +77,50 @@ impl Cluster {
         };
         machine.powered = false;
         machine.kubelet_up = false;
+        machine.going_down = None;
         machine.kubelet.stop();
         machine.cut();
         self.data.node_power(name, false, turn.now);
         self.on_machine(name, MachineCall::PowerOff, turn);
     }
 
+    /// The machine is told to go down: its kubelet may want time for its pods.
+    fn shut_down(&mut self, name: &Text, turn: Consequences<'_, '_>) {
+        let Some(&node) = self.node_ids.get(name) else {
+            return;
+        };
+        let mut waits = false;
+        self.kubelet(node, turn, |kubelet, cx| waits = kubelet.shut_down(cx));
+        let Some(machine) = self.machine_mut(node) else {
+            return;
+        };
+        if waits && !machine.kubelet.may_go_down() {
+            machine.going_down = Some(false);
+        } else {
+            self.power_off(name, turn);
+        }
+    }
+
+    /// The kubelet needs no more time.
+    pub(super) fn go_down(&mut self, node: u32, turn: Consequences<'_, '_>) {
+        let Some(machine) = self.machine_mut(node) else {
+            return;
+        };
+        let again = machine.going_down.take();
+        let name = machine.name.clone();
+        self.power_off(&name, turn);
+        if again == Some(true) {
+            self.power_on(&name, turn);
+        }
+    }
+
     fn power_on(&mut self, name: &Text, turn: Consequences<'_, '_>) {
+        if let Some(machine) = self.machine_by_name(name)
+            && let Some(again) = &mut machine.going_down
+        {
+            *again = true;
+            return;
+        }
         if let Some(&node) = self.node_ids.get(name) {
             turn.after(BOOT_TIME, Event::Boot(node));
         }

@@ -26,6 +26,8 @@ pub struct Machine {
     pub kubelet_up: bool,
     /// Whether packets between the kubelet and the API server get through.
     pub reachable: bool,
+    /// An orderly shutdown is under way; whether power comes back at once after it.
+    pub going_down: Option<bool>,
     /// Changes on their way, with the time at which they are delivered.
     queue: VecDeque<(Time, Change)>,
     /// The pods that were delivered and not deleted since: what a relist is compared with.
@@ -44,6 +46,7 @@ impl Machine {
             powered: true,
             kubelet_up: true,
             reachable: true,
+            going_down: None,
             queue: VecDeque::new(),
             known: BTreeMap::new(),
             stale: false,

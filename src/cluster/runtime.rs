@@ -98,7 +98,11 @@ impl Asked {
             Call::RemovePod { pod } => view.pods().get(*pod).map_or(u64::from(pod.0), |row| {
                 entity_key(&[&row.meta.namespace, &row.meta.name])
             }),
-            Call::Signal { .. } | Call::Probe { .. } | Call::Hook { .. } | Call::Stats => 0,
+            Call::Signal { .. }
+            | Call::Probe { .. }
+            | Call::Hook { .. }
+            | Call::Stats
+            | Call::WatchMemory { .. } => 0,
         };
         Asked {
             runtime,

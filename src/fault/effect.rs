@@ -127,6 +127,9 @@ pub enum LinkEffect {
 pub enum Effect {
     /// The machine loses power.
     PowerOff(Text),
+    /// The machine is shut down in order: its kubelet first ends the pods, when it is given time for
+    /// that.
+    ShutDown(Text),
     /// Its power returns; it boots.
     PowerOn(Text),
     /// It restarts, and boots at once.
@@ -177,7 +180,7 @@ impl Effect {
     /// What undoes it at the end of the fault; `None` for what ends by itself.
     pub fn inverse(&self) -> Option<Effect> {
         Some(match self.clone() {
-            Effect::PowerOff(node) => Effect::PowerOn(node),
+            Effect::PowerOff(node) | Effect::ShutDown(node) => Effect::PowerOn(node),
             Effect::PowerOn(node) => Effect::PowerOff(node),
             Effect::KubeletStop(node) => Effect::KubeletStart(node),
             Effect::KubeletStart(node) => Effect::KubeletStop(node),
@@ -200,6 +203,7 @@ impl Fault {
         let nodes = targets.nodes.iter().cloned();
         match &self.action {
             Action::PowerOff => nodes.map(Effect::PowerOff).collect(),
+            Action::Shutdown => nodes.map(Effect::ShutDown).collect(),
             Action::Reboot => nodes.map(Effect::Reboot).collect(),
             Action::KubeletStop => nodes.map(Effect::KubeletStop).collect(),
             Action::Freeze => nodes.map(Effect::Freeze).collect(),

@@ -34,6 +34,9 @@ pub enum Action {
     /// The machine loses power: kubelet and containers vanish without a word; power returns at the
     /// end of the duration.
     PowerOff,
+    /// The machine is shut down in order (`shutdownGracePeriod` of its kubelet); power returns at
+    /// the end of the duration.
+    Shutdown,
     /// The machine restarts: containers vanish, the kubelet is back after the boot time.
     Reboot,
     /// The kubelet process stops; containers go on.
@@ -75,6 +78,7 @@ impl Fault {
     pub fn action_name(&self) -> &'static str {
         match &self.action {
             Action::PowerOff => "power-off",
+            Action::Shutdown => "shutdown",
             Action::Reboot => "reboot",
             Action::KubeletStop => "kubelet-stop",
             Action::Freeze => "freeze",

@@ -22,6 +22,7 @@ impl Fault {
     pub fn select(&self, view: &View, draws: &Draws) -> Targets {
         match &self.action {
             Action::PowerOff
+            | Action::Shutdown
             | Action::Reboot
             | Action::KubeletStop
             | Action::Freeze

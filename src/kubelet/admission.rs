@@ -3,8 +3,9 @@
 //! `pkg/kubelet/lifecycle/predicate.go :: Admit` with `pkg/scheduler/eventhandlers.go ::
 //! AdmissionCheck` behind it, and the eviction manager's own check. The scheduler decides on an
 //! older view and cannot see pods that were bound around it; the kubelet has the last word.
-//! Critical pods do not make room for themselves by preempting others here.
 
+use super::eviction::Pressure;
+use super::health::Health;
 use super::qos::QosClass;
 use crate::api::affinity::{NodeSelectorTerm, Taint, TaintEffect};
 use crate::api::quantity::Resources;
@@ -25,18 +26,78 @@ fn rejection(reason: impl Into<Text>, message: String) -> Rejection {
     }
 }
 
-/// Whether `pod` may join the `others`, which are active on `node`.
+/// A resource of which the node has too little left (`InsufficientResourceError`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lacking {
+    pub(super) name: String,
+    pub(super) requested: i64,
+    pub(super) used: i64,
+    pub(super) capacity: i64,
+}
+
+impl Lacking {
+    fn rejection(&self) -> Rejection {
+        let Lacking {
+            name,
+            requested,
+            used,
+            capacity,
+        } = self;
+        let message = format!(
+            "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, \
+             capacity: {capacity}"
+        );
+        rejection(format!("OutOf{name}"), message)
+    }
+}
+
+/// Whether `pod` may join the `others`, which are active on `node`; a critical pod at the cost of
+/// some of them, whose places are returned.
 pub(super) fn admit(
     pod: &Pod,
     node: &Node,
     others: &[&Pod],
-    memory_pressure: bool,
-) -> Result<(), Rejection> {
-    if memory_pressure && !bears_memory_pressure(pod) {
-        let message = "The node had condition: [MemoryPressure]. ".to_owned();
+    health: &Health,
+) -> Result<Vec<usize>, Rejection> {
+    safe(pod, health)?;
+    let lacking = lacking(pod, node, others);
+    let other = predicates(pod, node, others);
+    // `HandleAdmissionFailure`: a critical pod cannot fail for want of resources.
+    match (lacking.first(), critical(pod)) {
+        (None, _) => other.map(|()| Vec::new()),
+        (Some(first), false) => Err(first.rejection()),
+        (Some(_), true) => {
+            other?;
+            super::preemption::victims(pod, others, &lacking).map_err(|why| {
+                let message = format!(
+                    "Unexpected error while attempting to recover from admission failure: \
+                     preemption: error finding a set of pods to preempt: {why}"
+                );
+                rejection("UnexpectedAdmissionError", message)
+            })
+        }
+    }
+}
+
+/// `eviction_manager.go :: Admit`, and that of `nodeshutdown_manager_linux.go`.
+fn safe(pod: &Pod, health: &Health) -> Result<(), Rejection> {
+    let pressures = &health.pressures;
+    let only_memory = pressures.as_slice() == [Pressure::Memory];
+    let bears = critical(pod) || only_memory && bears_memory_pressure(pod);
+    if !pressures.is_empty() && !bears {
+        let names: Vec<&str> = pressures.iter().map(|p| p.name()).collect();
+        let message = format!("The node had condition: [{}]. ", names.join(" "));
         return Err(rejection("Evicted", message));
     }
-    fits(pod, node, others)?;
+    if health.shutting_down {
+        let message = "Pod was rejected as the node is shutting down.".to_owned();
+        return Err(rejection("NodeShutdown", message));
+    }
+    Ok(())
+}
+
+/// What is no matter of resources.
+fn predicates(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Rejection> {
     let predicate = |name: &str, why: &str| {
         let message = format!("Predicate {name} failed: {why}");
         Err(rejection(name, message))
@@ -60,9 +121,12 @@ pub(super) fn admit(
     Ok(())
 }
 
+/// `scheduling.SystemCriticalPriority`.
+pub(super) const SYSTEM_CRITICAL: i32 = 2_000_000_000;
+
 /// `kubelettypes.IsCriticalPod`: of a system priority class.
 pub(super) fn critical(pod: &Pod) -> bool {
-    pod.spec.priority >= 2_000_000_000
+    pod.spec.priority >= SYSTEM_CRITICAL
 }
 
 fn bears_memory_pressure(pod: &Pod) -> bool {
@@ -72,55 +136,45 @@ fn bears_memory_pressure(pod: &Pod) -> bool {
         effect: TaintEffect::NoSchedule,
         added: None,
     };
-    critical(pod)
-        || QosClass::of(&pod.spec) != QosClass::BestEffort
+    QosClass::of(&pod.spec) != QosClass::BestEffort
         || pod.spec.tolerations.iter().any(|t| t.tolerates(&taint))
 }
 
 /// `noderesources.Fits`; extended resources that the node does not have are not its business.
-fn fits(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Rejection> {
+fn lacking(pod: &Pod, node: &Node, others: &[&Pod]) -> Vec<Lacking> {
     let room = &node.status.allocatable;
     let mut used = Resources::default();
     for other in others {
         used.add(&other.spec.requests);
     }
-    let lacking = |reason: String, name: &str, wanted: i64, used: i64, room: i64| {
-        let message = format!(
-            "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, \
-             capacity: {room}"
-        );
-        Err(rejection(reason, message))
+    let mut all = Vec::new();
+    let mut check = |name: &str, requested: i64, used: i64, capacity: i64| {
+        if requested > 0 && requested > capacity - used {
+            all.push(Lacking {
+                name: name.to_owned(),
+                requested,
+                used,
+                capacity,
+            });
+        }
     };
     let pods = i64::try_from(others.len()).unwrap_or(i64::MAX);
-    if pods + 1 > room.pods {
-        return lacking("OutOfpods".into(), "pods", 1, pods, room.pods);
-    }
     let want = &pod.spec.requests;
-    let plain = [
-        ("cpu", want.cpu_milli, used.cpu_milli, room.cpu_milli),
-        ("memory", want.memory, used.memory, room.memory),
-        (
-            "ephemeral-storage",
-            want.ephemeral,
-            used.ephemeral,
-            room.ephemeral,
-        ),
-    ];
-    for (name, want, used, room) in plain {
-        if want > 0 && want > room - used {
-            return lacking(format!("OutOf{name}"), name, want, used, room);
-        }
-    }
+    check("pods", 1, pods, room.pods);
+    check("cpu", want.cpu_milli, used.cpu_milli, room.cpu_milli);
+    check("memory", want.memory, used.memory, room.memory);
+    check(
+        "ephemeral-storage",
+        want.ephemeral,
+        used.ephemeral,
+        room.ephemeral,
+    );
     for (name, want) in &want.extended {
-        let Some((_, room)) = room.extended.iter().find(|(n, _)| n == name) else {
-            continue;
-        };
-        let used = used.extended(name);
-        if *want > 0 && *want > room - used {
-            return lacking(format!("OutOf{name}"), name, *want, used, *room);
+        if let Some((_, room)) = room.extended.iter().find(|(n, _)| n == name) {
+            check(name, *want, used.extended(name), *room);
         }
     }
-    Ok(())
+    all
 }
 
 /// `component-helpers/scheduling/corev1/nodeaffinity :: GetRequiredNodeAffinity(pod).Match`.

@@ -10,15 +10,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::admission;
+use super::admission::{self, Rejection};
 use super::config::KubeletConfig;
 use super::host::{Cx, Host, Topic};
 use super::pod_worker::{Copy, End, PodWorker, Work};
-use super::pressure::rank;
 use super::record::{Record, Sandbox};
 use super::rounds::Rounds;
 use super::runtime::{ContainerId, ProbeKind, RuntimeEvent, container_of};
-use crate::api::pod_status::{Phase, PodStatus};
 use crate::api::{Node, Pod, Row};
 use crate::client::Reply;
 use crate::engine::Time;
@@ -36,8 +34,10 @@ pub enum Event {
     Lease,
     /// The node's status is due, or its registration.
     NodeStatus,
-    /// Memory is to be measured.
+    /// Memory and disk are to be measured.
     Memory,
+    /// The time of pods that end with the node is over.
+    Shutdown,
     /// Pods that the API server does not have are cleaned up (`housekeepingPeriod`).
     Housekeeping,
     /// A pod's entry in the work queue is due, or its active deadline.
@@ -138,6 +138,7 @@ impl Kubelet {
         }
         self.host.start_node_status(cx);
         self.host.start_lease(cx);
+        self.host.start_watching(cx);
         let mut listed: Vec<_> = pods.iter().collect();
         listed.sort_by_key(|(id, row)| (row.meta.created, *id));
         for (id, row) in listed {
@@ -243,7 +244,8 @@ impl Kubelet {
             Event::StatusBatch => self.batch(cx),
             Event::Lease => self.host.on_lease_due(cx),
             Event::NodeStatus => self.host.on_node_status_due(cx),
-            Event::Memory => self.memory_due(cx),
+            Event::Memory => self.shortage_due(cx),
+            Event::Shutdown => {}
             Event::Housekeeping => self.housekeeping(cx),
             Event::Wake { pod } => self.with(pod, cx, PodWorker::on_wake),
             Event::Step { pod } => self.with(pod, cx, PodWorker::on_step),
@@ -326,12 +328,18 @@ impl Kubelet {
             RuntimeEvent::Removed { pod } => self.with(pod, cx, PodWorker::on_removed),
             RuntimeEvent::PodMemory { pod, kib } => {
                 if let Some(pod) = self.pods.get_mut(&pod) {
-                    pod.memory_bytes = Some(i64::from(kib) << 10);
+                    pod.memory_kib = Some(kib);
                 }
             }
             RuntimeEvent::NodeMemory { available_kib, .. } => {
-                self.memory_measured(i64::from(available_kib) << 10, cx);
+                self.measured(i64::from(available_kib) << 10, cx);
             }
+            RuntimeEvent::PodDisk { pod, mib } => {
+                if let Some(pod) = self.pods.get_mut(&pod) {
+                    pod.disk_mib = Some(mib);
+                }
+            }
+            RuntimeEvent::Tight { .. } => self.host.on_tight(cx),
             RuntimeEvent::Pulled { .. } => {}
         }
     }
@@ -397,41 +405,33 @@ impl Kubelet {
             None => Record::new(&row.spec),
         };
         let mut worker = Box::new(PodWorker::new(id, row.clone(), record));
-        let rejection = if row.status.phase.terminal() {
-            None
-        } else {
-            self.host.refresh_row(cx);
-            let others: Vec<&Pod> = self.active().map(|pod| &*pod.row).collect();
-            let pressure = self.host.pressure.memory;
-            admission::admit(&row, &self.host.row, &others, pressure).err()
-        };
-        let host = &mut self.host;
-        match rejection {
-            Some(why) => {
-                worker.rejected = true;
-                worker.tell(host, cx, true, why.reason.clone(), why.message.clone());
-                let status = PodStatus {
-                    phase: Phase::Failed,
-                    reason: Some(why.reason),
-                    message: Some(format!("Pod was rejected: {}", why.message).into()),
-                    observed_generation: row.meta.generation,
-                    conditions: row.status.conditions.clone(),
-                    ..PodStatus::default()
-                };
-                worker.set_status(host, cx, status, false, false);
+        match self.admit(&row, cx) {
+            Err(why) => worker.reject(&mut self.host, cx, why),
+            Ok(victims) if victims.is_empty() => {
+                worker.update(&mut self.host, cx, None);
+                worker.settle(&mut self.host, cx);
             }
-            None => {
-                worker.update(host, cx, None);
-                worker.settle(host, cx);
-                host.watch_memory(cx);
-            }
+            Ok(victims) => self.make_room(&mut worker, victims, cx),
         }
         self.rounds.note(&worker);
         self.pods.insert(id, worker);
     }
 
+    /// Whether the node takes a pod, and the pods that have to go for it.
+    fn admit(&mut self, row: &Arc<Pod>, cx: &mut Cx<'_>) -> Result<Vec<Id<Pod>>, Rejection> {
+        if row.status.phase.terminal() {
+            return Ok(Vec::new());
+        }
+        self.host.refresh_row(cx);
+        let (ids, others): (Vec<Id<Pod>>, Vec<&Pod>) =
+            (self.active()).map(|pod| (pod.id, &*pod.row)).unzip();
+        let health = self.host.health();
+        let victims = admission::admit(row, &self.host.row, &others, &health)?;
+        Ok(victims.into_iter().map(|at| ids[at]).collect())
+    }
+
     /// `filterOutInactivePods`.
-    fn active(&self) -> impl Iterator<Item = &PodWorker> {
+    pub(super) fn active(&self) -> impl Iterator<Item = &PodWorker> {
         let active = |pod: &&PodWorker| {
             let status = pod.status().unwrap_or(&pod.row.status);
             !pod.rejected
@@ -470,7 +470,7 @@ impl Kubelet {
     fn remove(&mut self, id: Id<Pod>, row: Arc<Pod>, cx: &mut Cx<'_>) {
         let end = End {
             grace_s: None,
-            evicted: None,
+            ending: None,
         };
         self.with(id, cx, |pod, host, cx| {
             pod.replace_row(row);
@@ -482,40 +482,10 @@ impl Kubelet {
         });
     }
 
-    fn memory_due(&mut self, cx: &mut Cx<'_>) {
-        let leaving = self.host.pressure.leaving;
-        let gone = leaving.is_none_or(|(pod, _)| {
-            self.pods
-                .get(&pod)
-                .is_none_or(|pod| pod.work >= Work::Terminated)
-        });
-        self.host.on_memory_due(cx, gone, !self.pods.is_empty());
-    }
-
-    fn memory_measured(&mut self, available: i64, cx: &mut Cx<'_>) {
-        if !self.host.on_memory(cx, available) {
-            return;
-        }
-        let message = "Attempting to reclaim memory".into();
-        self.host
-            .tell_node(cx, true, "EvictionThresholdMet", message);
-        let mut ranked: Vec<&PodWorker> = self.active().collect();
-        rank(&mut ranked);
-        let ranked: Vec<Id<Pod>> = ranked.iter().map(|pod| pod.id).collect();
-        for pod in ranked {
-            let mut evicted = false;
-            self.with(pod, cx, |pod, host, cx| {
-                evicted = pod.evict(host, cx, available);
-            });
-            if evicted {
-                self.host.evicting(cx, pod);
-                return;
-            }
-        }
-    }
-
     /// Sends the next status, unless one is under way.
-    fn flush(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn flush(&mut self, cx: &mut Cx<'_>) {
+        self.let_in(cx);
+        self.end_groups(cx);
         while self.host.sending.is_none() {
             let Some(id) = self.host.statuses.pop_front() else {
                 return;

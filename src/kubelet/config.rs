@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use super::eviction::Eviction;
+use super::shutdown::Span;
+
 /// Configuration of the kubelets of a pool; shared between them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KubeletConfig {
@@ -42,12 +45,11 @@ pub struct KubeletConfig {
     pub event_qps: u32,
     /// `eventBurst`.
     pub event_burst: u32,
-    /// `evictionHard` `memory.available`, in bytes.
-    pub eviction_memory: i64,
-    /// `evictionPressureTransitionPeriod`.
-    pub pressure_transition: Duration,
-    /// Whether the runtime is asked for memory statistics (every 10 s while there are pods);
-    /// without them no pod is evicted for memory.
+    /// `evictionHard`, `evictionSoft` and what belongs to them.
+    pub eviction: Eviction,
+    /// `shutdownGracePeriodByPodPriority`, by rising priority; empty without an orderly shutdown.
+    pub shutdown: Vec<Span>,
+    /// Whether the runtime can measure memory and disk; without that no pod is evicted for them.
     pub stats: bool,
     /// First address of the pods of all nodes; node `n` has the addresses from here plus
     /// `n << pod_bits`.
@@ -79,8 +81,8 @@ impl Default for KubeletConfig {
             api_burst: 100,
             event_qps: 50,
             event_burst: 100,
-            eviction_memory: 100 << 20,
-            pressure_transition: Duration::from_secs(300),
+            eviction: Eviction::default(),
+            shutdown: Vec::new(),
             stats: false,
             pod_network: u32::from_be_bytes([10, 0, 0, 0]),
             pod_bits: 9,

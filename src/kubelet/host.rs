@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use super::agent::Event;
 use super::config::KubeletConfig;
+use super::health::Health;
 use super::images::Images;
 use super::lease::{Renew, Renewal};
 use super::node_status::Reporting;
 use super::pod_worker::PodWorker;
-use super::pressure::Pressure;
+use super::pressure::Shortage;
 use super::runtime::{Call, RuntimeRequest};
+use super::shutdown::Shutdown;
 use super::telling::Telling;
 use crate::api::container::ConfigRef;
 use crate::api::pod::VolumeSource;
@@ -257,7 +259,10 @@ pub(super) struct Host {
     pub(super) images: Images,
     pub(super) renewal: Renewal,
     pub(super) reporting: Reporting,
-    pub(super) pressure: Pressure,
+    pub(super) shortage: Shortage,
+    pub(super) shutdown: Option<Box<Shutdown>>,
+    /// Critical pods that wait for others to make room.
+    pub(super) waiting: u16,
     /// Volumes that are, or are about to be, mounted, and for which pods.
     pub(super) in_use: BTreeSet<(Text, Id<Pod>)>,
     /// Numbers of the addresses in use, and of the one given last.
@@ -288,7 +293,9 @@ impl Host {
             images: Images::new(&config, &row),
             renewal: Renewal::default(),
             reporting: Reporting::default(),
-            pressure: Pressure::default(),
+            shortage: Shortage::default(),
+            shutdown: None,
+            waiting: 0,
             in_use: BTreeSet::new(),
             addresses: BTreeSet::new(),
             last_address: 1,
@@ -326,6 +333,14 @@ impl Host {
         self.relists = phase(RELIST_PHASE, self.config.relist_period);
         self.ticks = phase(TICK_PHASE, TICK);
         self.batches = phase(BATCH_PHASE, BATCH);
+    }
+
+    /// What the node's conditions are to say.
+    pub(super) fn health(&self) -> Health {
+        Health {
+            pressures: self.shortage.pressures().collect(),
+            shutting_down: self.shutting_down(),
+        }
     }
 
     /// Whether this span has passed since the process started.

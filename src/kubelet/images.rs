@@ -132,6 +132,7 @@ impl Host {
             if self.images.present.insert(image, mib) != Some(mib) {
                 self.reporting.images_changed = true;
                 self.wake_node_status(cx);
+                self.watch_disk(cx);
             }
         }
         let pulls = &mut self.images.pulling;

@@ -9,7 +9,7 @@
 //! own API. Then, along the life of a pod: `admission`, `pod_worker` (how syncs follow each other),
 //! `sync` (what each does), `actions` (what is to be started and killed), `start`, `images`,
 //! `probes`, `kill`, and `pod_status`, `conditions`, `status` for what the API server is told.
-//! `lease`, `node_status` and `pressure` are about the node.
+//! `lease`, `node_status`, `eviction`, `pressure` and `shutdown` are about the node.
 
 pub mod runtime;
 
@@ -49,7 +49,15 @@ mod lease;
 
 mod node_status;
 
+mod health;
+
+pub mod eviction;
+
 mod pressure;
+
+mod preemption;
+
+pub mod shutdown;
 
 mod telling;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::agent::{Event, Kubelet};
+use super::health::{Health, sayings};
 use super::host::{Cx, Host, Topic};
 use super::record::whole_seconds;
 use super::telling::{About, Quiet};
@@ -82,75 +83,22 @@ impl Default for Reporting {
     }
 }
 
-/// What a condition of the node says: kind, status, reason, message, and the KubeEvent of a change.
-type Saying = (
-    NodeConditionKind,
-    bool,
-    &'static str,
-    &'static str,
-    &'static str,
-);
-
-fn sayings(memory_pressure: bool) -> [Saying; 4] {
-    let memory = if memory_pressure {
-        (
-            NodeConditionKind::MemoryPressure,
-            true,
-            "KubeletHasInsufficientMemory",
-            "kubelet has insufficient memory available",
-            "NodeHasInsufficientMemory",
-        )
-    } else {
-        (
-            NodeConditionKind::MemoryPressure,
-            false,
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-            "NodeHasSufficientMemory",
-        )
-    };
-    [
-        memory,
-        (
-            NodeConditionKind::DiskPressure,
-            false,
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-            "NodeHasNoDiskPressure",
-        ),
-        (
-            NodeConditionKind::PidPressure,
-            false,
-            "KubeletHasSufficientPID",
-            "kubelet has sufficient PID available",
-            "NodeHasSufficientPID",
-        ),
-        (
-            NodeConditionKind::Ready,
-            true,
-            "KubeletReady",
-            "kubelet is posting ready status",
-            "NodeReady",
-        ),
-    ]
-}
-
 /// The conditions that a healthy kubelet has reported long ago.
 pub fn initial_conditions(node: &Node) -> Vec<NodeCondition> {
-    conditions(node, false, Time::ZERO).0
+    conditions(node, &Health::default(), Time::ZERO).0
 }
 
 /// The node's conditions at `now`, what they were before, and the events of those that changed.
 /// The three pressures keep their words while their status stays; Ready does not.
 pub(super) fn conditions(
     node: &Node,
-    memory_pressure: bool,
+    health: &Health,
     now: Time,
 ) -> (Vec<NodeCondition>, Vec<&'static str>) {
     let now = whole_seconds(now);
     let mut events = Vec::new();
     let mut all = Vec::new();
-    for (kind, truth, reason, message, event) in sayings(memory_pressure) {
+    for (kind, truth, reason, message, event) in sayings(health) {
         let old = node.condition(&kind);
         let kept = old.filter(|c| c.status == Truth::from(truth));
         let ready = kind == NodeConditionKind::Ready;
@@ -178,8 +126,8 @@ pub(super) fn conditions(
 }
 
 /// Whether the node's conditions are what [`conditions`] would make of them.
-fn as_said(node: &Node, memory_pressure: bool) -> bool {
-    let sayings = sayings(memory_pressure);
+fn as_said(node: &Node, health: &Health) -> bool {
+    let sayings = sayings(health);
     sayings
         .into_iter()
         .all(|(kind, truth, reason, message, _)| {
@@ -271,7 +219,7 @@ impl Host {
         node.meta.revision = 0;
         node.meta.deletion = None;
         node.status.conditions.clear();
-        let (conditions, _) = conditions(&node, false, cx.now);
+        let (conditions, _) = conditions(&node, &Health::default(), cx.now);
         node.status.conditions = conditions;
         node.status.images = self.image_list();
         self.reporting.due = Time::MAX;
@@ -344,6 +292,13 @@ impl Host {
         }
     }
 
+    /// A report is wanted at once.
+    pub(super) fn report_now(&mut self, cx: &mut Cx<'_>) {
+        self.reporting.asleep = None;
+        self.reporting.due = cx.now;
+        cx.out.at(cx.now, Event::NodeStatus);
+    }
+
     /// `syncNodeStatus`.
     pub(super) fn on_node_status_due(&mut self, cx: &mut Cx<'_>) {
         if self.reporting.due != cx.now {
@@ -368,7 +323,7 @@ impl Host {
         self.reporting.images_changed
             || self.report_is_due(now)
             || self.volumes_in_use() != self.row.status.volumes_in_use
-            || !as_said(&self.row, self.pressure.memory)
+            || !as_said(&self.row, &self.health())
     }
 
     /// `tryUpdateNodeStatus`.
@@ -376,7 +331,7 @@ impl Host {
         let Some(node) = self.api_node else {
             return;
         };
-        let (conditions, events) = conditions(&self.row, self.pressure.memory, cx.now);
+        let (conditions, events) = conditions(&self.row, &self.health(), cx.now);
         let in_use = self.volumes_in_use();
         let volumes_changed = in_use != self.row.status.volumes_in_use;
         let changed =

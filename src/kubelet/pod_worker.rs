@@ -46,8 +46,19 @@ pub(super) enum Work {
 pub(super) struct End {
     /// Overrides the grace period, in seconds.
     pub(super) grace_s: Option<u32>,
-    /// Set when the node evicts the pod: reason and message of its status.
-    pub(super) evicted: Option<(&'static str, String)>,
+    /// Set when the node ends the pod by itself.
+    pub(super) ending: Option<Ending>,
+}
+
+/// What the status of a pod says that its node ended (`KillPodOptions.PodStatusFunc`).
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    /// The message of its condition `DisruptionTarget`.
+    pub(super) disruption: String,
+    /// A pod that has succeeded stays so.
+    pub(super) keeps_success: bool,
 }
 
 /// The status manager's copy of a status.
@@ -147,7 +158,9 @@ pub(super) struct PodWorker {
     pub(super) work: Work,
     /// Not admitted, so no worker runs.
     pub(super) rejected: bool,
-    pub(super) evicted: Option<Box<(&'static str, String)>>,
+    pub(super) ending: Option<Box<Ending>>,
+    /// Pods that have to be dead before this one begins.
+    pub(super) waits_for: Box<[Id<Pod>]>,
     /// Effective grace period in seconds; 0 before one was determined.
     pub(super) grace_s: u32,
     /// An update waits for the worker.
@@ -178,8 +191,9 @@ pub(super) struct PodWorker {
     /// Asked to be sent.
     pub(super) queued: bool,
     pub(super) quiet: Quiet,
-    /// Working set in bytes when it was last measured.
-    pub(super) memory_bytes: Option<i64>,
+    /// Working set in KiB and written disk in MiB, as measured last.
+    pub(super) memory_kib: Option<u32>,
+    pub(super) disk_mib: Option<u32>,
 }
 
 impl PodWorker {
@@ -192,7 +206,8 @@ impl PodWorker {
             lag: None,
             work: Work::Sync,
             rejected: false,
-            evicted: None,
+            ending: None,
+            waits_for: Box::default(),
             grace_s: 0,
             pending: false,
             run: None,
@@ -213,7 +228,8 @@ impl PodWorker {
             finished: false,
             queued: false,
             quiet: Quiet::default(),
-            memory_bytes: None,
+            memory_kib: None,
+            disk_mib: None,
         }
     }
 
@@ -283,8 +299,8 @@ impl PodWorker {
         if self.work == Work::Terminating {
             let asked = end.as_ref().and_then(|end| end.grace_s);
             self.grace_s = self.effective_grace(asked);
-            if let Some(evicted) = end.and_then(|end| end.evicted) {
-                self.evicted.get_or_insert(Box::new(evicted));
+            if let Some(ending) = end.and_then(|end| end.ending) {
+                self.ending.get_or_insert(Box::new(ending));
             }
         }
         self.rejected = false;
@@ -331,7 +347,8 @@ impl PodWorker {
 
     /// Begins what is due, until nothing is.
     pub(super) fn settle(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        while self.pending && self.run.is_none() && self.work != Work::Finished {
+        let free = self.waits_for.is_empty();
+        while free && self.pending && self.run.is_none() && self.work != Work::Finished {
             let listed = self
                 .synced
                 .is_none_or(|synced| self.fresh || host.relists.last(cx.now) > synced);

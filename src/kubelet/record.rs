@@ -223,6 +223,8 @@ impl Record {
             | RuntimeEvent::Probed { .. }
             | RuntimeEvent::HookDone { .. }
             | RuntimeEvent::PodMemory { .. }
+            | RuntimeEvent::PodDisk { .. }
+            | RuntimeEvent::Tight { .. }
             | RuntimeEvent::NodeMemory { .. } => {}
         }
     }

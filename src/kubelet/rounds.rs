@@ -138,7 +138,7 @@ impl Kubelet {
         for pod in orphans {
             let end = End {
                 grace_s: Some(1),
-                evicted: None,
+                ending: None,
             };
             self.with(pod, cx, |pod, host, cx| pod.update(host, cx, Some(end)));
         }

@@ -127,9 +127,16 @@ pub enum Call {
         /// The pod.
         pod: Id<Pod>,
     },
-    /// Measure memory; answered by a [`RuntimeEvent::PodMemory`] for each pod of the node, then one
+    /// Measure memory and disk; answered by a [`RuntimeEvent::PodMemory`] for each pod of the node
+    /// (and a [`RuntimeEvent::PodDisk`] for each that uses any), then one
     /// [`RuntimeEvent::NodeMemory`].
     Stats,
+    /// Tell by [`RuntimeEvent::Tight`] when less than so much memory may be available on the node,
+    /// or pods may fill its disk.
+    WatchMemory {
+        /// In KiB.
+        floor_kib: u32,
+    },
 }
 
 impl Call {
@@ -333,6 +340,19 @@ pub enum RuntimeEvent {
         /// In KiB.
         kib: u32,
     },
+    /// How much of the node's disk a pod has written to.
+    PodDisk {
+        /// The pod.
+        pod: Id<Pod>,
+        /// In MiB.
+        mib: u32,
+    },
+    /// The node may run short of something: it is time to look. Told again by each
+    /// [`Call::Stats`], before its other answers, while that is so.
+    Tight {
+        /// The node.
+        node: Id<Node>,
+    },
     /// How much memory is available on a node (`memory.available`).
     NodeMemory {
         /// The node.
@@ -358,13 +378,16 @@ impl RuntimeEvent {
         match self {
             RuntimeEvent::SandboxReady { pod, .. }
             | RuntimeEvent::Removed { pod }
-            | RuntimeEvent::PodMemory { pod, .. } => About::Pod(pod),
+            | RuntimeEvent::PodMemory { pod, .. }
+            | RuntimeEvent::PodDisk { pod, .. } => About::Pod(pod),
             RuntimeEvent::Pulled { container, .. }
             | RuntimeEvent::Started { container, .. }
             | RuntimeEvent::Exited { container, .. }
             | RuntimeEvent::Probed { container, .. }
             | RuntimeEvent::HookDone { container, .. } => About::Pod(container.pod),
-            RuntimeEvent::NodeMemory { node, .. } => About::Node(node),
+            RuntimeEvent::NodeMemory { node, .. } | RuntimeEvent::Tight { node } => {
+                About::Node(node)
+            }
         }
     }
 }

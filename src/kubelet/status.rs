@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::actions::restarts;
+use super::admission::Rejection;
 use super::conditions::{self, not_ready_any_more};
 use super::host::{Cx, Host, Topic};
 use super::pod_worker::{Copy, PodWorker, Work};
@@ -69,6 +70,21 @@ fn comes_back(pod: &Pod, old: &PodStatus, new: &PodStatus) -> bool {
 }
 
 impl PodWorker {
+    /// `rejectPod`.
+    pub(super) fn reject(&mut self, host: &mut Host, cx: &mut Cx<'_>, why: Rejection) {
+        self.rejected = true;
+        self.tell(host, cx, true, why.reason.clone(), why.message.clone());
+        let status = PodStatus {
+            phase: Phase::Failed,
+            reason: Some(why.reason),
+            message: Some(format!("Pod was rejected: {}", why.message).into()),
+            observed_generation: self.row.meta.generation,
+            conditions: self.row.status.conditions.clone(),
+            ..PodStatus::default()
+        };
+        self.set_status(host, cx, status, false, false);
+    }
+
     /// `SetPodStatus` and `updateStatusInternal`.
     pub(super) fn set_status(
         &mut self,

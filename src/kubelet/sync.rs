@@ -10,13 +10,13 @@ use super::actions;
 use super::agent::Event;
 use super::host::{Cx, Found, Host, Lookup};
 use super::pod_status::{self, Facts};
-use super::pod_worker::{Doing, Mount, PodWorker, Step, SyncError};
+use super::pod_worker::{Doing, Ending, Mount, PodWorker, Step, SyncError};
 use super::probes::{ProbeResult, worker};
 use super::record::{Record, Sandbox};
 use super::runtime::{Call, ProbeKind};
 use crate::api::container::ConfigRef;
 use crate::api::pod::VolumeSource;
-use crate::api::pod_status::{PodCondition, PodConditionKind, PodStatus, Truth};
+use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
 use crate::api::{Pod, Text};
 use crate::engine::Time;
 
@@ -316,9 +316,8 @@ impl PodWorker {
     /// `SyncTerminatingPod`.
     pub(super) fn sync_terminating(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         let (mut status, looks) = self.generate(host, cx, false, false);
-        if let Some(evicted) = &self.evicted {
-            let (reason, message) = &**evicted;
-            evict(&mut status, reason, message, cx);
+        if let Some(ending) = &self.ending {
+            end_by_node(&mut status, ending, cx);
         }
         self.set_status(host, cx, status, self.row.meta.deleting(), false);
         for index in looks {
@@ -357,17 +356,19 @@ fn index_of(index: usize) -> Option<u16> {
     u16::try_from(index).ok()
 }
 
-/// `eviction_manager.go :: evictPod`: what it does to the status.
-fn evict(status: &mut PodStatus, reason: &str, message: &str, cx: &Cx<'_>) {
-    status.phase = crate::api::pod_status::Phase::Failed;
-    status.reason = Some(Text::from(reason));
-    status.message = Some(Text::from(message));
+/// What `evictPod`, `evictPodsToFreeRequests` and `killPods` do to the status.
+fn end_by_node(status: &mut PodStatus, ending: &Ending, cx: &Cx<'_>) {
+    if status.phase != Phase::Succeeded || !ending.keeps_success {
+        status.phase = Phase::Failed;
+    }
+    status.reason = Some(Text::from(ending.reason));
+    status.message = Some(Text::from(ending.message.as_str()));
     status.set_condition(PodCondition {
         kind: PodConditionKind::DisruptionTarget,
         status: Truth::True,
         since: cx.now,
         reason: Some("TerminationByKubelet".into()),
-        message: Some(message.into()),
+        message: Some(ending.disruption.as_str().into()),
     });
 }
 

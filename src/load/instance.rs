@@ -139,6 +139,31 @@ impl Instance {
             )
     }
 
+    /// The most that it may ever use, in bytes; none when only its node ends that.
+    pub fn most_memory(&self) -> Option<u64> {
+        let model = &self.model.memory;
+        let request = &self.model.request;
+        let places = u64::from(request.concurrency) + u64::from(request.queue);
+        let leaks = model.leak_per_request > 0 || model.leak_per_second > 0;
+        let most = places
+            .saturating_mul(model.per_request)
+            .saturating_add(self.memory_base);
+        match (leaks, self.memory_limit) {
+            (true, limit) => limit,
+            (false, limit) => Some(limit.map_or(most, |limit| most.min(limit))),
+        }
+    }
+
+    /// What it has written to the node's disk, in bytes.
+    pub fn disk(&self, now: Time) -> u64 {
+        let model = &self.model.disk;
+        let seconds = now.since(self.started).as_secs();
+        model
+            .base
+            .saturating_add(self.served.saturating_mul(model.per_request))
+            .saturating_add(seconds.saturating_mul(model.per_second))
+    }
+
     /// Whether the kernel kills it for its memory now.
     #[inline]
     pub fn out_of_memory(&self, now: Time) -> bool {

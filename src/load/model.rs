@@ -39,6 +39,8 @@ pub struct AppModel {
     pub probes: ProbeModel,
     /// Its memory.
     pub memory: MemoryModel,
+    /// What it writes to its node's disk.
+    pub disk: DiskModel,
     /// When it ends by itself.
     pub exit: Option<ExitModel>,
     /// How long `exec` hooks run.
@@ -71,6 +73,7 @@ impl Default for AppModel {
             request: RequestModel::default(),
             probes: ProbeModel::default(),
             memory: MemoryModel::default(),
+            disk: DiskModel::default(),
             exit: None,
             hook: Dist::Fixed(Duration::from_millis(20)),
             ports: Vec::new(),
@@ -259,6 +262,18 @@ pub struct MemoryModel {
     pub leak_per_request: u64,
     /// Never given back, for each second of running.
     pub leak_per_second: u64,
+}
+
+/// What a container writes to the disk of its node; nothing of it is given back before the
+/// container is gone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DiskModel {
+    /// When it starts.
+    pub base: u64,
+    /// For each request served.
+    pub per_request: u64,
+    /// For each second of running.
+    pub per_second: u64,
 }
 
 impl Default for MemoryModel {

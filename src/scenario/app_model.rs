@@ -11,7 +11,8 @@ use crate::api::Text;
 use crate::api::yaml::Node;
 use crate::engine::Dist;
 use crate::load::model::{
-    AppModel, Call, Client, ExitModel, MemoryModel, OnSigterm, ProbeModel, RequestModel, Warmup,
+    AppModel, Call, Client, DiskModel, ExitModel, MemoryModel, OnSigterm, ProbeModel, RequestModel,
+    Warmup,
 };
 
 /// An AppModel with what has to be checked against the objects later.
@@ -59,6 +60,8 @@ pub fn read<'n>(doc: &'n Node, namespace: &Text, problems: &mut Problems) -> Opt
             .map_or_else(ProbeModel::default, |f| probes(&f, problems)),
         memory: (spec.fields("memory", problems))
             .map_or_else(MemoryModel::default, |f| memory(&f, problems)),
+        disk: (spec.fields("disk", problems))
+            .map_or_else(DiskModel::default, |f| disk(&f, problems)),
         exit: spec
             .fields("exit", problems)
             .and_then(|f| exit(&f, problems)),
@@ -361,16 +364,29 @@ fn probes(fields: &Fields<'_>, problems: &mut Problems) -> ProbeModel {
     model
 }
 
+fn bytes(fields: &Fields<'_>, key: &'static str, problems: &mut Problems) -> Option<u64> {
+    let value: Value<'_> = fields.get(key)?;
+    let bytes = u64::try_from(value.quantity(problems)?.value()).ok();
+    if bytes.is_none() {
+        problems.push(value.invalid("must be greater than or equal to 0"));
+    }
+    bytes
+}
+
+fn disk(fields: &Fields<'_>, problems: &mut Problems) -> DiskModel {
+    let mut amount = |key| bytes(fields, key, problems).unwrap_or_default();
+    let model = DiskModel {
+        base: amount("base"),
+        per_request: amount("perRequest"),
+        per_second: amount("perSecond"),
+    };
+    fields.finish(problems);
+    model
+}
+
 fn memory(fields: &Fields<'_>, problems: &mut Problems) -> MemoryModel {
     let standard = MemoryModel::default();
-    let bytes = |key, problems: &mut Problems| {
-        let value: Value<'_> = fields.get(key)?;
-        let bytes = u64::try_from(value.quantity(problems)?.value()).ok();
-        if bytes.is_none() {
-            problems.push(value.invalid("must be greater than or equal to 0"));
-        }
-        bytes
-    };
+    let bytes = |key, problems: &mut Problems| bytes(fields, key, problems);
     let model = MemoryModel {
         base: bytes("base", problems),
         per_request: bytes("perRequest", problems).unwrap_or(standard.per_request),

@@ -7,7 +7,7 @@
 //! spec: {action: power-off, mode: one, selector: {podsOf: deployment/frontend}, duration: 8m}
 //! ```
 //!
-//! Actions are `power-off`, `reboot`, `kubelet-stop`, `freeze` and `partition`. `mode` and `value`
+//! Actions are `power-off`, `shutdown`, `reboot`, `kubelet-stop`, `freeze` and `partition`. `mode` and `value`
 //! are Chaos Mesh's. Conditions of a selector must all hold; an empty selector takes every node.
 //! A partition cuts the nodes off `from` places (`control-plane`, `edge`, `zone/a`, `pool/web`,
 //! `node/web-1`) in both directions, or, with `to` beside it, loses packets that come from the one
@@ -65,7 +65,14 @@ pub fn read(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<Fa
     }
 }
 
-const ACTIONS: [&str; 5] = ["power-off", "reboot", "kubelet-stop", "freeze", "partition"];
+const ACTIONS: [&str; 6] = [
+    "power-off",
+    "shutdown",
+    "reboot",
+    "kubelet-stop",
+    "freeze",
+    "partition",
+];
 
 fn node_chaos(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<FaultDraft> {
     let fields = Fields::document(node);
@@ -110,6 +117,7 @@ fn node_chaos(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<
     let to = places(&spec, "to", &mut draft, problems);
     draft.fault.action = match word? {
         "power-off" => Action::PowerOff,
+        "shutdown" => Action::Shutdown,
         "reboot" => Action::Reboot,
         "kubelet-stop" => Action::KubeletStop,
         "freeze" => Action::Freeze,

@@ -3,6 +3,7 @@
 use super::diagnostic::Diagnostic;
 use super::fields::{Fields, Problems, Value};
 use super::flags;
+use super::kubelet_flags::{self, KubeletFlags};
 use super::types::{ClusterSpec, Flags, NodePool, StorageClassSpec};
 use crate::api::Text;
 use crate::api::affinity::{Taint, TaintEffect};
@@ -41,6 +42,11 @@ pub fn read(
     problems: &mut Problems,
 ) -> Option<(ClusterSpec, Vec<String>)> {
     let fields = value.fields(problems)?;
+    let mut flags = flags_of(version);
+    let mut of_flags = Problems::new();
+    let mut unused = (fields.get("flags")).map_or_else(Vec::new, |value| {
+        flags::read(&value, &mut flags, &mut of_flags)
+    });
     let mut pools = Vec::new();
     let list = fields.require("nodePools", problems);
     let items = list
@@ -51,7 +57,7 @@ pub fn read(
     }
     let mut names: Vec<Text> = Vec::new();
     for item in items {
-        let Some(pool) = pool(&item, problems) else {
+        let Some(pool) = pool(&item, &flags, &mut unused, problems) else {
             continue;
         };
         if names.contains(&pool.name) {
@@ -62,9 +68,7 @@ pub fn read(
         names.push(pool.name.clone());
         pools.push(pool);
     }
-    let mut flags = flags_of(version);
-    let unused = (fields.get("flags"))
-        .map_or_else(Vec::new, |value| flags::read(&value, &mut flags, problems));
+    problems.extend(of_flags);
     let classes = fields.list("storageClasses", problems);
     let storage_classes = classes
         .iter()
@@ -124,7 +128,12 @@ fn located(value: &Value<'_>, mistake: &Mistake) -> Diagnostic {
     }
 }
 
-fn pool(item: &Value<'_>, problems: &mut Problems) -> Option<NodePool> {
+fn pool(
+    item: &Value<'_>,
+    flags: &Flags,
+    unused: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Option<NodePool> {
     let fields = item.fields(problems)?;
     let name = fields.require("name", problems).and_then(|value| {
         let name = value.name(problems)?;
@@ -175,9 +184,33 @@ fn pool(item: &Value<'_>, problems: &mut Problems) -> Option<NodePool> {
             .filter_map(|item| taint(item, problems))
             .collect(),
         images: fields.texts("images", problems),
+        kubelet: (fields.get("kubelet")).map(|value| of_kubelets(&value, flags, unused, problems)),
     };
     fields.finish(problems);
     Some(pool)
+}
+
+/// A pool's own flags of its kubelets.
+fn of_kubelets(
+    value: &Value<'_>,
+    flags: &Flags,
+    unused: &mut Vec<String>,
+    problems: &mut Problems,
+) -> KubeletFlags {
+    let mut known = Vec::new();
+    for (name, value) in value.entries(problems) {
+        let name = name.trim_start_matches("--");
+        if kubelet_flags::NAMES.contains(&name) {
+            known.push((name, value));
+        } else {
+            let unknown = Diagnostic::error("UnknownField", "unknown flag", value.span());
+            let unknown = unknown.at(value.path.as_str());
+            problems.push(unknown.suggest(name, kubelet_flags::NAMES));
+        }
+    }
+    let (own, more) = kubelet_flags::read(&known, &flags.kubelet, problems);
+    unused.extend(more);
+    own
 }
 
 /// `allocatable` as given, or the capacity less `reserved`, or the capacity.

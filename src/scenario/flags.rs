@@ -5,6 +5,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::fields::{Problems, Value};
+use super::kubelet_flags;
 use super::types::Flags;
 use crate::api::Text;
 use crate::store::Pools;
@@ -143,12 +144,6 @@ const OTHERS: [(&str, &[&str]); 5] = [
             "cpu-manager-policy",
             "event-burst",
             "event-qps",
-            "eviction-hard",
-            "eviction-max-pod-grace-period",
-            "eviction-minimum-reclaim",
-            "eviction-pressure-transition-period",
-            "eviction-soft",
-            "eviction-soft-grace-period",
             "feature-gates",
             "image-gc-high-threshold",
             "image-gc-low-threshold",
@@ -160,7 +155,6 @@ const OTHERS: [(&str, &[&str]); 5] = [
             "node-status-report-frequency",
             "registry-burst",
             "registry-qps",
-            "shutdown-grace-period",
             "sync-frequency",
             "system-reserved",
             "topology-manager-policy",
@@ -173,6 +167,7 @@ const OTHERS: [(&str, &[&str]); 5] = [
 pub fn read(value: &Value<'_>, flags: &mut Flags, problems: &mut Problems) -> Vec<String> {
     let mut unused = Vec::new();
     let components = MODELLED.map(|(component, _)| component);
+    let mut of_kubelets = Vec::new();
     for (component, value) in value.entries(problems) {
         let Some(at) = components.iter().position(|known| *known == component) else {
             let unknown = Diagnostic::error("UnknownField", "unknown component", value.span());
@@ -187,17 +182,26 @@ pub fn read(value: &Value<'_>, flags: &mut Flags, problems: &mut Problems) -> Ve
             let name = name.trim_start_matches("--");
             if component == "kube-controller-manager" && name == "feature-gates" {
                 unused.extend(set_gates(&value, flags, problems));
+            } else if component == "kubelet" && kubelet_flags::NAMES.contains(&name) {
+                of_kubelets.push((name, value));
             } else if MODELLED[at].1.contains(&name) {
                 set(component, name, &value, flags, problems);
             } else if OTHERS[at].1.contains(&name) {
                 unused.push(format!("{component} --{name}"));
             } else {
-                let known = MODELLED[at].1.iter().chain(OTHERS[at].1).copied();
+                let known = MODELLED[at].1.iter().chain(OTHERS[at].1);
+                let own = kubelet_flags::NAMES
+                    .iter()
+                    .filter(|_| component == "kubelet");
+                let known = known.chain(own).copied();
                 let unknown = Diagnostic::error("UnknownField", "unknown flag", value.span());
                 problems.push(unknown.at(value.path.as_str()).suggest(name, known));
             }
         }
     }
+    let (kubelet, more) = kubelet_flags::read(&of_kubelets, &flags.kubelet, problems);
+    flags.kubelet = kubelet;
+    unused.extend(more);
     unused
 }
 

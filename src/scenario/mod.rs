@@ -32,6 +32,8 @@ mod cluster;
 
 mod flags;
 
+pub mod kubelet_flags;
+
 mod timeline;
 
 mod linux;

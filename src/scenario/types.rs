@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::kubelet_flags::KubeletFlags;
 use crate::api::affinity::Taint;
 use crate::api::quantity::Resources;
 use crate::api::yaml::Span;
@@ -167,6 +168,8 @@ pub struct NodePool {
     pub taints: Vec<Taint>,
     /// Images that are there from the beginning.
     pub images: Vec<Text>,
+    /// Its kubelets' own flags, where it has any.
+    pub kubelet: Option<KubeletFlags>,
 }
 
 /// A storage class of the simulated cluster.
@@ -231,6 +234,8 @@ pub struct Flags {
     pub serialize_image_pulls: bool,
     /// kubelet `--node-status-update-frequency` (10 s).
     pub node_status_update_frequency: Duration,
+    /// What may differ from pool to pool.
+    pub kubelet: KubeletFlags,
 }
 
 impl Flags {
@@ -266,6 +271,7 @@ impl Default for Flags {
             concurrent_syncs: Vec::new(),
             serialize_image_pulls: true,
             node_status_update_frequency: seconds(10),
+            kubelet: KubeletFlags::default(),
         }
     }
 }

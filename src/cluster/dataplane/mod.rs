@@ -42,6 +42,8 @@ pub mod units;
 
 pub mod power;
 
+pub mod shortage;
+
 pub mod probes;
 
 pub mod traffic;
@@ -134,6 +136,8 @@ pub struct DataPlane {
     dark: BTreeSet<Place>,
     /// Number and memory of the nodes.
     nodes: BTreeMap<Place, (u32, u64)>,
+    /// What the kubelets of some nodes want to be told about their memory and disk.
+    watched: BTreeMap<Place, shortage::Watched>,
     cpu: Cpu,
     wakes: Vec<Wake>,
     finished: Vec<u32>,
@@ -161,6 +165,7 @@ impl DataPlane {
             at: Vec::new(),
             dark: BTreeSet::new(),
             nodes: BTreeMap::new(),
+            watched: BTreeMap::new(),
             cpu: Cpu::default(),
             wakes: Vec::new(),
             finished: Vec::new(),

@@ -1,12 +1,9 @@
-//! What happens to a whole node: its power, its proxy, its memory.
+//! What happens to a whole node: its power and its proxy; and what its pods use.
 
-use std::collections::BTreeMap;
-
+use super::DataPlane;
 use super::exchange::{Origin, Stage};
-use super::{DataPlane, Out};
 use crate::api::Pod;
 use crate::engine::Time;
-use crate::kubelet::RuntimeEvent;
 use crate::load::Key;
 use crate::load::cpu::Usage;
 use crate::load::instance;
@@ -85,33 +82,5 @@ impl DataPlane {
             }
         }
         usages
-    }
-
-    /// The memory of a node's pods, then of the node.
-    pub(super) fn stats(&mut self, node: &str, now: Time, out: &mut Out) {
-        let Some(place) = self.net.place(node) else {
-            return;
-        };
-        let mut pods = BTreeMap::new();
-        for key in self.at.get(place.index()).into_iter().flatten() {
-            let unit = &self.units[*key];
-            if unit.instance.stage != instance::Stage::Vanished {
-                *pods.entry(unit.id.pod).or_insert(0u64) += unit.instance.memory(now);
-            }
-        }
-        let kib = |bytes: u64| u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
-        for (pod, bytes) in &pods {
-            out.runtime.push(RuntimeEvent::PodMemory {
-                pod: *pod,
-                kib: kib(*bytes),
-            });
-        }
-        if let Some((id, capacity)) = self.nodes.get(&place) {
-            let used: u64 = pods.values().sum();
-            out.runtime.push(RuntimeEvent::NodeMemory {
-                node: Id::new(*id),
-                available_kib: kib(capacity.saturating_sub(used)),
-            });
-        }
     }
 }

@@ -54,6 +54,8 @@ pub struct Unit {
     pub weight_milli: u32,
     /// CPU limit in thousandths of a core, 0 without one.
     pub limit_milli: u32,
+    /// `oom_score_adj`: how readily the kernel ends it when the node's memory is used up.
+    pub oom_adjust: i64,
     /// Where it listens.
     pub ports: Ports,
     /// Senders of the model's calls.
@@ -199,6 +201,7 @@ impl DataPlane {
             id,
             weight_milli: container.map_or(0, |c| milli(c.requests.cpu_milli)),
             limit_milli: container.map_or(0, |c| milli(c.limits.cpu_milli)),
+            oom_adjust: self.oom_adjust(row, id.index, place),
             place,
             ports,
             pools: calls.iter().map(|_| Pool::default()).collect(),
@@ -209,6 +212,7 @@ impl DataPlane {
             due: Time::MAX,
             instance,
         };
+        self.expect_use(&unit, true, out);
         let key = self.units.insert(unit);
         if self.at.len() <= place.index() {
             self.at.resize(place.index() + 1, Vec::new());
@@ -331,6 +335,7 @@ impl DataPlane {
             }
             RuntimeCall::RemovePod { pod } => self.remove_pod(*pod, now, out),
             RuntimeCall::Stats => self.stats(node, now, out),
+            RuntimeCall::WatchMemory { floor_kib } => self.watch_memory(node, *floor_kib, out),
             RuntimeCall::StartSandbox { .. }
             | RuntimeCall::PullImage { .. }
             | RuntimeCall::StartContainer { .. } => {}
@@ -400,6 +405,7 @@ impl DataPlane {
         let Some(unit) = self.units.remove(key) else {
             return;
         };
+        self.expect_use(&unit, false, &mut Out::default());
         if let Some(Some(pod)) = self.pods.get_mut(unit.id.pod.index()) {
             pod.units.retain(|other| *other != key);
         }

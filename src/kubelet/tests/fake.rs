@@ -76,12 +76,17 @@ impl Machine {
                 self.running.retain(|container, _| container.pod != pod);
                 self.after(ms(50), RuntimeEvent::Removed { pod });
             }
+            Call::WatchMemory { .. } => {
+                let node = self.node;
+                self.after(ms(0), RuntimeEvent::Tight { node });
+            }
             Call::Stats => {
+                let node = self.node;
+                self.after(ms(0), RuntimeEvent::Tight { node });
                 let (available_kib, pods) = self.memory.clone();
                 for (pod, kib) in pods {
                     self.after(ms(1), RuntimeEvent::PodMemory { pod, kib });
                 }
-                let node = self.node;
                 let event = RuntimeEvent::NodeMemory {
                     node,
                     available_kib,

@@ -9,6 +9,7 @@ mod fake;
 mod images;
 mod node;
 mod probing;
+mod shortage;
 mod stopping;
 
 use std::collections::BTreeMap;

@@ -330,10 +330,10 @@ fn under_memory_pressure_the_pod_that_uses_most_beyond_its_requests_goes() {
     m.check_with(
         &["Evicted", "Term", "Kill"],
         r#"
-        30.006 Term greedy
-        30.021 greedy Evicted: The node was low on resource: memory. Threshold quantity:…
-        30.031 greedy Killing: Stopping container greedy
-        30.111 greedy Failed(Evicted) greedy=Error(143)
+        30.001 Term greedy
+        30.016 greedy Evicted: The node was low on resource: memory. Threshold quantity:…
+        30.026 greedy Killing: Stopping container greedy
+        30.106 greedy Failed(Evicted) greedy=Error(143)
         "#,
     );
     m.run(200);

@@ -1,0 +1,163 @@
+//! Memory and disk of nodes: what is used, whether it may run short, and whom the kernel ends when
+//! all memory is used up.
+//!
+//! A kubelet looks at its node's memory every ten seconds. Thousands of nodes would look all day at
+//! pods that cannot use more than there is, so each kubelet says once how much it wants to be left
+//! ([`Call::WatchMemory`](crate::kubelet::runtime::Call)), and is told when what runs on its node
+//! could come to use more, by limits, places for requests and leaks.
+//!
+//! What the node's own daemons use is nothing. A node's memory is looked at when its kubelet looks,
+//! so that the kernel ends somebody up to ten seconds late.
+
+use std::collections::BTreeMap;
+
+use super::units::{OUT_OF_MEMORY, Unit};
+use super::{DataPlane, Out};
+use crate::api::{Node, Pod};
+use crate::engine::Time;
+use crate::kubelet::runtime::container_of;
+use crate::kubelet::{QosClass, RuntimeEvent};
+use crate::load::{Key, instance};
+use crate::net::Place;
+use crate::store::Id;
+
+/// What a kubelet wants to be told of its node.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// So many bytes are to be left.
+    floor: u64,
+    /// The most that everything on it may come to use.
+    most: u128,
+    /// Processes that write to its disk.
+    writers: u32,
+}
+
+/// Stands for "as much as there is".
+const BOUNDLESS: u128 = u64::MAX as u128;
+
+impl DataPlane {
+    /// A kubelet says when it wants to look at its node's memory.
+    pub(super) fn watch_memory(&mut self, node: &str, floor_kib: u32, out: &mut Out) {
+        let Some(place) = self.net.place(node) else {
+            return;
+        };
+        let mut watched = Watched {
+            floor: u64::from(floor_kib) << 10,
+            ..Watched::default()
+        };
+        for key in self.at.get(place.index()).into_iter().flatten() {
+            watched.count(&self.units[*key], true);
+        }
+        self.watched.insert(place, watched);
+        self.tell_tight(place, out);
+    }
+
+    /// A process begins or ends on its node.
+    pub(super) fn expect_use(&mut self, unit: &Unit, begins: bool, out: &mut Out) {
+        if let Some(watched) = self.watched.get_mut(&unit.place) {
+            watched.count(unit, begins);
+            if begins {
+                self.tell_tight(unit.place, out);
+            }
+        }
+    }
+
+    fn tell_tight(&self, place: Place, out: &mut Out) {
+        let (Some(watched), Some((node, capacity))) =
+            (self.watched.get(&place), self.nodes.get(&place))
+        else {
+            return;
+        };
+        let most = watched.most + u128::from(watched.floor);
+        if most > u128::from(*capacity) || watched.writers > 0 {
+            let node = Id::<Node>::new(*node);
+            out.runtime.push(RuntimeEvent::Tight { node });
+        }
+    }
+
+    /// `pkg/kubelet/qos/policy.go :: GetContainerOOMScoreAdjust`.
+    pub(super) fn oom_adjust(&self, row: &Pod, index: u16, place: Place) -> i64 {
+        /// `scheduling.SystemCriticalPriority + 1000`: of `system-node-critical`.
+        const NODE_CRITICAL: i32 = 2_000_001_000;
+        if row.spec.priority >= NODE_CRITICAL {
+            return -997;
+        }
+        match QosClass::of(&row.spec) {
+            QosClass::Guaranteed => -997,
+            QosClass::BestEffort => 1000,
+            QosClass::Burstable => {
+                let capacity = self.nodes.get(&place).map_or(0, |node| node.1).max(1);
+                let request = container_of(&row.spec, index).map_or(0, |c| c.requests.memory);
+                let share = i128::from(request) * 1000 / i128::from(capacity);
+                i64::try_from(1000 - share).unwrap_or(0).clamp(3, 999)
+            }
+        }
+    }
+
+    /// What a node's pods use, then what is left of its memory.
+    pub(super) fn stats(&mut self, node: &str, now: Time, out: &mut Out) {
+        let Some(place) = self.net.place(node) else {
+            return;
+        };
+        let capacity = self.nodes.get(&place).map_or(0, |node| node.1);
+        while let Some(victim) = self.used_up(place, capacity, now) {
+            self.end_unit(victim, OUT_OF_MEMORY, now, out);
+        }
+        self.tell_tight(place, out);
+        let mut pods: BTreeMap<Id<Pod>, (u64, u64)> = BTreeMap::new();
+        for unit in self.running_at(place).map(|key| &self.units[key]) {
+            let (memory, disk) = pods.entry(unit.id.pod).or_default();
+            *memory += unit.instance.memory(now);
+            *disk += unit.instance.disk(now);
+        }
+        let narrow = |amount: u64| u32::try_from(amount).unwrap_or(u32::MAX);
+        for (&pod, (memory, disk)) in &pods {
+            let (kib, mib) = (narrow(memory >> 10), narrow(disk >> 20));
+            out.runtime.push(RuntimeEvent::PodMemory { pod, kib });
+            if *disk > 0 {
+                out.runtime.push(RuntimeEvent::PodDisk { pod, mib });
+            }
+        }
+        if let Some((node, capacity)) = self.nodes.get(&place) {
+            let used: u64 = pods.values().map(|(memory, _)| memory).sum();
+            out.runtime.push(RuntimeEvent::NodeMemory {
+                node: Id::new(*node),
+                available_kib: narrow(capacity.saturating_sub(used) >> 10),
+            });
+        }
+    }
+
+    fn running_at(&self, place: Place) -> impl Iterator<Item = Key> {
+        let all = self.at.get(place.index()).into_iter().flatten().copied();
+        all.filter(|key| self.units[*key].instance.stage != instance::Stage::Vanished)
+    }
+
+    /// The process that the kernel ends when a node's memory is used up (`oom_badness`: the share
+    /// that it uses in thousandths, and its adjustment).
+    fn used_up(&self, place: Place, capacity: u64, now: Time) -> Option<Key> {
+        let memory = |key: &Key| self.units[*key].instance.memory(now);
+        let used: u64 = self.running_at(place).map(|key| memory(&key)).sum();
+        if used <= capacity {
+            return None;
+        }
+        self.running_at(place).max_by_key(|key| {
+            let share = u128::from(memory(key)) * 1000 / u128::from(capacity.max(1));
+            i64::try_from(share).unwrap_or(i64::MAX) + self.units[*key].oom_adjust
+        })
+    }
+}
+
+impl Watched {
+    fn count(&mut self, unit: &Unit, begins: bool) {
+        let most = unit.instance.most_memory();
+        let most = most.map_or(BOUNDLESS, u128::from);
+        let model = &unit.instance.model.disk;
+        let writes = u32::from(model.base + model.per_request + model.per_second > 0);
+        if begins {
+            (self.most, self.writers) = (self.most + most, self.writers + writes);
+        } else {
+            self.most = self.most.saturating_sub(most);
+            self.writers = self.writers.saturating_sub(writes);
+        }
+    }
+}
