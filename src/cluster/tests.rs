@@ -283,3 +283,60 @@ fn a_machine_that_registers_again_goes_on_as_before() {
         assert!(started.contains(&pod), "{pod} is not among {started:?}");
     }
 }
+
+#[test]
+fn a_node_that_is_shut_down_in_order_says_so_and_its_pods_are_replaced_at_once() {
+    let fault = Fault {
+        name: "down".into(),
+        kind: "NodeChaos".into(),
+        span: Span::NONE,
+        action: Action::Shutdown,
+        selector: Selector {
+            names: vec!["web-0".into()],
+            ..Selector::default()
+        },
+        mode: Mode::All,
+        duration: Some(Duration::from_secs(120)),
+    };
+    let steps = vec![step(60, StepAction::Apply(vec![StepItem::Fault(fault)]))];
+    let mut scenario = scenario(WEB, steps);
+    let seconds = Duration::from_secs;
+    scenario.cluster.flags.kubelet.shutdown =
+        crate::kubelet::shutdown::spans(seconds(30), seconds(10));
+    let mut run = Run::new(&scenario);
+    let epoch = run.epoch();
+    let says = |run: &Run| {
+        let view = run.cluster.api.store.view();
+        let (_, node) = view.of::<Node>().find("", "web-0").expect("web-0");
+        let ready = node.condition(&crate::api::node::NodeConditionKind::Ready);
+        ready.map(|c| (c.status, c.message.to_string()))
+    };
+    let on_it = |run: &Run| -> Vec<String> {
+        let pods = run.cluster.api.store.view().pods().on_node("web-0");
+        pods.map(|(_, p)| format!("{:?} {:?}", p.status.phase, p.status.reason))
+            .collect()
+    };
+    let before = on_it(&run).len();
+    assert!(before > 0);
+    run.until(epoch + seconds(61));
+    let down = "node is shutting down".to_owned();
+    assert_eq!(
+        says(&run),
+        Some((crate::api::pod_status::Truth::False, down))
+    );
+    // The containers end within a second of SIGTERM, the services of the machine a second later.
+    run.until(epoch + seconds(70));
+    assert!(!run.cluster.machine_named("web-0").expect("web-0").1.powered);
+    assert_eq!(on_it(&run), vec!["Failed Some(\"Terminated\")"; before]);
+    run.until(epoch + seconds(85));
+    assert_eq!(
+        run.ready("web").0,
+        3,
+        "replaced without waiting for the node"
+    );
+    run.until(epoch + seconds(260));
+    assert_eq!(
+        says(&run).map(|(status, _)| status),
+        Some(crate::api::pod_status::Truth::True)
+    );
+}

@@ -288,6 +288,69 @@ fn pods_of<'r>(record: &'r RunRecord, prefix: &str) -> Vec<&'r rehearsal::record
     pods.filter(|p| p.name.starts_with(prefix)).collect()
 }
 
+/// How many pods of a workload each of the three zones has at the end; nodes have them in turn.
+fn zones(record: &RunRecord, prefix: &str) -> [usize; 3] {
+    let mut zones = [0; 3];
+    for pod in pods_of(record, prefix).iter().filter(|p| p.gone.is_none()) {
+        let node: usize = pod.node.rsplit('-').next().unwrap().parse().unwrap();
+        zones[node % 3] += 1;
+    }
+    zones.sort_unstable();
+    zones
+}
+
+#[test]
+fn g19_a_spread_that_counts_the_old_pods_is_none_of_the_new_ones() {
+    for seed in SEEDS {
+        let bad = play("G19-spread-after-rollout.bad", seed);
+        assert_eq!(
+            failed_checks(&bad),
+            ["spread over the zones after the rollout"]
+        );
+        assert_eq!(zones(&bad, "web"), [1, 2, 3], "seed {seed}");
+        let fixed = play("G19-spread-after-rollout.fixed", seed);
+        assert!(failed_checks(&fixed).is_empty());
+        assert_eq!(zones(&fixed, "web"), [2, 2, 2], "seed {seed}");
+    }
+}
+
+#[test]
+fn g31_pods_that_request_nothing_take_one_node_after_the_other() {
+    for seed in SEEDS {
+        let bad = play("G31-memory-cascade.bad", seed);
+        assert_eq!(
+            failed_checks(&bad),
+            ["nobody is evicted from a second node"]
+        );
+        let pressed = |record: &RunRecord| -> Vec<(String, f64)> {
+            let told = record.events.iter();
+            told.filter(|e| e.reason == "EvictionThresholdMet")
+                .map(|e| (e.name.to_string(), seconds(record.header.begun, e.at)))
+                .collect()
+        };
+        let nodes = pressed(&bad);
+        // The caches have run for a few seconds when the run begins, and looks come every 10 s:
+        // 475 s after their start, 240 s and 120 s after the one before.
+        assert_within("the first", nodes[0].1, 465.0, 488.0);
+        assert_within("the second", nodes[1].1 - nodes[0].1, 225.0, 255.0);
+        assert_within("the third", nodes[2].1 - nodes[1].1, 105.0, 135.0);
+        let mut names: Vec<&str> = nodes[..3].iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["web-0", "web-1", "web-2"]);
+        let evicted = |prefix: &str| {
+            let pods = pods_of(&bad, prefix);
+            pods.iter().filter(|p| p.reason == "Evicted").count()
+        };
+        assert!(evicted("cache") >= 4);
+        assert_eq!(evicted("api"), 0);
+        let fixed = play("G31-memory-cascade.fixed", seed);
+        assert!(failed_checks(&fixed).is_empty() && pressed(&fixed).is_empty());
+        // 384 s and a restart at once, 384 s and a back-off of 10 s or 20 s: twice in 16 minutes
+        let restarts = pods_of(&fixed, "cache").iter().map(|p| p.restarts).sum();
+        assert_eq!((pods_of(&fixed, "cache").len(), restarts), (4, 8u32));
+    }
+}
+
 #[test]
 fn g25_a_cronjob_that_hangs_takes_the_cluster_in_twelve_minutes() {
     for seed in SEEDS {

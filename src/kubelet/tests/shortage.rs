@@ -100,11 +100,10 @@ fn a_node_under_disk_pressure_removes_images_first_and_takes_no_pods() {
     m.at(21_000, |m| m.create(sized("fourth", 100, 0, 0)));
     m.run(40);
     m.check_with(
-        &["Evicted", "second Running", "third Running"],
+        &["Failed", "second Running", "third Running"],
         r#"
         2.610 second Running Ready second=ready
         13.610 third Running Ready third=ready
-        21.010 fourth Evicted: The node had condition: [DiskPressure]. 
         21.010 fourth Failed(Evicted)
         "#,
     );
