@@ -298,7 +298,10 @@ fn a_node_that_is_shut_down_in_order_says_so_and_its_pods_are_replaced_at_once()
         mode: Mode::All,
         duration: Some(Duration::from_secs(120)),
     };
-    let steps = vec![step(60, StepAction::Apply(vec![StepItem::Fault(fault)]))];
+    let steps = vec![
+        step(10, kubectl("scale deployment/web --replicas=8")),
+        step(60, StepAction::Apply(vec![StepItem::Fault(fault)])),
+    ];
     let mut scenario = scenario(WEB, steps);
     let seconds = Duration::from_secs;
     scenario.cluster.flags.kubelet.shutdown =
@@ -316,6 +319,7 @@ fn a_node_that_is_shut_down_in_order_says_so_and_its_pods_are_replaced_at_once()
         pods.map(|(_, p)| format!("{:?} {:?}", p.status.phase, p.status.reason))
             .collect()
     };
+    run.until(epoch + seconds(59));
     let before = on_it(&run).len();
     assert!(before > 0);
     run.until(epoch + seconds(61));

@@ -36,8 +36,6 @@ pub enum Event {
     NodeStatus,
     /// Memory and disk are to be measured.
     Memory,
-    /// The time of pods that end with the node is over.
-    Shutdown,
     /// Pods that the API server does not have are cleaned up (`housekeepingPeriod`).
     Housekeeping,
     /// A pod's entry in the work queue is due, or its active deadline.
@@ -75,6 +73,8 @@ pub enum Event {
         /// The probe.
         which: ProbeKind,
     },
+    /// The time of pods that end with the node is over.
+    Shutdown,
 }
 
 const _: () = assert!(size_of::<Event>() == 8);

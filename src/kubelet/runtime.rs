@@ -340,6 +340,13 @@ pub enum RuntimeEvent {
         /// In KiB.
         kib: u32,
     },
+    /// How much memory is available on a node (`memory.available`).
+    NodeMemory {
+        /// The node.
+        node: Id<Node>,
+        /// In KiB.
+        available_kib: u32,
+    },
     /// How much of the node's disk a pod has written to.
     PodDisk {
         /// The pod.
@@ -352,13 +359,6 @@ pub enum RuntimeEvent {
     Tight {
         /// The node.
         node: Id<Node>,
-    },
-    /// How much memory is available on a node (`memory.available`).
-    NodeMemory {
-        /// The node.
-        node: Id<Node>,
-        /// In KiB.
-        available_kib: u32,
     },
 }
 

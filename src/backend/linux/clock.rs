@@ -128,7 +128,7 @@ impl Doings {
     pub fn asked(&mut self, call: &Call, node: u32) {
         let doing = match call {
             Call::StartSandbox { pod, .. } => Doing::Sandbox(pod.0),
-            Call::PullImage { .. } => return,
+            Call::PullImage { .. } | Call::WatchMemory { .. } => return,
             Call::StartContainer { container, .. } => Doing::Start(*container),
             Call::Signal { container, .. } => Doing::End(*container),
             Call::Probe {

@@ -103,6 +103,7 @@ fn a_node_under_disk_pressure_removes_images_first_and_takes_no_pods() {
         &["Failed", "second Running", "third Running"],
         r#"
         2.610 second Running Ready second=ready
+        9.110 first Failed first=Error(143) deleting
         13.610 third Running Ready third=ready
         21.010 fourth Failed(Evicted)
         "#,
