@@ -335,7 +335,7 @@ fn a_node_that_is_shut_down_in_order_says_so_and_its_pods_are_replaced_at_once()
     run.until(epoch + seconds(85));
     assert_eq!(
         run.ready("web").0,
-        3,
+        8,
         "replaced without waiting for the node"
     );
     run.until(epoch + seconds(260));

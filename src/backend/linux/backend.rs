@@ -315,7 +315,6 @@ impl Linux {
                 self.watch.on_removed(pod.0);
                 self.send(&Command::Remove(pod.0));
             }
-            // Kubelets of real machines are not told to watch.
             Call::WatchMemory { .. } => {}
             Call::Stats => {
                 let number = asked.runtime.node.0;
