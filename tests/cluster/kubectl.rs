@@ -17,7 +17,7 @@ fn a_drain_by_label_cordons_every_node_before_it_evicts_from_the_first() {
     let record = run(&loaded.scenarios[0], &mut options)
         .expect("it runs")
         .record;
-    // At 12:00 zone b is drained, web-1 and web-4. What leaves the one must not go to the other.
+    // At 09:00 zone b is drained, web-1 and web-4. What leaves the one must not go to the other.
     let begun = record.header.begun.as_secs_f64();
     let evicted: Vec<_> = record
         .pods
@@ -27,7 +27,7 @@ fn a_drain_by_label_cordons_every_node_before_it_evicts_from_the_first() {
     assert_eq!(evicted.len(), 1, "one pod stood in zone b");
     let placed = record.pods.iter().filter_map(|pod| {
         let at = pod.scheduled?.as_secs_f64() - begun;
-        (at > 720.0).then_some(pod.node.as_str())
+        (at > 540.0).then_some(pod.node.as_str())
     });
     let placed: Vec<&str> = placed.collect();
     assert_eq!(placed.len(), 1);

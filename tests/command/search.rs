@@ -138,3 +138,22 @@ fn bad_input_is_refused_with_its_place() {
     }
     std::fs::remove_dir_all(folder).expect("the folder goes");
 }
+
+#[test]
+fn the_readme_shows_what_is_found() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let command = "$ rehearsal search scenarios/search.yaml --budget 30\n";
+    let shown = readme
+        .split(command)
+        .nth(1)
+        .expect("the README shows a search");
+    let shown = shown.split("```").next().expect("an end");
+    let folder = folder("search-readme");
+    let out = folder.display().to_string();
+    let scenario = root.join("scenarios/search.yaml").display().to_string();
+    let found = rehearsal(&["search", &scenario, "--budget", "30", "--out", &out]);
+    let told = text(&found.stdout).replace(&out, "results");
+    assert_eq!(told, shown, "{}", text(&found.stderr));
+    std::fs::remove_dir_all(folder).expect("the folder goes");
+}

@@ -368,9 +368,14 @@ impl Linux {
         let headers = written.map(headers).unwrap_or_default();
         let image = container_of(spec, container.index).map(|c| self.planner.images.get(&c.image));
         let built_in = image.is_none_or(|image| image == Image::BuiltIn);
-        let ask = self
-            .planner
-            .ask(container, purpose, action, headers, timeout, *ip, built_in);
+        let ask = self.planner.ask(
+            container,
+            purpose,
+            action,
+            headers,
+            timeout,
+            (*ip, built_in),
+        );
         self.send(&Command::Ask(ask));
     }
 

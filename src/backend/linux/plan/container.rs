@@ -97,7 +97,7 @@ impl Planner {
         Some(folder.join(file).to_str()?.to_owned())
     }
 
-    /// How a container is asked.
+    /// How a container is asked: one at this address, which runs the built-in server or not.
     pub fn ask(
         &self,
         container: ContainerId,
@@ -105,8 +105,7 @@ impl Planner {
         action: &Action,
         headers: Vec<(String, String)>,
         timeout: Option<Duration>,
-        ip: PodIp,
-        built_in: bool,
+        (ip, built_in): (PodIp, bool),
     ) -> Ask {
         let way = match action {
             Action::Exec(argv) => Way::Exec(argv.iter().map(Text::to_string).collect()),
