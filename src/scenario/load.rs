@@ -219,11 +219,8 @@ fn no_scenario(path: &Path, documents: &[Node]) -> Diagnostic {
         .map(|document| text(document, "kind"))
         .collect();
     let missing = Diagnostic::error("NotFound", message, span);
-    if kinds
-        .iter()
-        .any(|kind| matches!(*kind, "Experiment" | "Search"))
-    {
-        return missing.hint("an Experiment is run by `compare`, a Search by `search`");
+    if kinds.contains(&"Experiment") {
+        return missing.hint("an Experiment is run by `compare`");
     }
-    missing.hint("run a scenario on these manifests with --resources, or `rehearsal audit` them")
+    missing.hint("a scenario runs on these manifests with --resources")
 }

@@ -6,5 +6,6 @@ mod cli;
 mod compare;
 mod explain;
 mod input;
+mod readme;
 mod reports;
 mod search;
