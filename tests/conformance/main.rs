@@ -94,15 +94,26 @@ fn on_real_processes() {
                 loop {
                     let next = left.lock().expect("a list").pop();
                     let Some((name, body)) = next else { return };
-                    let went = std::panic::catch_unwind(|| body(&World::real()));
-                    println!("{name}: {}", if went.is_ok() { "ok" } else { "FAILED" });
-                    if went.is_err() {
-                        failed.lock().expect("a list").push(*name);
+                    if !passes(name, *body) {
+                        failed.lock().expect("a list").push((*name, *body));
                     }
                 }
             });
         }
     });
-    let failed = failed.into_inner().expect("a list");
-    assert!(failed.is_empty(), "{failed:?}");
+    // What five at once on a busy host could not hold must hold alone.
+    let mut failed = failed.into_inner().expect("a list");
+    failed.retain(|(name, body)| {
+        println!("{name}: once more, alone");
+        !passes(name, *body)
+    });
+    let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+#[cfg(target_os = "linux")]
+fn passes(name: &str, body: Body) -> bool {
+    let went = std::panic::catch_unwind(|| body(&World::real()));
+    println!("{name}: {}", if went.is_ok() { "ok" } else { "FAILED" });
+    went.is_ok()
 }

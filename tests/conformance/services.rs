@@ -2,7 +2,8 @@
 
 use super::World;
 use super::text::{
-    apply, between, deployment, failed, model, pods, scenario, seconds, service, traffic, users,
+    answered, apply, between, deployment, failed, model, pods, scenario, seconds, service, traffic,
+    users,
 };
 
 const READY: &str = "readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1},";
@@ -155,8 +156,11 @@ pub fn calls_go_through_services_and_their_failures_come_back(world: &World) {
     ));
     let users = users(&run);
     assert_eq!(failed(&run, 0.0, 4.0), 0);
-    // Nobody is behind the second Service from five seconds on.
-    assert_eq!(failed(&run, 5.0, 7.0), 80);
+    // Nobody is behind the second Service from five seconds on: 40 requests a second fail. A real
+    // one that leaves late at the edge of a second is counted in the next one.
+    let after = failed(&run, 5.0, 7.0);
+    assert!((78..=82).contains(&after), "{after} of 80");
+    assert_eq!(answered(&run, 6.0, 7.0), 0);
     assert_eq!(users.failed_by.keys().collect::<Vec<_>>(), ["downstream"]);
 }
 

@@ -1,5 +1,6 @@
 //! Scenarios in few words, and questions to a run's record.
 
+use rehearsal::record::requests::TrafficSecond;
 use rehearsal::record::{PodLife, RunRecord, TrafficRecord};
 
 /// A scenario of so many seconds on so many nodes; `timeline` are its steps, `documents` the rest.
@@ -137,8 +138,16 @@ pub fn between(what: &str, least: f64, value: f64, most: f64) {
 
 /// Failed requests in the seconds of the run from one to before another.
 pub fn failed(run: &RunRecord, from: f64, to: f64) -> u64 {
+    rows(run, from, to).map(|s| s.failures()).sum()
+}
+
+/// Requests that were answered well in these seconds.
+pub fn answered(run: &RunRecord, from: f64, to: f64) -> u64 {
+    rows(run, from, to).map(|s| u64::from(s.ok)).sum()
+}
+
+fn rows(run: &RunRecord, from: f64, to: f64) -> impl Iterator<Item = &TrafficSecond> {
     let begun = run.header.begun.as_secs_f64();
     let seconds = users(run).seconds.iter();
-    let within = seconds.filter(|s| (from..to).contains(&(s.at().as_secs_f64() - begun)));
-    within.map(|s| s.failures()).sum()
+    seconds.filter(move |s| (from..to).contains(&(s.at().as_secs_f64() - begun)))
 }
