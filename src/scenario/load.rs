@@ -222,5 +222,5 @@ fn no_scenario(path: &Path, documents: &[Node]) -> Diagnostic {
     if kinds.contains(&"Experiment") {
         return missing.hint("an Experiment is run by `compare`");
     }
-    missing.hint("a scenario runs on these manifests with --resources")
+    missing.hint("run a scenario on these manifests with --resources")
 }
