@@ -291,59 +291,6 @@ fn a_zero_of_another_type_is_a_wrong_value_and_no_absence() {
 }
 
 #[test]
-fn node_ports_are_allocated_before_anything_else_is_looked_at() {
-    let range = "provided port is not in the valid range. The range of valid ports is 30000-32767";
-    // With `x: 0` behind a port nothing is asked for. Two protocols may share a port and its node
-    // port; two ports may not.
-    for (kind, ports, refused) in [
-        ("NodePort", "{port: 80, nodePort: 30080}", None),
-        ("NodePort", "{port: 80, nodePort: 0}", None),
-        ("NodePort", "{port: 80, nodePort: 29999}", Some((0, range))),
-        ("NodePort", "{port: 80, nodePort: 32767}", None),
-        ("NodePort", "{port: 80, nodePort: 32768}", Some((0, range))),
-        ("LoadBalancer", "{port: 80, nodePort: -1}", Some((0, range))),
-        (
-            "NodePort",
-            "{port: 80, name: a, nodePort: 30080}, \
-             {port: 80, name: b, nodePort: 30080, protocol: UDP}",
-            None,
-        ),
-        (
-            "NodePort",
-            "{port: 80, name: a, nodePort: 30080}, {port: 81, name: b, nodePort: 30080}",
-            Some((1, "provided port is already allocated")),
-        ),
-        // The first port of a number takes what a later one of that number asks for.
-        (
-            "NodePort",
-            "{port: 80, name: a}, {port: 80, name: b, nodePort: 5, protocol: UDP}",
-            Some((0, range)),
-        ),
-        // Alone: that the protocol is none is not said.
-        (
-            "NodePort",
-            "{port: 80, nodePort: 5, protocol: X}",
-            Some((0, range)),
-        ),
-    ] {
-        let text = format!(
-            "{{apiVersion: v1, kind: Service, metadata: {{name: s}}, \
-             spec: {{type: {kind}, selector: {{a: b}}, ports: [{ports}]}}}}"
-        );
-        let problems = read(&text).remove(0).err().unwrap_or_default();
-        match refused {
-            None => assert_eq!(problems, [], "{ports}"),
-            Some((port, why)) => {
-                assert_eq!(problems.len(), 1, "{ports}: {problems:?}");
-                assert_eq!(problems[0].path, format!("spec.ports[{port}].nodePort"));
-                assert!(problems[0].message.ends_with(why), "{:?}", problems[0]);
-                assert_eq!(problems[0].reason, "FieldValueInvalid");
-            }
-        }
-    }
-}
-
-#[test]
 fn old_versions_are_read_as_current_ones_with_a_warning() {
     let cases = [
         (

@@ -21,11 +21,6 @@ pub fn service(object: &Service, at: &At<'_>, errors: &mut Errors) {
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let ports = spec.ports.as_deref().unwrap_or_default();
     let kind = spec.type_.as_deref().unwrap_or_default();
-    // One that comes from a cluster has the ports that it has there.
-    let new = object.metadata.uid.is_none();
-    if new && matches!(kind, "NodePort" | "LoadBalancer") && !node_ports(ports, &at, errors) {
-        return;
-    }
     if ports.is_empty() && !headless && kind != "ExternalName" {
         errors.required(&at.field("ports"), "");
     }
@@ -57,45 +52,6 @@ pub fn service(object: &Service, at: &At<'_>, errors: &mut Errors) {
     distinct_ports(ports, kind, &ports_at, errors);
     load_balancer(spec, kind, &at, errors);
     traffic(spec, kind, &at, errors);
-}
-
-/// The default of `--service-node-port-range`.
-const NODE_PORTS: std::ops::RangeInclusive<i32> = 30_000..=32_767;
-
-/// What the allocation of node ports refuses of one Service alone, before anything else is looked at
-/// (`pkg/registry/core/service/storage :: initNodePorts`). Whether other Services have a port is the
-/// store's to say.
-fn node_ports(ports: &[ServicePort], at: &At<'_>, errors: &mut Errors) -> bool {
-    let mut of_port: BTreeMap<i32, i32> = BTreeMap::new();
-    let mut taken = BTreeSet::new();
-    for (i, port) in ports.iter().enumerate() {
-        let wanted = match of_port.get(&port.port) {
-            // The first of this number speaks for all of them.
-            None => {
-                let same = ports.iter().filter(|other| other.port == port.port);
-                let mut requested = same.filter_map(|other| other.node_port);
-                let wanted = requested.find(|number| *number != 0).unwrap_or(0);
-                of_port.insert(port.port, wanted);
-                wanted
-            }
-            Some(known) => (port.node_port.filter(|number| number != known)).unwrap_or(0),
-        };
-        let refused = match wanted {
-            0 => continue,
-            wanted if !NODE_PORTS.contains(&wanted) => format!(
-                "provided port is not in the valid range. The range of valid ports is {}-{}",
-                NODE_PORTS.start(),
-                NODE_PORTS.end()
-            ),
-            wanted if !taken.insert(wanted) => "provided port is already allocated".to_owned(),
-            _ => continue,
-        };
-        let ports = at.field("ports");
-        let port = ports.item(i);
-        errors.invalid(&port.field("nodePort"), &wanted, &refused);
-        return false;
-    }
-    true
 }
 
 fn external_name(spec: &ServiceSpec, at: &At<'_>, errors: &mut Errors) {
