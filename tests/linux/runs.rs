@@ -171,9 +171,14 @@ fn a_fast_clock_is_refused_where_something_real_always_goes_on() {
             "--speed: Traffic",
         ),
         (
-            "real-node-loss.yaml",
+            "real-self-healing.yaml",
             "web=host:",
             "--speed: images \"web\" are programs of others",
+        ),
+        (
+            "real-self-healing.yaml",
+            "*=builtin",
+            "--speed: AppModel leaky ends or grows by itself",
         ),
     ];
     for (file, image, why) in table {
