@@ -168,7 +168,8 @@ fn ends_are_told_as_they_were() {
         cwd: "/".to_owned(),
     };
     assert_eq!(bench.start(&spec), StartOutcome::CreateFailed);
-    assert!(bench.problems.join("\n").contains("step overlay failed"));
+    let said = bench.problems.join("\n");
+    assert!(said.contains("step layer /no/such/folder failed"), "{said}");
 }
 
 #[test]

@@ -177,7 +177,8 @@ impl Drop for Crun {
     }
 }
 
-/// Prints what a container is, a fact on each line.
+/// Prints what a container is, a fact on each line. (Devices under crun are files in /dev, which the
+/// devices cgroup watches; here they are mounts, and /dev holds none of its own.)
 const FACTS: &str = "\
 grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'
 grep -E '^(Uid|Gid|Groups):' /proc/self/status | tr -s '\\t ' ' '
@@ -188,7 +189,7 @@ echo devices $(ls /dev | grep -v -e core -e console | sort | tr '\\n' ' ')
 for path in /proc /sys /dev /dev/pts /dev/shm; do
   line=$(awk -v p=$path '$5 == p' /proc/self/mountinfo)
   echo mount $path $(echo \"$line\" | sed 's/.* - //' | cut -d' ' -f1) \
-    $(echo \"$line\" | cut -d' ' -f6 | tr ',' '\\n' | grep -e ^r -e no | grep -v -e relatime -e noatime | sort | tr '\\n' ' ')
+    $(echo \"$line\" | cut -d' ' -f6 | tr ',' '\\n' | grep -e ^r -e no | grep -v -e relatime -e noatime -e no${path#/} | sort | tr '\\n' ' ')
 done
 for path in /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger; do
   test -e $path && echo read-only $path $(grep -c \" $path .*ro\" /proc/self/mountinfo)

@@ -8,7 +8,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::layout::{CONTROLLERS, Hierarchies};
 use super::protocol::Limits;
@@ -80,6 +80,8 @@ pub struct Group {
     pub at: Hierarchies,
     /// Its v2 folder, for forking into it.
     v2: Option<OwnedFd>,
+    /// v1 controllers in which it has no limit.
+    absent: Vec<&'static str>,
     /// Limits that could not be set, with the reason.
     pub lost: Vec<String>,
 }
@@ -87,13 +89,41 @@ pub struct Group {
 impl Group {
     /// Makes a group and sets its limits. What cannot be limited is told in [`Group::lost`].
     ///
+    /// Each folder takes the kernel tens of microseconds to make and again to remove. So a group
+    /// is made in v2, in the memory hierarchy, which counts and tells what was killed, and in those
+    /// others where it has a limit.
+    ///
     /// # Errors
     /// A folder cannot be made.
     pub fn create(parent: &Hierarchies, name: &str, limits: &Limits) -> io::Result<Group> {
-        let at = parent.below(name);
+        let mut absent = Vec::new();
+        if limits.shares.is_none() && limits.quota_us.is_none() {
+            absent.push("cpu");
+        }
+        if limits.pids.is_none() {
+            absent.push("pids");
+        }
+        Group::create_without(parent, name, limits, absent)
+    }
+
+    /// As [`Group::create`], in every hierarchy.
+    ///
+    /// # Errors
+    /// A folder cannot be made.
+    pub fn create_in_all(parent: &Hierarchies, name: &str, limits: &Limits) -> io::Result<Group> {
+        Group::create_without(parent, name, limits, Vec::new())
+    }
+
+    fn create_without(
+        parent: &Hierarchies,
+        name: &str,
+        limits: &Limits,
+        absent: Vec<&'static str>,
+    ) -> io::Result<Group> {
         let mut group = Group {
-            at,
+            at: parent.below(name),
             v2: None,
+            absent,
             lost: Vec::new(),
         };
         if let Err(error) = group.make() {
@@ -105,11 +135,29 @@ impl Group {
         Ok(group)
     }
 
+    /// Those of its folders that are made with it: a hierarchy that is absent has none, unless one
+    /// that it shares is wanted.
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        let wanted = |(name, _): &(&String, &PathBuf)| !self.absent.contains(&name.as_str());
+        let mut seen: Vec<&Path> = Vec::new();
+        let v1 = self.at.v1.iter().filter(wanted).map(|(_, path)| path);
+        for path in self.at.v2.iter().chain(v1) {
+            if !seen.contains(&path.as_path()) {
+                seen.push(path);
+            }
+        }
+        seen.into_iter()
+    }
+
     fn make(&mut self) -> io::Result<()> {
-        for folder in self.at.folders() {
+        for folder in self.folders() {
             match fs::create_dir(folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // Groups above have no limit in this hierarchy.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    fs::create_dir_all(folder)?;
+                }
+                other => other?,
             }
         }
         self.v2 = match &self.at.v2 {
@@ -179,7 +227,7 @@ impl Group {
         if !self.unified() || self.at.v2.is_none() {
             return;
         }
-        for controller in CONTROLLERS.iter().filter(|c| **c != "cpuacct") {
+        for controller in CONTROLLERS {
             self.set(
                 controller,
                 "cgroup.subtree_control",
@@ -193,14 +241,16 @@ impl Group {
         self.v2.as_ref().map(AsFd::as_fd)
     }
 
-    /// Puts a process into the v1 groups (it was forked into the v2 one).
+    /// Puts the calling process, which has one thread, into the v1 groups (it was forked into the
+    /// v2 one). A thread that moves itself spares the kernel the lock that stops every fork and
+    /// exit of the host.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn adopt(&self, pid: i32) -> io::Result<()> {
-        for folder in self.at.folders() {
-            if Some(folder) != self.at.v2.as_ref() {
-                write(folder, "cgroup.procs", &pid.to_string())?;
+    pub fn join(&self) -> io::Result<()> {
+        for folder in self.folders() {
+            if Some(folder) != self.at.v2.as_deref() {
+                write(folder, "tasks", "0")?;
             }
         }
         Ok(())

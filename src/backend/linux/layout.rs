@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// The controllers that are used.
-pub const CONTROLLERS: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
+pub const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// The folder of a run, or of anything below it, in every hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,11 +282,16 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
     }
     let kill = folder.join("cgroup.kill");
     if kill.exists() {
-        // What cannot be killed shows below, as a group that stays.
+        // It kills below as well; what cannot be killed shows as a group that stays.
         let _ = std::fs::write(kill, "1");
     }
+    remove_below(folder)
+}
+
+/// Removes a group after those below it, whose processes are dead or dying.
+fn remove_below(folder: &Path) -> io::Result<()> {
     for child in children(folder) {
-        remove_tree(&child)?;
+        remove_below(&child)?;
     }
     let mut tries = 0;
     loop {
@@ -356,7 +361,7 @@ mod tests {
         let hybrid = Hierarchies::parse(HYBRID, groups);
         let memory = &hybrid.v1["memory"];
         assert_eq!(memory, Path::new("/sys/fs/cgroup/memory/a/b"));
-        // cpu and cpuacct share one hierarchy
+        // cpu, memory and v2; cpuacct shares the hierarchy of cpu
         assert_eq!(hybrid.folders().count(), 3);
     }
 

@@ -25,6 +25,7 @@ pub mod clock;
 pub mod host;
 pub mod image;
 pub mod layout;
+pub mod mounts;
 pub mod net;
 pub mod plan;
 pub mod precedence;

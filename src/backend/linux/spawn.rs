@@ -109,14 +109,17 @@ impl CellProcess {
             scratch: (*scratch).to_owned(),
             rootless: self.users.is_some(),
         });
-        self.channel.send(&begin).map_err(|e| e.to_string())?;
+        if self.channel.send(&begin).is_err() {
+            return Err("the program could not be started again as a cell".to_owned());
+        }
         let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
         let ready = poll(&mut fds, patience).map_err(|e| e.to_string())?;
         if ready == 0 {
             return Err("the cell does not answer".to_owned());
         }
-        let open = self.channel.receive().map_err(|e| e.to_string())?;
+        // A cell that is gone may have said why.
+        let open = self.channel.receive().unwrap_or(false);
         match self.channel.message::<Stamped>() {
             Ok(Some(Stamped {
                 report: Report::Ready,
@@ -125,11 +128,15 @@ impl CellProcess {
             Ok(Some(Stamped {
                 report: Report::Problem(text),
                 ..
+            })) if self.users.is_some() => Err(format!("{text}, in its user namespace; {ALLOW}")),
+            Ok(Some(Stamped {
+                report: Report::Problem(text),
+                ..
             })) => Err(text),
             _ if !open && self.users.is_some() => Err(format!(
                 "in its user namespace the cell may not mount; {ALLOW}"
             )),
-            _ if !open => Err("the cell ended at its start: may this user mount?".to_owned()),
+            _ if !open => Err("the cell ended at its start, without a word".to_owned()),
             other => Err(format!("the cell answers {other:?}")),
         }
     }
@@ -150,10 +157,21 @@ impl Drop for CellProcess {
 }
 
 fn remove_groups(groups: &Hierarchies) {
-    for folder in groups.folders() {
+    let mut folders: Vec<&PathBuf> = groups.folders().collect();
+    // Those of v1 must wait for processes that v2 kills at once.
+    if let Some(v2) = &groups.v2 {
         // What stays is swept by the next run.
-        let _ = remove_tree(folder);
+        let _ = cgroup::write(v2, "cgroup.kill", "1");
     }
+    let last = folders.pop();
+    std::thread::scope(|scope| {
+        for folder in folders {
+            scope.spawn(move || remove_tree(folder));
+        }
+        if let Some(folder) = last {
+            let _ = remove_tree(folder);
+        }
+    });
 }
 
 /// Makes the run's folder in every hierarchy. In a user namespace, what cannot be made is done

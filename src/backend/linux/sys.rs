@@ -197,54 +197,6 @@ pub fn unshare(namespaces: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// mount(2).
-pub fn mount(
-    source: &str,
-    target: &str,
-    kind: &str,
-    flags: libc::c_ulong,
-    options: &str,
-) -> io::Result<()> {
-    let (source, target) = (c_string(source)?, c_string(target)?);
-    let (kind, options) = (c_string(kind)?, c_string(options)?);
-    // SAFETY: four strings that end in zero and live until the call returns.
-    check(libc::c_long::from(unsafe {
-        libc::mount(
-            source.as_ptr(),
-            target.as_ptr(),
-            kind.as_ptr(),
-            flags,
-            options.as_ptr().cast(),
-        )
-    }))?;
-    Ok(())
-}
-
-/// umount2(2) with `MNT_DETACH`.
-pub fn detach(target: &str) -> io::Result<()> {
-    let target = c_string(target)?;
-    // SAFETY: a string that ends in zero and lives until the call returns.
-    check(libc::c_long::from(unsafe {
-        libc::umount2(target.as_ptr(), libc::MNT_DETACH)
-    }))?;
-    Ok(())
-}
-
-/// Makes the current folder the root and forgets the old root.
-pub fn pivot_here() -> io::Result<()> {
-    let (dot, root) = (c".", c"/");
-    // SAFETY: constant strings that end in zero.
-    check(unsafe { libc::syscall(libc::SYS_pivot_root, dot.as_ptr(), dot.as_ptr()) })?;
-    // The old root lies on top of the new one now: taking off what is there leaves the new root.
-    // SAFETY: as above.
-    check(libc::c_long::from(unsafe {
-        libc::umount2(dot.as_ptr(), libc::MNT_DETACH)
-    }))?;
-    // SAFETY: as above.
-    check(libc::c_long::from(unsafe { libc::chdir(root.as_ptr()) }))?;
-    Ok(())
-}
-
 /// Marks all descriptors from `first` on to be closed by exec, or closes them at once.
 pub fn close_from(first: RawFd, at_exec: bool) -> io::Result<()> {
     let flags = if at_exec { 4 } else { 0 };
@@ -356,77 +308,6 @@ pub fn epoll_drop(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) {
     unsafe {
         libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), null);
     }
-}
-
-/// A mount of its own of what is at `path`, attached nowhere yet.
-pub fn open_tree(path: &str) -> io::Result<OwnedFd> {
-    const OPEN_TREE_CLONE: libc::c_uint = 1;
-    let path = c_string(path)?;
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
-    // SAFETY: a string that ends in zero and lives until the call returns, and numbers.
-    let fd =
-        check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
-    // SAFETY: the kernel returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-/// Attaches a mount at `to`.
-pub fn move_mount(tree: BorrowedFd<'_>, to: &str) -> io::Result<()> {
-    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
-    let (empty, to) = (c"", c_string(to)?);
-    // SAFETY: strings that end in zero and live until the call returns, and numbers.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            empty.as_ptr(),
-            libc::AT_FDCWD,
-            to.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    })?;
-    Ok(())
-}
-
-/// `struct mount_attr` of mount_setattr(2).
-#[repr(C)]
-#[derive(Default)]
-struct MountAttributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns: u64,
-}
-
-/// Attributes of a mount.
-pub mod attribute {
-    /// Nothing can be written.
-    pub const RDONLY: u64 = 1;
-    /// No set-user-id programs.
-    pub const NOSUID: u64 = 2;
-    /// No device files.
-    pub const NODEV: u64 = 4;
-}
-
-/// Sets attributes of the mount of a descriptor.
-pub fn set_attributes(tree: BorrowedFd<'_>, set: u64) -> io::Result<()> {
-    let attributes = MountAttributes {
-        set,
-        ..MountAttributes::default()
-    };
-    let empty = c"";
-    // SAFETY: the structure has the layout of mount_attr and its size is passed.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            empty.as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<MountAttributes>(),
-        )
-    })?;
-    Ok(())
 }
 
 /// Gives up capabilities for whatever is executed later, all but these (a set of bits).

@@ -112,18 +112,11 @@ fn talk(
     incoming: &mut Vec<u8>,
     grpc: Option<&mut Answer>,
 ) -> io::Result<Option<ProbeOutcome>> {
-    let error = getsockopt(&*stream, sockopt::SocketError)?;
-    if error != 0 {
-        return Err(io::Error::from_raw_os_error(error));
-    }
-    match stream.peer_addr() {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(None),
-        Err(error) => return Err(error),
-    }
     let Some(outgoing) = outgoing else {
-        return Ok(Some(ProbeOutcome::Success));
+        let stands = connected(stream)?;
+        return Ok(stands.then_some(ProbeOutcome::Success));
     };
+    // What is written before the connection stands would block; one that was refused says so.
     while !outgoing.is_empty() {
         match stream.write(outgoing) {
             Ok(count) => drop(outgoing.drain(..count)),
@@ -135,7 +128,12 @@ fn talk(
     let open = loop {
         match stream.read(&mut buffer) {
             Ok(0) => break false,
-            Ok(count) => incoming.extend(&buffer[..count]),
+            Ok(count) => {
+                incoming.extend(&buffer[..count]);
+                if count < buffer.len() {
+                    break true;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
             // A server that ended while it was asked.
             Err(_) => break false,
@@ -158,6 +156,19 @@ fn talk(
         }
         Parsed::Done(..) => Some(ProbeOutcome::Failure),
     })
+}
+
+/// Whether a connection stands.
+fn connected(stream: &TcpStream) -> io::Result<bool> {
+    let error = getsockopt(stream, sockopt::SocketError)?;
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    match stream.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A socket in another network namespace, on its way to an address. The caller is left in the

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 
+use super::super::cgroup::Group;
 use super::super::protocol::{ContainerSpec, Program, Purpose};
 use super::super::sys;
 use super::super::workload::{self, Workload};
 use super::rights;
-use super::root::{self, Failed, Step};
+use super::root::{self, Failed, Place, Step};
 
 /// The exit code of a program that cannot be executed.
 const NOT_EXECUTED: u8 = 127;
@@ -21,15 +22,13 @@ const NOT_EXECUTED: u8 = 127;
 pub struct Birth<'a> {
     /// What it becomes.
     pub spec: &'a ContainerSpec,
-    /// Memory of the cell.
-    pub scratch: &'a str,
-    /// The pod's folder.
-    pub folder: &'a str,
-    /// It is born in a user namespace.
-    pub rootless: bool,
+    /// Its group.
+    pub group: &'a Group,
+    /// Where its root is made.
+    pub place: Place<'a>,
     /// The pod's host name.
     pub hostname: &'a str,
-    /// A byte comes when the process is in all its cgroups.
+    /// A byte comes when the cell watches it.
     pub go: OwnedFd,
     /// Says what failed.
     pub status: OwnedFd,
@@ -39,15 +38,15 @@ pub struct Birth<'a> {
 
 /// Becomes the container's program.
 pub fn become_container(birth: Birth<'_>) -> ! {
-    let mut byte = [0u8; 1];
-    // The cell is gone, or gave up: so does this process.
-    if !matches!(nix::unistd::read(&birth.go, &mut byte), Ok(1)) {
-        sys::exit_now(NOT_EXECUTED);
-    }
     let prepared = prepare(&birth);
     let status = std::fs::File::from(birth.status);
     if let Err(failed) = prepared {
         tell(&status, 'C', &failed)
+    }
+    let mut byte = [0u8; 1];
+    // The cell is gone, or gave up: so does this process.
+    if !matches!(nix::unistd::read(&birth.go, &mut byte), Ok(1)) {
+        sys::exit_now(NOT_EXECUTED);
     }
     match &birth.spec.program {
         Program::BuiltIn(model) => {
@@ -80,6 +79,7 @@ fn tell(mut status: &std::fs::File, kind: char, failed: &Failed) -> ! {
 }
 
 fn prepare(birth: &Birth<'_>) -> Result<(), Failed> {
+    birth.group.join().step("join its cgroups")?;
     sys::unshare(libc::CLONE_NEWCGROUP).step("unshare cgroup")?;
     nix::unistd::setsid().map_err(Into::into).step("setsid")?;
     nix::unistd::sethostname(birth.hostname)
@@ -99,7 +99,7 @@ fn prepare(birth: &Birth<'_>) -> Result<(), Failed> {
     let output = |n: usize| birth.output.as_ref().map_or(sink.as_fd(), |o| o[n].as_fd());
     sys::replace(output(0), 1).step("stdout")?;
     sys::replace(output(1), 2).step("stderr")?;
-    root::enter(birth.spec, birth.scratch, birth.folder, birth.rootless)
+    root::enter(birth.spec, &birth.place)
 }
 
 /// Closes what was the cell's.
@@ -165,8 +165,8 @@ pub struct Visit<'a> {
     pub argv: &'a [String],
     /// What for.
     pub purpose: Purpose,
-    /// A byte comes when the process is in all its cgroups.
-    pub go: OwnedFd,
+    /// The container's group.
+    pub group: &'a Group,
 }
 
 const ALL_NAMESPACES: libc::c_int = libc::CLONE_NEWPID
@@ -178,9 +178,9 @@ const ALL_NAMESPACES: libc::c_int = libc::CLONE_NEWPID
 
 /// Enters a container's namespaces, runs the command there, exits with its code.
 pub fn visit(visit: Visit<'_>) -> ! {
-    let mut byte = [0u8; 1];
-    if !matches!(nix::unistd::read(&visit.go, &mut byte), Ok(1)) {
-        sys::exit_now(NOT_EXECUTED);
+    if let Err(error) = visit.group.join() {
+        eprintln!("its cgroups: {error}");
+        sys::exit_now(126);
     }
     if let Err(error) = sys::setns(visit.pidfd, ALL_NAMESPACES) {
         eprintln!("setns: {error}");

@@ -11,6 +11,7 @@ use super::super::cgroup::Group;
 use super::super::protocol::{ContainerSpec, Purpose};
 use super::super::sys::{self, Forked};
 use super::child::{self, Birth, Visit};
+use super::root::Place;
 use super::{Cell, Source, log};
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{ContainerId, StartOutcome};
@@ -45,23 +46,15 @@ impl Container {
     /// # Errors
     /// The kernel's.
     pub fn visit(&self, argv: &[String], purpose: Purpose) -> io::Result<OwnedFd> {
-        let (wait, go) = sys::pipe()?;
         match sys::clone3(0, self.group.v2())? {
-            Forked::Child => {
-                drop(go);
-                child::visit(Visit {
-                    spec: &self.spec,
-                    pidfd: self.pidfd.as_fd(),
-                    argv,
-                    purpose,
-                    go: wait,
-                })
-            }
-            Forked::Parent(pidfd, pid) => {
-                self.group.adopt(pid)?;
-                nix::unistd::write(&go, b"!")?;
-                Ok(pidfd)
-            }
+            Forked::Child => child::visit(Visit {
+                spec: &self.spec,
+                pidfd: self.pidfd.as_fd(),
+                argv,
+                purpose,
+                group: &self.group,
+            }),
+            Forked::Parent(pidfd, _) => Ok(pidfd),
         }
     }
 }
@@ -83,8 +76,7 @@ fn end_now(pidfd: BorrowedFd<'_>) {
     let _ = sys::reap(pidfd, true);
 }
 
-const NAMESPACES: libc::c_int =
-    libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+const NAMESPACES: libc::c_int = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
 impl Cell {
     pub(super) fn start_container(&mut self, spec: ContainerSpec) {
@@ -148,9 +140,13 @@ impl Cell {
             drop((go, status));
             child::become_container(Birth {
                 spec,
-                scratch: &self.begin.scratch,
-                folder: &pod.folder,
-                rootless: self.begin.rootless,
+                group,
+                place: Place {
+                    stage: self.stage.as_fd(),
+                    scratch: &self.begin.scratch,
+                    pod: &pod.folder,
+                    rootless: self.begin.rootless,
+                },
                 hostname: &pod.spec.hostname,
                 go: wait,
                 status: tells,
@@ -162,9 +158,6 @@ impl Cell {
         let Forked::Parent(pidfd, pid) = forked? else {
             unreachable!("the child became a container");
         };
-        if let Err(error) = group.adopt(pid) {
-            self.problem(format!("container {id:?}: its limits do not hold: {error}"));
-        }
         if let Err(error) = back.and_then(|()| self.step("container born")) {
             end_now(pidfd.as_fd());
             return Err(error);

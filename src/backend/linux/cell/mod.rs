@@ -23,7 +23,6 @@ pub mod root;
 mod stop;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -70,6 +69,8 @@ struct Cell {
     begin: Begin,
     /// The cell's own network namespace.
     home: OwnedFd,
+    /// The mount namespace that containers' own are copies of.
+    stage: OwnedFd,
     /// The network; none leaves nodes and pods alone with themselves.
     network: Option<Network>,
     nodes: BTreeMap<String, Node>,
@@ -118,21 +119,22 @@ impl Cell {
                 break begin;
             }
         };
-        sys::mount("", "/", "", libc::MS_REC | libc::MS_PRIVATE, "")?;
-        sys::mount("proc", "/proc", "proc", 0, "")?;
-        let scratch = &begin.scratch;
-        sys::mount("tmpfs", scratch, "tmpfs", libc::MS_NODEV, "mode=755")?;
-        for folder in ["root", "writable", "pods"] {
-            fs::create_dir(format!("{scratch}/{folder}"))?;
-        }
-        sys::loopback(None)?;
-        let home = fs::File::open("/proc/self/ns/net")?.into();
+        let (home, stage) = match place::ground(&begin.scratch) {
+            Ok(made) => made,
+            Err(failed) => {
+                let (at, text) = (sys::monotonic(), format!("the cell cannot begin: {failed}"));
+                let report = Report::Problem(text);
+                channel.send(&Stamped { at, report })?;
+                return Err(failed.error);
+            }
+        };
         let epoll = sys::epoll_create()?;
         let mut cell = Cell {
             channel,
             epoll,
             begin,
             home,
+            stage,
             network: None,
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -161,18 +163,26 @@ impl Cell {
             while let Some(command) = self.next_command()? {
                 self.obey(command);
             }
+            if self.ended {
+                break;
+            }
             self.bury();
             let now = sys::monotonic();
             let due = self.asked_due().map(|due| due.saturating_sub(now));
             let due = due.map(Duration::from_nanos);
             let graves = (!self.graves.is_empty()).then_some(GRAVES);
-            let timeout = due.into_iter().chain(graves).min();
+            let spare = self.network.as_ref().is_some_and(Network::wants_spare);
+            let spare_time = spare.then_some(Duration::ZERO);
+            let timeout = due.into_iter().chain(graves).chain(spare_time).min();
             let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
             let ready = sys::epoll_wait(self.epoll.as_fd(), &mut events, timeout)?;
             for event in &events[..ready] {
                 if !self.happened(event.u64)? {
                     return Ok(());
                 }
+            }
+            if let Some(network) = self.network.as_mut().filter(|_| spare && ready == 0) {
+                network.make_spare();
             }
             self.expire(sys::monotonic());
         }
@@ -221,13 +231,13 @@ impl Cell {
     }
 
     fn tell_stamped(&mut self, report: Stamped) {
+        let waited = self.channel.waiting();
         // When the main process is gone the conversation ends, and the cell with it.
         let _ = self.channel.send(&report);
-        let interest = match self.channel.waiting() {
-            true => libc::EPOLLIN | libc::EPOLLOUT,
-            false => libc::EPOLLIN,
-        };
-        let _ = sys::epoll_set(self.epoll.as_fd(), self.channel.as_fd(), interest as u32, 0);
+        if self.channel.waiting() && !waited {
+            let both = libc::EPOLLIN | libc::EPOLLOUT;
+            let _ = sys::epoll_set(self.epoll.as_fd(), self.channel.as_fd(), both as u32, 0);
+        }
     }
 
     fn event(&mut self, event: RuntimeEvent) {
@@ -248,8 +258,9 @@ impl Cell {
                 if !self.channel.receive()? {
                     return Ok(false);
                 }
+                let waited = self.channel.waiting();
                 self.channel.flush()?;
-                if !self.channel.waiting() {
+                if waited && !self.channel.waiting() {
                     let read = libc::EPOLLIN as u32;
                     sys::epoll_set(self.epoll.as_fd(), self.channel.as_fd(), read, token)?;
                 }
@@ -261,10 +272,12 @@ impl Cell {
                 }
             }
             Source::Asked(asking) => {
+                let before = asking.watch().1;
                 let outcome = asking.go_on();
                 let (fd, interest) = asking.watch();
                 match outcome {
                     Some(outcome) => self.answered(token, outcome),
+                    None if interest == before => {}
                     None => sys::epoll_set(self.epoll.as_fd(), fd, interest, token)?,
                 }
             }

@@ -9,8 +9,28 @@ use nix::libc;
 
 use super::super::cgroup::Group;
 use super::super::layout::Hierarchies;
+use super::super::mounts;
 use super::super::protocol::{File, Limits, NodeSpec, PodSpec, Qos};
 use super::super::sys;
+use super::root::{self, Failed, Step};
+
+/// Makes what a new cell stands on; its network namespace, and the stage.
+///
+/// # Errors
+/// Which step failed, and why.
+pub fn ground(scratch: &str) -> Result<(OwnedFd, OwnedFd), Failed> {
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    mounts::mount("", "/", "", private, "").step("make mounts private")?;
+    mounts::mount("proc", "/proc", "proc", 0, "").step("mount /proc")?;
+    let step = format!("mount memory at {scratch}");
+    mounts::mount("tmpfs", scratch, "tmpfs", libc::MS_NODEV, "mode=755").step(&step)?;
+    fs::create_dir(format!("{scratch}/pods")).step(&step)?;
+    root::prepare(scratch).step(&step)?;
+    let stage = mounts::stage(scratch).step("make a mount namespace")?;
+    sys::loopback(None).step("switch the loopback device on")?;
+    let home = fs::File::open("/proc/self/ns/net").step("hold its network")?;
+    Ok((home.into(), stage))
+}
 
 /// A node.
 pub struct Node {
@@ -39,17 +59,17 @@ impl Node {
         home: BorrowedFd<'_>,
         network: Option<OwnedFd>,
     ) -> io::Result<Node> {
-        let mut group = Group::create(root, &spec.name, &spec.machine)?;
+        let mut group = Group::create_in_all(root, &spec.name, &spec.machine)?;
         group.delegate();
-        let mut pods = Group::create(&group.at, "kubepods", &spec.pods)?;
+        let mut pods = Group::create_in_all(&group.at, "kubepods", &spec.pods)?;
         pods.delegate();
         let least = Limits {
             shares: Some(2),
             ..Limits::default()
         };
-        let mut burstable = Group::create(&pods.at, "burstable", &least)?;
+        let mut burstable = Group::create_in_all(&pods.at, "burstable", &least)?;
         burstable.delegate();
-        let mut best_effort = Group::create(&pods.at, "besteffort", &least)?;
+        let mut best_effort = Group::create_in_all(&pods.at, "besteffort", &least)?;
         best_effort.delegate();
         let network = match network {
             Some(network) => network,
@@ -165,7 +185,7 @@ impl Pod {
                     .map(|bytes| format!(",size={bytes}"))
                     .unwrap_or_default();
                 let flags = libc::MS_NODEV | libc::MS_NOSUID;
-                sys::mount("tmpfs", &at, "tmpfs", flags, &format!("mode=1777{size}"))?;
+                mounts::mount("tmpfs", &at, "tmpfs", flags, &format!("mode=1777{size}"))?;
             } else {
                 use std::os::unix::fs::PermissionsExt;
                 fs::set_permissions(&at, fs::Permissions::from_mode(0o1777))?;
@@ -202,7 +222,7 @@ impl Pod {
         for (name, limit, memory) in &self.spec.empty_dirs {
             if limit.is_some() || *memory {
                 // What is still used goes when its last user does.
-                let _ = sys::detach(&format!("{}/volumes/{name}", self.folder));
+                let _ = mounts::detach(&format!("{}/volumes/{name}", self.folder));
             }
         }
         let _ = fs::remove_dir_all(&self.folder);

@@ -1,20 +1,21 @@
 //! A container's root file system, made by the container's own first process in its own mount
 //! namespace.
 //!
-//! Whatever comes from outside (devices, volumes, files of the pod) is taken as a detached mount
-//! before the root changes, and attached after it: a path of an image can then lead nowhere but
-//! into the image, whatever links it has.
+//! Whatever comes from the host or the pod (devices, layers, volumes, files) is taken as a detached
+//! mount while the process still sees the cell's mounts. Then it enters a copy of the stage
+//! ([`mounts::stage`]), in which nothing of the host is, makes the root there and attaches the rest:
+//! a path of an image can lead nowhere but into the image, whatever links it has.
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
-use nix::libc::{MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT};
+use nix::libc::{MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT};
 
+use super::super::mounts::{self, LOWER, MOST_LAYERS, ROOT, WRITABLE, attribute};
 use super::super::protocol::{ContainerSpec, Program, Root};
-use super::super::sys::{self, attribute};
 
 /// What went wrong, and in which step.
 #[derive(Debug)]
@@ -46,6 +47,19 @@ impl<T> Step<T> for io::Result<T> {
     }
 }
 
+/// Where a container is made.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The stage.
+    pub stage: BorrowedFd<'a>,
+    /// Memory of the cell.
+    pub scratch: &'a str,
+    /// The pod's folder.
+    pub pod: &'a str,
+    /// It is in a user namespace.
+    pub rootless: bool,
+}
+
 /// A mount to attach.
 struct Detached {
     tree: OwnedFd,
@@ -54,21 +68,22 @@ struct Detached {
 }
 
 /// The writable layer of a container without a limit, in bytes.
-const WRITABLE: u64 = 1 << 30;
+const WRITABLE_BYTES: u64 = 1 << 30;
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Files that a pod has and every container of it sees.
+const POD_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 /// Host folders and links that `host:` programs need.
 const HOST: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32"];
-/// `pkg/securitycontext`'s default masked paths.
-const MASKED: [&str; 9] = [
-    "/proc/asound",
-    "/proc/acpi",
+/// `pkg/securitycontext`'s default masked paths that are folders.
+const MASKED_FOLDERS: [&str; 3] = ["/proc/asound", "/proc/acpi", "/sys/firmware"];
+/// Those that are files.
+const MASKED_FILES: [&str; 6] = [
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
     "/proc/timer_list",
     "/proc/timer_stats",
     "/proc/sched_debug",
-    "/sys/firmware",
 ];
 /// `pkg/securitycontext`'s default read-only paths.
 const READ_ONLY: [&str; 5] = [
@@ -78,28 +93,116 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
 ];
+/// Attributes of what only shows the kernel.
+const PLAIN: u64 = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
 
-fn detached(from: &str, to: &str, attributes: u64) -> Result<Detached, Failed> {
-    let what = format!("open_tree {from}");
-    let folder = fs::metadata(from).step(&what)?.is_dir();
-    let tree = sys::open_tree(from).step(&what)?;
-    sys::set_attributes(tree.as_fd(), attributes).step(&what)?;
+/// Makes what containers share in the cell's memory: an empty folder, and the root of those
+/// built-in servers that need nothing but a few files.
+///
+/// # Errors
+/// The file system's.
+pub fn prepare(scratch: &str) -> io::Result<()> {
+    fs::create_dir(format!("{scratch}/empty"))?;
+    let root = format!("{scratch}/built-in");
+    for folder in ["", "/dev", "/etc", "/tmp"] {
+        fs::create_dir(format!("{root}{folder}"))?;
+    }
+    fs::write(format!("{root}/dev/null"), "")?;
+    for file in POD_FILES {
+        fs::write(format!("{root}/etc/{file}"), "")?;
+    }
+    Ok(())
+}
+
+fn detached(from: &str, to: &str, attributes: u64, folder: bool) -> io::Result<Detached> {
+    let tree = mounts::open_tree(from)?;
+    mounts::set_attributes(tree.as_fd(), attributes)?;
     let to = to.to_owned();
     Ok(Detached { tree, to, folder })
 }
 
-/// Makes the root of `spec` from `scratch` (memory of the cell) and enters it. `pod` is the pod's
-/// folder; `rootless` says that all this is in a user namespace.
-pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str, rootless: bool) -> Result<(), Failed> {
-    let mut later = Vec::new();
-    for device in DEVICES {
-        let from = format!("/dev/{device}");
-        later.push(detached(&from, &from, attribute::NOSUID)?);
+/// What is taken along onto the stage.
+#[derive(Default)]
+struct Luggage {
+    /// What lies at the bottom.
+    base: Vec<OwnedFd>,
+    /// Links in the root: where they are, where they lead.
+    links: Vec<(&'static str, PathBuf)>,
+    /// Attached in the root before its own file systems are mounted.
+    first: Vec<Detached>,
+    /// Attached after that.
+    then: Vec<Detached>,
+    /// Empty folders that hide others.
+    masks: Vec<Detached>,
+}
+
+/// Makes the root of `spec` and enters it.
+pub fn enter(spec: &ContainerSpec, place: &Place<'_>) -> Result<(), Failed> {
+    let luggage = pack(spec, place)?;
+    mounts::enter(place.stage).step("enter a mount namespace")?;
+    base(spec, &luggage, place.rootless)?;
+    mounts::root_is_made().step("change root")?;
+    let built_in = matches!(spec.program, Program::BuiltIn(_));
+    for mount in &luggage.first {
+        attach(mount)?;
     }
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        let from = format!("{pod}/etc/{name}");
-        if Path::new(&from).exists() {
-            later.push(detached(&from, &format!("/etc/{name}"), attribute::NODEV)?);
+    if !built_in {
+        own_file_systems()?;
+    }
+    for mount in &luggage.then {
+        attach(mount)?;
+    }
+    if !spec.rights.privileged && !built_in {
+        mask(&luggage.masks)?;
+    }
+    if let Program::Exec { cwd, .. } = &spec.program {
+        // As runc does for a working folder that the image does not have.
+        fs::create_dir_all(cwd).step(&format!("working folder {cwd}"))?;
+    }
+    if spec.rights.read_only || (built_in && !is_bare(spec)) {
+        let flags = MS_REMOUNT | MS_BIND | MS_RDONLY;
+        mounts::mount("", "/", "", flags, "").step("read-only root")?;
+    }
+    Ok(())
+}
+
+/// Whether the shared root of built-in servers will do: the server opens no files itself, so what
+/// it needs is a few that the pod has.
+fn is_bare(spec: &ContainerSpec) -> bool {
+    matches!(spec.program, Program::BuiltIn(_)) && spec.mounts.is_empty()
+}
+
+/// File systems that show the kernel. In a user namespace they can be mounted only where they are
+/// visible already, so they are made before the stage is entered.
+const KERNEL: [(&str, &str, u64); 2] = [
+    ("/proc", "proc", PLAIN),
+    ("/sys", "sysfs", PLAIN | attribute::RDONLY),
+];
+
+fn pack(spec: &ContainerSpec, place: &Place<'_>) -> Result<Luggage, Failed> {
+    let mut luggage = Luggage::default();
+    pack_base(spec, place, &mut luggage)?;
+    let built_in = matches!(spec.program, Program::BuiltIn(_));
+    let later = &mut luggage.then;
+    if !built_in {
+        for (to, kind, attributes) in KERNEL {
+            let tree = mounts::fresh(kind, &[], attributes).step(&format!("mount {to}"))?;
+            let to = to.to_owned();
+            let folder = true;
+            luggage.first.push(Detached { tree, to, folder });
+        }
+    }
+    let devices: &[&str] = if built_in { &["null"] } else { &DEVICES };
+    for device in devices {
+        let from = format!("/dev/{device}");
+        later.push(detached(&from, &from, attribute::NOSUID, false).step(&from)?);
+    }
+    for name in POD_FILES {
+        let from = format!("{}/etc/{name}", place.pod);
+        match detached(&from, &format!("/etc/{name}"), attribute::NODEV, false) {
+            Ok(file) => later.push(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).step(&from),
         }
     }
     for mount in &spec.mounts {
@@ -108,26 +211,164 @@ pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str, rootless: bool) -> 
         } else {
             0
         };
-        let from = format!("{pod}/{}", mount.from);
+        let from = format!("{}/{}", place.pod, mount.from);
+        let what = format!("volume for {}", mount.to);
+        let folder = fs::metadata(&from).step(&what)?.is_dir();
         let attributes = attribute::NODEV | attribute::NOSUID | read_only;
-        later.push(detached(&from, &mount.to, attributes)?);
+        later.push(detached(&from, &mount.to, attributes, folder).step(&what)?);
     }
-    let root = format!("{scratch}/root");
-    // In a user namespace these can be mounted only where they are visible already.
-    let kernel = if rootless { along(&root)? } else { Vec::new() };
-    let host = base(spec, scratch, &root, rootless)?;
-    std::env::set_current_dir(&root).step("chdir")?;
-    sys::pivot_here().step("pivot_root")?;
-    for (tree, to) in host {
-        attach(&Detached {
-            tree,
-            to,
-            folder: true,
-        })?;
+    if !spec.rights.privileged && !built_in {
+        let empty = format!("{}/empty", place.scratch);
+        for path in MASKED_FOLDERS.into_iter().filter(|p| Path::new(p).exists()) {
+            let attributes = PLAIN | attribute::RDONLY;
+            let mask = detached(&empty, path, attributes, true).step("mask")?;
+            luggage.masks.push(mask);
+        }
     }
-    kernel_file_systems(&kernel)?;
-    for mount in &later {
-        attach(mount)?;
+    Ok(luggage)
+}
+
+/// What lies at the bottom, as [`base`] puts it together.
+fn pack_base(spec: &ContainerSpec, place: &Place<'_>, luggage: &mut Luggage) -> Result<(), Failed> {
+    match &spec.program {
+        Program::BuiltIn(_) if is_bare(spec) => {
+            let root = format!("{}/built-in", place.scratch);
+            let tree = detached(&root, ROOT, PLAIN | attribute::RDONLY, true).step("root")?;
+            luggage.base.push(tree.tree);
+        }
+        Program::BuiltIn(_) => {}
+        Program::Exec {
+            root: Root::Host, ..
+        } => {
+            luggage.base.push(mounts::open_tree("/etc").step("/etc")?);
+            for path in HOST {
+                let Ok(known) = fs::symlink_metadata(path) else {
+                    continue;
+                };
+                if known.is_symlink() {
+                    luggage.links.push((path, fs::read_link(path).step(path)?));
+                } else {
+                    let attributes = attribute::RDONLY | attribute::NODEV | attribute::NOSUID;
+                    luggage
+                        .first
+                        .push(detached(path, path, attributes, true).step(path)?);
+                }
+            }
+        }
+        Program::Exec {
+            root: Root::Layers(layers),
+            ..
+        } => {
+            if layers.len() > MOST_LAYERS {
+                let error = io::Error::other(format!("more than {MOST_LAYERS}"));
+                return Err(error).step("layers");
+            }
+            for layer in layers {
+                let tree = mounts::open_tree(layer).step(&format!("layer {layer}"))?;
+                luggage.base.push(tree);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes what lies at the bottom, on the stage.
+fn base(spec: &ContainerSpec, luggage: &Luggage, rootless: bool) -> Result<(), Failed> {
+    let size = spec.writable.unwrap_or(WRITABLE_BYTES);
+    let memory = |at: &str| {
+        let options = format!("mode=755,size={size}");
+        let flags = MS_NODEV | MS_NOSUID;
+        mounts::mount("tmpfs", at, "tmpfs", flags, &options).step("writable layer")
+    };
+    if let Program::BuiltIn(_) = spec.program {
+        return match luggage.base.first() {
+            Some(tree) => mounts::move_mount(tree.as_fd(), ROOT).step("root"),
+            None => memory(ROOT),
+        };
+    }
+    memory(WRITABLE)?;
+    for folder in ["upper", "work", "root"] {
+        fs::create_dir(format!("{WRITABLE}/{folder}")).step("writable layer")?;
+    }
+    let mut lower = Vec::new();
+    for (number, tree) in luggage.base.iter().enumerate() {
+        let at = format!("{LOWER}/{number}");
+        mounts::move_mount(tree.as_fd(), &at).step("layer")?;
+        lower.push(at);
+    }
+    let lower = lower.join(":");
+    match &spec.program {
+        Program::Exec {
+            root: Root::Host, ..
+        } => {
+            let root = format!("{WRITABLE}/root");
+            mounts::mount(&root, ROOT, "", MS_BIND, "").step("root")?;
+            for (at, to) in &luggage.links {
+                symlink(to, format!("{ROOT}{at}")).step(at)?;
+            }
+            let etc = format!("{ROOT}/etc");
+            fs::create_dir(&etc).step("/etc")?;
+            overlay(&lower, &etc, rootless)
+        }
+        _ => overlay(&lower, ROOT, rootless),
+    }
+}
+
+/// Mounts read-only folders with the writable layer over them.
+fn overlay(lower: &str, to: &str, rootless: bool) -> Result<(), Failed> {
+    // What a layer keeps for itself it keeps where root of a user namespace may write.
+    let own = if rootless { ",userxattr" } else { "" };
+    let options =
+        format!("lowerdir={lower},upperdir={WRITABLE}/upper,workdir={WRITABLE}/work{own}");
+    mounts::mount("overlay", to, "overlay", MS_NODEV, &options).step("overlay")
+}
+
+/// Attaches a mount in the new root, making what it needs to lie on.
+fn attach(mount: &Detached) -> Result<(), Failed> {
+    let what = format!("mount {}", mount.to);
+    match mounts::move_mount(mount.tree.as_fd(), &mount.to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        done => return done.step(&what),
+    }
+    let to = Path::new(&mount.to);
+    if fs::symlink_metadata(to).is_ok() {
+        // A link of the image that leads nowhere.
+        fs::remove_file(to).step(&what)?;
+    }
+    if mount.folder {
+        fs::create_dir_all(to).step(&what)?;
+    } else if let Err(error) = fs::File::create(to) {
+        let parent = to
+            .parent()
+            .filter(|_| error.kind() == io::ErrorKind::NotFound);
+        let parent = parent.ok_or(error).step(&what)?;
+        fs::create_dir_all(parent).step(&what)?;
+        fs::File::create(to).step(&what)?;
+    }
+    mounts::move_mount(mount.tree.as_fd(), &mount.to).step(&what)
+}
+
+/// Mounts what every container has of its own. Devices are mounts: a program that may make device
+/// files cannot use them.
+fn own_file_systems() -> Result<(), Failed> {
+    let table: [(&str, &str, nix::libc::c_ulong, &str); 3] = [
+        ("/dev", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=65536"),
+        (
+            "/dev/pts",
+            "devpts",
+            MS_NOSUID | MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620",
+        ),
+        (
+            "/dev/shm",
+            "tmpfs",
+            MS_NOSUID | MS_NODEV | MS_NOEXEC,
+            "mode=1777,size=67108864",
+        ),
+    ];
+    for (at, kind, flags, options) in table {
+        made(at).step(at)?;
+        mounts::mount(kind, at, kind, flags, options).step(&format!("mount {at}"))?;
     }
     for (name, to) in [
         ("fd", "/proc/self/fd"),
@@ -138,183 +379,41 @@ pub fn enter(spec: &ContainerSpec, scratch: &str, pod: &str, rootless: bool) -> 
     ] {
         symlink(to, format!("/dev/{name}")).step("/dev links")?;
     }
-    if !spec.rights.privileged {
-        mask()?;
-    }
-    if let Program::Exec { cwd, .. } = &spec.program {
-        // As runc does for a working folder that the image does not have.
-        fs::create_dir_all(cwd).step(&format!("working folder {cwd}"))?;
-    }
-    if spec.rights.read_only || matches!(spec.program, Program::BuiltIn(_)) {
-        sys::mount("", "/", "", MS_REMOUNT | RDONLY_BIND, "").step("read-only root")?;
+    if made("/tmp").step("/tmp")? {
+        fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777)).step("/tmp")?;
     }
     Ok(())
 }
 
-const RDONLY_BIND: nix::libc::c_ulong = MS_RDONLY | nix::libc::MS_BIND;
-
-/// Mounts what is at the bottom; returns the host's folders to attach on it.
-fn base(
-    spec: &ContainerSpec,
-    scratch: &str,
-    root: &str,
-    rootless: bool,
-) -> Result<Vec<(OwnedFd, String)>, Failed> {
-    let size = spec.writable.unwrap_or(WRITABLE);
-    let memory = |at: &str| {
-        let options = format!("mode=755,size={size}");
-        sys::mount("tmpfs", at, "tmpfs", MS_NODEV | MS_NOSUID, &options).step("tmpfs root")
-    };
-    let mut host = Vec::new();
-    match &spec.program {
-        Program::BuiltIn(_) => memory(root)?,
-        Program::Exec {
-            root: Root::Host, ..
-        } => {
-            memory(root)?;
-            host = host_folders(root)?;
-            let etc = format!("{root}/etc");
-            fs::create_dir(&etc).step("/etc")?;
-            writable(scratch, size)?;
-            overlay("/etc", scratch, &etc, rootless)?;
-        }
-        Program::Exec {
-            root: Root::Layers(layers),
-            ..
-        } => {
-            writable(scratch, size)?;
-            overlay(&layers.join(":"), scratch, root, rootless)?;
-        }
+/// Makes a folder; whether it was not there.
+fn made(folder: &str) -> io::Result<bool> {
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(host)
 }
 
-/// Memory for what is written over read-only folders.
-fn writable(scratch: &str, size: u64) -> Result<(), Failed> {
-    let writable = format!("{scratch}/writable");
-    let options = format!("mode=755,size={size}");
-    let flags = MS_NODEV | MS_NOSUID;
-    sys::mount("tmpfs", &writable, "tmpfs", flags, &options).step("writable layer")?;
-    for folder in ["upper", "work"] {
-        fs::create_dir(format!("{writable}/{folder}")).step("writable layer")?;
+/// Hides paths of the kernel's, and makes others read-only.
+fn mask(folders: &[Detached]) -> Result<(), Failed> {
+    for mask in folders {
+        let step = format!("mask {}", mask.to);
+        mounts::move_mount(mask.tree.as_fd(), &mask.to).step(&step)?;
     }
-    Ok(())
-}
-
-/// Mounts read-only folders with the writable layer over them.
-fn overlay(lower: &str, scratch: &str, to: &str, rootless: bool) -> Result<(), Failed> {
-    let writable = format!("{scratch}/writable");
-    // What a layer keeps for itself it keeps where root of a user namespace may write.
-    let own = if rootless { ",userxattr" } else { "" };
-    let options =
-        format!("lowerdir={lower},upperdir={writable}/upper,workdir={writable}/work{own}");
-    sys::mount("overlay", to, "overlay", MS_NODEV, &options).step("overlay")
-}
-
-/// The host's folders of programs, detached; its links are made at once.
-fn host_folders(root: &str) -> Result<Vec<(OwnedFd, String)>, Failed> {
-    let mut host = Vec::new();
-    for path in HOST {
-        let Ok(known) = fs::symlink_metadata(path) else {
-            continue;
-        };
-        if known.is_symlink() {
-            let to = fs::read_link(path).step(path)?;
-            symlink(to, format!("{root}{path}")).step(path)?;
-        } else {
-            let tree = sys::open_tree(path).step(path)?;
-            let attributes = attribute::RDONLY | attribute::NODEV | attribute::NOSUID;
-            sys::set_attributes(tree.as_fd(), attributes).step(path)?;
-            host.push((tree, path.to_owned()));
-        }
-    }
-    Ok(host)
-}
-
-/// Attaches a mount in the new root, making what it needs to lie on.
-fn attach(mount: &Detached) -> Result<(), Failed> {
-    let what = format!("mount {}", mount.to);
-    let to = Path::new(&mount.to);
-    if mount.folder {
-        fs::create_dir_all(to).step(&what)?;
-    } else {
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent).step(&what)?;
-        }
-        if !to.exists() {
-            fs::write(to, "").step(&what)?;
-        }
-    }
-    sys::move_mount(mount.tree.as_fd(), &mount.to).step(&what)
-}
-
-const PLAIN: nix::libc::c_ulong = MS_NOSUID | MS_NOEXEC | MS_NODEV;
-/// File systems that show the kernel.
-const KERNEL: [(&str, &str, nix::libc::c_ulong); 2] = [
-    ("/proc", "proc", PLAIN),
-    ("/sys", "sysfs", PLAIN | MS_RDONLY),
-];
-
-/// The file systems that show the kernel, mounted nowhere yet; `at` is a folder to make them at.
-fn along(at: &str) -> Result<Vec<(OwnedFd, &'static str)>, Failed> {
-    let mut all = Vec::new();
-    for (to, kind, flags) in KERNEL {
-        let step = format!("mount {to}");
-        sys::mount(kind, at, kind, flags, "").step(&step)?;
-        all.push((sys::open_tree(at).step(&step)?, to));
-        sys::detach(at).step(&step)?;
-    }
-    Ok(all)
-}
-
-/// Mounts what every container has; `along` is what was mounted before.
-fn kernel_file_systems(along: &[(OwnedFd, &str)]) -> Result<(), Failed> {
-    for (at, kind, flags) in KERNEL {
-        let step = format!("mount {at}");
-        fs::create_dir_all(at).step(at)?;
-        match along.iter().find(|(_, to)| *to == at) {
-            Some((tree, _)) => sys::move_mount(tree.as_fd(), at).step(&step)?,
-            None => sys::mount(kind, at, kind, flags, "").step(&step)?,
-        }
-    }
-    let table: [(&str, &str, nix::libc::c_ulong, &str); 3] = [
-        ("/dev", "tmpfs", MS_NOSUID, "mode=755,size=65536"),
-        (
-            "/dev/pts",
-            "devpts",
-            MS_NOSUID | MS_NOEXEC,
-            "newinstance,ptmxmode=0666,mode=0620",
-        ),
-        ("/dev/shm", "tmpfs", PLAIN, "mode=1777,size=67108864"),
-    ];
-    for (at, kind, flags, options) in table {
-        fs::create_dir_all(at).step(at)?;
-        sys::mount(kind, at, kind, flags, options).step(&format!("mount {at}"))?;
-    }
-    fs::create_dir_all("/tmp").step("/tmp")?;
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777)).step("/tmp")
-}
-
-fn mask() -> Result<(), Failed> {
-    for path in MASKED {
-        let Ok(known) = fs::metadata(path) else {
-            continue;
-        };
+    for path in MASKED_FILES.into_iter().filter(|p| Path::new(p).exists()) {
         let step = format!("mask {path}");
-        if known.is_dir() {
-            sys::mount("tmpfs", path, "tmpfs", MS_RDONLY, "size=0").step(&step)?;
-        } else {
-            let null = sys::open_tree("/dev/null").step(&step)?;
-            sys::move_mount(null.as_fd(), path).step(&step)?;
-        }
+        let null = mounts::open_tree("/dev/null").step(&step)?;
+        mounts::move_mount(null.as_fd(), path).step(&step)?;
     }
-    for path in READ_ONLY.iter().filter(|p| Path::new(p).exists()) {
-        let step = format!("read-only {path}");
-        let tree = sys::open_tree(path).step(&step)?;
+    for path in READ_ONLY {
         let attributes = attribute::RDONLY | attribute::NOSUID | attribute::NODEV;
-        sys::set_attributes(tree.as_fd(), attributes).step(&step)?;
-        sys::move_mount(tree.as_fd(), path).step(&step)?;
+        match detached(path, path, attributes, true) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            tree => {
+                let step = format!("read-only {path}");
+                mounts::move_mount(tree.step(&step)?.tree.as_fd(), path).step(&step)?;
+            }
+        }
     }
     Ok(())
 }

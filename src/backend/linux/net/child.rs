@@ -7,6 +7,7 @@
 //!
 //! A channel carries whole messages (postcard), each with up to [`MOST_FDS`] descriptors.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -108,7 +109,16 @@ impl Channel {
     /// Takes the next message with its descriptors; none when nothing is there. A closed channel is
     /// an `UnexpectedEof`.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut bytes = vec![0; LONGEST];
+        thread_local! {
+            static BYTES: RefCell<Vec<u8>> = RefCell::new(vec![0; LONGEST]);
+        }
+        BYTES.with_borrow_mut(|bytes| self.receive_into(bytes))
+    }
+
+    fn receive_into<T: DeserializeOwned>(
+        &self,
+        bytes: &mut [u8],
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut control = Control([0; 64]);
         let mut part = libc::iovec {
             iov_base: bytes.as_mut_ptr().cast(),

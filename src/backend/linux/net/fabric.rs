@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::netlink::{Messages, Socket};
@@ -67,7 +68,36 @@ pub struct Pod {
 #[derive(Debug)]
 pub struct Fabric {
     wire: Wire,
+    /// The namespace of whoever made this.
+    home: OwnedFd,
+    /// Namespaces that pods will get.
+    spares: Vec<Spare>,
+    /// Pods come one by one: spares are worth having.
+    used: bool,
     nodes: BTreeMap<String, Node>,
+}
+
+/// A namespace with nothing in it, and a socket there. To make one takes the kernel half a
+/// millisecond.
+#[derive(Debug)]
+struct Spare {
+    netns: OwnedFd,
+    inside: Socket,
+}
+
+/// How many spare namespaces are held.
+const SPARES: usize = 2;
+
+impl Spare {
+    fn make(home: BorrowedFd<'_>) -> io::Result<Spare> {
+        let (netns, inside) = sys::new_netns_of(home, || {
+            // As containerd has it: ports below 1024 need no right of their own. A kernel that does
+            // not let us leaves the usual limit.
+            let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+            Socket::route()
+        })?;
+        Ok(Spare { netns, inside })
+    }
 }
 
 fn failed(what: &str, (number, source): (u32, io::Error)) -> NetError {
@@ -83,8 +113,33 @@ impl Fabric {
     pub fn new(seed: u64, latencies: &Latencies) -> Result<Fabric> {
         Ok(Fabric {
             wire: Wire::new(seed, latencies)?,
+            home: sys::current_netns().step(|| "hold this namespace".to_owned())?,
+            spares: Vec::new(),
+            used: false,
             nodes: BTreeMap::new(),
         })
+    }
+
+    /// Whether a spare namespace would be useful soon.
+    pub fn wants_spare(&self) -> bool {
+        self.used && self.spares.len() < SPARES
+    }
+
+    /// Makes a spare namespace; called when there is nothing else to do.
+    pub fn make_spare(&mut self) {
+        match Spare::make(self.home.as_fd()) {
+            Ok(spare) => self.spares.push(spare),
+            // The next pod that needs one says why.
+            Err(_) => self.used = false,
+        }
+    }
+
+    fn take_spare(&mut self) -> io::Result<Spare> {
+        self.used = true;
+        match self.spares.pop() {
+            Some(spare) => Ok(spare),
+            None => Spare::make(self.home.as_fd()),
+        }
     }
 
     /// The wire between the nodes.
@@ -156,7 +211,16 @@ impl Fabric {
 
     /// Makes a pod's network; `number` is the pod's in rules that name pods. Returns its namespace.
     pub fn add_pod(&mut self, node: &str, ip: u32, number: u32) -> Result<BorrowedFd<'_>> {
-        self.node_mut(node)?.add_pod(ip)?;
+        self.node_mut(node)?;
+        let spare = self.take_spare();
+        let step = || {
+            format!(
+                "pod {} on node {node}: make its namespace",
+                Ipv4Addr::from(ip)
+            )
+        };
+        let spare = spare.step(step)?;
+        self.node_mut(node)?.add_pod(ip, spare)?;
         self.wire.pod(ip, Some(number))?;
         let node = self.node_mut(node)?;
         Ok(node.pods[&ip].netns.as_fd())
@@ -173,7 +237,7 @@ impl Fabric {
             // being taken down.
             let mut m = Messages::default();
             route::remove_route(&mut m, Cidr::host(ip), Way::Link(pod.link));
-            let _ = node.socket.request(&m);
+            let _ = node.socket.request(m.quiet());
             self.wire.pod(ip, None)?;
         }
         Ok(())
@@ -182,10 +246,11 @@ impl Fabric {
     /// Makes a namespace beside a node from which users send: every address of `network` is its
     /// own, so that each user can have one.
     pub fn add_client(&mut self, node: &str, network: Cidr) -> Result<OwnedFd> {
+        let spare =
+            Spare::make(self.home.as_fd()).step(|| "make the users' namespace".to_owned())?;
         let node = self.node_mut(node)?;
-        let (netns, link) = node.cable(network.ip, network, network.ip.wrapping_add(1))?;
-        let _ = link;
-        Ok(netns)
+        node.cable(network.ip, network, network.ip.wrapping_add(1), &spare)?;
+        Ok(spare.netns)
     }
 }
 
@@ -225,24 +290,19 @@ impl Node {
         self.pods.get(&ip).map(|pod| pod.link)
     }
 
-    fn add_pod(&mut self, ip: u32) -> Result<()> {
-        let (netns, link) = self.cable(ip, Cidr::host(ip), ip)?;
+    fn add_pod(&mut self, ip: u32, spare: Spare) -> Result<()> {
+        let link = self.cable(ip, Cidr::host(ip), ip, &spare)?;
+        let netns = spare.netns;
         self.pods.insert(ip, Pod { netns, link });
         Ok(())
     }
 
-    /// Makes a namespace with a cable to this one. `network` is routed to it, its own address there
-    /// is `source`.
-    fn cable(&mut self, ip: u32, network: Cidr, source: u32) -> Result<(OwnedFd, u32)> {
-        let address = std::net::Ipv4Addr::from(ip);
+    /// Lays a cable from a namespace to this one; its number. `network` is routed to it, its own
+    /// address there is `source`.
+    fn cable(&mut self, ip: u32, network: Cidr, source: u32, to: &Spare) -> Result<u32> {
+        let address = Ipv4Addr::from(ip);
         let step = |what: &str| format!("pod {address} on node {}: {what}", self.spec.name);
-        let made = sys::new_netns(|| {
-            // As containerd has it: ports below 1024 need no right of their own. A kernel that does
-            // not let us leaves the usual limit.
-            let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-            Socket::route()
-        });
-        let (netns, inside) = made.step(|| step("make its namespace"))?;
+        let Spare { netns, inside } = to;
         let link = self.next_link;
         self.next_link += 1;
         let mut m = Messages::default();
@@ -252,7 +312,7 @@ impl Node {
         route::up(&mut m, link, true);
         route::neighbour(&mut m, link, source, route::FAR);
         self.socket
-            .request(&m)
+            .request(m.quiet())
             .map_err(|e| failed(&step("join it to the node"), e))?;
         let mut m = Messages::default();
         route::up(&mut m, LOOPBACK, false);
@@ -267,7 +327,7 @@ impl Node {
             route::route(&mut m, network, Way::Local, None);
         }
         inside
-            .request(&m)
+            .request(m.quiet())
             .map_err(|e| failed(&step("configure its link"), e))?;
         // Last, when it can answer.
         let mut m = Messages::default();
@@ -278,9 +338,9 @@ impl Node {
             route::route(&mut m, network, Way::Via(link, source), None);
         }
         self.socket
-            .request(&m)
+            .request(m.quiet())
             .map_err(|e| failed(&step("route to it"), e))?;
-        Ok((netns, link))
+        Ok(link)
     }
 }
 

@@ -5,6 +5,7 @@
 //! works on a request while it is being sent, so that its answers are there when the send is over:
 //! nothing here ever waits for an answer.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -48,6 +49,20 @@ impl Messages {
         });
         let length = u32::try_from(self.bytes.len() - start).expect("requests are short");
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
+    }
+
+    /// Asks for no acknowledgements: the kernel tells of errors all the same, and each answer that
+    /// nobody needs costs a receive.
+    pub fn quiet(&mut self) -> &Messages {
+        let mut at = 0;
+        while let Some(length) = self.bytes.get(at..at + 4) {
+            let length = u32::from_ne_bytes([length[0], length[1], length[2], length[3]]);
+            let flags = u16::from_ne_bytes([self.bytes[at + 6], self.bytes[at + 7]]);
+            let flags = flags & !(libc::NLM_F_ACK as u16);
+            self.bytes[at + 6..at + 8].copy_from_slice(&flags.to_ne_bytes());
+            at += (length as usize).next_multiple_of(4);
+        }
+        self
     }
 
     /// The buffer as it is sent.
@@ -261,9 +276,13 @@ impl Socket {
     }
 
     fn receive(&self) -> io::Result<Option<Vec<Answer>>> {
-        let mut buffer = vec![0; 64 << 10];
-        let got = sys::read(&self.0, &mut buffer)?;
-        Ok(got.map(|got| answers(&buffer[..got])))
+        thread_local! {
+            static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 << 10]);
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let got = sys::read(&self.0, buffer)?;
+            Ok(got.map(|got| answers(&buffer[..got])))
+        })
     }
 }
 
@@ -314,6 +333,23 @@ mod tests {
         assert_eq!(attr(body, 1), Some(&b"ab\0"[..]));
         assert_eq!(attr(attr(body, 2).unwrap(), 3), Some(&[0, 0, 1, 2][..]));
         assert_eq!(attr(body, 9), None);
+    }
+
+    #[test]
+    fn quiet_requests_keep_all_flags_but_that_of_acknowledgement() {
+        let mut messages = Messages::default();
+        messages.push(0x0a, CREATE, &[2, 0, 0, 0], |attrs| attrs.text(1, "a"));
+        messages.push(0x0b, REPLACE, &[2, 0, 0, 0], |_| {});
+        let flags = |messages: &Messages| -> Vec<u16> {
+            let bytes = messages.bytes();
+            // The first is 16 header + 4 family + 4 + 2 text + 2 pad = 28 bytes long.
+            [6, 28 + 6]
+                .map(|at| u16::from_ne_bytes([bytes[at], bytes[at + 1]]))
+                .to_vec()
+        };
+        assert_eq!(flags(&messages), [CREATE, REPLACE]);
+        let without = |flags: u16| flags & !(libc::NLM_F_ACK as u16);
+        assert_eq!(flags(messages.quiet()), [without(CREATE), without(REPLACE)]);
     }
 
     #[test]

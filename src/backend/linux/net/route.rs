@@ -77,6 +77,7 @@ pub fn veth(m: &mut Messages, name: &str, index: u32, peer: &str, peer_index: u3
         |attrs| {
             attrs.text(libc::IFLA_IFNAME, name);
             attrs.put(libc::IFLA_ADDRESS, &NEAR);
+            one_queue(attrs);
             attrs.nest(libc::IFLA_LINKINFO, |info| {
                 info.text(libc::IFLA_INFO_KIND, "veth");
                 info.nest(libc::IFLA_INFO_DATA, |data| {
@@ -84,12 +85,20 @@ pub fn veth(m: &mut Messages, name: &str, index: u32, peer: &str, peer_index: u3
                         far.raw(&link_header(peer_index, 0, 0));
                         far.text(libc::IFLA_IFNAME, peer);
                         far.put(libc::IFLA_ADDRESS, &FAR);
+                        one_queue(far);
                         far.u32(libc::IFLA_NET_NS_FD, netns.cast_unsigned());
                     });
                 });
             });
         },
     );
+}
+
+/// Each queue is some objects of the kernel's to make and to remove, and unless it is told otherwise
+/// it makes as many as the host has CPUs.
+fn one_queue(attrs: &mut Attrs) {
+    attrs.u32(libc::IFLA_NUM_TX_QUEUES, 1);
+    attrs.u32(libc::IFLA_NUM_RX_QUEUES, 1);
 }
 
 fn forwarding(attrs: &mut Attrs) {

@@ -104,6 +104,27 @@ pub fn new_netns<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<(OwnedFd
     made
 }
 
+/// Makes a network namespace as [`new_netns`] does, for a caller who is in the namespace `home`;
+/// `work` makes a socket in it.
+pub fn new_netns_of<T: AsRawFd>(
+    home: BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<T>,
+) -> io::Result<(OwnedFd, T)> {
+    /// `SIOCGSKNS` of `linux/sockios.h`: the network namespace of a socket.
+    const SOCKET_NAMESPACE: libc::c_ulong = 0x894c;
+    let home = Home(home.try_clone_to_owned()?);
+    // SAFETY: unshare takes no pointers; a new network namespace affects this thread alone.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) })?;
+    let made = work();
+    drop(home);
+    let socket = made?;
+    // SAFETY: this request takes no argument and returns a new descriptor.
+    let netns = own(unsafe { libc::ioctl(socket.as_raw_fd(), SOCKET_NAMESPACE as _) })?;
+    // SAFETY: fcntl with this command takes an integer.
+    check(unsafe { libc::fcntl(netns.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    Ok((netns, socket))
+}
+
 /// A socket of the calling thread's network namespace; non-blocking, close-on-exec.
 pub fn socket(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
