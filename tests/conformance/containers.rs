@@ -212,6 +212,28 @@ pub fn a_pod_is_ready_when_its_probe_says_so(world: &World) {
     );
 }
 
+pub fn probes_ask_over_grpc_and_https_as_well(world: &World) {
+    let ready = |how: &str| format!("readinessProbe: {{{how}, periodSeconds: 1}},");
+    let grpc = ready("grpc: {port: 8080, service: shop}");
+    let https = ready("httpGet: {path: /, port: 8080, scheme: HTTPS}");
+    let apply = [
+        apply("100ms", &pod("grpc", &grpc, "")),
+        apply("100ms", &pod("https", &https, "")),
+    ];
+    let startup = "startup: 1200ms";
+    let models = ["grpc", "https"].map(|name| model(name, startup));
+    let run = world.run(&scenario(5, 1, &apply.join(","), &models));
+    for name in ["grpc", "https"] {
+        let pod = one(&run, name);
+        between(
+            "started to ready",
+            1.0,
+            seconds(pod.started, pod.ready),
+            2.6,
+        );
+    }
+}
+
 pub fn a_startup_probe_holds_the_liveness_probe_back(world: &World) {
     let probes = "startupProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 30},
       livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1},";

@@ -51,6 +51,7 @@ bodies! {
         a_sidecar_is_there_first_and_ends_last
         a_job_completes
         a_pod_is_ready_when_its_probe_says_so
+        probes_ask_over_grpc_and_https_as_well
         a_startup_probe_holds_the_liveness_probe_back;
     services:
         every_endpoint_answers

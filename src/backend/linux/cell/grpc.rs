@@ -2,54 +2,15 @@
 //! (`pkg/probe/grpc/grpc.go`): one HTTP/2 stream without TLS.
 //!
 //! No headers of the answer are read: a message that says SERVING is a success, its absence is not.
-//! So header compression, the larger part of HTTP/2, is only written, in its plainest form.
 
 use std::io;
 
-/// What a client says first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Kinds of frames.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GO_AWAY: u8 = 7;
-/// Flags of frames.
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-/// The largest frame that may come: nobody was told that more is welcome.
-const LARGEST: usize = 1 << 14;
+use crate::backend::linux::workload::http2::{
+    DATA, END_HEADERS, END_STREAM, Frame, GO_AWAY, HEADERS, PREFACE, RESET, SETTINGS, frame, text,
+};
+
 /// `HealthCheckResponse.ServingStatus.SERVING`.
 const SERVING: u8 = 1;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8], to: &mut Vec<u8>) {
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    to.extend(&length.to_be_bytes()[1..]);
-    to.extend([kind, flags]);
-    to.extend(stream.to_be_bytes());
-    to.extend(payload);
-}
-
-/// A text of HPACK, not compressed.
-fn text(value: &str, to: &mut Vec<u8>) {
-    let length = value.len();
-    match u8::try_from(length) {
-        Ok(short) if short < 127 => to.push(short),
-        _ => {
-            to.push(127);
-            let mut rest = length - 127;
-            while rest >= 128 {
-                to.push((rest % 128) as u8 | 128);
-                rest /= 128;
-            }
-            to.push(rest as u8);
-        }
-    }
-    to.extend(value.as_bytes());
-}
 
 /// All that is asked, for the service of this name (empty is the server as a whole).
 pub fn request(authority: &str, service: &str) -> Vec<u8> {
@@ -103,29 +64,17 @@ impl Answer {
         incoming: &mut Vec<u8>,
         outgoing: &mut Vec<u8>,
     ) -> io::Result<Option<bool>> {
-        while let Some((head, rest)) = incoming.split_first_chunk::<9>() {
-            let length =
-                usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-            if length > LARGEST {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            if rest.len() < length {
-                return Ok(None);
-            }
-            let (kind, flags) = (head[3], head[4]);
-            let payload = rest[..length].to_vec();
-            incoming.drain(..9 + length);
-            match kind {
-                SETTINGS if flags & ACK == 0 => frame(SETTINGS, ACK, 0, &[], outgoing),
-                PING if flags & ACK == 0 => frame(PING, ACK, 0, &payload, outgoing),
-                DATA => self.body.extend(unpadded(&payload, flags)),
+        while let Some(frame) = Frame::take(incoming)? {
+            frame.acknowledge(outgoing);
+            match frame.kind {
+                DATA => self.body.extend(frame.data()),
                 RESET | GO_AWAY => return Ok(Some(false)),
                 _ => {}
             }
             if let Some(serves) = self.serves() {
                 return Ok(Some(serves));
             }
-            if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+            if matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
                 return Ok(Some(false));
             }
         }
@@ -142,18 +91,10 @@ impl Answer {
     }
 }
 
-fn unpadded(payload: &[u8], flags: u8) -> &[u8] {
-    match payload.split_first() {
-        Some((padding, rest)) if flags & PADDED != 0 => {
-            &rest[..rest.len().saturating_sub(usize::from(*padding))]
-        }
-        _ => payload,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::linux::workload::http2::PADDED;
 
     fn frames(list: &[(u8, u8, &[u8])]) -> Vec<u8> {
         let mut all = Vec::new();

@@ -18,6 +18,9 @@ use crate::kubelet::runtime::{ContainerId, container_of};
 use crate::load::AppModel;
 
 /// How long a hook may take before its process is killed: longer than any grace period in use.
+/// Why a probe of a real image is refused.
+const HTTPS: &str = "scheme HTTPS: TLS is not spoken here; ask without it (httpGet with scheme \
+                     HTTP, tcpSocket, exec), or use --backend sim";
 const HOOK_LIMIT: Duration = Duration::from_secs(3600);
 
 impl Planner {
@@ -109,7 +112,8 @@ impl Planner {
     ) -> Ask {
         let way = match action {
             Action::Exec(argv) => Way::Exec(argv.iter().map(Text::to_string).collect()),
-            Action::HttpGet { https: true, .. } => Way::Unsupported("HTTPS".to_owned()),
+            // The built-in server speaks no TLS: what stands for a server that does is asked without.
+            Action::HttpGet { https: true, .. } if !built_in => Way::Unsupported(HTTPS.to_owned()),
             Action::HttpGet {
                 path, port, host, ..
             } => {
@@ -130,14 +134,11 @@ impl Planner {
                     headers: headers.into_iter().filter(|(n, _)| others(n)).collect(),
                 }
             }
-            Action::Grpc { port, service } if !built_in => Way::Grpc {
+            Action::Grpc { port, service } => Way::Grpc {
                 to: (ip.0, *port),
                 service: service.to_string(),
             },
-            // The built-in server speaks HTTP/1.1 alone: that it accepts is what can be asked.
-            Action::TcpSocket { port } | Action::Grpc { port, .. } => {
-                Way::Tcp { to: (ip.0, *port) }
-            }
+            Action::TcpSocket { port } => Way::Tcp { to: (ip.0, *port) },
             Action::Sleep(_) => Way::Unsupported("sleep".to_owned()),
         };
         Ask {

@@ -13,7 +13,9 @@
 //! Read first: [`Workload`], then [`server`].
 
 pub mod ballast;
+pub mod grpc;
 pub mod http;
+pub mod http2;
 pub mod peer;
 pub mod server;
 

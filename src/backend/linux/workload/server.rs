@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{SockFlag, accept4, setsockopt, sockopt};
 
 use super::super::sys;
 use super::ballast::Ballast;
+use super::grpc;
 use super::http::{self, Parsed};
 use super::peer;
 use super::{Workload, control_address};
@@ -46,6 +48,10 @@ struct Connection {
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     job: Option<Job>,
+    /// What is spoken on it, unless it is HTTP/1.1.
+    grpc: Option<grpc::Session>,
+    /// What it is watched for.
+    interest: u32,
     /// Closed when what is to be sent is sent.
     closing: bool,
 }
@@ -237,6 +243,8 @@ impl Server {
             let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
             let watched = bound.and_then(|listener| {
                 listener.set_nonblocking(true)?;
+                // Connections have it from the listener.
+                setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
                 self.watch(listener.as_fd(), FIRST_PORT + n)?;
                 Ok(listener)
             });
@@ -315,20 +323,25 @@ impl Server {
 
     fn accept(&mut self, port: usize) {
         loop {
-            let Some(Ok((stream, _))) = self.ports.get(port).map(TcpListener::accept) else {
+            let Some(listener) = self.ports.get(port) else {
                 return;
             };
+            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+            let Ok(fd) = accept4(listener.as_raw_fd(), flags) else {
+                return;
+            };
+            // SAFETY: the kernel returned a new descriptor that nobody else owns.
+            let stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
             let token = self.next_token;
             self.next_token += 1;
-            let ready = stream.set_nonblocking(true).is_ok()
-                && stream.set_nodelay(true).is_ok()
-                && self.watch(stream.as_fd(), token).is_ok();
-            if ready {
+            if self.watch(stream.as_fd(), token).is_ok() {
                 let connection = Connection {
                     stream,
                     incoming: Vec::new(),
                     outgoing: Vec::new(),
                     job: None,
+                    grpc: None,
+                    interest: libc::EPOLLIN as u32,
                     closing: false,
                 };
                 self.connections.insert(token, connection);
@@ -359,9 +372,11 @@ impl Server {
         let interest = match connection.outgoing.is_empty() {
             true => libc::EPOLLIN,
             false => libc::EPOLLIN | libc::EPOLLOUT,
-        };
+        } as u32;
         let fd = connection.stream.as_fd();
-        if sys::epoll_set(self.epoll.as_fd(), fd, interest as u32, token).is_err() {
+        let changed = connection.interest != interest;
+        connection.interest = interest;
+        if changed && sys::epoll_set(self.epoll.as_fd(), fd, interest, token).is_err() {
             self.close(token);
             return;
         }
@@ -375,6 +390,16 @@ impl Server {
         if connection.job.is_some() || connection.closing || connection.incoming.is_empty() {
             return;
         }
+        if connection.grpc.is_none() {
+            match grpc::Session::begins(&connection.incoming) {
+                Some(true) => connection.grpc = Some(grpc::Session::default()),
+                Some(false) => {}
+                None => return,
+            }
+        }
+        if connection.grpc.is_some() {
+            return self.read_grpc(token);
+        }
         match http::request(&connection.incoming) {
             Parsed::Partial => {}
             Parsed::Wrong => self.answer(token, 400, false),
@@ -384,6 +409,25 @@ impl Server {
                 self.asked += 1;
                 self.begin(token, &request, n);
             }
+        }
+    }
+
+    fn read_grpc(&mut self, token: u64) {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        let Some(session) = &mut connection.grpc else {
+            return;
+        };
+        match session.read(&mut connection.incoming, &mut connection.outgoing) {
+            Ok(Some(request)) => {
+                let n = self.asked;
+                self.asked += 1;
+                self.begin(token, &request, n);
+            }
+            // Acknowledgements go out at once.
+            Ok(None) => connection.write(),
+            Err(_) => self.close(token),
         }
     }
 
@@ -399,8 +443,10 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
-        let bytes = http::answer(status, &who, keep_alive);
-        connection.outgoing.extend(bytes);
+        match &connection.grpc {
+            Some(session) => session.answer(status, &mut connection.outgoing),
+            None => (connection.outgoing).extend(http::answer(status, &who, keep_alive)),
+        }
         connection.closing |= !keep_alive;
         self.talk(token);
     }
@@ -431,7 +477,12 @@ impl Connection {
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return false,
-                Ok(count) => self.incoming.extend(&buffer[..count]),
+                Ok(count) => {
+                    self.incoming.extend(&buffer[..count]);
+                    if count < buffer.len() {
+                        return true;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return false,
