@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rehearsal::backend::linux::protocol::{Ask, Command, Program, Purpose, Root, Way};
 use rehearsal::kubelet::RuntimeEvent;
-use rehearsal::kubelet::runtime::{ProbeKind, ProbeOutcome, StartOutcome};
+use rehearsal::kubelet::runtime::{ContainerId, ProbeKind, ProbeOutcome, StartOutcome};
 
 use super::bench::Bench;
 use super::leaks::Inventory;
@@ -129,6 +129,27 @@ fn a_container_is_what_its_pod_says() {
     before.is_back();
 }
 
+/// Waits until a container has made a file.
+fn wait_for(bench: &mut Bench, container: ContainerId, file: &str) {
+    for _ in 0..200 {
+        bench.tell(&Command::Ask(Ask {
+            container,
+            purpose: Purpose::Probe(ProbeKind::Startup, 0),
+            way: Way::Exec(["test", "-e", file].map(str::to_owned).to_vec()),
+            timeout: Duration::from_secs(5),
+        }));
+        let outcome = bench.hear(|event| match event {
+            RuntimeEvent::Probed { outcome, .. } => Some(*outcome),
+            _ => None,
+        });
+        if outcome == ProbeOutcome::Success {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("no {file}: {:?}", bench.problems);
+}
+
 #[test]
 fn ends_are_told_as_they_were() {
     if !possible() {
@@ -137,9 +158,9 @@ fn ends_are_told_as_they_were() {
     let _alone = alone();
     let mut bench = Bench::new();
     // A first process without a handler does not hear SIGTERM; with one it ends as it likes.
-    let spec = bench.spec("trap 'exit 3' TERM; while :; do sleep 0.02; done");
+    let spec = bench.spec("trap 'exit 3' TERM; touch /plain/on; while :; do sleep 0.02; done");
     assert_eq!(bench.start(&spec), StartOutcome::Ok);
-    std::thread::sleep(Duration::from_millis(100));
+    wait_for(&mut bench, spec.id, "/plain/on");
     bench.tell(&Command::Signal(spec.id, false));
     assert_eq!(bench.end(&spec), (3, false));
     let spec = bench.spec("while :; do sleep 0.02; done");
@@ -181,7 +202,7 @@ fn probes_look_inside() {
     let mut bench = Bench::new();
     let spec = bench.spec("touch /tmp/ready; exec sleep 30");
     assert_eq!(bench.start(&spec), StartOutcome::Ok);
-    std::thread::sleep(Duration::from_millis(200));
+    wait_for(&mut bench, spec.id, "/tmp/ready");
     let exec = |script: &str| Way::Exec(["sh", "-c", script].map(str::to_owned).to_vec());
     let tcp = Way::Tcp {
         to: (0x0a00_0001, 81),

@@ -17,6 +17,7 @@ mod images;
 mod leaks;
 mod rootless;
 mod runs;
+mod vm;
 
 /// Whether the tests can run; says why when they cannot.
 fn possible() -> bool {
