@@ -180,7 +180,8 @@ impl Drop for Crun {
 /// Prints what a container is, a fact on each line. (Devices under crun are files in /dev, which the
 /// devices cgroup watches; here they are mounts, and /dev holds none of its own.)
 const FACTS: &str = "\
-grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'
+grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp|SigBlk):' /proc/self/status | tr -d '\\t'
+echo ignored of the first sixteen $(sed -n 's/^SigIgn:.*\\(....\\)$/\\1/p' /proc/self/status)
 grep -E '^(Uid|Gid|Groups):' /proc/self/status | tr -s '\\t ' ' '
 echo oom $(cat /proc/self/oom_score_adj)
 echo host $(hostname)

@@ -373,6 +373,13 @@ pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
+/// Hears of a broken pipe as programs expect it to be: this one ignores it, and what is ignored
+/// stays so in a new program.
+pub fn hear_broken_pipes() {
+    // SAFETY: the default is no function of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Becomes another program.
 pub fn exec(path: &str, argv: &[String], env: &[(String, String)]) -> io::Error {
     let strings = || -> io::Result<_> {

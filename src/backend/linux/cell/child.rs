@@ -126,6 +126,7 @@ fn execute(
     if let Err(failed) = ready() {
         return failed;
     }
+    sys::hear_broken_pipes();
     let name = argv.first().map_or("", String::as_str);
     let mut last = std::io::Error::from_raw_os_error(libc::ENOENT);
     for path in candidates(name, &spec.env) {

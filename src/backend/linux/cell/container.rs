@@ -116,7 +116,11 @@ impl Cell {
         };
         self.containers.insert(id, container);
         let begun = self.watch(id, born.streams);
-        let begun = begun.and_then(|()| Ok(nix::unistd::write(&born.go, b"!")?));
+        let begun = begun.and_then(|()| match nix::unistd::write(&born.go, b"!") {
+            // It has failed already, and says why itself.
+            Ok(_) | Err(nix::Error::EPIPE) => Ok(()),
+            Err(error) => Err(error.into()),
+        });
         if let Err(error) = begun {
             self.unmake(id);
             return Err(error);
