@@ -133,7 +133,21 @@ pub enum Arrivals {
     /// One after the other without a clock, and nobody leaves: all pods shuffled by the seed, then
     /// pods drawn with replacement, until this multiple of the cluster's GPUs has been asked for.
     /// Pods that do not fit are turned away.
-    Load(f64),
+    Load {
+        /// The multiple.
+        ratio: f64,
+        /// What shuffles and draws.
+        generator: Generator,
+    },
+}
+
+/// What draws the order and the sample of a load, and the order of equal nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generator {
+    /// The streams of this project.
+    Own,
+    /// Go's `math/rand`, seeded with the trial's seed: what published simulators draw.
+    Go,
 }
 
 /// Further words of the command line.

@@ -72,7 +72,8 @@ pub mod trace;
 
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use experiment::{
-    Arrivals, Experiment, ExperimentOptions, Plan, Ties, TracePlan, Variant, load_experiment,
+    Arrivals, Experiment, ExperimentOptions, Generator, Plan, Ties, TracePlan, Variant,
+    load_experiment,
 };
 pub use load::{LoadOptions, Loaded, Rejected, load, load_bytes};
 pub use snapshot::{Snapshot, load_snapshot};

@@ -13,6 +13,7 @@
 mod controllers;
 mod cron;
 mod nodes;
+mod openb;
 mod scheduler;
 mod support;
 mod validation;

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::go_rand::GoRand;
 use crate::api::{Labels, Meta, Pod, Text};
 use crate::engine::Time;
-use crate::engine::draws::{Draws, Purpose, entity_key};
+use crate::engine::draws::{Draws, Purpose, Stream, entity_key};
 use crate::scenario::trace::{Trace, TracePod};
-use crate::scenario::{Arrivals, trace};
+use crate::scenario::{Arrivals, Generator, trace};
 use crate::sched::plugins::gpu::{GPU, GPU_MILLI, WHOLE};
 
 /// Moves an arrival; keyed by the pod's name.
@@ -21,6 +22,12 @@ const REPEAT: Purpose = Purpose::new("trace/repeat");
 const ORDER: Purpose = Purpose::new("trace/order");
 /// The pods that a load is filled up with.
 const SAMPLE: Purpose = Purpose::new("trace/sample");
+/// The order of nodes that breaks ties.
+const RANK: Purpose = Purpose::new("trace/node-order");
+
+/// Numbers that the published simulator draws between the pods and the order of nodes: its scheduler
+/// starts ten watches, and each draws its timeout (`reflector.go :: ListAndWatch` of its client-go).
+const WATCHES: usize = 10;
 
 /// A pod that arrives.
 #[derive(Clone, Debug)]
@@ -41,11 +48,92 @@ pub fn gpu_of(pod: &TracePod) -> i64 {
     requests.extended(GPU) * WHOLE + requests.extended(GPU_MILLI)
 }
 
+/// What shuffles and samples in one trial.
+///
+/// With Go's generator everything comes from one stream, in the order in which the published
+/// simulator draws it; with ours each purpose has a stream of its own.
+pub enum Chance<'d> {
+    /// Streams by purpose.
+    Own(&'d Draws),
+    /// One stream.
+    Go(Box<GoRand>),
+}
+
+impl<'d> Chance<'d> {
+    /// The chance of a trial.
+    pub fn new(how: Arrivals, seed: u64, draws: &'d Draws) -> Chance<'d> {
+        match how {
+            Arrivals::Load {
+                generator: Generator::Go,
+                ..
+            } => {
+                let mut rand = GoRand::seeded(seed);
+                // One number goes into the log (`core.go :: Simulate`).
+                rand.int63();
+                Chance::Go(Box::new(rand))
+            }
+            _ => Chance::Own(draws),
+        }
+    }
+
+    fn shuffle(&mut self, items: &mut [usize]) {
+        match self {
+            Chance::Own(draws) => shuffle(&mut draws.stream(ORDER, 0), items),
+            Chance::Go(rand) => rand.shuffle(items),
+        }
+    }
+
+    /// A drawn order of `count` nodes: the place of each.
+    pub fn ranks(&mut self, count: usize) -> Vec<u32> {
+        match self {
+            Chance::Own(draws) => {
+                let mut order: Vec<usize> = (0..count).collect();
+                shuffle(&mut draws.stream(RANK, 0), &mut order);
+                let mut ranks = vec![0; count];
+                for (rank, at) in order.into_iter().enumerate() {
+                    ranks[at] = rank as u32;
+                }
+                ranks
+            }
+            Chance::Go(rand) => {
+                for _ in 0..WATCHES {
+                    rand.int63();
+                }
+                let ranks = rand.permutation(count).into_iter();
+                ranks.map(|rank| rank as u32).collect()
+            }
+        }
+    }
+
+    /// A way to draw below a bound, one draw after the other.
+    fn sampler(&mut self) -> Box<dyn FnMut(usize) -> usize + '_> {
+        match self {
+            Chance::Own(draws) => {
+                let mut stream = draws.stream(SAMPLE, 0);
+                Box::new(move |bound| stream.below(bound as u64) as usize)
+            }
+            Chance::Go(rand) => Box::new(|bound| rand.below(bound)),
+        }
+    }
+}
+
+fn shuffle(stream: &mut Stream, items: &mut [usize]) {
+    for at in (1..items.len()).rev() {
+        items.swap(at, stream.below(at as u64 + 1) as usize);
+    }
+}
+
 /// The pods of a trial in the order of their arrival. `gpus` is the cluster's capacity.
-pub fn arrivals(trace: &Trace, how: Arrivals, gpus: i64, draws: &Draws) -> Vec<Arrival> {
+pub fn arrivals(
+    trace: &Trace,
+    how: Arrivals,
+    gpus: i64,
+    draws: &Draws,
+    chance: &mut Chance<'_>,
+) -> Vec<Arrival> {
     match how {
         Arrivals::Recorded { scale, jitter } => recorded(trace, scale, jitter, draws),
-        Arrivals::Load(ratio) => load(trace, ratio * gpus as f64, draws),
+        Arrivals::Load { ratio, .. } => load(trace, ratio * gpus as f64, chance),
     }
 }
 
@@ -73,19 +161,15 @@ fn recorded(trace: &Trace, scale: f64, jitter: Duration, draws: &Draws) -> Vec<A
 
 /// All pods in a drawn order, then drawn ones, until `wanted` thousandths of GPUs have arrived
 /// (`simulator.go :: SortClusterPods`, `tuneUpPods`, `tuneDownPods` of the published simulator).
-fn load(trace: &Trace, wanted: f64, draws: &Draws) -> Vec<Arrival> {
+fn load(trace: &Trace, wanted: f64, chance: &mut Chance<'_>) -> Vec<Arrival> {
     let mut order: Vec<usize> = (0..trace.pods.len()).collect();
     order.sort_by(|a, b| trace.pods[*a].name.cmp(&trace.pods[*b].name));
     let by_name = order.clone();
-    let mut shuffle = draws.stream(ORDER, 0);
-    for at in (1..order.len()).rev() {
-        let other = shuffle.below(at as u64 + 1) as usize;
-        order.swap(at, other);
-    }
+    chance.shuffle(&mut order);
     let mut total: i64 = trace.pods.iter().map(gpu_of).sum();
-    let mut sample = draws.stream(SAMPLE, 0);
+    let mut sample = chance.sampler();
     while total as f64 > wanted && !order.is_empty() {
-        let at = sample.below(order.len() as u64) as usize;
+        let at = sample(order.len());
         total -= gpu_of(&trace.pods[order.remove(at)]);
     }
     let mut all: Vec<Arrival> = (order.iter())
@@ -94,7 +178,7 @@ fn load(trace: &Trace, wanted: f64, draws: &Draws) -> Vec<Arrival> {
     let any = trace.pods.iter().any(|pod| gpu_of(pod) > 0);
     let mut copy = 0;
     while any && all.len() < 10_000_000 {
-        let drawn = by_name[sample.below(by_name.len() as u64) as usize];
+        let drawn = by_name[sample(by_name.len())];
         let pod = &trace.pods[drawn];
         // The request of one device is compared, as the published simulator does it.
         let one = gpu_of(pod).min(WHOLE);

@@ -9,6 +9,8 @@
 
 pub mod arrivals;
 
+pub mod go_rand;
+
 pub mod prepare;
 
 pub mod meter;
@@ -154,7 +156,7 @@ fn trace_trial(prepared: &Prepared<'_>, seed: u64) -> Outcome {
         digest.word(node.map_or(u64::MAX, |node| node as u64));
         digest.word(at.as_nanos());
     }
-    let load = matches!(prepared.plan.arrivals, Arrivals::Load(_));
+    let load = matches!(prepared.plan.arrivals, Arrivals::Load { .. });
     Outcome {
         trial: Trial {
             metrics: metrics::of_placement(&placed, load),
@@ -182,7 +184,7 @@ fn head(experiment: &Experiment) -> Result<TrialsHead, CompareError> {
             let pools: u32 = plan.cluster.pools.iter().map(|pool| pool.count).sum();
             let nodes = pools as usize + plan.nodes.len();
             let words = format!("{nodes} nodes, {} pods in the trace", plan.trace.pods.len());
-            let load = matches!(plan.arrivals, Arrivals::Load(_));
+            let load = matches!(plan.arrivals, Arrivals::Load { .. });
             let axis = if load { Axis::Load } else { Axis::Time };
             (axis, metrics::of_traces(load), words)
         }

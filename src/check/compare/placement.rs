@@ -18,11 +18,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arrivals::{Arrival, arrivals};
+use super::arrivals::{Arrival, Chance, arrivals};
 use super::meter::Meter;
 use super::prepare::Prepared;
 use crate::api::Uid;
-use crate::engine::draws::Purpose;
+
 use crate::engine::{Draws, Queue, Time};
 use crate::scenario::{Arrivals, Ties};
 use crate::sched::cache::{Cache, NodeIx};
@@ -39,21 +39,15 @@ use crate::store::View;
 /// Points of a series over time.
 const POINTS: u32 = 240;
 
-/// The order of nodes that breaks ties.
-const RANK: Purpose = Purpose::new("trace/node-order");
-
 /// Every node's place in a drawn order: a permutation of the nodes by name
 /// (`simulator.go :: syncClusterResourceList` of the published simulator).
-fn node_ranks(cache: &Cache, draws: &Draws) -> Vec<u32> {
-    let mut order: Vec<NodeIx> = (0..cache.places()).collect();
-    order.sort_by(|a, b| cache.node(*a).name.cmp(&cache.node(*b).name));
-    let mut stream = draws.stream(RANK, 0);
-    for at in (1..order.len()).rev() {
-        order.swap(at, stream.below(at as u64 + 1) as usize);
-    }
-    let mut ranks = vec![0; order.len()];
-    for (rank, ix) in order.into_iter().enumerate() {
-        ranks[ix] = rank as u32;
+fn node_ranks(cache: &Cache, chance: &mut Chance<'_>) -> Vec<u32> {
+    let mut by_name: Vec<NodeIx> = (0..cache.places()).collect();
+    by_name.sort_by(|a, b| cache.node(*a).name.cmp(&cache.node(*b).name));
+    let drawn = chance.ranks(by_name.len());
+    let mut ranks = vec![0; by_name.len()];
+    for (ix, rank) in by_name.into_iter().zip(drawn) {
+        ranks[ix] = rank;
     }
     ranks
 }
@@ -152,7 +146,9 @@ impl<'p> Placement<'p> {
         let nodes = (0..cache.places()).map(|ix| cache.node(ix));
         let meter = Meter::new(nodes, fragmentation);
         let plan = prepared.plan;
-        let arrivals = arrivals(&plan.trace, plan.arrivals, meter.gpus(), &draws);
+        let mut chance = Chance::new(plan.arrivals, seed, &draws);
+        let gpus = meter.gpus();
+        let arrivals = arrivals(&plan.trace, plan.arrivals, gpus, &draws, &mut chance);
         let pods = arrivals.into_iter().enumerate().map(|(at, mut arrival)| {
             Arc::make_mut(&mut arrival.pod).meta.uid = Uid(at as u64 + 1);
             Live {
@@ -166,7 +162,7 @@ impl<'p> Placement<'p> {
         });
         let rank = match plan.ties {
             Ties::Drawn => Vec::new(),
-            Ties::Ordered => node_ranks(&cache, &draws),
+            Ties::Ordered => node_ranks(&cache, &mut chance),
         };
         Placement {
             prepared,
@@ -214,7 +210,7 @@ impl<'p> Placement<'p> {
     /// Runs to the end (or to where it was to stop).
     pub fn run(&mut self) {
         match self.prepared.plan.arrivals {
-            Arrivals::Load(_) => self.run_load(),
+            Arrivals::Load { .. } => self.run_load(),
             Arrivals::Recorded { .. } => self.run_recorded(),
         }
     }

@@ -1,7 +1,4 @@
-//! Trials on small traces of our own, and (where it is at hand) the published experiment's first
-//! seeds.
-
-use std::path::{Path, PathBuf};
+//! Trials on small traces of our own. The published experiment stands in `tests/vectors/openb.rs`.
 
 use super::*;
 use crate::record::trials::Trials;
@@ -285,59 +282,5 @@ fn an_unknown_metric_is_refused_where_it_stands() {
             assert_eq!(wrong.hint.as_deref(), Some("did you mean \"nodes_empty\"?"));
         }
         _ => panic!("was accepted"),
-    }
-}
-
-/// The folder of the openb trace, unless it is not at hand.
-fn openb() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = root.join("../shared/traces/openb");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: {} is not here", folder.display());
-    None
-}
-
-/// Published minimum, mean and maximum of a policy, in percent.
-fn published(folder: &Path, policy: &str) -> [f64; 3] {
-    let text = std::fs::read_to_string(folder.join("expected_alloc.csv")).unwrap();
-    let prefix = format!("openb_pod_list_default,{policy},");
-    let row = text
-        .lines()
-        .find_map(|line| line.strip_prefix(&prefix))
-        .unwrap();
-    let mut values = row.split(',').map(|value| value.parse().unwrap());
-    std::array::from_fn(|_| values.next().unwrap())
-}
-
-#[test]
-fn the_published_experiment_comes_out_as_published() {
-    let Some(folder) = openb() else { return };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let options_of = ExperimentOptions {
-        seeds: Some(vec![42, 43]),
-        traces: Some(folder.clone()),
-        ..ExperimentOptions::default()
-    };
-    let file = root.join("scenarios/openb/gpu-packing.yaml");
-    let experiment = load_experiment(&file, &options_of)
-        .unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
-    let trials = all(&experiment);
-    let rows = [
-        "01-Random",
-        "02-DotProd",
-        "03-GpuClustering",
-        "04-GpuPacking",
-        "05-BestFit",
-        "06-FGD",
-    ];
-    for (variant, policy) in rows.iter().enumerate() {
-        let [least, _, most] = published(&folder, policy);
-        let values = trials.rows.iter();
-        let values = values.map(|row| row.trials[variant].metrics["gpu_allocation"] * 100.0);
-        let mean = values.sum::<f64>() / trials.rows.len() as f64;
-        let inside = (least - 0.3..=most + 0.3).contains(&mean);
-        assert!(inside, "{policy}: {mean:.2}");
     }
 }

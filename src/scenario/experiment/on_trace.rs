@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{ExperimentReader, scheduler_config};
-use super::{Arrivals, Ties, TracePlan};
+use super::{Arrivals, Generator, Ties, TracePlan};
 use crate::api::Text;
 use crate::api::yaml::Node;
 use crate::fault::{Action, Fault};
@@ -70,6 +70,10 @@ impl ExperimentReader<'_> {
         let format = format.and_then(|v| v.word(&["csv", "openb"], self.problems));
         let load = fields.get("load");
         let load = load.and_then(|v| v.number(0.01, 100.0, self.problems));
+        let generator = fields.get("generator");
+        let generator_of = generator
+            .as_ref()
+            .and_then(|v| v.word(&["own", "go-math-rand"], self.problems));
         let ties = fields.get("ties");
         let ties = ties.and_then(|v| v.word(&["drawn", "ordered"], self.problems));
         let scale = fields.get("scale");
@@ -83,6 +87,9 @@ impl ExperimentReader<'_> {
                 let wrong = value.invalid("may not be set together with load");
                 self.problems.push(wrong);
             }
+        } else if let Some(value) = generator {
+            let wrong = value.invalid("only a load is drawn; set load too");
+            self.problems.push(wrong);
         }
         fields.finish(self.problems);
         let file = file?;
@@ -109,7 +116,13 @@ impl ExperimentReader<'_> {
             None => Vec::new(),
         };
         let arrivals = match load {
-            Some(ratio) => Arrivals::Load(ratio),
+            Some(ratio) => Arrivals::Load {
+                ratio,
+                generator: match generator_of {
+                    Some("go-math-rand") => Generator::Go,
+                    _ => Generator::Own,
+                },
+            },
             None => Arrivals::Recorded {
                 scale: scale_of.unwrap_or(1.0),
                 jitter: jitter_of.unwrap_or_default(),

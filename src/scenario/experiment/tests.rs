@@ -133,6 +133,14 @@ fn problems_have_their_place() {
             ),
             "none.csv: cannot be read",
         ),
+        (
+            "generator",
+            format!(
+                "  seeds: [1]\n{}  variants: [{{name: a}}]\n",
+                BASE.replace("scale: 2.0, jitter: 5s", "generator: own")
+            ),
+            "only a load is drawn; set load too",
+        ),
     ];
     for (name, spec, expected) in table {
         let told = told(name, &experiment(&spec));
