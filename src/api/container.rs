@@ -1,6 +1,7 @@
 //! Containers of a pod, as the scheduler and the kubelet need them.
 
 use super::Text;
+use super::pod::RestartPolicy;
 use super::probe::{Action, Probe};
 use super::quantity::Resources;
 
@@ -33,6 +34,10 @@ pub struct Container {
     pub stop_signal: Text,
     /// Init containers only: `restartPolicy: Always` makes a sidecar.
     pub restart_always: bool,
+    /// `restartPolicy` of its own; none follows the pod's.
+    pub restart_policy: Option<RestartPolicy>,
+    /// `restartPolicyRules`, in their order; they need a policy of its own.
+    pub restart_rules: Vec<RestartRule>,
     /// Command (entry point) as written; empty means the image's.
     pub command: Vec<Text>,
     /// Arguments as written.
@@ -41,6 +46,54 @@ pub struct Container {
     pub env: Vec<(Text, Text)>,
     /// Names of ConfigMaps and Secrets that it cannot start without (`env`, `envFrom`).
     pub env_refs: Vec<ConfigRef>,
+}
+
+/// A rule of `restartPolicyRules`: what follows an exit code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RestartRule {
+    /// What is done.
+    pub action: RestartAction,
+    /// It is for all codes but these (`NotIn`).
+    pub except: bool,
+    /// Exit codes.
+    pub codes: Vec<i32>,
+}
+
+/// `action` of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RestartAction {
+    /// The container is started again, whatever its policy.
+    Restart,
+    /// All containers of the pod are stopped, removed and started again, init containers first.
+    RestartAll,
+}
+
+impl Container {
+    /// `pkg/api/v1/pod/util.go :: FindMatchingContainerRestartRule`: what the first rule for this
+    /// exit code wants.
+    pub fn restart_rule(&self, code: i32) -> Option<RestartAction> {
+        let matches = |rule: &&RestartRule| rule.codes.contains(&code) != rule.except;
+        self.restart_rules
+            .iter()
+            .find(matches)
+            .map(|rule| rule.action)
+    }
+
+    /// `ContainerShouldRestart`: whether the container is started again after this exit code: its
+    /// rules decide, then its own policy, then that of its pod.
+    pub fn restarts_after(&self, code: i32, pod: RestartPolicy) -> bool {
+        let policy = match self.restart_policy {
+            Some(_) if self.restart_rule(code).is_some() => return true,
+            Some(policy) => policy,
+            None if self.restart_always => RestartPolicy::Always,
+            None => pod,
+        };
+        match policy {
+            RestartPolicy::Always => true,
+            RestartPolicy::OnFailure => code != 0,
+            RestartPolicy::Never => false,
+        }
+    }
 }
 
 /// A reference to a ConfigMap or Secret.

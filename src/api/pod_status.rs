@@ -118,6 +118,8 @@ pub enum PodConditionKind {
     DisruptionTarget,
     /// Any other type (readiness gates).
     Other(Text),
+    /// A restart rule has all containers of the pod started again.
+    AllContainersRestarting,
 }
 
 impl PodConditionKind {
@@ -131,6 +133,7 @@ impl PodConditionKind {
             PodConditionKind::Ready => "Ready",
             PodConditionKind::DisruptionTarget => "DisruptionTarget",
             PodConditionKind::Other(name) => name,
+            PodConditionKind::AllContainersRestarting => "AllContainersRestarting",
         }
     }
 }
@@ -148,6 +151,8 @@ pub struct PodCondition {
     pub reason: Option<Text>,
     /// `message`.
     pub message: Option<Text>,
+    /// `observedGeneration`: of the spec that it was computed from; 0 where none was noted.
+    pub observed_generation: u32,
 }
 
 /// Status of one container.
@@ -174,6 +179,8 @@ pub enum ContainerState {
     Waiting {
         /// `ContainerCreating`, `CrashLoopBackOff`, `ImagePullBackOff` …
         reason: Text,
+        /// More about it, where there is more; boxed because most containers run.
+        message: Option<Box<Text>>,
     },
     /// Running since.
     Running {
@@ -188,6 +195,7 @@ impl Default for ContainerState {
     fn default() -> Self {
         ContainerState::Waiting {
             reason: Text::default(),
+            message: None,
         }
     }
 }
@@ -199,6 +207,8 @@ pub struct Terminated {
     pub exit_code: i32,
     /// `Completed`, `Error`, `OOMKilled`, `ContainerStatusUnknown` …
     pub reason: Text,
+    /// What the kubelet says where the runtime could not tell how it ended.
+    pub message: Option<Text>,
     /// `startedAt`.
     pub started: Time,
     /// `finishedAt`.
@@ -218,14 +228,17 @@ impl PodStatus {
     }
 
     /// Sets a condition as `podutil.UpdatePodCondition` does: `since` moves only when the status
-    /// changes. Returns whether anything changed.
+    /// changes. Returns whether anything changed but its generation.
     pub fn set_condition(&mut self, mut new: PodCondition) -> bool {
         match self.conditions.iter_mut().find(|c| c.kind == new.kind) {
             Some(old) => {
                 if old.status == new.status {
                     new.since = old.since;
                 }
+                let seen = old.observed_generation;
+                let generation = std::mem::replace(&mut new.observed_generation, seen);
                 let changed = *old != new;
+                new.observed_generation = generation;
                 *old = new;
                 changed
             }

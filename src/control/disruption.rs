@@ -319,6 +319,7 @@ mod tests {
                 since: Time::ZERO,
                 reason: None,
                 message: None,
+                observed_generation: 0,
             });
             create(pod.into());
         }

@@ -234,6 +234,7 @@ impl PodGcController {
                     since: now,
                     reason: Some("DeletionByPodGC".into()),
                     message: Some("PodGC: node no longer exists".into()),
+                    observed_generation: pod.meta.generation,
                 };
                 let rule = "its node does not exist any more";
                 self.remove(id, pod, Some(condition), rule);

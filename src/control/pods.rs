@@ -164,6 +164,7 @@ mod tests {
             since: Time::from_millis(ms),
             reason: None,
             message: None,
+            observed_generation: 0,
         });
         pod
     }

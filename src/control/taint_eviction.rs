@@ -147,6 +147,7 @@ impl TaintEvictionController {
                 since: cx.now,
                 reason: Some("DeletionByTaintManager".into()),
                 message: Some("Taint manager: deleting due to NoExecute taint".into()),
+                observed_generation: pod.meta.generation,
             };
             conditions.push(Write::Patch {
                 object: (*id).into(),

@@ -2,12 +2,12 @@
 //!
 //! `pkg/kubelet/kuberuntime/kuberuntime_manager.go :: computePodActions` and
 //! `kuberuntime_container.go :: computeInitContainerActions`: pure functions of the spec, the
-//! record and the probes' results. Ephemeral containers, resizing and restart rules are left out.
+//! record and the probes' results. Ephemeral containers and resizing are left out.
 
 use super::probes::ProbeResult;
-use super::record::{Record, Sandbox, Slot};
+use super::record::{Attempt, Record, Sandbox, Slot};
 use super::runtime::{ProbeKind, container_of};
-use crate::api::container::Container;
+use crate::api::container::{Container, RestartAction};
 use crate::api::pod::RestartPolicy;
 use crate::api::{Pod, PodSpec};
 
@@ -24,6 +24,8 @@ pub(super) struct Actions {
     pub(super) init: Vec<usize>,
     /// Ordinary containers to start, in this order.
     pub(super) start: Vec<usize>,
+    /// Containers to remove, in this order, and whether each is to be killed before.
+    pub(super) reset: Vec<(usize, bool)>,
 }
 
 /// Why a container is killed: decides its grace period and the KubeEvent's words.
@@ -39,6 +41,12 @@ pub(super) enum KillWhy {
     SidecarLiveness,
     /// The same of a sidecar.
     SidecarStartup,
+    /// Its spec names another image now.
+    Changed,
+    /// The same of a sidecar.
+    SidecarChanged,
+    /// A restart rule has all containers started again.
+    RestartAll,
     /// Its `postStart` hook failed.
     PostStart,
 }
@@ -54,6 +62,9 @@ impl KillWhy {
             KillWhy::Startup(yes) => format!("Container {name} failed startup probe{}", again(yes)),
             KillWhy::SidecarLiveness => format!("Init container {name} failed liveness probe"),
             KillWhy::SidecarStartup => format!("Init container {name} failed startup probe"),
+            KillWhy::Changed => format!("Container {name} definition changed, will be restarted"),
+            KillWhy::SidecarChanged => format!("Init container {name} definition changed"),
+            KillWhy::RestartAll => "killing".into(),
             KillWhy::PostStart => "FailedPostStartHook".into(),
         }
     }
@@ -61,12 +72,23 @@ impl KillWhy {
 
 /// `podutil.ContainerShouldRestart`: whether an ended container is started again.
 pub(super) fn restarts(container: &Container, spec: &PodSpec, code: u8) -> bool {
-    container.restart_always
-        || match spec.restart_policy {
-            RestartPolicy::Always => true,
-            RestartPolicy::OnFailure => code != 0,
-            RestartPolicy::Never => false,
-        }
+    container.restarts_after(code.into(), spec.restart_policy)
+}
+
+/// What of a container cannot change without its being started again, in one number
+/// (`pkg/kubelet/container/helpers.go :: HashContainer`).
+pub(super) fn definition(container: &Container) -> u32 {
+    let bytes = container.name.bytes().chain([0]);
+    let bytes = bytes.chain(container.image.bytes());
+    bytes.fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// `containerChanged`, of a container that runs.
+fn changed(container: &Container, slot: Slot) -> bool {
+    slot.current
+        .is_some_and(|attempt| attempt.definition != definition(container))
 }
 
 /// `pkg/kubelet/container/helpers.go :: ShouldContainerBeRestarted`.
@@ -82,14 +104,22 @@ pub(super) fn should_start(pod: &Pod, container: &Container, slot: Slot) -> bool
     }
 }
 
-/// What to do about `pod`, whose containers were seen as in `record`. `result` is the latest result
-/// of a probe of a running container.
+/// What to do about `pod`, whose containers were seen as in `record`; `restart_all` says that a
+/// restart rule has them all started again. `result` is the latest result of a probe of a running
+/// container.
 pub(super) fn compute(
     pod: &Pod,
     record: &Record,
+    restart_all: bool,
     result: &dyn Fn(usize, ProbeKind) -> Option<ProbeResult>,
 ) -> Actions {
     let spec = &pod.spec;
+    if restart_all {
+        return Actions {
+            reset: to_reset(spec, record),
+            ..Actions::default()
+        };
+    }
     if record.sandbox != Sandbox::Ready {
         return for_new_sandbox(spec, record);
     }
@@ -108,8 +138,13 @@ pub(super) fn compute(
             }
             continue;
         }
-        let again = spec.restart_policy != RestartPolicy::Never;
-        let why = if result(index, ProbeKind::Liveness) == Some(ProbeResult::Failure) {
+        // Rules are about exit codes, and there is none yet.
+        let policy = container.restart_policy.unwrap_or(spec.restart_policy);
+        let mut again = policy != RestartPolicy::Never;
+        let why = if changed(container, slot) {
+            again = true;
+            KillWhy::Changed
+        } else if result(index, ProbeKind::Liveness) == Some(ProbeResult::Failure) {
             KillWhy::Liveness(again)
         } else if result(index, ProbeKind::Startup) == Some(ProbeResult::Failure) {
             KillWhy::Startup(again)
@@ -129,6 +164,26 @@ pub(super) fn compute(
     actions
 }
 
+/// `getContainersToReset` and their order: those that asked for it go last.
+fn to_reset(spec: &PodSpec, record: &Record) -> Vec<(usize, bool)> {
+    let inits = spec.init_containers.len();
+    let sorted_out = |containers: &[Container], from: usize| {
+        let known = containers.iter().zip(from..);
+        let known = known.filter_map(|(c, i)| Some((c, i, record.slot(i).current?)));
+        let (asked, others): (Vec<_>, Vec<_>) = known.partition(|(container, _, attempt)| {
+            let rule = attempt.exit.map(|e| container.restart_rule(e.code.into()));
+            rule == Some(Some(RestartAction::RestartAll))
+        });
+        let place = |all: Vec<(&Container, usize, Attempt)>| -> Vec<(usize, bool)> {
+            all.iter().map(|(_, i, a)| (*i, a.running())).collect()
+        };
+        (place(asked), place(others))
+    };
+    let (asking_inits, inits_too) = sorted_out(&spec.init_containers, 0);
+    let (asking, ordinary) = sorted_out(&spec.containers, inits);
+    [ordinary, inits_too, asking, asking_inits].concat()
+}
+
 /// The part of `computePodActions` for a pod without a ready sandbox.
 fn for_new_sandbox(spec: &PodSpec, record: &Record) -> Actions {
     let mut actions = Actions {
@@ -142,9 +197,14 @@ fn for_new_sandbox(spec: &PodSpec, record: &Record) -> Actions {
         return actions;
     }
     let inits = spec.init_containers.len();
-    let run_once = spec.restart_policy == RestartPolicy::OnFailure;
-    let start: Vec<usize> = (inits..inits + spec.containers.len())
-        .filter(|i| !(run_once && record.slot(*i).exit().is_some_and(|exit| exit.code == 0)))
+    let done = |container: &Container, index: usize| {
+        let policy = container.restart_policy.unwrap_or(spec.restart_policy);
+        let exit = record.slot(index).exit();
+        policy == RestartPolicy::OnFailure && exit.is_some_and(|exit| exit.code == 0)
+    };
+    let start: Vec<usize> = (spec.containers.iter().zip(inits..))
+        .filter(|(container, index)| !done(container, *index))
+        .map(|(_, index)| index)
         .collect();
     if start.is_empty() && record.any_main_created(inits) {
         actions.sandbox = false;
@@ -190,8 +250,14 @@ fn init_actions(
         match attempt.exit {
             None if !sidecar => {}
             None => {
+                let seen = Sidecar {
+                    container,
+                    index,
+                    last: index == count - 1,
+                    changed: changed(container, record.slot(index)),
+                };
                 let result = |which| result(index, which);
-                initialized |= running_sidecar(container, index, count, before, &result, actions);
+                initialized |= running_sidecar(&seen, before, &result, actions);
             }
             Some(_) if sidecar => actions.init.push(index),
             Some(exit) if exit.code != 0 => {
@@ -214,16 +280,30 @@ fn init_actions(
     initialized
 }
 
-/// A sidecar that runs: lets the next init container start once it has started, and is restarted
-/// when a probe fails. Returns whether it was the last one, and so the pod is initialized.
-fn running_sidecar(
-    container: &Container,
+/// A sidecar that runs.
+struct Sidecar<'a> {
+    container: &'a Container,
     index: usize,
-    count: usize,
+    /// No init container comes after it.
+    last: bool,
+    changed: bool,
+}
+
+/// A sidecar that runs: lets the next init container start once it has started, and is restarted
+/// when a probe fails or its spec has changed. Returns whether it was the last one, and so the pod
+/// is initialized.
+fn running_sidecar(
+    seen: &Sidecar<'_>,
     before: bool,
     result: &dyn Fn(ProbeKind) -> Option<ProbeResult>,
     actions: &mut Actions,
 ) -> bool {
+    let Sidecar {
+        container,
+        index,
+        last,
+        changed,
+    } = *seen;
     if container.startup.is_some() {
         match result(ProbeKind::Startup) {
             Some(ProbeResult::Success) => {}
@@ -235,11 +315,15 @@ fn running_sidecar(
             _ => return false,
         }
     }
-    let last = index == count - 1;
     if !last && !before {
         actions.init.push(index + 1);
     }
-    if container.liveness.is_some() && result(ProbeKind::Liveness) == Some(ProbeResult::Failure) {
+    if changed {
+        actions.kill.push((index, KillWhy::SidecarChanged));
+        actions.init.push(index);
+    } else if container.liveness.is_some()
+        && result(ProbeKind::Liveness) == Some(ProbeResult::Failure)
+    {
         actions.kill.push((index, KillWhy::SidecarLiveness));
         actions.init.push(index);
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::admission::{self, Rejection};
+use super::conditions;
 use super::config::KubeletConfig;
 use super::host::{Cx, Host, Topic};
 use super::pod_worker::{Copy, End, PodWorker, Work};
@@ -131,6 +132,11 @@ impl Kubelet {
         }
         for pod in self.pods.values_mut() {
             pod.in_config = false;
+            // Only a running sandbox has an address (`determinePodSandboxIPs`); what an earlier
+            // life knew of those that have ended is lost (`pleg/generic.go :: getPodIPs`).
+            if pod.record.sandbox != Sandbox::Ready {
+                pod.record.ip = None;
+            }
         }
         if boot != Boot::Established {
             let message = "Starting kubelet.".into();
@@ -326,18 +332,18 @@ impl Kubelet {
                 pod.on_hook(host, cx, container, hook, ok);
             }),
             RuntimeEvent::Removed { pod } => self.with(pod, cx, PodWorker::on_removed),
-            RuntimeEvent::PodMemory { pod, kib } => {
+            RuntimeEvent::PodMemory { pod, .. }
+            | RuntimeEvent::PodDisk { pod, .. }
+            | RuntimeEvent::ContainerDisk { pod, .. }
+            | RuntimeEvent::VolumeDisk { pod, .. }
+            | RuntimeEvent::PodFiles { pod, .. }
+            | RuntimeEvent::PodProcesses { pod, .. } => {
                 if let Some(pod) = self.pods.get_mut(&pod) {
-                    pod.memory_kib = Some(kib);
+                    pod.usage.get_or_insert_default().hear(event);
                 }
             }
             RuntimeEvent::NodeMemory { available_kib, .. } => {
                 self.measured(i64::from(available_kib) << 10, cx);
-            }
-            RuntimeEvent::PodDisk { pod, mib } => {
-                if let Some(pod) = self.pods.get_mut(&pod) {
-                    pod.disk_mib = Some(mib);
-                }
             }
             RuntimeEvent::Tight { .. } => self.host.on_tight(cx),
             RuntimeEvent::Pulled { .. } => {}
@@ -456,7 +462,7 @@ impl Kubelet {
             || old.meta.labels != new.meta.labels
             || old.meta.annotations != new.meta.annotations
             || old.meta.deletion != new.meta.deletion;
-        let gates = !new.spec.readiness_gates.is_empty() && old.status != new.status;
+        let gates = old.status != new.status && conditions::to_reconcile(&new.spec, &new.status);
         if worker.needs_reconcile() || (worker.finished && worker.can_be_deleted(&worker.row)) {
             self.host.arm_batch(cx);
         }

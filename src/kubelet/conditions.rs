@@ -2,7 +2,8 @@
 //!
 //! `pkg/kubelet/status/generate.go`.
 
-use crate::api::container::Container;
+use super::record::Record;
+use crate::api::container::{Container, RestartAction};
 use crate::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Truth,
 };
@@ -21,7 +22,74 @@ fn condition(
         since: Time::ZERO,
         reason: reason.map(Text::literal),
         message: message.map(Into::into),
+        observed_generation: 0,
     }
+}
+
+/// `podutil.AllContainersCouldRestart`.
+pub(super) fn could_restart_all(spec: &PodSpec) -> bool {
+    let rules = all_containers(spec).flat_map(|container| &container.restart_rules);
+    rules
+        .into_iter()
+        .any(|r| r.action == RestartAction::RestartAll)
+}
+
+fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().chain(&spec.containers)
+}
+
+/// `pkg/kubelet/container/helpers.go :: ShouldAllContainersRestart`: whether the exit of some
+/// container has all of them started again, by what runs where that is known, and by `status`.
+pub(super) fn all_restarting(spec: &PodSpec, record: Option<&Record>, status: &PodStatus) -> bool {
+    if !could_restart_all(spec) {
+        return false;
+    }
+    let told = status.condition(&PodConditionKind::AllContainersRestarting);
+    if told.is_some_and(|c| c.status == Truth::True) {
+        return true;
+    }
+    let shown = status.init_containers.iter().map(Some);
+    let missing = spec.init_containers.len().saturating_sub(shown.len());
+    let shown = shown.chain(std::iter::repeat_n(None, missing));
+    let shown = shown.chain(status.containers.iter().map(Some));
+    let shown: Vec<Option<&ContainerStatus>> = shown.collect();
+    all_containers(spec).enumerate().any(|(index, container)| {
+        let asks = |code| container.restart_rule(code) == Some(RestartAction::RestartAll);
+        if let Some(record) = record {
+            match record.slot(index).exit() {
+                None => return false,
+                Some(exit) if asks(exit.code.into()) => return true,
+                Some(_) => {}
+            }
+        }
+        match shown.get(index).copied().flatten().map(|s| &s.state) {
+            Some(ContainerState::Terminated(end)) => asks(end.exit_code),
+            _ => false,
+        }
+    })
+}
+
+/// `GenerateAllContainersRestartingCondition`.
+pub(super) fn restarting(
+    spec: &PodSpec,
+    record: &Record,
+    status: &PodStatus,
+    old: &PodStatus,
+) -> PodCondition {
+    let kind = PodConditionKind::AllContainersRestarting;
+    match status.phase {
+        Phase::Succeeded => return condition(kind, false, Some("PodCompleted"), None),
+        Phase::Failed => return condition(kind, false, Some("PodFailed"), None),
+        _ => {}
+    }
+    // `AllContainersRestartCleanedUp`.
+    let cleaned_up = record.containers.iter().all(|s| s.current.is_none());
+    if cleaned_up || !all_restarting(spec, Some(record), old) {
+        return condition(kind, false, None, None);
+    }
+    let message = "container exited with restart policy rule".to_owned();
+    let reason = Some("RestartAllContainersStarted");
+    condition(kind, true, reason, Some(message))
 }
 
 /// A message with names as Go prints a slice: `[a b]`.
@@ -124,6 +192,21 @@ pub(super) fn ready(spec: &PodSpec, status: &PodStatus, containers: &PodConditio
         let message = problems.join(", ");
         condition(kind, false, Some("ReadinessGatesNotReady"), Some(message))
     }
+}
+
+/// `NeedToReconcilePodReadiness`: whether `Ready` does not say any more what the readiness gates
+/// and ordinary containers do.
+pub(super) fn to_reconcile(spec: &PodSpec, shown: &PodStatus) -> bool {
+    if spec.readiness_gates.is_empty() {
+        return false;
+    }
+    let Some(is) = shown.condition(&PodConditionKind::Ready) else {
+        return false;
+    };
+    let mut status = shown.clone();
+    status.init_containers.clear();
+    let should = ready(spec, &status, &containers_ready(spec, &status));
+    is.status != should.status || is.message != should.message
 }
 
 /// `GeneratePodInitializedCondition`.

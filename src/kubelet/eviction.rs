@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::usage::{Scarce, available};
 use crate::api::Text;
 use crate::api::node::NodeConditionKind;
 use crate::api::quantity::{Format, Quantity};
@@ -88,6 +89,16 @@ impl Signal {
         }
     }
 
+    /// What pods are ranked by.
+    pub(super) fn scarce(self) -> Scarce {
+        match self {
+            Signal::Memory | Signal::AllocatableMemory => Scarce::Memory,
+            Signal::NodeFs | Signal::ImageFs => Scarce::Disk,
+            Signal::NodeFsInodes | Signal::ImageFsInodes => Scarce::Inodes,
+            Signal::Pid => Scarce::Processes,
+        }
+    }
+
     /// `signalToResource`: what KubeEvents call it.
     pub fn resource(self) -> &'static str {
         match self {
@@ -145,6 +156,11 @@ impl Amount {
             Amount::Share(_) => bytes(self.of(capacity)),
         }
     }
+}
+
+/// A plain number as upstream prints it.
+pub(super) fn number(value: i64) -> String {
+    Quantity::from_units(value).print(Format::DecimalSi)
 }
 
 /// A number of bytes as upstream prints it.
@@ -278,18 +294,15 @@ impl Eviction {
         Ok(thresholds)
     }
 
-    /// How much memory must be available for nothing to be due, with room to spare for what is
-    /// reclaimed beyond it; of a node with this capacity.
-    pub(super) fn floor(&self, capacity: i64) -> i64 {
-        let of_memory = self
-            .thresholds
-            .iter()
-            .filter(|t| t.signal.pressure() == Pressure::Memory);
-        let floors = of_memory.map(|t| {
+    /// How much must be available for nothing to be due for this pressure, with room to spare for
+    /// what is reclaimed beyond it; of a node with this capacity. `None` when nothing ever is.
+    pub(super) fn floor(&self, pressure: Pressure, capacity: i64) -> Option<i64> {
+        let about = |t: &&Threshold| t.signal.pressure() == pressure;
+        let floors = self.thresholds.iter().filter(about).map(|t| {
             let more = t.reclaim.as_ref().map_or(0, |more| more.of(capacity));
             t.amount.of(capacity).saturating_add(more)
         });
-        floors.max().unwrap_or(0)
+        floors.max()
     }
 
     /// `getThresholdMetInfo`: quantity and what is available, in words.
@@ -300,7 +313,7 @@ impl Eviction {
                 return format!(
                     "Threshold quantity: {}, available: {}. ",
                     threshold.amount.print(seen.capacity),
-                    bytes(seen.available)
+                    available(threshold.signal.scarce(), seen.available)
                 );
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::config::KubeletConfig;
 use super::host::{Cx, Host};
+use super::image_name::{self, with_tag};
 use super::pod_worker::PodWorker;
 use super::runtime::{Call, ContainerId, PullOutcome, container_of};
 use super::start::Fault;
@@ -26,17 +27,26 @@ pub(super) struct Images {
     waiting: VecDeque<(ContainerId, Arc<Pod>)>,
     /// Pulls that the runtime works on, and since when.
     pulling: Vec<(ContainerId, Time)>,
-    /// Of failing pulls, by pod and image.
-    back_off: BTreeMap<(u32, Text), BackOff>,
+    /// Of failing pulls, by pod and image as it is written.
+    failing: BTreeMap<(u32, Text), Failing>,
     registry: Option<Budget>,
 }
 
+/// An image that could not be pulled for a pod.
+#[derive(Debug, Default)]
+struct Failing {
+    back_off: BackOff,
+    /// How the last try ended (`prevPullErrMsg`).
+    why: String,
+}
+
 /// Whether a container's image can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Here,
     Pulling,
-    Missing(Fault),
+    /// It cannot, and why in words.
+    Missing(Fault, String),
 }
 
 impl Images {
@@ -51,24 +61,14 @@ impl Images {
             present: present.collect(),
             waiting: VecDeque::new(),
             pulling: Vec::new(),
-            back_off: BTreeMap::new(),
+            failing: BTreeMap::new(),
             registry: (qps > 0).then(|| Budget::per_second(qps, burst)),
         }
     }
 
     /// The pod is gone: so is what was remembered about its pulls.
     pub(super) fn forget(&mut self, pod: u32) {
-        self.back_off.retain(|(of, _), _| *of != pod);
-    }
-}
-
-/// `applyDefaultImageTag`: an image without tag or digest is the latest.
-pub(super) fn with_tag(image: &str) -> Text {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    if image.contains('@') || last.contains(':') {
-        Text::from(image)
-    } else {
-        Text::from(format!("{image}:latest"))
+        self.failing.retain(|(of, _), _| *of != pod);
     }
 }
 
@@ -152,6 +152,14 @@ impl PodWorker {
         container: &Container,
     ) -> Presence {
         let image = &container.image;
+        if let Some(problem) = image_name::problem(image) {
+            let message = format!(
+                "Failed to apply default image tag \"{image}\": couldn't parse image name \
+                 \"{image}\": {problem}"
+            );
+            self.tell(host, cx, true, "InspectFailed", message.clone());
+            return Presence::Missing(Fault::ImageName, message);
+        }
         let here = container.pull_policy != PullPolicy::Always
             && host.images.present.contains_key(&with_tag(image));
         if here {
@@ -165,23 +173,25 @@ impl PodWorker {
         if container.pull_policy == PullPolicy::Never {
             let message =
                 format!("Container image \"{image}\" is not present with pull policy of Never");
-            self.tell(host, cx, true, "ErrImageNeverPull", message);
-            return Presence::Missing(Fault::NeverPull);
+            self.tell(host, cx, true, "ErrImageNeverPull", message.clone());
+            return Presence::Missing(Fault::NeverPull, message);
         }
         let limits = limits(&host.config);
-        let key = (self.id.0, with_tag(image));
-        let back_off = host.images.back_off.get(&key);
-        if back_off.is_some_and(|b| b.since_step(cx.now, limits)) {
+        let key = (self.id.0, image.clone());
+        let failing = host.images.failing.get(&key);
+        if let Some(failing) = failing.filter(|f| f.back_off.since_step(cx.now, limits)) {
             let message = format!("Back-off pulling image \"{image}\"");
+            let why = format!("{message}: {}: {}", Fault::Pull.reason(), failing.why);
             self.tell(host, cx, false, "BackOff", message);
-            return Presence::Missing(Fault::PullBackOff);
+            return Presence::Missing(Fault::PullBackOff, why);
         }
         let message = format!("Pulling image \"{image}\"");
         self.tell(host, cx, false, "Pulling", message);
         let registry = host.images.registry.as_mut();
         if registry.is_some_and(|registry| !registry.try_take(cx.now)) {
-            self.pull_failed(host, cx, image, "pull QPS exceeded");
-            return Presence::Missing(Fault::Pull);
+            let why = "pull QPS exceeded".to_owned();
+            self.pull_failed(host, cx, image, &why);
+            return Presence::Missing(Fault::Pull, why);
         }
         Presence::Pulling
     }
@@ -190,12 +200,13 @@ impl PodWorker {
         let message = format!("Failed to pull image \"{image}\": {why}");
         self.tell(host, cx, true, "Failed", message);
         let limits = limits(&host.config);
-        let key = (self.id.0, with_tag(image));
-        let back_off = host.images.back_off.entry(key).or_default();
-        back_off.step(cx.now, cx.now, limits);
+        let key = (self.id.0, image.clone());
+        let failing = host.images.failing.entry(key).or_default();
+        failing.back_off.step(cx.now, cx.now, limits);
+        why.clone_into(&mut failing.why);
     }
 
-    /// The end of `pullImage`; returns whether the image is there.
+    /// The end of `pullImage`; the image is there, or why it is not.
     pub(super) fn pull_ended(
         &mut self,
         host: &mut Host,
@@ -204,9 +215,9 @@ impl PodWorker {
         outcome: PullOutcome,
         took: Duration,
         waited: Duration,
-    ) -> bool {
+    ) -> Result<(), String> {
         let full = with_tag(image);
-        match outcome {
+        let why = match outcome {
             PullOutcome::Ok => {
                 let mib = host.images.present.get(&full).copied().unwrap_or(0);
                 let message = format!(
@@ -217,26 +228,20 @@ impl PodWorker {
                     u64::from(mib) << 20
                 );
                 self.tell(host, cx, false, "Pulled", message);
-                true
+                return Ok(());
             }
-            PullOutcome::NotFound => {
-                let why = format!(
-                    "rpc error: code = NotFound desc = failed to pull and unpack image \
-                     \"{full}\": failed to resolve reference \"{full}\": {full}: not found"
-                );
-                self.pull_failed(host, cx, image, &why);
-                false
-            }
-            PullOutcome::Unreachable => {
-                let why = format!(
-                    "rpc error: code = Unavailable desc = failed to pull and unpack image \
-                     \"{full}\": failed to resolve reference \"{full}\": failed to do request: \
-                     dial tcp: i/o timeout"
-                );
-                self.pull_failed(host, cx, image, &why);
-                false
-            }
-        }
+            PullOutcome::NotFound => format!(
+                "rpc error: code = NotFound desc = failed to pull and unpack image \"{full}\": \
+                 failed to resolve reference \"{full}\": {full}: not found"
+            ),
+            PullOutcome::Unreachable => format!(
+                "rpc error: code = Unavailable desc = failed to pull and unpack image \
+                 \"{full}\": failed to resolve reference \"{full}\": failed to do request: dial \
+                 tcp: i/o timeout"
+            ),
+        };
+        self.pull_failed(host, cx, image, &why);
+        Err(why)
     }
 }
 
@@ -282,19 +287,6 @@ mod tests {
         ];
         for (millis, text) in table {
             assert_eq!(go_duration(Duration::from_millis(millis)), text);
-        }
-    }
-
-    #[test]
-    fn images_without_tag_or_digest_are_the_latest() {
-        let table = [
-            ("nginx", "nginx:latest"),
-            ("nginx:1", "nginx:1"),
-            ("registry:5000/nginx", "registry:5000/nginx:latest"),
-            ("a/b@sha256:12", "a/b@sha256:12"),
-        ];
-        for (image, full) in table {
-            assert_eq!(with_tag(image), full);
         }
     }
 }

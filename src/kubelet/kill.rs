@@ -12,7 +12,6 @@ use super::host::{Cx, Host};
 use super::pod_worker::{Doing, PodWorker, Work};
 use super::record::Sandbox;
 use super::runtime::{Call, ContainerId, Hook, RuntimeEvent, Signal, container_of};
-use super::start::Fault;
 use crate::api::probe::Action;
 use crate::engine::Time;
 
@@ -132,7 +131,9 @@ impl PodWorker {
             ordered: false,
         });
         self.wait_for(cx, Doing::Nothing, None);
-        self.begin_kill(host, cx, index, why, None);
+        // Without a grace period no hook is run.
+        let grace = (why == KillWhy::RestartAll).then_some(0);
+        self.begin_kill(host, cx, index, why, grace);
         let doing = match why {
             KillWhy::PostStart => Doing::Undo(index),
             _ => Doing::Kill(index),
@@ -201,7 +202,7 @@ impl PodWorker {
             KillWhy::Startup(_) | KillWhy::SidecarStartup => {
                 container.and_then(|c| c.startup.as_ref())
             }
-            KillWhy::Stop | KillWhy::PostStart => None,
+            _ => None,
         };
         probe
             .and_then(|p| p.termination_grace_s)
@@ -320,18 +321,28 @@ impl PodWorker {
             return;
         };
         let kill = self.kills[at];
-        if kill.stage == Stage::PreStop && kill.attempt == container.attempt {
+        if kill.attempt != container.attempt {
+            return;
+        }
+        if kill.stage == Stage::PreStop {
             self.pre_stop_done(host, cx, at, ok);
+        } else if !ok {
+            // It had taken too long, and has now been cut off.
+            self.tell_pre_stop_failed(host, cx);
         }
     }
 
     fn pre_stop_done(&mut self, host: &mut Host, cx: &mut Cx<'_>, at: usize, ok: bool) {
         if !ok {
-            let message = "PreStopHook failed".into();
-            self.tell(host, cx, true, "FailedPreStopHook", message);
+            self.tell_pre_stop_failed(host, cx);
         }
         self.spend(cx, at);
         self.take_turn(host, cx, self.kills[at].index);
+    }
+
+    fn tell_pre_stop_failed(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let message = "PreStopHook failed".into();
+        self.tell(host, cx, true, "FailedPreStopHook", message);
     }
 
     /// A container ended, by itself or because it was told to.
@@ -386,7 +397,7 @@ impl PodWorker {
         match self.run.as_ref().map(|run| run.doing) {
             Some(Doing::Kill(i)) if i == index => self.go_on(host, cx),
             Some(Doing::Undo(i)) if i == index => {
-                self.started(host, cx, index, Some(Fault::PostStart));
+                self.undone(host, cx, index);
             }
             Some(Doing::Stop) if self.all_stopped(host, cx) => self.go_on(host, cx),
             _ => {}

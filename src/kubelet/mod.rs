@@ -35,6 +35,8 @@ mod start;
 
 mod images;
 
+mod image_name;
+
 mod probes;
 
 mod kill;
@@ -52,6 +54,8 @@ mod node_status;
 mod health;
 
 pub mod eviction;
+
+mod usage;
 
 mod pressure;
 

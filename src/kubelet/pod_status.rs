@@ -2,11 +2,11 @@
 //!
 //! `pkg/kubelet/kubelet_pods.go :: generateAPIPodStatus`, `convertToAPIContainerStatuses` and
 //! `getPhase`, `prober_manager.go :: UpdatePodStatus`: pure functions. What is left out: resizing,
-//! restart rules, ephemeral containers.
+//! ephemeral containers.
 
 use std::time::Duration;
 
-use super::actions::{restarts, should_start};
+use super::actions::should_start;
 use super::conditions;
 use super::pod_worker::Memory;
 use super::probes::{ProbeResult, ProbeWorker, worker};
@@ -48,14 +48,14 @@ pub(super) struct Facts<'a> {
 pub(super) fn generate(facts: &Facts<'_>) -> (PodStatus, Vec<usize>) {
     let spec = &facts.pod.spec;
     let inits = spec.init_containers.len();
+    let restarting = conditions::all_restarting(spec, Some(facts.record), facts.old);
+    let of = |index| container_status(facts, index, restarting);
     let mut status = PodStatus {
         start_time: facts.old.start_time,
-        ip: facts.record.ip.or(facts.old.ip),
+        ip: facts.record.ip,
         observed_generation: facts.pod.meta.generation,
-        init_containers: (0..inits).map(|i| container_status(facts, i)).collect(),
-        containers: (inits..inits + spec.containers.len())
-            .map(|i| container_status(facts, i))
-            .collect(),
+        init_containers: (0..inits).map(of).collect(),
+        containers: (inits..inits + spec.containers.len()).map(of).collect(),
         ..PodStatus::default()
     };
     let any_main = facts.record.any_main_active(inits);
@@ -116,6 +116,7 @@ fn set_conditions(facts: &Facts<'_>, status: &mut PodStatus) {
         since: Time::ZERO,
         reason: None,
         message: None,
+        observed_generation: 0,
     };
     let ready_to_start = plain(PodConditionKind::PodReadyToStartContainers, sandbox);
     status.conditions.push(ready_to_start);
@@ -128,6 +129,14 @@ fn set_conditions(facts: &Facts<'_>, status: &mut PodStatus) {
     status.conditions.push(containers);
     let scheduled = plain(PodConditionKind::PodScheduled, true);
     status.conditions.push(scheduled);
+    if conditions::could_restart_all(spec) {
+        let restarting = conditions::restarting(spec, facts.record, status, facts.old);
+        status.conditions.push(restarting);
+    }
+    let generation = facts.pod.meta.generation;
+    for condition in status.conditions.iter_mut().filter(|c| own(&c.kind)) {
+        condition.observed_generation = generation;
+    }
 }
 
 /// The old status of the container at `index`.
@@ -145,14 +154,15 @@ fn container_of(spec: &PodSpec, index: usize) -> &Container {
     }
 }
 
-/// `convertToAPIContainerStatuses`, for one container.
-fn container_status(facts: &Facts<'_>, index: usize) -> ContainerStatus {
+/// `convertToAPIContainerStatuses`, for one container. `restarting` says that all containers are
+/// being started again.
+fn container_status(facts: &Facts<'_>, index: usize, restarting: bool) -> ContainerStatus {
     let spec = &facts.pod.spec;
     let container = container_of(spec, index);
     let old = old_status(facts, index, &container.name);
     let slot = facts.record.slot(index);
     let mut status = match slot.current {
-        None => unseen(facts, container, old),
+        None => unseen(facts, container, old, restarting),
         Some(attempt) => {
             let mut status = ContainerStatus {
                 name: container.name.clone(),
@@ -192,6 +202,7 @@ fn unseen(
     facts: &Facts<'_>,
     container: &Container,
     old: Option<&ContainerStatus>,
+    restarting: bool,
 ) -> ContainerStatus {
     let reason = if facts.pod.spec.init_containers.is_empty() {
         "ContainerCreating"
@@ -200,20 +211,24 @@ fn unseen(
     };
     let mut status = ContainerStatus {
         name: container.name.clone(),
-        state: waiting(reason),
+        state: waiting(reason, None),
         ..ContainerStatus::default()
     };
     let Some(old) = old else {
         return status;
     };
     match &old.state {
+        ContainerState::Running { .. } | ContainerState::Terminated(_) if restarting => {
+            if matches!(old.state, ContainerState::Terminated(_)) {
+                status = old.clone();
+            }
+            status.state = waiting(RESTARTING_ALL, Some(Text::literal(REMOVED)));
+            status.last = Some(Box::new(lost(RESTARTING_ALL, REMOVED)));
+            status.restarts = old.restarts + 1;
+        }
         ContainerState::Terminated(_) => return old.clone(),
         ContainerState::Running { .. } if old.last.is_none() => {
-            status.last = Some(Box::new(Terminated {
-                exit_code: 137,
-                reason: "ContainerStatusUnknown".into(),
-                ..Terminated::default()
-            }));
+            status.last = Some(Box::new(lost(STATUS_UNKNOWN, LOST_AT_DELETION)));
             status.restarts = old.restarts + u32::from(!facts.pod.meta.deleting());
         }
         _ => {
@@ -224,9 +239,30 @@ fn unseen(
     status
 }
 
-pub(super) fn waiting(reason: &'static str) -> ContainerState {
+/// Reason of a container whose end nobody saw (`ContainerReasonStatusUnknown`).
+pub(super) const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+const LOST_AT_DELETION: &str = "The container could not be located when the pod was deleted.  The \
+                                container used to be Running";
+/// `RestartingAllContainers`.
+const RESTARTING_ALL: &str = "RestartingAllContainers";
+const REMOVED: &str = "The container is removed because RestartAllContainers in place";
+const FORGOTTEN: &str = "Unable to get init container status from container runtime and pod has \
+                         been initialized, treat it as exited normally";
+
+/// The end of a container that the runtime cannot tell about.
+pub(super) fn lost(reason: &'static str, message: &'static str) -> Terminated {
+    Terminated {
+        exit_code: 137,
+        reason: Text::literal(reason),
+        message: Some(Text::literal(message)),
+        ..Terminated::default()
+    }
+}
+
+fn waiting(reason: &'static str, message: Option<Text>) -> ContainerState {
     ContainerState::Waiting {
         reason: Text::literal(reason),
+        message: message.map(Box::new),
     }
 }
 
@@ -249,6 +285,7 @@ fn wait_for_start(
         if forgotten && matches!(status.state, ContainerState::Waiting { .. }) {
             status.state = ContainerState::Terminated(Box::new(Terminated {
                 reason: "Completed".into(),
+                message: Some(Text::literal(FORGOTTEN)),
                 ..Terminated::default()
             }));
             return;
@@ -257,10 +294,13 @@ fn wait_for_start(
     if !should_start(facts.pod, container, slot) {
         return;
     }
-    let Some(fault) = facts.memory.get(index).and_then(|m| m.fault) else {
+    let known = facts.memory.get(index);
+    let Some(failure) = known.and_then(|m| m.failure.as_deref()) else {
         return;
     };
-    let state = std::mem::replace(&mut status.state, waiting(fault.reason()));
+    let message = (!failure.message.is_empty()).then(|| failure.message.clone());
+    let now = waiting(failure.fault.reason(), message);
+    let state = std::mem::replace(&mut status.state, now);
     if let ContainerState::Terminated(terminated) = state {
         status.last = Some(terminated);
     }
@@ -279,19 +319,19 @@ struct Counts {
     succeeded: u32,
 }
 
-/// The exit code that a container ended with, if it has: now, or before it began to wait.
-fn ended(status: &ContainerStatus) -> Option<i32> {
+/// How a container ended, if it has: now, or before it began to wait.
+fn ended(status: &ContainerStatus) -> Option<&Terminated> {
     match &status.state {
-        ContainerState::Terminated(t) => Some(t.exit_code),
-        ContainerState::Waiting { .. } => status.last.as_ref().map(|t| t.exit_code),
+        ContainerState::Terminated(t) => Some(t),
+        ContainerState::Waiting { .. } => status.last.as_deref(),
         ContainerState::Running { .. } => None,
     }
 }
 
 fn count(spec: &PodSpec, status: &PodStatus) -> Counts {
     let mut n = Counts::default();
-    let again = |container: &Container, code: i32| {
-        restarts(container, spec, u8::try_from(code).unwrap_or(u8::MAX))
+    let again = |container: &Container, end: &Terminated| {
+        container.restarts_after(end.exit_code, spec.restart_policy) || end.reason == RESTARTING_ALL
     };
     for (container, status) in spec.init_containers.iter().zip(&status.init_containers) {
         let running = matches!(status.state, ContainerState::Running { .. });
@@ -306,8 +346,8 @@ fn count(spec: &PodSpec, status: &PodStatus) -> Counts {
             }
             (true, Some(_)) => {}
             (false, None) => n.pending_init += 1,
-            (false, Some(code)) => {
-                n.failed_for_good += u32::from(code != 0 && !again(container, code));
+            (false, Some(end)) => {
+                n.failed_for_good += u32::from(end.exit_code != 0 && !again(container, end));
             }
         }
     }
@@ -315,11 +355,11 @@ fn count(spec: &PodSpec, status: &PodStatus) -> Counts {
         match (&status.state, ended(status)) {
             (ContainerState::Running { .. }, _) => n.running += 1,
             (_, None) => n.waiting += 1,
-            (state, Some(code)) => {
+            (state, Some(end)) => {
                 n.stopped += 1;
-                n.stopped_for_good += u32::from(!again(container, code));
+                n.stopped_for_good += u32::from(!again(container, end));
                 let over = matches!(state, ContainerState::Terminated(_));
-                n.succeeded += u32::from(over && code == 0);
+                n.succeeded += u32::from(over && end.exit_code == 0);
             }
         }
     }

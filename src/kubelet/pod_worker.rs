@@ -15,8 +15,9 @@ use super::host::{Cx, Host};
 use super::kill::Kill;
 use super::probes::ProbeWorker;
 use super::record::{Record, Sandbox};
-use super::start::Fault;
+use super::start::Failure;
 use super::telling::{About, Quiet};
+use super::usage::Usage;
 use crate::api::pod_status::PodStatus;
 use crate::api::{Kind, Pod, Text};
 use crate::client::back_off::BackOff;
@@ -55,8 +56,9 @@ pub(super) struct End {
 pub(super) struct Ending {
     pub(super) reason: &'static str,
     pub(super) message: String,
-    /// The message of its condition `DisruptionTarget`.
-    pub(super) disruption: String,
+    /// The message of its condition `DisruptionTarget`; none is not set for what the pod is itself
+    /// to blame for.
+    pub(super) disruption: Option<String>,
     /// A pod that has succeeded stays so.
     pub(super) keeps_success: bool,
 }
@@ -73,17 +75,19 @@ pub(super) enum Copy {
 }
 
 /// What the process remembers about a container.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     pub(super) back_off: BackOff,
     /// Why its last start failed (`reason_cache.go`).
-    pub(super) fault: Option<Fault>,
+    pub(super) failure: Option<Box<Failure>>,
 }
 
 /// One sync under way.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) work: Work,
+    /// The pod as it was known when the sync began.
+    pub(super) row: Arc<Pod>,
     /// What the runtime was seen to run when the sync began.
     pub(super) record: Record,
     pub(super) steps: VecDeque<Step>,
@@ -96,7 +100,7 @@ pub(super) struct Run {
     /// When the pull under way was asked for.
     pub(super) asked: Time,
     /// Starts that were tried, and how they went.
-    pub(super) starts: Vec<(u16, Option<Fault>)>,
+    pub(super) starts: Vec<(u16, Option<Box<Failure>>)>,
 }
 
 /// Why a sync failed.
@@ -113,6 +117,8 @@ pub(super) enum SyncError {
 pub(super) enum Step {
     KillPod,
     Kill(u16, KillWhy),
+    /// Remove what the runtime has of a container.
+    Reset(u16),
     Sandbox,
     Start(u16),
 }
@@ -191,9 +197,8 @@ pub(super) struct PodWorker {
     /// Asked to be sent.
     pub(super) queued: bool,
     pub(super) quiet: Quiet,
-    /// Working set in KiB and written disk in MiB, as measured last.
-    pub(super) memory_kib: Option<u32>,
-    pub(super) disk_mib: Option<u32>,
+    /// As measured last.
+    pub(super) usage: Option<Box<Usage>>,
 }
 
 impl PodWorker {
@@ -228,8 +233,7 @@ impl PodWorker {
             finished: false,
             queued: false,
             quiet: Quiet::default(),
-            memory_kib: None,
-            disk_mib: None,
+            usage: None,
         }
     }
 
@@ -245,7 +249,7 @@ impl PodWorker {
     /// What the process remembers about the container at `index`.
     pub(super) fn remember(&mut self, index: usize) -> &mut Memory {
         if self.memory.len() <= index {
-            self.memory.resize(index + 1, Memory::default());
+            self.memory.resize_with(index + 1, Memory::default);
         }
         &mut self.memory[index]
     }
@@ -364,6 +368,7 @@ impl PodWorker {
     fn begin(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         self.run = Some(Box::new(Run {
             work: self.work,
+            row: self.row.clone(),
             record: self.seen().clone(),
             steps: VecDeque::new(),
             doing: Doing::Nothing,
@@ -397,6 +402,7 @@ impl PodWorker {
             let done = match step {
                 Step::KillPod => self.stop_all(host, cx, None),
                 Step::Kill(index, why) => self.kill_one(host, cx, index, why),
+                Step::Reset(index) => self.reset_one(host, cx, index),
                 Step::Sandbox => self.make_sandbox(host, cx),
                 Step::Start(index) => self.start(host, cx, index),
             };
@@ -423,10 +429,10 @@ impl PodWorker {
         let Some(run) = self.run.take() else {
             return;
         };
-        for (index, fault) in &run.starts {
-            let index = usize::from(*index);
-            if fault.is_some() || index < self.memory.len() {
-                self.remember(index).fault = *fault;
+        for (index, failure) in run.starts {
+            let index = usize::from(index);
+            if failure.is_some() || index < self.memory.len() {
+                self.remember(index).failure = failure;
             }
         }
         self.synced = Some(cx.now);

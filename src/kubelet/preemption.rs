@@ -143,7 +143,7 @@ impl Kubelet {
                 let ending = Ending {
                     reason: "Preempting",
                     message: MESSAGE.to_owned(),
-                    disruption: DISRUPTION.to_owned(),
+                    disruption: Some(DISRUPTION.to_owned()),
                     keeps_success: false,
                 };
                 let end = End {

@@ -5,19 +5,26 @@
 //!
 //! Upstream looks every ten seconds for ever. Here the runtime says when a node may run short at all
 //! ([`RuntimeEvent::Tight`](super::RuntimeEvent)); looks that cannot find anything are left out.
-//! Inodes and processes are not counted: their thresholds are read and never met.
+//! There is one filesystem for all. A node has an inode for each 16 KiB of it, as `mkfs.ext4` makes
+//! them, of which an image takes one for each 24 KiB, as images of common distributions do. It has a
+//! process number for each 128 KiB of memory, as the kernel's `threads-max`, at most 4,194,304; each
+//! sandbox takes one. What the node's own daemons use of anything is nothing.
+//!
+//! Upstream waits for the end of each pod that is past a limit of its own before it looks at the
+//! next; here they end at the same time.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::admission::critical;
 use super::agent::{Event, Kubelet};
-use super::eviction::{self, Memory, Observation, Observations, Pressure, Signal};
+use super::eviction::{Memory, Observation, Observations, Pressure, Signal};
 use super::host::{Cx, Host};
-use super::images::with_tag;
+use super::image_name::with_tag;
 use super::pod_worker::{End, Ending, PodWorker, Work};
+use super::record::Sandbox;
 use super::runtime::Call;
+use super::usage::{Scarce, rank};
 use crate::api::Text;
 use crate::engine::Time;
 use crate::store::Id;
@@ -29,6 +36,20 @@ const POLL: Duration = Duration::from_secs(1);
 const CLEANUP: Duration = Duration::from_secs(30);
 /// `immediateEvictionGracePeriodSeconds`.
 const GRACE_S: u32 = 1;
+/// Bytes of a filesystem for each inode (`inode_ratio` of `mke2fs.conf`).
+const BYTES_PER_INODE: i64 = 16 << 10;
+/// Bytes of an image for each of its files.
+const BYTES_PER_IMAGE_FILE: i64 = 24 << 10;
+/// Bytes of memory for each process (`kernel/fork.c :: set_max_threads`: stacks of 16 KiB may take
+/// an eighth of it).
+const BYTES_PER_PROCESS: i64 = 128 << 10;
+/// `kernel.pid_max` of a machine with 64 bits.
+const PID_MAX: i64 = 4 << 20;
+
+/// How many processes a node with so much memory can have.
+fn most_processes(memory: i64) -> i64 {
+    (memory / BYTES_PER_PROCESS).min(PID_MAX)
+}
 
 /// What is known of a node's shortages.
 #[derive(Debug)]
@@ -36,8 +57,8 @@ pub(super) struct Shortage {
     due: Time,
     /// The runtime said that the node may run short, and has not been asked since.
     tight: bool,
-    /// The pod that was evicted last, and when, until it is gone.
-    leaving: Option<(Id<crate::api::Pod>, Time)>,
+    /// The pods that were evicted last, and when, until they are gone.
+    leaving: Vec<(Id<crate::api::Pod>, Time)>,
     memory: Option<Box<Memory>>,
 }
 
@@ -46,7 +67,7 @@ impl Default for Shortage {
         Shortage {
             due: Time::MAX,
             tight: false,
-            leaving: None,
+            leaving: Vec::new(),
             memory: None,
         }
     }
@@ -69,9 +90,16 @@ impl Host {
     pub(super) fn start_watching(&mut self, cx: &mut Cx<'_>) {
         if self.config.stats {
             let capacity = self.row.status.capacity.memory;
-            let floor = self.config.eviction.floor(capacity).max(0);
-            let floor_kib = u32::try_from(floor >> 10).unwrap_or(u32::MAX);
-            self.ask(cx, Call::WatchMemory { floor_kib });
+            let rules = &self.config.eviction;
+            let floor = rules.floor(Pressure::Memory, capacity).unwrap_or(0).max(0);
+            let numbers = most_processes(capacity);
+            let spare = rules.floor(Pressure::Pid, numbers);
+            let narrow = |amount: i64| u32::try_from(amount.max(0)).unwrap_or(u32::MAX);
+            let what = Call::WatchMemory {
+                floor_kib: narrow(floor >> 10),
+                most_processes: spare.map(|spare| narrow(numbers - spare)),
+            };
+            self.ask(cx, what);
         }
     }
 
@@ -134,6 +162,14 @@ impl Host {
     }
 }
 
+/// What is said of a pod that is evicted, and the seconds that it has.
+struct Ousted {
+    message: String,
+    /// The message of its condition `DisruptionTarget`.
+    disruption: Option<String>,
+    grace_s: u32,
+}
+
 impl Kubelet {
     /// It is time to look.
     pub(super) fn shortage_due(&mut self, cx: &mut Cx<'_>) {
@@ -141,18 +177,19 @@ impl Kubelet {
         if shortage.due != cx.now {
             return;
         }
-        if let Some((pod, since)) = shortage.leaving {
-            let gone = |pod: &PodWorker| pod.work >= Work::Terminated;
-            let cleaned = self.pods.get(&pod).is_none_or(|pod| gone(pod));
-            if !cleaned && cx.now.since(since) < CLEANUP {
-                self.host.look_at(cx, cx.now + POLL);
-                return;
-            }
+        let gone = |pod: &PodWorker| pod.work >= Work::Terminated;
+        let waits = shortage.leaving.iter().any(|(pod, since)| {
+            let cleaned = self.pods.get(pod).is_none_or(|pod| gone(pod));
+            !cleaned && cx.now.since(*since) < CLEANUP
+        });
+        if waits {
+            self.host.look_at(cx, cx.now + POLL);
+            return;
         }
-        shortage.leaving = None;
+        shortage.leaving.clear();
         shortage.tight = false;
         for pod in self.pods.values_mut() {
-            (pod.memory_kib, pod.disk_mib) = (None, None);
+            pod.usage = None;
         }
         self.host.look_at(cx, cx.now + PERIOD);
         self.host.ask(cx, Call::Stats);
@@ -161,14 +198,14 @@ impl Kubelet {
     /// `makeSignalObservations`.
     fn observe(&self, available: i64) -> Observations {
         let status = &self.host.row.status;
-        let used: i64 = self
-            .pods
-            .values()
-            .filter_map(|pod| pod.memory_bytes())
-            .sum();
+        let used = |scarce| -> i64 {
+            let pods = self.pods.values();
+            pods.filter_map(|pod| pod.used(scarce)).sum()
+        };
         let capacity = status.capacity.memory;
         // The pods' cgroup has the threshold on top of what the node shows as allocatable.
-        let floor = self.host.config.eviction.floor(capacity);
+        let rules = &self.host.config.eviction;
+        let floor = rules.floor(Pressure::Memory, capacity).unwrap_or(0);
         let of_pods = status
             .allocatable
             .memory
@@ -180,15 +217,33 @@ impl Kubelet {
         };
         let mut all = Observations::from([
             (Signal::Memory, seen(capacity, available)),
-            (Signal::AllocatableMemory, seen(of_pods, of_pods - used)),
+            (
+                Signal::AllocatableMemory,
+                seen(of_pods, of_pods - used(Scarce::Memory)),
+            ),
         ]);
         let disk = status.capacity.ephemeral;
         if disk > 0 {
-            let pods: i64 = self.pods.values().filter_map(|pod| pod.disk_bytes()).sum();
-            let left = (disk - self.host.disk_used_by_images() - pods).max(0);
+            let images = self.host.disk_used_by_images();
+            let left = (disk - images - used(Scarce::Disk)).max(0);
+            let inodes = disk / BYTES_PER_INODE;
+            let files = images / BYTES_PER_IMAGE_FILE + used(Scarce::Inodes);
+            let free = (inodes - files).max(0);
             for signal in [Signal::NodeFs, Signal::ImageFs] {
                 all.insert(signal, seen(disk, left));
             }
+            for signal in [Signal::NodeFsInodes, Signal::ImageFsInodes] {
+                all.insert(signal, seen(inodes, free));
+            }
+        }
+        if rules.floor(Pressure::Pid, 0).is_some() {
+            let numbers = most_processes(capacity);
+            let pods = self.pods.values();
+            let sandboxes = pods.filter(|pod| pod.record.sandbox == Sandbox::Ready);
+            let sandboxes = sandboxes.count();
+            let sandboxes = i64::try_from(sandboxes).unwrap_or(i64::MAX);
+            let left = numbers - used(Scarce::Processes) - sandboxes;
+            all.insert(Signal::Pid, seen(numbers, left));
         }
         all
     }
@@ -213,19 +268,23 @@ impl Kubelet {
         if disk && self.reclaim_images(available) {
             return;
         }
+        let scarce = threshold.signal.scarce();
         let mut ranked: Vec<&PodWorker> = self.active().collect();
-        rank(&mut ranked, |pod| match disk {
-            true => pod.disk_over_request(),
-            false => pod.memory_over_request(),
-        });
+        rank(&mut ranked, scarce);
         let ranked: Vec<Id<crate::api::Pod>> = ranked.iter().map(|pod| pod.id).collect();
         let quantities = rules.quantities(&due, resource, &seen);
         let low = format!("The node was low on resource: {resource}. {quantities}");
         for pod in ranked {
             let soft = (!threshold.hard()).then_some(rules.max_grace_s);
             if self.evict(pod, cx, |pod| {
-                let grace = soft.map_or(GRACE_S, |most| most.min(pod.row.spec.grace_s));
-                (format!("{low}{}", pod.consumption(disk)), grace)
+                let usage = pod.usage.as_deref();
+                let more = usage.map(|usage| usage.consumption(&pod.row.spec, scarce));
+                let message = format!("{low}{}", more.unwrap_or_default());
+                Ousted {
+                    grace_s: soft.map_or(GRACE_S, |most| most.min(pod.row.spec.grace_s)),
+                    disruption: Some(message.clone()),
+                    message,
+                }
             }) {
                 return;
             }
@@ -245,28 +304,20 @@ impl Kubelet {
         Memory::relieved(&self.host.config.eviction, &seen)
     }
 
-    /// `localStorageEviction`: pods that use more disk than their containers' limits.
+    /// `localStorageEviction`: pods that use more disk than limits of their own allow. They are
+    /// not disrupted: it is their own doing.
     fn evict_over_limit(&mut self, cx: &mut Cx<'_>) -> bool {
         let over = self.active().filter_map(|pod| {
-            let limit: i64 = pod
-                .row
-                .spec
-                .containers
-                .iter()
-                .map(|c| c.limits.ephemeral)
-                .sum();
-            (limit > 0 && pod.disk_bytes()? > limit).then_some((pod.id, limit))
+            let message = pod.usage.as_ref()?.over_limit(&pod.row.spec)?;
+            Some((pod.id, message))
         });
         let over: Vec<_> = over.collect();
         let mut any = false;
-        for (pod, limit) in over {
-            any |= self.evict(pod, cx, |_| {
-                let limit = eviction::bytes(limit);
-                let message = format!(
-                    "Pod ephemeral local storage usage exceeds the total limit of containers \
-                     {limit}. "
-                );
-                (message, GRACE_S)
+        for (pod, message) in over {
+            any |= self.evict(pod, cx, |_| Ousted {
+                message,
+                disruption: None,
+                grace_s: GRACE_S,
             });
         }
         any
@@ -277,93 +328,32 @@ impl Kubelet {
         &mut self,
         pod: Id<crate::api::Pod>,
         cx: &mut Cx<'_>,
-        say: impl FnOnce(&PodWorker) -> (String, u32),
+        say: impl FnOnce(&PodWorker) -> Ousted,
     ) -> bool {
         let mut done = false;
         self.with(pod, cx, |pod, host, cx| {
             if critical(&pod.row) {
                 return;
             }
-            let (message, grace_s) = say(pod);
-            pod.tell(host, cx, true, "Evicted", message.clone());
+            let why = say(pod);
+            pod.tell(host, cx, true, "Evicted", why.message.clone());
             let ending = Ending {
                 reason: "Evicted",
-                disruption: message.clone(),
-                message,
+                disruption: why.disruption,
+                message: why.message,
                 keeps_success: false,
             };
             let end = End {
-                grace_s: Some(grace_s),
+                grace_s: Some(why.grace_s),
                 ending: Some(ending),
             };
             pod.update(host, cx, Some(end));
             done = true;
         });
         if done {
-            self.host.shortage.leaving = Some((pod, cx.now));
+            self.host.shortage.leaving.push((pod, cx.now));
             self.host.look_at(cx, cx.now + POLL);
         }
         done
-    }
-}
-
-/// `rankMemoryPressure` and `rankDiskPressureFunc`: pods that use more than they request first, then
-/// by priority, then by how much more they use. A pod whose usage is unknown goes before all others.
-fn rank(pods: &mut [&PodWorker], over: impl Fn(&PodWorker) -> Option<i64>) {
-    pods.sort_by_key(|pod| {
-        let over = over(pod);
-        (
-            over.is_some_and(|over| over <= 0),
-            if over.is_none() {
-                i32::MIN
-            } else {
-                pod.row.spec.priority
-            },
-            Reverse(over.unwrap_or(i64::MAX)),
-        )
-    });
-}
-
-impl PodWorker {
-    fn memory_bytes(&self) -> Option<i64> {
-        Some(i64::from(self.memory_kib?) << 10)
-    }
-
-    fn disk_bytes(&self) -> Option<i64> {
-        Some(i64::from(self.disk_mib?) << 20)
-    }
-
-    fn memory_over_request(&self) -> Option<i64> {
-        Some(self.memory_bytes()? - self.row.spec.requests.memory)
-    }
-
-    fn disk_over_request(&self) -> Option<i64> {
-        // A pod that runs and was not told about uses no disk.
-        let used = self.disk_bytes().or(self.memory_bytes().map(|_| 0))?;
-        Some(used - self.row.spec.requests.ephemeral)
-    }
-
-    /// The end of `evictionMessage`, where one container is all that was measured.
-    fn consumption(&self, disk: bool) -> String {
-        let [only] = self.row.spec.containers.as_slice() else {
-            return String::new();
-        };
-        let (used, request, resource) = match disk {
-            true => (
-                self.disk_bytes(),
-                only.requests.ephemeral,
-                "ephemeral-storage",
-            ),
-            false => (self.memory_bytes(), only.requests.memory, "memory"),
-        };
-        match used {
-            Some(used) if used > request => format!(
-                "Container {} was using {}, request is {}, has larger consumption of {resource}. ",
-                only.name,
-                eviction::bytes(used),
-                eviction::bytes(request)
-            ),
-            _ => String::new(),
-        }
     }
 }

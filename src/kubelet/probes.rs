@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use super::agent::Event;
+use super::conditions::all_restarting;
 use super::host::{Cx, Host};
 use super::pod_worker::PodWorker;
 use super::runtime::{Call, ContainerId, ProbeKind, ProbeOutcome, container_of};
 use crate::api::PodSpec;
-use crate::api::pod::RestartPolicy;
 use crate::api::pod_status::{ContainerState, ContainerStatus, PodStatus};
 use crate::api::probe::{Action, Probe};
 use crate::engine::Time;
@@ -43,6 +43,8 @@ pub(super) struct ProbeWorker {
     last: Option<ProbeResult>,
     run: u32,
     hold: bool,
+    /// It has not begun yet: it waits for a random part of its period.
+    asleep: bool,
     /// When the ticker fires next.
     tick: Time,
     /// When the probe under way times out; [`Time::MAX`] when none is.
@@ -64,6 +66,7 @@ impl ProbeWorker {
             last: None,
             run: 0,
             hold: false,
+            asleep: true,
             tick,
             deadline: Time::MAX,
             n: 0,
@@ -128,8 +131,12 @@ enum Next {
 impl PodWorker {
     /// `manager.AddPod`: workers for ordinary containers and sidecars. Shortly after the kubelet
     /// started, a worker first waits for a random part of its period.
+    ///
+    /// Upstream comes here with each sync, and makes new workers in the place of those that ended
+    /// with their containers. Such a worker would end at once, unless the container was started
+    /// again for another reason than its exit: workers are looked at again after each start.
     pub(super) fn add_probes(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        if !self.probes.is_empty() || self.probes_added {
+        if self.probes_added {
             return;
         }
         self.probes_added = true;
@@ -144,6 +151,9 @@ impl PodWorker {
                 let Some(probe) = container_of(&spec, index).and_then(|c| which.of(c)) else {
                     continue;
                 };
+                if self.probe_at(index, which).is_some() {
+                    return;
+                }
                 let period = Duration::from_secs(probe.period_s.max(1).into());
                 let mut first = cx.now;
                 if !host.up_for(period, cx.now) {
@@ -173,6 +183,7 @@ impl PodWorker {
         else {
             return;
         };
+        self.probes[at].asleep = false;
         self.arm_probe_tick(cx, at);
         if self.probes[at].deadline == Time::MAX {
             self.do_probe(host, cx, at);
@@ -205,7 +216,7 @@ impl PodWorker {
         let Some(at) = self.probe_at(index, ProbeKind::Readiness) else {
             return;
         };
-        if self.probes[at].deadline != Time::MAX {
+        if self.probes[at].asleep || self.probes[at].deadline != Time::MAX {
             self.probes[at].wanted = true;
             return;
         }
@@ -219,7 +230,7 @@ impl PodWorker {
             Next::End => {
                 self.probes.remove(at);
             }
-            Next::Wait => {}
+            Next::Wait => self.next_probe(host, cx, at),
             Next::Probe(attempt) => {
                 let worker = &mut self.probes[at];
                 let timeout = worker
@@ -271,7 +282,10 @@ impl PodWorker {
             ContainerState::Running { since } => Some(since),
             _ => None,
         };
-        let ended = matches!(container.state, ContainerState::Terminated(_));
+        let ended = match &container.state {
+            ContainerState::Terminated(end) => Some(end.exit_code),
+            _ => None,
+        };
         let started = container.started;
         if self.probes[at].attempt != Some(attempt) {
             self.meet_container(host, cx, at, attempt, since, started);
@@ -283,14 +297,9 @@ impl PodWorker {
         let spec = self.row.spec.clone();
         let Some(since) = since else {
             self.set_result(host, cx, at, ProbeResult::Failure);
-            let sidecar = container_of(&spec, index).is_some_and(|c| c.restart_always);
-            let over = ended && !sidecar && spec.restart_policy == RestartPolicy::Never;
+            let over = ended.is_some_and(|code| self.over(index, code));
             return if over { Next::End } else { Next::Wait };
         };
-        if self.row.meta.deleting() && which != ProbeKind::Readiness {
-            self.set_result(host, cx, at, ProbeResult::Success);
-            return Next::End;
-        }
         let delay = worker.spec(&spec).map_or(0, |p| p.initial_delay_s);
         if cx.now.since(since).as_secs() < u64::from(delay) {
             return Next::Wait;
@@ -299,6 +308,15 @@ impl PodWorker {
             return Next::Wait;
         }
         Next::Probe(attempt)
+    }
+
+    /// Whether a container is not started again after it has ended with this code.
+    fn over(&self, index: u16, code: i32) -> bool {
+        let spec = &self.row.spec;
+        let again =
+            container_of(spec, index).is_some_and(|c| c.restarts_after(code, spec.restart_policy));
+        let status = self.status().unwrap_or(&self.row.status);
+        !again && !all_restarting(spec, None, status)
     }
 
     /// A container that the worker has not seen: its result starts over, except for containers that
@@ -371,7 +389,7 @@ impl PodWorker {
         }
     }
 
-    /// `worker.doProbe` from the probe's outcome on, and `worker.run`'s choice of what is next.
+    /// `worker.doProbe` from the probe's outcome on.
     fn after_probe(&mut self, host: &mut Host, cx: &mut Cx<'_>, at: usize, outcome: ProbeOutcome) {
         self.probes[at].deadline = Time::MAX;
         self.tell_outcome(host, cx, at, outcome);
@@ -385,11 +403,17 @@ impl PodWorker {
         if let Some(result) = result {
             self.count_result(host, cx, at, result);
         }
+        self.next_probe(host, cx, at);
+    }
+
+    /// `worker.run`'s choice of what is next: a manual run, which starts the ticker anew, or a tick.
+    fn next_probe(&mut self, host: &mut Host, cx: &mut Cx<'_>, at: usize) {
         let worker = &mut self.probes[at];
+        let ticked = std::mem::take(&mut worker.ticked);
         if std::mem::take(&mut worker.wanted) {
             self.arm_probe_tick(cx, at);
             self.do_probe(host, cx, at);
-        } else if std::mem::take(&mut worker.ticked) {
+        } else if ticked {
             self.do_probe(host, cx, at);
         }
     }
@@ -452,7 +476,8 @@ impl PodWorker {
         let output = match outcome {
             ProbeOutcome::Success => return,
             ProbeOutcome::Unknown => {
-                let message = format!("{name} probe errored and resulted in unknown state");
+                let why = self.why_unknown(worker.index, worker.which, &probe.action);
+                let message = format!("{name} probe errored and resulted in unknown state: {why}");
                 self.tell(host, cx, true, "Unhealthy", message);
                 return;
             }
@@ -460,6 +485,27 @@ impl PodWorker {
         };
         let message = format!("{name} probe failed: {output}");
         self.tell(host, cx, true, "Unhealthy", message);
+    }
+
+    /// Why a probe could not be carried out: a command that cannot be begun, or a port that the
+    /// container does not have (`pkg/probe/util.go :: ResolveContainerPort`).
+    fn why_unknown(&self, index: u16, which: ProbeKind, action: &Action) -> String {
+        let field = match action {
+            Action::HttpGet { .. } => "httpGet",
+            Action::TcpSocket { .. } => "tcpSocket",
+            _ => return "rpc error: code = Unknown desc = failed to exec in container".to_owned(),
+        };
+        let spec = &self.row.spec;
+        let (list, at) = match usize::from(index).checked_sub(spec.init_containers.len()) {
+            Some(at) => ("containers", at),
+            None => ("initContainers", usize::from(index)),
+        };
+        let probe = which.name().to_ascii_lowercase();
+        let path = format!("/{list}/{at}/{probe}Probe/{field}/port");
+        match spec.source.pointer(&path).and_then(|port| port.as_str()) {
+            Some(name) => format!("strconv.Atoi: parsing \"{name}\": invalid syntax"),
+            None => "invalid port number: 0".to_owned(),
+        }
     }
 
     /// What upstream's probers say about a failure.

@@ -37,6 +37,8 @@ pub(super) enum Sandbox {
 pub(super) struct Slot {
     /// Attempts so far, those that were forgotten included.
     pub(super) attempts: u16,
+    /// The definition that the latest was asked for with.
+    pub(super) asked: u32,
     pub(super) current: Option<Attempt>,
     pub(super) previous: Option<Attempt>,
 }
@@ -44,6 +46,8 @@ pub(super) struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
     pub(super) number: u16,
+    /// [`definition`](super::actions::definition) of what it runs.
+    pub(super) definition: u32,
     pub(super) started: Time,
     pub(super) exit: Option<Exit>,
 }
@@ -77,6 +81,7 @@ impl Attempt {
         Some(Terminated {
             exit_code: exit.code.into(),
             reason: Text::literal(exit.reason()),
+            message: None,
             started: whole_seconds(self.started),
             finished: whole_seconds(exit.at),
         })
@@ -116,6 +121,11 @@ impl Slot {
         self.exit().or_else(|| self.previous?.exit)
     }
 
+    /// The runtime removed what it had of the container.
+    pub(super) fn forget(&mut self) {
+        (self.current, self.previous) = (None, None);
+    }
+
     /// A start was answered: a new attempt, the one before becomes the previous. A container that
     /// could not even be created leaves no trace.
     pub(super) fn hear_start(&mut self, number: u16, outcome: StartOutcome, now: Time) {
@@ -137,6 +147,7 @@ impl Slot {
         self.attempts = number.wrapping_add(1);
         self.current = Some(Attempt {
             number,
+            definition: self.asked,
             started: now,
             exit,
         });
@@ -224,6 +235,10 @@ impl Record {
             | RuntimeEvent::HookDone { .. }
             | RuntimeEvent::PodMemory { .. }
             | RuntimeEvent::PodDisk { .. }
+            | RuntimeEvent::ContainerDisk { .. }
+            | RuntimeEvent::VolumeDisk { .. }
+            | RuntimeEvent::PodFiles { .. }
+            | RuntimeEvent::PodProcesses { .. }
             | RuntimeEvent::Tight { .. }
             | RuntimeEvent::NodeMemory { .. } => {}
         }

@@ -128,7 +128,7 @@ pub enum Call {
         pod: Id<Pod>,
     },
     /// Measure memory and disk; answered by a [`RuntimeEvent::PodMemory`] for each pod of the node
-    /// (and a [`RuntimeEvent::PodDisk`] for each that uses any), then one
+    /// (and events like [`RuntimeEvent::PodDisk`] for each that uses any of the rest), then one
     /// [`RuntimeEvent::NodeMemory`].
     Stats,
     /// Tell by [`RuntimeEvent::Tight`] when less than so much memory may be available on the node,
@@ -136,6 +136,9 @@ pub enum Call {
     WatchMemory {
         /// In KiB.
         floor_kib: u32,
+        /// The same when pods may come to have more processes than this; they are counted by
+        /// [`Call::Stats`] only then.
+        most_processes: Option<u32>,
     },
 }
 
@@ -360,6 +363,38 @@ pub enum RuntimeEvent {
         /// The node.
         node: Id<Node>,
     },
+    /// How much of it a container has written to its own layer.
+    ContainerDisk {
+        /// The pod.
+        pod: Id<Pod>,
+        /// As in [`ContainerId::index`].
+        index: u16,
+        /// In KiB.
+        kib: u32,
+    },
+    /// How much of it was written to a volume.
+    VolumeDisk {
+        /// The pod.
+        pod: Id<Pod>,
+        /// The volume's place in the spec.
+        volume: u16,
+        /// In KiB.
+        kib: u32,
+    },
+    /// How many inodes of the node's disk a pod has taken.
+    PodFiles {
+        /// The pod.
+        pod: Id<Pod>,
+        /// So many.
+        files: u32,
+    },
+    /// How many processes and threads a pod has.
+    PodProcesses {
+        /// The pod.
+        pod: Id<Pod>,
+        /// So many.
+        processes: u32,
+    },
 }
 
 /// Whom an event is for.
@@ -379,7 +414,11 @@ impl RuntimeEvent {
             RuntimeEvent::SandboxReady { pod, .. }
             | RuntimeEvent::Removed { pod }
             | RuntimeEvent::PodMemory { pod, .. }
-            | RuntimeEvent::PodDisk { pod, .. } => About::Pod(pod),
+            | RuntimeEvent::PodDisk { pod, .. }
+            | RuntimeEvent::ContainerDisk { pod, .. }
+            | RuntimeEvent::VolumeDisk { pod, .. }
+            | RuntimeEvent::PodFiles { pod, .. }
+            | RuntimeEvent::PodProcesses { pod, .. } => About::Pod(pod),
             RuntimeEvent::Pulled { container, .. }
             | RuntimeEvent::Started { container, .. }
             | RuntimeEvent::Exited { container, .. }

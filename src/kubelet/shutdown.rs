@@ -143,7 +143,7 @@ impl Kubelet {
                     let ending = Ending {
                         reason: REASON,
                         message: MESSAGE.to_owned(),
-                        disruption: MESSAGE.to_owned(),
+                        disruption: Some(MESSAGE.to_owned()),
                         keeps_success: true,
                     };
                     let end = End {

@@ -4,16 +4,19 @@
 //! `kuberuntime_container.go :: startContainer`. Containers of a pod start one after the other: a
 //! slow pull keeps the next one waiting.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::actions::KillWhy;
+use super::actions::{KillWhy, definition};
 use super::host::{Cx, Found, Host};
-use super::images::Presence;
+use super::images::{Presence, go_duration};
 use super::pod_worker::{Doing, PodWorker, SyncError};
 use super::runtime::{Call, ContainerId, Hook, PullOutcome, Signal, StartOutcome, container_of};
 use super::sync::describe_missing;
+use crate::api::container::Container;
 use crate::api::probe::Action;
-use crate::client::back_off::Limits;
+use crate::api::{Pod, Text};
+use crate::client::back_off::{BackOff, Limits};
 
 /// Why a container could not be started: the reason that its status shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,7 @@ pub(super) enum Fault {
     Pull,
     PullBackOff,
     NeverPull,
+    ImageName,
     Config,
     Create,
     Run,
@@ -35,10 +39,47 @@ impl Fault {
             Fault::Pull => "ErrImagePull",
             Fault::PullBackOff => "ImagePullBackOff",
             Fault::NeverPull => "ErrImageNeverPull",
+            Fault::ImageName => "InvalidImageName",
             Fault::Config => "CreateContainerConfigError",
             Fault::Create => "CreateContainerError",
             Fault::Run => "RunContainerError",
             Fault::PostStart => "PostStartHookError",
+        }
+    }
+}
+
+/// A start that failed, in the words of the container's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) fault: Fault,
+    pub(super) message: Text,
+}
+
+/// What the runtime says to a container that it cannot create, and to one that it cannot run.
+const CREATE_FAILED: &str = "failed to create containerd container";
+const RUN_FAILED: &str = "failed to create containerd task: failed to create shim task: OCI \
+                          runtime create failed: runc create failed: unable to start container \
+                          process";
+
+/// `pkg/kubelet/lifecycle/handlers.go :: Run`, of a hook that failed.
+fn hook_failed(hook: &Action, container: &str, pod: &str) -> String {
+    let whose = format!("for Container \"{container}\" in Pod \"{pod}\" failed - error:");
+    match hook {
+        Action::Exec(command) => {
+            let command: Vec<&str> = command.iter().map(Text::as_str).collect();
+            let command = command.join(" ");
+            format!(
+                "Exec lifecycle hook ([{command}]) {whose} command '{command}' exited with 1: , \
+                 message: \"\""
+            )
+        }
+        Action::HttpGet { path, .. } => format!("HTTP lifecycle hook ({path}) {whose} EOF"),
+        Action::Sleep(seconds) => format!(
+            "Sleep lifecycle hook ({seconds}) {whose} container terminated before sleep hook \
+             finished"
+        ),
+        Action::TcpSocket { .. } | Action::Grpc { .. } => {
+            "Cannot run handler: invalid handler".to_owned()
         }
     }
 }
@@ -49,21 +90,21 @@ const CRASH_FORGOTTEN: Duration = Duration::from_secs(600);
 impl PodWorker {
     /// Starts a container. Returns whether there is nothing to wait for.
     pub(super) fn start(&mut self, host: &mut Host, cx: &mut Cx<'_>, index: u16) -> bool {
-        let spec = self.row.spec.clone();
-        let Some(container) = container_of(&spec, index) else {
+        let row = self.synced_row();
+        let Some(container) = container_of(&row.spec, index) else {
             return true;
         };
-        if self.in_back_off(host, cx, index) {
-            return self.not_started(index, Fault::CrashLoop);
+        if let Some(why) = self.in_back_off(host, cx, index, container) {
+            return self.not_started(index, Fault::CrashLoop, why);
         }
         let attempt = self.next_attempt(index);
         let presence = self.ensure_image(host, cx, container);
         match presence {
             Presence::Here => self.create(host, cx, index, attempt),
-            Presence::Missing(fault) => {
+            Presence::Missing(fault, why) => {
                 let message = format!("Error: {}", fault.reason());
                 self.tell(host, cx, true, "Failed", message);
-                self.not_started(index, fault)
+                self.not_started(index, fault, why)
             }
             Presence::Pulling => {
                 if let Some(run) = self.run.as_deref_mut() {
@@ -75,14 +116,32 @@ impl PodWorker {
                     index,
                     attempt,
                 };
-                host.pull(cx, container, &self.row);
+                host.pull(cx, container, &row);
                 false
             }
         }
     }
 
-    /// `doBackOff`: counts from when the container last ended.
-    fn in_back_off(&mut self, host: &mut Host, cx: &mut Cx<'_>, index: u16) -> bool {
+    /// The pod as the sync under way knows it.
+    fn synced_row(&self) -> Arc<Pod> {
+        let run = self.run.as_deref();
+        run.map_or(&self.row, |run| &run.row).clone()
+    }
+
+    /// `format.Pod`.
+    fn printed(&self) -> String {
+        let meta = &self.row.meta;
+        format!("{}_{}({})", meta.name, meta.namespace, meta.uid)
+    }
+
+    /// `doBackOff`: counts from when the container last ended; what is waited for, in words.
+    fn in_back_off(
+        &mut self,
+        host: &mut Host,
+        cx: &mut Cx<'_>,
+        index: u16,
+        container: &Container,
+    ) -> Option<String> {
         let limits = Limits {
             first: host
                 .config
@@ -96,26 +155,32 @@ impl PodWorker {
             .run
             .as_ref()
             .and_then(|run| run.record.slot(at).last_exit());
-        let Some(exit) = seen else {
-            return false;
-        };
+        let exit = seen?;
         let back_off = &mut self.remember(at).back_off;
         if !back_off.since_event(exit.at, cx.now, limits) {
             back_off.step(exit.at, cx.now, limits);
-            return false;
+            return None;
         }
-        let until = exit.at + back_off.wait();
-        let name = container_of(&self.row.spec, index).map(|c| c.name.clone());
-        let message = format!(
-            "Back-off restarting failed container {} in pod {}_{}({})",
-            name.unwrap_or_default(),
-            self.row.meta.name,
-            self.row.meta.namespace,
-            self.row.meta.uid
-        );
+        let wait = back_off.wait();
+        let (name, pod) = (&container.name, self.printed());
+        let message = format!("Back-off restarting failed container {name} in pod {pod}");
         self.tell(host, cx, true, "BackOff", message);
-        self.fail(SyncError::BackOff(until));
-        true
+        self.fail(SyncError::BackOff(exit.at + wait));
+        let wait = go_duration(wait);
+        Some(format!(
+            "back-off {wait} restarting failed container={name} pod={pod}"
+        ))
+    }
+
+    /// `GetBackoffKey`: a container with another image has no back-off yet.
+    pub(super) fn forget_back_offs(&mut self, old: &Pod) {
+        let spec = self.row.spec.clone();
+        for (index, memory) in (0..).zip(&mut self.memory) {
+            let image = |spec| container_of(spec, index).map(|c: &Container| &c.image);
+            if image(&spec) != image(&old.spec) {
+                memory.back_off = BackOff::default();
+            }
+        }
     }
 
     /// One more than the attempts there were.
@@ -124,13 +189,15 @@ impl PodWorker {
     }
 
     /// The start failed: an ordinary init container keeps everything after it from starting.
-    fn not_started(&mut self, index: u16, fault: Fault) -> bool {
+    fn not_started(&mut self, index: u16, fault: Fault, why: impl Into<Text>) -> bool {
         if fault != Fault::CrashLoop {
             self.fail(SyncError::Other);
         }
         if let Some(run) = self.run.as_deref_mut() {
-            run.starts.push((index, Some(fault)));
-            let init = self.row.spec.init_containers.get(usize::from(index));
+            let message = why.into();
+            run.starts
+                .push((index, Some(Box::new(Failure { fault, message }))));
+            let init = run.row.spec.init_containers.get(usize::from(index));
             if init.is_some_and(|c| !c.restart_always) {
                 run.steps.clear();
             }
@@ -153,26 +220,26 @@ impl PodWorker {
             return;
         };
         let waited = cx.now.since(run.asked);
-        let spec = self.row.spec.clone();
-        let Some(image) = container_of(&spec, index).map(|c| &c.image) else {
+        let row = self.synced_row();
+        let Some(image) = container_of(&row.spec, index).map(|c| &c.image) else {
             return;
         };
-        if self.pull_ended(host, cx, image, outcome, took, waited) {
+        let Err(why) = self.pull_ended(host, cx, image, outcome, took, waited) else {
             if self.create(host, cx, index, attempt) {
                 self.go_on(host, cx);
             }
             return;
-        }
+        };
         let message = format!("Error: {}", Fault::Pull.reason());
         self.tell(host, cx, true, "Failed", message);
-        self.not_started(index, Fault::Pull);
+        self.not_started(index, Fault::Pull, why);
         self.go_on(host, cx);
     }
 
     /// The container's environment must be there before it is created.
     fn create(&mut self, host: &mut Host, cx: &mut Cx<'_>, index: u16, attempt: u16) -> bool {
-        let spec = self.row.spec.clone();
-        let Some(container) = container_of(&spec, index) else {
+        let row = self.synced_row();
+        let Some(container) = container_of(&row.spec, index) else {
             return true;
         };
         let namespace = self.row.meta.namespace.clone();
@@ -185,7 +252,7 @@ impl PodWorker {
         });
         if let Some(problem) = missing {
             self.tell(host, cx, true, "Failed", format!("Error: {problem}"));
-            return self.not_started(index, Fault::Config);
+            return self.not_started(index, Fault::Config, problem);
         }
         let what = Call::StartContainer {
             container: ContainerId {
@@ -193,12 +260,13 @@ impl PodWorker {
                 index,
                 attempt,
             },
-            row: self.row.clone(),
+            row: row.clone(),
             ip: self.record.ip.unwrap_or_else(|| host.address()),
         };
-        // Counted when asked for: the answer may be heard by a later life of the kubelet.
+        // Noted when asked for: the answer may be heard by a later life of the kubelet.
         if let Some(slot) = self.record.slot_mut(index) {
             slot.attempts = attempt.wrapping_add(1);
+            slot.asked = definition(container);
         }
         self.wait_for(cx, Doing::Start(index, attempt), None);
         host.ask(cx, what);
@@ -237,22 +305,21 @@ impl PodWorker {
         };
         match outcome {
             StartOutcome::Ok => {
+                self.probes_added = false;
                 created(self, host, cx);
                 self.tell(host, cx, false, "Started", "Container started".into());
                 self.post_start(host, cx, index, attempt);
             }
             StartOutcome::CreateFailed => {
-                let message = "Error: failed to create containerd container".into();
-                self.tell(host, cx, true, "Failed", message);
-                self.started(host, cx, index, Some(Fault::Create));
+                self.tell(host, cx, true, "Failed", format!("Error: {CREATE_FAILED}"));
+                self.not_started(index, Fault::Create, Text::literal(CREATE_FAILED));
+                self.go_on(host, cx);
             }
             StartOutcome::RunFailed => {
                 created(self, host, cx);
-                let message = "Error: failed to create containerd task: failed to create shim \
-                               task: OCI runtime create failed: runc create failed: unable to \
-                               start container process";
-                self.tell(host, cx, true, "Failed", message.into());
-                self.started(host, cx, index, Some(Fault::Run));
+                self.tell(host, cx, true, "Failed", format!("Error: {RUN_FAILED}"));
+                self.not_started(index, Fault::Run, Text::literal(RUN_FAILED));
+                self.go_on(host, cx);
             }
         }
     }
@@ -262,7 +329,7 @@ impl PodWorker {
         let hook = container_of(&spec, index).and_then(|c| c.post_start.as_ref());
         let doing = Doing::PostStart(index, attempt);
         match hook {
-            None => self.started(host, cx, index, None),
+            None => self.started(host, cx, index),
             Some(Action::Sleep(seconds)) => {
                 let due = cx.now + Duration::from_secs((*seconds).into());
                 self.wait_for(cx, doing, Some(due));
@@ -303,33 +370,30 @@ impl PodWorker {
             return;
         }
         if ok {
-            self.started(host, cx, index, None);
+            self.started(host, cx, index);
             return;
         }
         let message = "PostStartHook failed".into();
         self.tell(host, cx, true, "FailedPostStartHook", message);
         if self.kill_one(host, cx, index, KillWhy::PostStart) {
-            self.started(host, cx, index, Some(Fault::PostStart));
+            self.undone(host, cx, index);
         }
     }
 
-    /// A start has ended, well or badly: goes on.
-    pub(super) fn started(
-        &mut self,
-        host: &mut Host,
-        cx: &mut Cx<'_>,
-        index: u16,
-        fault: Option<Fault>,
-    ) {
-        match fault {
-            Some(fault) => {
-                self.not_started(index, fault);
-            }
-            None => {
-                if let Some(run) = self.run.as_deref_mut() {
-                    run.starts.push((index, None));
-                }
-            }
+    /// A container whose `postStart` failed has been stopped: goes on.
+    pub(super) fn undone(&mut self, host: &mut Host, cx: &mut Cx<'_>, index: u16) {
+        let row = self.synced_row();
+        let container = container_of(&row.spec, index);
+        let hook = container.and_then(|c| Some((c, c.post_start.as_ref()?)));
+        let why = hook.map(|(c, hook)| hook_failed(hook, &c.name, &self.printed()));
+        self.not_started(index, Fault::PostStart, why.unwrap_or_default());
+        self.go_on(host, cx);
+    }
+
+    /// A container has been started: goes on.
+    pub(super) fn started(&mut self, host: &mut Host, cx: &mut Cx<'_>, index: u16) {
+        if let Some(run) = self.run.as_deref_mut() {
+            run.starts.push((index, None));
         }
         self.go_on(host, cx);
     }

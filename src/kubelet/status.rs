@@ -6,21 +6,24 @@
 
 use std::sync::Arc;
 
-use super::actions::restarts;
 use super::admission::Rejection;
 use super::conditions::{self, not_ready_any_more};
 use super::host::{Cx, Host, Topic};
+use super::pod_status::{STATUS_UNKNOWN, lost};
 use super::pod_worker::{Copy, PodWorker, Work};
 use super::probes::{status_mut, status_of};
 use super::record::whole_seconds;
 use crate::api::Pod;
 use crate::api::container::Container;
+use crate::api::pod::RestartPolicy;
 use crate::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Terminated,
     Truth,
 };
 use crate::engine::Time;
 use crate::store::{Patch, Propagation, Write};
+
+const LOST_AT_END: &str = "The container could not be located when the pod was terminated";
 
 /// `PodConditionByKubelet`.
 fn by_kubelet(kind: &PodConditionKind) -> bool {
@@ -52,13 +55,18 @@ fn same(a: &PodStatus, b: &PodStatus) -> bool {
 
 /// `checkContainerStateTransition`: whether a container that has ended for good would come back.
 fn comes_back(pod: &Pod, old: &PodStatus, new: &PodStatus) -> bool {
+    let policy = pod.spec.restart_policy;
+    if policy == RestartPolicy::Always || conditions::could_restart_all(&pod.spec) {
+        return false;
+    }
     let back = |containers: &[Container], old: &[ContainerStatus], new: &[ContainerStatus]| {
         containers.iter().zip(old).zip(new).any(|((c, old), new)| {
             let ContainerState::Terminated(t) = &old.state else {
                 return false;
             };
-            let code = u8::try_from(t.exit_code).unwrap_or(u8::MAX);
-            !restarts(c, &pod.spec, code) && !matches!(new.state, ContainerState::Terminated(_))
+            let may = policy == RestartPolicy::OnFailure && t.exit_code != 0;
+            !may && !c.restarts_after(t.exit_code, policy)
+                && !matches!(new.state, ContainerState::Terminated(_))
         })
     };
     back(&pod.spec.containers, &old.containers, &new.containers)
@@ -79,7 +87,6 @@ impl PodWorker {
             reason: Some(why.reason),
             message: Some(format!("Pod was rejected: {}", why.message).into()),
             observed_generation: self.row.meta.generation,
-            conditions: self.row.status.conditions.clone(),
             ..PodStatus::default()
         };
         self.set_status(host, cx, status, false, false);
@@ -151,8 +158,10 @@ impl PodWorker {
         }
         let containers = conditions::containers_ready(&spec, &status);
         let pod = conditions::ready(&spec, &status, &containers);
-        status.set_condition(pod);
-        status.set_condition(containers);
+        for mut condition in [pod, containers] {
+            condition.observed_generation = self.row.meta.generation;
+            status.set_condition(condition);
+        }
         self.set_status(host, cx, status, false, false);
     }
 
@@ -185,11 +194,8 @@ impl PodWorker {
         let mut status = self.status().unwrap_or(&self.row.status).clone();
         let lost = |container: &mut ContainerStatus| {
             if !matches!(container.state, ContainerState::Terminated(_)) {
-                container.state = ContainerState::Terminated(Box::new(Terminated {
-                    exit_code: 137,
-                    reason: "ContainerStatusUnknown".into(),
-                    ..Terminated::default()
-                }));
+                let end = lost(STATUS_UNKNOWN, LOST_AT_END);
+                container.state = ContainerState::Terminated(Box::new(end));
             }
         };
         if has_initialized(&self.row) {
@@ -212,6 +218,9 @@ impl PodWorker {
     /// row before.
     pub(super) fn replace_row(&mut self, row: Arc<Pod>) -> Arc<Pod> {
         let old = std::mem::replace(&mut self.row, row);
+        if !Arc::ptr_eq(&old.spec, &self.row.spec) {
+            self.forget_back_offs(&old);
+        }
         match &self.status {
             Copy::None => {}
             Copy::Row if same(&self.row.status, &old.status) => {}
@@ -273,11 +282,13 @@ impl PodWorker {
             merged.message = known.message.clone();
         }
         if merged.phase.terminal() {
-            for kind in [PodConditionKind::ContainersReady, PodConditionKind::Ready] {
-                let is = merged.condition(&kind);
-                if is.is_some_and(|c| c.status == Truth::True) {
+            let both = [PodConditionKind::ContainersReady, PodConditionKind::Ready];
+            let is = |kind| merged.condition(kind).map(|c| c.status);
+            if both.iter().any(|kind| is(kind) == Some(Truth::True)) {
+                for kind in both {
                     let mut condition = not_ready_any_more(kind, merged.phase);
                     condition.since = whole_seconds(now);
+                    condition.observed_generation = self.row.meta.generation;
                     merged.set_condition(condition);
                 }
             }

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use super::actions;
+use super::actions::{self, KillWhy};
 use super::agent::Event;
 use super::host::{Cx, Found, Host, Lookup};
 use super::pod_status::{self, Facts};
-use super::pod_worker::{Doing, Ending, Mount, PodWorker, Step, SyncError};
+use super::pod_worker::{Doing, Ending, Mount, PodWorker, Step, SyncError, Work};
 use super::probes::{ProbeResult, worker};
-use super::record::{Record, Sandbox};
+use super::record::{Record, Sandbox, Slot};
 use super::runtime::{Call, ProbeKind};
 use crate::api::container::ConfigRef;
 use crate::api::pod::VolumeSource;
@@ -91,16 +91,19 @@ impl PodWorker {
         cx.now.since(start).as_secs() >= seconds.unsigned_abs()
     }
 
-    /// The sync loop looks at every tick whether a pod is past its deadline.
+    /// The sync loop looks at every tick whether a pod is past its deadline, which may have come
+    /// nearer since it was set.
     fn arm_deadline(&mut self, host: &Host, cx: &mut Cx<'_>) {
         let start = self.status().and_then(|s| s.start_time);
-        if let (Some(seconds), Some(start)) = (self.row.spec.active_deadline_s, start)
-            && self.deadline_at == Time::MAX
-        {
+        if let (Some(seconds), Some(start)) = (self.row.spec.active_deadline_s, start) {
             let end = start + Duration::from_secs(seconds.unsigned_abs());
             let before = end.max(cx.now).as_nanos().saturating_sub(1);
-            self.deadline_at = host.ticks.after(Time::from_nanos(before));
-            cx.out.at(self.deadline_at, Event::Wake { pod: self.id });
+            let tick = host.ticks.after(Time::from_nanos(before));
+            let passed = self.deadline_at <= cx.now;
+            if !passed && tick < self.deadline_at {
+                self.deadline_at = tick;
+                cx.out.at(tick, Event::Wake { pod: self.id });
+            }
         }
     }
 
@@ -183,7 +186,7 @@ impl PodWorker {
         };
         match run.doing {
             Doing::Mount => self.poll_mount(host, cx),
-            Doing::PostStart(index, _) => self.started(host, cx, index, None),
+            Doing::PostStart(index, _) => self.started(host, cx, index),
             _ => {}
         }
     }
@@ -199,7 +202,10 @@ impl PodWorker {
             let attempt = record.slot(index).current?;
             worker(&self.probes, index, which)?.result_of(attempt.number)
         };
-        let todo = actions::compute(&self.row, record, &result);
+        let restarting = PodConditionKind::AllContainersRestarting;
+        let restarting = self.status().and_then(|s| s.condition(&restarting));
+        let restart_all = restarting.is_some_and(|c| c.status == Truth::True);
+        let todo = actions::compute(&run.row, record, restart_all, &result);
         let changed = todo.sandbox && record.sandbox == Sandbox::Dead;
         let mut steps = Vec::new();
         if todo.kill_pod {
@@ -207,6 +213,12 @@ impl PodWorker {
         } else {
             let kills = todo.kill.iter();
             steps.extend(kills.filter_map(|(i, why)| Some(Step::Kill(index_of(*i)?, *why))));
+        }
+        for (index, running) in &todo.reset {
+            if let Some(index) = index_of(*index) {
+                let kill = running.then_some(Step::Kill(index, KillWhy::RestartAll));
+                steps.extend(kill.into_iter().chain([Step::Reset(index)]));
+            }
         }
         if todo.sandbox {
             steps.push(Step::Sandbox);
@@ -225,14 +237,20 @@ impl PodWorker {
         self.go_on(host, cx);
     }
 
+    /// Removes what is left of a container (`removeContainer`).
+    pub(super) fn reset_one(&mut self, host: &mut Host, cx: &mut Cx<'_>, index: u16) -> bool {
+        if let Some(slot) = self.changing(host, cx).slot_mut(index) {
+            slot.forget();
+        }
+        true
+    }
+
     /// Asks for a sandbox. Init containers of an earlier one are forgotten first.
     pub(super) fn make_sandbox(&mut self, host: &mut Host, cx: &mut Cx<'_>) -> bool {
         let inits = self.row.spec.init_containers.len();
         let forget = |record: &mut Record| {
-            for slot in record.containers.iter_mut().take(inits) {
-                slot.current = None;
-                slot.previous = None;
-            }
+            let inits = record.containers.iter_mut().take(inits);
+            inits.for_each(Slot::forget);
         };
         forget(&mut self.record);
         if let Some(run) = self.run.as_deref_mut() {
@@ -258,7 +276,9 @@ impl PodWorker {
 
     /// The sandbox is there, or could not be made.
     pub(super) fn on_sandbox(&mut self, host: &mut Host, cx: &mut Cx<'_>, attempt: u8, ok: bool) {
-        if attempt != self.record.sandboxes || self.record.sandbox == Sandbox::Ready {
+        // Without an address it was asked for by an earlier life, which this one knows nothing of.
+        let mine = attempt == self.record.sandboxes && self.record.ip.is_some();
+        if !mine || self.record.sandbox == Sandbox::Ready {
             return;
         }
         if ok {
@@ -280,6 +300,11 @@ impl PodWorker {
             return;
         }
         host.free_address(self);
+        if self.work != Work::Sync {
+            // The pod is ending: what has failed is not wanted any more.
+            self.end_run(host, cx, false);
+            return;
+        }
         let message = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to \
                        setup network for sandbox";
         self.tell(host, cx, true, "FailedCreatePodSandBox", message.into());
@@ -296,6 +321,7 @@ impl PodWorker {
             since: cx.now,
             reason: None,
             message: None,
+            observed_generation: self.row.meta.generation,
         });
         self.set_status(host, cx, status, self.row.meta.deleting(), false);
     }
@@ -317,7 +343,7 @@ impl PodWorker {
     pub(super) fn sync_terminating(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         let (mut status, looks) = self.generate(host, cx, false, false);
         if let Some(ending) = &self.ending {
-            end_by_node(&mut status, ending, cx);
+            end_by_node(&mut status, ending, self.row.meta.generation, cx);
         }
         self.set_status(host, cx, status, self.row.meta.deleting(), false);
         for index in looks {
@@ -357,18 +383,22 @@ fn index_of(index: usize) -> Option<u16> {
 }
 
 /// What `evictPod`, `evictPodsToFreeRequests` and `killPods` do to the status.
-fn end_by_node(status: &mut PodStatus, ending: &Ending, cx: &Cx<'_>) {
+fn end_by_node(status: &mut PodStatus, ending: &Ending, generation: u32, cx: &Cx<'_>) {
     if status.phase != Phase::Succeeded || !ending.keeps_success {
         status.phase = Phase::Failed;
     }
     status.reason = Some(Text::from(ending.reason));
     status.message = Some(Text::from(ending.message.as_str()));
+    let Some(disruption) = &ending.disruption else {
+        return;
+    };
     status.set_condition(PodCondition {
         kind: PodConditionKind::DisruptionTarget,
         status: Truth::True,
         since: cx.now,
         reason: Some("TerminationByKubelet".into()),
-        message: Some(ending.disruption.as_str().into()),
+        message: Some(disruption.as_str().into()),
+        observed_generation: generation,
     });
 }
 

@@ -164,6 +164,46 @@ impl Instance {
             .saturating_add(seconds.saturating_mul(model.per_second))
     }
 
+    /// How many files it has made.
+    pub fn files(&self, now: Time) -> u64 {
+        let model = &self.model.files;
+        let seconds = now.since(self.started).as_secs();
+        model
+            .base
+            .saturating_add(self.served.saturating_mul(model.per_request))
+            .saturating_add(seconds.saturating_mul(model.per_second))
+    }
+
+    /// Its processes and threads.
+    pub fn processes(&self, now: Time) -> u64 {
+        let model = &self.model.processes;
+        let seconds = now.since(self.started).as_secs();
+        model
+            .base
+            .saturating_add(u64::from(self.active).saturating_mul(model.per_request))
+            .saturating_add(self.served.saturating_mul(model.leak_per_request))
+            .saturating_add(seconds.saturating_mul(model.leak_per_second))
+    }
+
+    /// The most processes that it may ever have; none when only its node ends that.
+    pub fn most_processes(&self) -> Option<u64> {
+        let model = &self.model.processes;
+        let places = u64::from(self.model.request.concurrency);
+        let leaks = model.leak_per_request > 0 || model.leak_per_second > 0;
+        let most = model
+            .base
+            .saturating_add(places.saturating_mul(model.per_request));
+        (!leaks).then_some(most)
+    }
+
+    /// Whether it writes or makes files on its node's disk.
+    pub fn writes(&self) -> bool {
+        let (disk, files) = (&self.model.disk, &self.model.files);
+        let bytes = [disk.base, disk.per_request, disk.per_second];
+        let inodes = [files.base, files.per_request, files.per_second];
+        bytes.iter().chain(&inodes).any(|amount| *amount > 0)
+    }
+
     /// Whether the kernel kills it for its memory now.
     #[inline]
     pub fn out_of_memory(&self, now: Time) -> bool {

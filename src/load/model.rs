@@ -41,6 +41,10 @@ pub struct AppModel {
     pub memory: MemoryModel,
     /// What it writes to its node's disk.
     pub disk: DiskModel,
+    /// How many files it makes there.
+    pub files: FilesModel,
+    /// How many processes and threads it has.
+    pub processes: ProcessesModel,
     /// When it ends by itself.
     pub exit: Option<ExitModel>,
     /// How long `exec` hooks run.
@@ -74,6 +78,8 @@ impl Default for AppModel {
             probes: ProbeModel::default(),
             memory: MemoryModel::default(),
             disk: DiskModel::default(),
+            files: FilesModel::default(),
+            processes: ProcessesModel::default(),
             exit: None,
             hook: Dist::Fixed(Duration::from_millis(20)),
             ports: Vec::new(),
@@ -274,6 +280,44 @@ pub struct DiskModel {
     pub per_request: u64,
     /// For each second of running.
     pub per_second: u64,
+    /// The `emptyDir` volume of the pod that it writes to; none is the container's own layer.
+    pub volume: Option<String>,
+}
+
+/// The files that a container makes on the disk of its node, directories among them: each takes an
+/// inode. None is given back before the container is gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FilesModel {
+    /// When it starts.
+    pub base: u64,
+    /// For each request served.
+    pub per_request: u64,
+    /// For each second of running.
+    pub per_second: u64,
+}
+
+/// The processes and threads of a container: each takes a process number of its node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessesModel {
+    /// When idle.
+    pub base: u64,
+    /// More for each request that is being served.
+    pub per_request: u64,
+    /// Never ending, for each request served.
+    pub leak_per_request: u64,
+    /// Never ending, for each second of running.
+    pub leak_per_second: u64,
+}
+
+impl Default for ProcessesModel {
+    fn default() -> Self {
+        ProcessesModel {
+            base: 1,
+            per_request: 0,
+            leak_per_request: 0,
+            leak_per_second: 0,
+        }
+    }
 }
 
 impl Default for MemoryModel {

@@ -11,8 +11,8 @@ use crate::api::Text;
 use crate::api::yaml::Node;
 use crate::engine::Dist;
 use crate::load::model::{
-    AppModel, Call, Client, DiskModel, ExitModel, MemoryModel, OnSigterm, ProbeModel, RequestModel,
-    Warmup,
+    AppModel, Call, Client, DiskModel, ExitModel, FilesModel, MemoryModel, OnSigterm, ProbeModel,
+    ProcessesModel, RequestModel, Warmup,
 };
 
 /// An AppModel with what has to be checked against the objects later.
@@ -62,6 +62,10 @@ pub fn read<'n>(doc: &'n Node, namespace: &Text, problems: &mut Problems) -> Opt
             .map_or_else(MemoryModel::default, |f| memory(&f, problems)),
         disk: (spec.fields("disk", problems))
             .map_or_else(DiskModel::default, |f| disk(&f, problems)),
+        files: (spec.fields("files", problems))
+            .map_or_else(FilesModel::default, |f| files(&f, problems)),
+        processes: (spec.fields("processes", problems))
+            .map_or_else(ProcessesModel::default, |f| processes(&f, problems)),
         exit: spec
             .fields("exit", problems)
             .and_then(|f| exit(&f, problems)),
@@ -379,6 +383,30 @@ fn disk(fields: &Fields<'_>, problems: &mut Problems) -> DiskModel {
         base: amount("base"),
         per_request: amount("perRequest"),
         per_second: amount("perSecond"),
+        volume: fields.text("volume", problems).map(|name| name.to_string()),
+    };
+    fields.finish(problems);
+    model
+}
+
+fn files(fields: &Fields<'_>, problems: &mut Problems) -> FilesModel {
+    let mut amount = |key| bytes(fields, key, problems).unwrap_or_default();
+    let model = FilesModel {
+        base: amount("base"),
+        per_request: amount("perRequest"),
+        per_second: amount("perSecond"),
+    };
+    fields.finish(problems);
+    model
+}
+
+fn processes(fields: &Fields<'_>, problems: &mut Problems) -> ProcessesModel {
+    let mut amount = |key| bytes(fields, key, problems);
+    let model = ProcessesModel {
+        base: amount("base").unwrap_or(ProcessesModel::default().base),
+        per_request: amount("perRequest").unwrap_or_default(),
+        leak_per_request: amount("leakPerRequest").unwrap_or_default(),
+        leak_per_second: amount("leakPerSecond").unwrap_or_default(),
     };
     fields.finish(problems);
     model

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::fields::{Problems, Value};
 use crate::api::duration;
-use crate::kubelet::eviction::{Eviction, Signal};
+use crate::kubelet::eviction::Eviction;
 use crate::kubelet::shutdown::{Span, spans};
 
 /// The names that are read here.
@@ -102,11 +102,8 @@ fn thresholds(
         Err(why) => problems.push(place.invalid(why)),
     }
     for (name, _) in hard.iter().chain(&of(soft)) {
-        let counted = !matches!(
-            Signal::parse(name),
-            Some(Signal::NodeFsInodes | Signal::ImageFsInodes | Signal::Pid)
-        );
-        if !counted && Eviction::usual().iter().all(|(usual, _)| usual != name) {
+        // Containers have no filesystem of their own here.
+        if name.starts_with("containerfs.") {
             unused.push(format!("kubelet eviction signal {name}"));
         }
     }

@@ -453,6 +453,7 @@ impl Scheduler {
             since: now,
             reason: Some(reason.into()),
             message: Some(Text::from(failure.message)),
+            observed_generation: pod.meta.generation,
         };
         let named = pod.status.nominated_node.clone().unwrap_or_default();
         let nominate = failure.nominate.filter(|n| *n != named);

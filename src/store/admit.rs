@@ -266,6 +266,7 @@ pub(super) fn bound(pod: &Pod, node: &Text, now: Time) -> Result<Pod, ApiError> 
         since: now,
         reason: None,
         message: None,
+        observed_generation: 0,
     });
     Ok(new)
 }
@@ -502,7 +503,6 @@ fn merge_kubelet_status(old: &PodStatus, new: &PodStatus) -> PodStatus {
     merged.nominated_node = old.nominated_node.clone();
     for kept in &old.conditions {
         let owned = match kept.kind {
-            PodConditionKind::PodScheduled => false,
             PodConditionKind::DisruptionTarget | PodConditionKind::Other(_) => {
                 new.condition(&kept.kind).is_some()
             }

@@ -45,6 +45,7 @@ impl Store {
             since: at.now,
             reason: Some("EvictionByEvictionAPI".into()),
             message: Some("Eviction API: evicting".into()),
+            observed_generation: 0,
         });
         let before = row.status.condition(&PodConditionKind::DisruptionTarget);
         if before.is_none_or(|c| c.status != Truth::True) {
@@ -246,6 +247,7 @@ mod tests {
             since: now,
             reason: None,
             message: None,
+            observed_generation: 0,
         };
         let patch = Patch::PodConditions {
             conditions: vec![ready],

@@ -11,5 +11,6 @@ mod gallery;
 mod invariants;
 mod journal;
 mod kubectl;
+mod kubelets;
 mod manifests;
 mod workloads;

@@ -6,7 +6,7 @@ use rehearsal::check::run::{RunOptions, run};
 use rehearsal::record::{PodLife, RunRecord};
 use rehearsal::scenario::{LoadOptions, load};
 
-fn play(file: &str, seed: u64) -> RunRecord {
+pub fn play(file: &str, seed: u64) -> RunRecord {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let options = LoadOptions {
         seed: Some(seed),
@@ -22,7 +22,7 @@ fn play(file: &str, seed: u64) -> RunRecord {
     finished.unwrap_or_else(|error| panic!("{error:?}")).record
 }
 
-fn failed(record: &RunRecord) -> Vec<String> {
+pub fn failed(record: &RunRecord) -> Vec<String> {
     let failed = record.checks.iter().filter(|check| !check.passed);
     failed
         .map(|c| format!("{}: {}", c.name, c.detail))

@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use super::meta::{count, count32, list, port, text, texts};
 use crate::api::Text;
-use crate::api::container::{ConfigRef, Container, ContainerPort, Protocol, PullPolicy};
+use crate::api::container::{
+    ConfigRef, Container, ContainerPort, Protocol, PullPolicy, RestartAction, RestartRule,
+};
+use crate::api::pod::RestartPolicy;
 use crate::api::probe::{Action, Probe};
 use crate::api::quantity::{Quantity, Resources};
 
@@ -79,7 +82,12 @@ pub(super) fn container(source: &core::Container) -> Container {
         post_start: hook(lifecycle.and_then(|l| l.post_start.as_ref())),
         pre_stop: hook(lifecycle.and_then(|l| l.pre_stop.as_ref())),
         stop_signal: lifecycle.map(|l| text(&l.stop_signal)).unwrap_or_default(),
-        restart_always: source.restart_policy.as_deref() == Some("Always"),
+        restart_always: false,
+        restart_policy: source.restart_policy.as_deref().and_then(restart_policy),
+        restart_rules: list(&source.restart_policy_rules)
+            .iter()
+            .filter_map(restart_rule)
+            .collect(),
         command: texts(&source.command),
         args: texts(&source.args),
         env: list(&source.env)
@@ -89,6 +97,43 @@ pub(super) fn container(source: &core::Container) -> Container {
         env_refs: env_refs(source),
         ports,
     }
+}
+
+/// An init container; with `restartPolicy: Always` it is a sidecar.
+pub(super) fn init_container(source: &core::Container) -> Container {
+    let container = container(source);
+    Container {
+        restart_always: container.restart_policy == Some(RestartPolicy::Always),
+        ..container
+    }
+}
+
+/// A restart policy by its name.
+pub(super) fn restart_policy(name: &str) -> Option<RestartPolicy> {
+    match name {
+        "Always" => Some(RestartPolicy::Always),
+        "OnFailure" => Some(RestartPolicy::OnFailure),
+        "Never" => Some(RestartPolicy::Never),
+        _ => None,
+    }
+}
+
+/// A rule without exit codes, or with an action of a later version, never applies.
+fn restart_rule(source: &core::ContainerRestartRule) -> Option<RestartRule> {
+    let codes = source.exit_codes.as_ref()?;
+    Some(RestartRule {
+        action: match source.action.as_str() {
+            "Restart" => RestartAction::Restart,
+            "RestartAllContainers" => RestartAction::RestartAll,
+            _ => return None,
+        },
+        except: match codes.operator.as_str() {
+            "In" => false,
+            "NotIn" => true,
+            _ => return None,
+        },
+        codes: list(&codes.values).to_vec(),
+    })
 }
 
 fn container_port(source: &core::ContainerPort) -> ContainerPort {

@@ -19,8 +19,8 @@ const POD: &[&str] = &[
     "setHostnameAsFQDN",
 ];
 
-/// Fields of a container: resources never change in place, and no rule but the pod's policy restarts.
-const CONTAINER: &[&str] = &["resizePolicy", "restartPolicyRules"];
+/// Fields of a container: resources never change in place.
+const CONTAINER: &[&str] = &["resizePolicy"];
 
 /// Fields of a Service's spec.
 const SERVICE: &[&str] = &[

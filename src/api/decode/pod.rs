@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::DecodeContext;
 use super::affinity::{affinity, toleration, topology_spread};
-use super::container::{config_ref, container, resources};
+use super::container::{config_ref, container, init_container, resources, restart_policy};
 use super::meta::{count, labels, list, meta, some_text, text};
 use super::pod_status;
 use crate::api::container::Container;
-use crate::api::pod::{PodSpec, PodTemplate, RestartPolicy, Volume, VolumeSource};
+use crate::api::pod::{PodSpec, PodTemplate, Volume, VolumeSource};
 use crate::api::quantity::{Quantity, Resources};
 use crate::api::{Pod, Text};
 
@@ -55,17 +55,15 @@ fn pod_spec(source: &core::PodSpec, json: Arc<Value>) -> PodSpec {
     let containers: Vec<_> = source.containers.iter().map(container).collect();
     let init_containers: Vec<_> = list(&source.init_containers)
         .iter()
-        .map(container)
+        .map(init_container)
         .collect();
     let overhead = resources(&source.overhead);
     let pod_level = source.resources.as_ref().map(|r| resources(&r.requests));
     let requests = pod_requests(&containers, &init_containers, pod_level.as_ref(), &overhead);
     PodSpec {
-        restart_policy: match source.restart_policy.as_deref() {
-            Some("OnFailure") => RestartPolicy::OnFailure,
-            Some("Never") => RestartPolicy::Never,
-            _ => RestartPolicy::Always,
-        },
+        restart_policy: (source.restart_policy.as_deref())
+            .and_then(restart_policy)
+            .unwrap_or_default(),
         grace_s: count(source.termination_grace_period_seconds.unwrap_or(30)),
         active_deadline_s: source.active_deadline_seconds,
         node_selector: labels(&source.node_selector),

@@ -60,6 +60,7 @@ fn pod_condition(source: &core::PodCondition, cx: &DecodeContext) -> PodConditio
         since: instant(&source.last_transition_time, cx),
         reason: some_text(&source.reason),
         message: some_text(&source.message),
+        observed_generation: count(source.observed_generation.unwrap_or(0)),
     }
 }
 
@@ -73,6 +74,7 @@ pub(super) fn condition_kind(name: &str) -> PodConditionKind {
         ContainersReady,
         Ready,
         DisruptionTarget,
+        AllContainersRestarting,
     ];
     let kind = known.into_iter().find(|kind| kind.name() == name);
     kind.unwrap_or_else(|| Other(name.into()))
@@ -108,6 +110,7 @@ fn container_state(source: &core::ContainerState, cx: &DecodeContext) -> Contain
     let waiting = source.waiting.as_ref();
     ContainerState::Waiting {
         reason: waiting.map(|w| text(&w.reason)).unwrap_or_default(),
+        message: (waiting.and_then(|w| some_text(&w.message))).map(Box::new),
     }
 }
 
@@ -115,6 +118,7 @@ fn terminated(source: &core::ContainerStateTerminated, cx: &DecodeContext) -> Te
     Terminated {
         exit_code: source.exit_code,
         reason: text(&source.reason),
+        message: some_text(&source.message),
         started: instant(&source.started_at, cx),
         finished: instant(&source.finished_at, cx),
     }

@@ -6,7 +6,7 @@ use super::object::{Clock, put, resources, texts};
 use crate::api::pod_status::{ContainerState, ContainerStatus, PodCondition, Terminated};
 use crate::api::policy::PdbStatus;
 use crate::api::workload::{DeploymentStatus, ReplicaSetStatus, WorkloadCondition};
-use crate::api::{Node, Pod};
+use crate::api::{Node, Pod, Text};
 
 pub(super) fn pod(pod: &Pod, clock: Clock) -> Value {
     let status = &pod.status;
@@ -85,6 +85,11 @@ fn pod_condition(condition: &PodCondition, clock: Clock) -> Value {
         "message",
         json!(condition.message.as_deref().unwrap_or_default()),
     );
+    put(
+        &mut map,
+        "observedGeneration",
+        json!(condition.observed_generation),
+    );
     Value::Object(map)
 }
 
@@ -97,7 +102,13 @@ fn container_status(status: &ContainerStatus, image: &str, clock: Clock) -> Valu
     map.insert("started".to_owned(), json!(status.started));
     map.insert("restartCount".to_owned(), json!(status.restarts));
     let state = match &status.state {
-        ContainerState::Waiting { reason } => json!({"waiting": {"reason": reason.as_str()}}),
+        ContainerState::Waiting { reason, message } => {
+            let mut waiting = Map::new();
+            put(&mut waiting, "reason", json!(reason.as_str()));
+            let message = message.as_deref().map_or("", Text::as_str);
+            put(&mut waiting, "message", json!(message));
+            json!({ "waiting": waiting })
+        }
         ContainerState::Running { since } => {
             json!({"running": {"startedAt": clock.print(*since)}})
         }
@@ -114,12 +125,17 @@ fn container_status(status: &ContainerStatus, image: &str, clock: Clock) -> Valu
 }
 
 fn terminated(end: &Terminated, clock: Clock) -> Value {
-    json!({
-        "exitCode": end.exit_code,
-        "reason": end.reason.as_str(),
-        "startedAt": clock.print(end.started),
-        "finishedAt": clock.print(end.finished),
-    })
+    let mut map = Map::new();
+    map.insert("exitCode".to_owned(), json!(end.exit_code));
+    put(&mut map, "reason", json!(end.reason.as_str()));
+    put(
+        &mut map,
+        "message",
+        json!(end.message.as_deref().unwrap_or_default()),
+    );
+    map.insert("startedAt".to_owned(), clock.print(end.started));
+    map.insert("finishedAt".to_owned(), clock.print(end.finished));
+    Value::Object(map)
 }
 
 pub(super) fn node(node: &Node, clock: Clock) -> Value {

@@ -1,4 +1,4 @@
-//! Memory and disk of nodes: what is used, whether it may run short, and whom the kernel ends when
+//! Memory, disk and processes of nodes: what is used, whether it may run short, and whom the kernel ends when
 //! all memory is used up.
 //!
 //! A kubelet looks at its node's memory every ten seconds. Thousands of nodes would look all day at
@@ -28,8 +28,12 @@ pub struct Watched {
     floor: u64,
     /// The most that everything on it may come to use.
     most: u128,
-    /// Processes that write to its disk.
+    /// Containers that write to its disk.
     writers: u32,
+    /// So many processes are not worth a look, where they are counted at all.
+    enough: Option<u32>,
+    /// The most processes that there may come to be.
+    most_processes: u128,
 }
 
 /// Stands for "as much as there is".
@@ -37,12 +41,18 @@ const BOUNDLESS: u128 = u64::MAX as u128;
 
 impl DataPlane {
     /// A kubelet says when it wants to look at its node's memory.
-    pub(super) fn watch_memory(&mut self, node: &str, floor_kib: u32, out: &mut Out) {
+    pub(super) fn watch_memory(
+        &mut self,
+        node: &str,
+        (floor_kib, most_processes): (u32, Option<u32>),
+        out: &mut Out,
+    ) {
         let Some(place) = self.net.place(node) else {
             return;
         };
         let mut watched = Watched {
             floor: u64::from(floor_kib) << 10,
+            enough: most_processes,
             ..Watched::default()
         };
         for key in self.at.get(place.index()).into_iter().flatten() {
@@ -69,7 +79,9 @@ impl DataPlane {
             return;
         };
         let most = watched.most + u128::from(watched.floor);
-        if most > u128::from(*capacity) || watched.writers > 0 {
+        let many = |enough: u32| watched.most_processes > u128::from(enough);
+        let crowded = watched.enough.is_some_and(many);
+        if most > u128::from(*capacity) || watched.writers > 0 || crowded {
             let node = Id::<Node>::new(*node);
             out.runtime.push(RuntimeEvent::Tight { node });
         }
@@ -104,22 +116,16 @@ impl DataPlane {
             self.end_unit(victim, OUT_OF_MEMORY, now, out);
         }
         self.tell_tight(place, out);
-        let mut pods: BTreeMap<Id<Pod>, (u64, u64)> = BTreeMap::new();
+        let mut pods: BTreeMap<Id<Pod>, Used> = BTreeMap::new();
         for unit in self.running_at(place).map(|key| &self.units[key]) {
-            let (memory, disk) = pods.entry(unit.id.pod).or_default();
-            *memory += unit.instance.memory(now);
-            *disk += unit.instance.disk(now);
+            pods.entry(unit.id.pod).or_default().add(unit, now);
         }
-        let narrow = |amount: u64| u32::try_from(amount).unwrap_or(u32::MAX);
-        for (&pod, (memory, disk)) in &pods {
-            let (kib, mib) = (narrow(memory >> 10), narrow(disk >> 20));
-            out.runtime.push(RuntimeEvent::PodMemory { pod, kib });
-            if *disk > 0 {
-                out.runtime.push(RuntimeEvent::PodDisk { pod, mib });
-            }
+        let count = (self.watched.get(&place)).is_some_and(|watched| watched.enough.is_some());
+        for (&pod, used) in &pods {
+            used.tell(pod, count, out);
         }
         if let Some((node, capacity)) = self.nodes.get(&place) {
-            let used: u64 = pods.values().map(|(memory, _)| memory).sum();
+            let used: u64 = pods.values().map(|used| used.memory).sum();
             out.runtime.push(RuntimeEvent::NodeMemory {
                 node: Id::new(*node),
                 available_kib: narrow(capacity.saturating_sub(used) >> 10),
@@ -151,13 +157,80 @@ impl Watched {
     fn count(&mut self, unit: &Unit, begins: bool) {
         let most = unit.instance.most_memory();
         let most = most.map_or(BOUNDLESS, u128::from);
-        let model = &unit.instance.model.disk;
-        let writes = u32::from(model.base + model.per_request + model.per_second > 0);
+        let writes = u32::from(unit.instance.writes());
+        // Its sandbox has a process too.
+        let processes = unit.instance.most_processes();
+        let processes = processes.map_or(BOUNDLESS, |most| u128::from(most) + 1);
         if begins {
             (self.most, self.writers) = (self.most + most, self.writers + writes);
+            self.most_processes += processes;
         } else {
             self.most = self.most.saturating_sub(most);
             self.writers = self.writers.saturating_sub(writes);
+            self.most_processes = self.most_processes.saturating_sub(processes);
+        }
+    }
+}
+
+/// What the containers of a pod use.
+#[derive(Debug, Default)]
+struct Used {
+    memory: u64,
+    disk: u64,
+    files: u64,
+    processes: u64,
+    /// Of the disk, by container and by volume.
+    layers: Vec<(u16, u64)>,
+    volumes: BTreeMap<u16, u64>,
+}
+
+fn narrow(amount: u64) -> u32 {
+    u32::try_from(amount).unwrap_or(u32::MAX)
+}
+
+impl Used {
+    fn add(&mut self, unit: &Unit, now: Time) {
+        let instance = &unit.instance;
+        self.memory += instance.memory(now);
+        self.files += instance.files(now);
+        self.processes += instance.processes(now);
+        let disk = instance.disk(now);
+        if disk == 0 {
+            return;
+        }
+        self.disk += disk;
+        match unit.writes_to {
+            Some(volume) => *self.volumes.entry(volume).or_default() += disk,
+            None => self.layers.push((unit.id.index, disk)),
+        }
+    }
+
+    /// Tells of one pod; of what it does not use, nothing.
+    fn tell(&self, pod: Id<Pod>, count: bool, out: &mut Out) {
+        let kib = narrow(self.memory >> 10);
+        out.runtime.push(RuntimeEvent::PodMemory { pod, kib });
+        if self.disk > 0 {
+            let mib = narrow(self.disk >> 20);
+            out.runtime.push(RuntimeEvent::PodDisk { pod, mib });
+        }
+        for (index, bytes) in self.layers.iter().copied() {
+            let kib = narrow(bytes >> 10);
+            out.runtime
+                .push(RuntimeEvent::ContainerDisk { pod, index, kib });
+        }
+        for (&volume, &bytes) in &self.volumes {
+            let kib = narrow(bytes >> 10);
+            out.runtime
+                .push(RuntimeEvent::VolumeDisk { pod, volume, kib });
+        }
+        if self.files > 0 {
+            let files = narrow(self.files);
+            out.runtime.push(RuntimeEvent::PodFiles { pod, files });
+        }
+        if count {
+            let processes = narrow(self.processes);
+            out.runtime
+                .push(RuntimeEvent::PodProcesses { pod, processes });
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Unit {
     pub limit_milli: u32,
     /// `oom_score_adj`: how readily the kernel ends it when the node's memory is used up.
     pub oom_adjust: i64,
+    /// The volume that it writes to, by its place in the spec; none is its own layer.
+    pub writes_to: Option<u16>,
     /// Where it listens.
     pub ports: Ports,
     /// Senders of the model's calls.
@@ -150,9 +152,11 @@ impl DataPlane {
                 && model.selector.matches(&row.meta.labels)
         });
         let Some(found) = found else {
-            let sidecar = container_of(spec, index).is_some_and(|c| c.restart_always);
+            let container = container_of(spec, index);
+            let sidecar = container.is_some_and(|c| c.restart_always);
+            let policy = container.and_then(|c| c.restart_policy);
             let init = usize::from(index) < spec.init_containers.len();
-            let model = match (init, sidecar, spec.restart_policy) {
+            let model = match (init, sidecar, policy.unwrap_or(spec.restart_policy)) {
                 (true, false, _) => &self.default_init,
                 (false, _, RestartPolicy::OnFailure | RestartPolicy::Never) => &self.default_batch,
                 _ => &self.default_model,
@@ -202,6 +206,14 @@ impl DataPlane {
             weight_milli: container.map_or(0, |c| milli(c.requests.cpu_milli)),
             limit_milli: container.map_or(0, |c| milli(c.limits.cpu_milli)),
             oom_adjust: self.oom_adjust(row, id.index, place),
+            writes_to: (instance.model.disk.volume.as_ref()).and_then(|name| {
+                let at = row
+                    .spec
+                    .volumes
+                    .iter()
+                    .position(|v| v.name == name.as_str())?;
+                u16::try_from(at).ok()
+            }),
             place,
             ports,
             pools: calls.iter().map(|_| Pool::default()).collect(),
@@ -335,7 +347,10 @@ impl DataPlane {
             }
             RuntimeCall::RemovePod { pod } => self.remove_pod(*pod, now, out),
             RuntimeCall::Stats => self.stats(node, now, out),
-            RuntimeCall::WatchMemory { floor_kib } => self.watch_memory(node, *floor_kib, out),
+            RuntimeCall::WatchMemory {
+                floor_kib,
+                most_processes,
+            } => self.watch_memory(node, (*floor_kib, *most_processes), out),
             RuntimeCall::StartSandbox { .. }
             | RuntimeCall::PullImage { .. }
             | RuntimeCall::StartContainer { .. } => {}

@@ -76,6 +76,7 @@ fn pod(text: &str, nth: u32) -> Pod {
         since: Time::ZERO,
         reason: None,
         message: None,
+        observed_generation: 0,
     });
     if words[2] == "terminating" {
         pod.meta.deletion = Some(Deletion {

@@ -87,6 +87,7 @@ impl Table {
             since: Time::from_secs(50),
             reason: None,
             message: None,
+            observed_generation: 0,
         });
         status.containers = (code.into_iter())
             .map(|exit_code| ContainerStatus {

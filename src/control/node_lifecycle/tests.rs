@@ -57,6 +57,7 @@ fn cluster(zones: &[(&str, usize)]) -> Store {
                 since: Time::ZERO,
                 reason: None,
                 message: None,
+                observed_generation: 0,
             });
             write(&mut store, &Write::Create(pod.into()), Time::ZERO);
         }

@@ -315,6 +315,29 @@ fn a_pod_past_its_deadline_fails() {
     );
 }
 
+/// After `active_deadline_test.go :: TestActiveDeadlineHandler`: the spec is read at each look.
+#[test]
+fn a_deadline_may_come_nearer() {
+    let mut m = Machine::booted();
+    let mut a = pod("a", vec![container("app")]);
+    Arc::make_mut(&mut a.spec).active_deadline_s = Some(60);
+    m.create(a);
+    m.at(10_000, |m| {
+        let (id, old) = m.store.view().pods().find("default", "a").unwrap();
+        let mut new = Pod::clone(old);
+        Arc::make_mut(&mut new.spec).active_deadline_s = Some(15);
+        m.write(Write::Update(id.into(), new.into()));
+    });
+    m.run(40);
+    m.check_with(
+        &["Term", "a Failed"],
+        r#"
+        16.000 Term app
+        16.105 a Failed(DeadlineExceeded) app=Error(143)
+        "#,
+    );
+}
+
 /// When the container `app` of a pod was started, beside `others` that crash too.
 fn starts_beside(others: usize) -> Vec<Time> {
     let mut m = Machine::booted();

@@ -87,6 +87,9 @@ impl Machine {
                 for (pod, kib) in pods {
                     self.after(ms(1), RuntimeEvent::PodMemory { pod, kib });
                 }
+                for event in self.measured.clone() {
+                    self.after(ms(1), event);
+                }
                 let event = RuntimeEvent::NodeMemory {
                     node,
                     available_kib,

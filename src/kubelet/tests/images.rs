@@ -167,3 +167,52 @@ fn a_second_container_waits_for_the_pull_of_the_first() {
         "#,
     );
 }
+
+/// After `image_manager_test.go :: pullerTestCases` and `handlers_test.go :: TestRunHandlerExec`.
+#[test]
+fn a_waiting_container_says_why() {
+    let mut m = Machine::booted();
+    slow(&mut m, "app:1", 1, PullOutcome::NotFound);
+    m.create(pod("a", vec![container("app")]));
+    let mut bad = container("bad");
+    bad.image = "Bad".into();
+    m.create(pod("b", vec![bad]));
+    let mut hooked = container("hooked");
+    hooked.post_start = Some(Action::Exec(vec!["touch".into(), "/x".into()]));
+    m.script("hooked").hook.1 = false;
+    m.create(pod("c", vec![hooked]));
+    for at in [2_500, 13_500] {
+        m.at(at, move |m| {
+            for name in ["a", "b", "c"] {
+                let (_, row) = m.store.view().pods().find("default", name).unwrap();
+                let said = match &row.status.containers[0].state {
+                    ContainerState::Waiting { reason, message } => {
+                        let message = message.as_deref().map_or("", Text::as_str);
+                        let uid = row.meta.uid.to_string();
+                        format!("{reason}: {}", message.replace(&uid, "UID"))
+                    }
+                    other => format!("{other:?}"),
+                };
+                m.lines.push(format!("said {name} {said}"));
+            }
+        });
+    }
+    m.run(20);
+    let said: Vec<String> = m.lines_with(&["said"]);
+    let pull = "rpc error: code = NotFound desc = failed to pull and unpack image \"app:1\": \
+                failed to resolve reference \"app:1\": app:1: not found";
+    let name = "InvalidImageName: Failed to apply default image tag \"Bad\": couldn't parse image \
+                name \"Bad\": invalid reference format: repository name (library/Bad) must be \
+                lowercase";
+    let expected = [
+        format!("said a ErrImagePull: {pull}"),
+        format!("said b {name}"),
+        "said c ContainerCreating: ".to_owned(),
+        format!("said a ImagePullBackOff: Back-off pulling image \"app:1\": ErrImagePull: {pull}"),
+        format!("said b {name}"),
+        "said c PostStartHookError: Exec lifecycle hook ([touch /x]) for Container \"hooked\" in \
+         Pod \"c_default(UID)\" failed - error: command 'touch /x' exited with 1: , message: \"\""
+            .to_owned(),
+    ];
+    assert_eq!(said, expected);
+}

@@ -4,11 +4,14 @@
 //! that does what a [`Script`] says. What happened is a list of lines, one for each KubeEvent, each
 //! change of a pod's status and each signal, with the time in seconds; tests are tables of them.
 
+mod actions;
 mod crash_loop;
 mod fake;
 mod images;
 mod node;
+mod phases;
 mod probing;
+mod restarting;
 mod shortage;
 mod stopping;
 
@@ -93,6 +96,8 @@ struct Machine {
     /// Containers that run, and since when.
     running: BTreeMap<ContainerId, Time>,
     memory: (u32, Vec<(Id<Pod>, u32)>),
+    /// What else a measurement finds.
+    measured: Vec<RuntimeEvent>,
     /// The watch does not deliver.
     deaf: bool,
     /// The API server does not answer.
@@ -203,6 +208,7 @@ impl Machine {
             pods: BTreeMap::new(),
             running: BTreeMap::new(),
             memory: (4 << 20, Vec::new()),
+            measured: Vec::new(),
             deaf: false,
             unreachable: false,
             lines: Vec::new(),
@@ -435,7 +441,7 @@ fn show(pod: &Pod) -> String {
 
 fn show_container(container: &ContainerStatus) -> String {
     let state = match &container.state {
-        ContainerState::Waiting { reason } => reason.to_string(),
+        ContainerState::Waiting { reason, .. } => reason.to_string(),
         ContainerState::Running { .. } => match (container.started, container.ready) {
             (_, true) => "ready".into(),
             (true, false) => "running".into(),
@@ -458,7 +464,8 @@ fn a_pod_starts_and_becomes_ready() {
     m.create(pod("a", vec![web]));
     m.run(30);
     // 5 ms to hear of it, 300 for the volumes, 200 for the sandbox, 1000 for the image, 100 to
-    // start, each write 5 ms to the server; the probe runs at once and takes 2 ms.
+    // start, each write 5 ms to the server. The kubelet has just started: its probe worker first
+    // waits for a random part of the period of 10 s, then the probe takes 2 ms.
     m.check(
         r#"
         0.000 a Pending
@@ -468,7 +475,7 @@ fn a_pod_starts_and_becomes_ready() {
         1.610 a Created: Container created
         1.610 a Running web=running
         1.620 a Started: Container started
-        1.620 a Running Ready web=ready
+        6.990 a Running Ready web=ready
         "#,
     );
     let row = m

@@ -139,6 +139,9 @@ fn a_critical_pod_waits_for_those_that_make_room_for_it() {
         21.010 huge Failed(UnexpectedAdmissionError)
         "#,
     );
+    // A pod that the kubelet never took has none of its conditions.
+    let (_, late) = m.store.view().pods().find("default", "late").unwrap();
+    assert_eq!(late.status.conditions, []);
 }
 
 /// After `nodeshutdown_manager_linux_test.go :: TestManager`.
@@ -188,4 +191,162 @@ fn a_node_that_is_shut_down_ends_ordinary_pods_first() {
     // Without time for it the machine goes down at once.
     let mut m = Machine::booted();
     m.with(|kubelet, cx| assert!(!kubelet.shut_down(cx)));
+}
+
+fn ousted(m: &Machine, name: &str) -> String {
+    let (_, row) = m.store.view().pods().find("default", name).unwrap();
+    let disrupted = crate::api::pod_status::PodConditionKind::DisruptionTarget;
+    let disrupted = row.status.condition(&disrupted).is_some();
+    let message = row.status.message.clone().unwrap_or_default();
+    format!("{message}disrupted: {disrupted}")
+}
+
+/// After `eviction_manager_test.go :: TestPIDPressure_VerifyPodStatus` and
+/// `helpers_test.go :: TestOrderedByPriorityProcess`.
+#[test]
+fn short_of_process_numbers_the_least_important_pod_goes_though_another_has_more() {
+    let thresholds = Eviction::parse(&own(&[("pid.available", "10%")]), &[], &[], &[]);
+    let mut m = Machine::new(KubeletConfig {
+        stats: true,
+        eviction: Eviction {
+            thresholds: thresholds.unwrap(),
+            transition: Duration::from_secs(60),
+            max_grace_s: 0,
+        },
+        ..KubeletConfig::default()
+    });
+    m.boot(Boot::Reboot);
+    for (name, priority) in [("few", 0), ("many", 0), ("most", 100)] {
+        m.create(sized(name, 100, 1 << 20, priority));
+    }
+    m.at(15_000, |m| {
+        // 8 GiB are 65,536 numbers, of which 6,553 are to be left; 65,536 - 60,000 - 3 sandboxes.
+        m.memory.1 = (0..3).map(|pod| (Id::new(pod), 1 << 10)).collect();
+        let processes = [(0, 1_000), (1, 9_000), (2, 50_000)];
+        m.measured = processes
+            .map(|(pod, processes)| RuntimeEvent::PodProcesses {
+                pod: Id::new(pod),
+                processes,
+            })
+            .to_vec();
+    });
+    m.at(20_100, |m| m.measured.clear());
+    m.run(30);
+    m.check_with(
+        &["Term", "Failed"],
+        r#"
+        20.001 Term many
+        20.106 many Failed(Evicted) many=Error(143)
+        "#,
+    );
+    assert_eq!(
+        ousted(&m, "many"),
+        "The node was low on resource: pids. Threshold quantity: 6553, available: 5533. \
+         disrupted: true"
+    );
+    assert_eq!(
+        node_says(&m),
+        "PidPressure: KubeletHasInsufficientPID (kubelet has insufficient PID available)"
+    );
+}
+
+/// After `eviction_manager_test.go :: TestDiskPressureNodeFsInodes`.
+#[test]
+fn short_of_inodes_the_pod_with_most_files_goes() {
+    let mut m = Machine::new(KubeletConfig {
+        stats: true,
+        ..KubeletConfig::default()
+    });
+    let (id, _) = m.store.view().nodes().find("", "n1").unwrap();
+    let mut row = Node::clone(m.store.view().nodes().get(id).unwrap());
+    row.status.capacity.ephemeral = 16 << 30;
+    Arc::make_mut(&mut m.kubelet.host.row).status = row.status.clone();
+    m.write(Write::UpdateStatus(id.into(), row.into()));
+    m.boot(Boot::Reboot);
+    m.create(sized("few", 100, 0, 0));
+    m.create(sized("many", 100, 0, 0));
+    m.at(15_000, |m| {
+        // 16 GiB have 1,048,576 inodes, of which 52,428 are to be left; two images of 64 MiB take
+        // 5,461 and these pods 1,000,000.
+        m.memory.1 = (0..2).map(|pod| (Id::new(pod), 1 << 10)).collect();
+        let files = [(0, 100_000), (1, 900_000)];
+        m.measured = files
+            .map(|(pod, files)| RuntimeEvent::PodFiles {
+                pod: Id::new(pod),
+                files,
+            })
+            .to_vec();
+    });
+    m.at(20_100, |m| m.measured.clear());
+    m.run(30);
+    m.check_with(
+        &["Term", "Failed"],
+        r#"
+        20.001 Term many
+        20.106 many Failed(Evicted) many=Error(143)
+        "#,
+    );
+    assert_eq!(
+        ousted(&m, "many"),
+        "The node was low on resource: inodes. Threshold quantity: 52428, available: 43115. \
+         disrupted: true"
+    );
+}
+
+/// After `test/e2e_node/eviction_test.go :: LocalStorageCapacityIsolationEviction`.
+#[test]
+fn a_pod_past_a_limit_of_its_own_goes_and_is_not_called_disrupted() {
+    let mut m = Machine::new(KubeletConfig {
+        stats: true,
+        ..KubeletConfig::default()
+    });
+    m.boot(Boot::Reboot);
+    let mut volume = sized("volume", 100, 0, 0);
+    Arc::make_mut(&mut volume.spec).volumes = vec![crate::api::pod::Volume {
+        name: "cache".into(),
+        source: crate::api::pod::VolumeSource::EmptyDir(1 << 20),
+    }];
+    m.create(volume);
+    let mut layer = sized("layer", 100, 0, 0);
+    let spec = Arc::make_mut(&mut layer.spec);
+    spec.containers.push(container("idle"));
+    for container in &mut spec.containers {
+        container.limits.ephemeral = 2 << 20;
+    }
+    m.create(layer);
+    m.create(sized("within", 100, 0, 0));
+    m.at(15_000, |m| {
+        let (one, two) = (Id::new(0), Id::new(1));
+        m.measured = vec![
+            RuntimeEvent::VolumeDisk {
+                pod: one,
+                volume: 0,
+                kib: 1025,
+            },
+            RuntimeEvent::ContainerDisk {
+                pod: two,
+                index: 0,
+                kib: 2049,
+            },
+        ];
+    });
+    m.run(40);
+    m.check_with(
+        &["Term", "Failed"],
+        r#"
+        20.001 Term volume
+        20.001 Term layer
+        20.001 Term idle
+        20.106 volume Failed(Evicted) volume=Error(143)
+        20.116 layer Failed(Evicted) layer=Error(143) idle=Error(143)
+        "#,
+    );
+    assert_eq!(
+        ousted(&m, "volume"),
+        "Usage of EmptyDir volume \"cache\" exceeds the limit \"1Mi\". disrupted: false"
+    );
+    assert_eq!(
+        ousted(&m, "layer"),
+        "Container layer exceeded its local ephemeral storage limit \"2Mi\". disrupted: false"
+    );
 }

@@ -96,7 +96,8 @@ fn flags_of_kubelets_are_read_and_what_is_wrong_is_said() {
 
 #[test]
 fn signals_that_are_not_counted_are_said_to_change_nothing() {
-    let (_, unused, problems) = read_text("kubelet: {eviction-hard: \"pid.available<5%\"}");
+    let (_, unused, problems) =
+        read_text("kubelet: {eviction-hard: \"pid.available<5%,containerfs.available<5%\"}");
     assert!(problems.is_empty());
-    assert_eq!(unused, ["kubelet eviction signal pid.available"]);
+    assert_eq!(unused, ["kubelet eviction signal containerfs.available"]);
 }

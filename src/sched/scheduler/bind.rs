@@ -342,6 +342,7 @@ impl Scheduler {
             since: now,
             reason: Some(BY_SCHEDULER.into()),
             message: Some(Text::from(message)),
+            observed_generation: victim.pod.meta.generation,
         };
         let row = view.pods().get(Id::new(victim.id));
         let mut status = row.unwrap_or(&victim.pod).status.clone();

@@ -427,6 +427,7 @@ impl World<'_> {
             since: now,
             reason: None,
             message: None,
+            observed_generation: 0,
         });
         self.patch_status(id, status, now);
     }
