@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cluster::{Asked, Cluster, Event, Request};
 use crate::engine::{Backend, Dist, Draws, Purpose, Time, entity_key};
 use crate::kubelet::runtime::{Call, PullOutcome, RuntimeEvent, StartOutcome};
+use crate::scenario::types::LatencySpec;
 
 const SANDBOX: Purpose = Purpose::new("runtime/sandbox");
 const PULL: Purpose = Purpose::new("runtime/pull");
@@ -64,6 +65,18 @@ impl Default for RuntimeLatency {
 }
 
 impl RuntimeLatency {
+    /// With the spans that a scenario gives.
+    pub fn with(self, given: &LatencySpec) -> Self {
+        let or = |given: &Option<Dist>, usual| given.clone().unwrap_or(usual);
+        RuntimeLatency {
+            sandbox: or(&given.sandbox, self.sandbox),
+            pull: or(&given.pull, self.pull),
+            resolve: or(&given.resolve, self.resolve),
+            start: or(&given.start, self.start),
+            remove: or(&given.remove, self.remove),
+        }
+    }
+
     /// Containers that are processes of this host, started by the Linux backend: the order of
     /// magnitude of its own starts and stops (1 to 2 ms, with a long tail on a busy host). Pulls
     /// are the same draws on both sides.

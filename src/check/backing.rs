@@ -6,6 +6,7 @@ use crate::backend::sim::{RuntimeLatency, Simulated};
 use crate::check::run::RunError;
 use crate::cluster::{Cluster, Containers, Event};
 use crate::engine::{Backend, Ended, Journal, Silent, Tape, Time};
+use crate::scenario::types::LatencySpec;
 
 /// What a run runs on.
 #[derive(Debug)]
@@ -92,12 +93,15 @@ impl<'a> Backing<'a> {
     pub(super) fn new(
         on: On<'a>,
         cluster: &Cluster,
+        latency: &LatencySpec,
         journal: &'a mut Journal<Event>,
     ) -> Backing<'a> {
+        let simulated =
+            |usual: RuntimeLatency| Box::new(Simulated::new(cluster.draws, usual.with(latency)));
         let mut tape = Tape::Record(journal);
         let mut backend: Box<dyn Served + 'a> = match on {
-            On::Simulation => Box::new(Simulated::new(cluster.draws, RuntimeLatency::default())),
-            On::Processes => Box::new(Simulated::new(cluster.draws, RuntimeLatency::processes())),
+            On::Simulation => simulated(RuntimeLatency::default()),
+            On::Processes => simulated(RuntimeLatency::processes()),
             #[cfg(target_os = "linux")]
             On::Linux(linux) => Box::new(linux),
             On::Journal(journal) => {

@@ -19,4 +19,6 @@ pub mod compare;
 
 pub mod search;
 
+pub mod calibrate;
+
 pub use run::{Finished, On, RunOptions, Watcher, run, run_on, run_watched};

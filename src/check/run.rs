@@ -213,7 +213,7 @@ pub fn run_on(
         metadata: Vec::new(),
     });
     let name = on.name();
-    let mut backing = Backing::new(on, &cluster, &mut journal);
+    let mut backing = Backing::new(on, &cluster, &scenario.cluster.latency, &mut journal);
     let mut onlooker = Onlooker {
         watcher,
         recorder: Recorder::new(),

@@ -7,6 +7,8 @@ pub mod backend;
 
 pub mod check;
 
+pub mod calibrate;
+
 pub mod run;
 
 pub mod validate;
@@ -78,6 +80,8 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Run a scenario simulated and on real processes of this host, and compare the two
     Check(check::CheckArguments),
+    /// Measure what this host takes, as the section of a scenario that lets simulations take it too
+    Calibrate(calibrate::CalibrateArguments),
     /// Print JSON Schemas of this program's own kinds, for editors
     Schema(schema::SchemaArguments),
     /// Print a completion script for a shell
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Gallery(arguments) => gallery::main(&arguments),
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Check(arguments) => check::main(&arguments),
+        Command::Calibrate(arguments) => calibrate::main(&arguments),
         Command::Schema(arguments) => schema::main(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

@@ -43,7 +43,7 @@ use crate::kubelet::Boot;
 use crate::kubelet::{Kubelet, KubeletConfig};
 use crate::net::NetConfig;
 use crate::scenario::kubelet_flags::KubeletFlags;
-use crate::scenario::types::{Applied, Flags, NodePool, Scenario};
+use crate::scenario::types::{Applied, ClusterSpec, Flags, NodePool, Scenario};
 use crate::sched::{Moment, Scheduler, SchedulerConfig};
 use crate::store::admit::Tolerated;
 use crate::store::{Cause, Change, Op, Pools, Write};
@@ -87,7 +87,7 @@ impl Cluster {
         let mut cluster = Cluster {
             api: ApiServer::new(draws, ApiLatency::default()),
             draws,
-            data: DataPlane::new(net_config(flags), draws),
+            data: DataPlane::new(net_config(&scenario.cluster), draws),
             timeline: Timeline::new(scenario.timeline.clone(), &scenario.namespace),
             machines: Vec::new(),
             manager: Process::new(ApiLatency::default().watch, process::manager_interest),
@@ -105,6 +105,9 @@ impl Cluster {
             kubelet_out: Outbox::default(),
             data_out: super::dataplane::Out::default(),
             rules: Vec::new(),
+            strains: Vec::new(),
+            next_strain: 0,
+            dns_rules: Vec::new(),
             starting: std::collections::BTreeMap::new(),
             kubelet_configs: kubelet_configs(scenario, containers),
             traffic: scenario.traffic.clone(),
@@ -449,9 +452,12 @@ fn namespaces() -> Runner<NamespaceController> {
     Runner::with_budget(NamespaceController::default(), budget)
 }
 
-fn net_config(flags: &Flags) -> NetConfig {
+fn net_config(cluster: &ClusterSpec) -> NetConfig {
     let mut config = NetConfig::default();
-    config.proxy.min_sync = flags.proxy_min_sync_period;
+    config.proxy.min_sync = cluster.flags.proxy_min_sync_period;
+    if let Some(sync) = cluster.latency.endpoint_sync {
+        config.proxy.sync_time = sync;
+    }
     config
 }
 

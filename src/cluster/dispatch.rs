@@ -51,6 +51,11 @@ pub struct Cluster {
     pub(super) data_out: super::dataplane::Out,
     /// Rules of the network in force, with what they were made from.
     pub(super) rules: Vec<(crate::fault::LinkRule, crate::net::RuleId)>,
+    /// Loads in force, with their numbers.
+    pub(super) strains: Vec<(crate::fault::Strain, u32)>,
+    pub(super) next_strain: u32,
+    /// Lookups that go wrong.
+    pub(super) dns_rules: Vec<(crate::fault::DnsRule, crate::net::RuleId)>,
     /// Containers whose start was asked for.
     pub(super) starting: BTreeMap<ContainerId, Arc<Pod>>,
     /// By pool; the empty name is for nodes of none.
@@ -333,7 +338,8 @@ impl Cluster {
                 asked.pull = self.data.image_pull(row, container.index);
             }
             Call::StartContainer { container, row, .. } if self.containers == Containers::Real => {
-                asked.model = Some(self.data.model(row, container.index));
+                let (model, calls) = self.data.model_and_calls(row, container.index);
+                (asked.model, asked.calls) = (Some(model), calls);
                 asked.idle = self.data.is_idle(container.pod);
             }
             _ => {}

@@ -2,7 +2,10 @@
 
 use crate::api::{Pod, Text};
 use crate::engine::Time;
-use crate::fault::{Effect, Ends, LinkEffect, LinkRule, PodKey};
+use crate::fault::{
+    DnsRule, Effect, Ends, LinkEffect, LinkRule, MemoryStressor, PodKey, Strain, Strained,
+    WrongAnswer,
+};
 use crate::kubelet::Boot;
 use crate::kubelet::runtime::{Call, RuntimeRequest, Signal};
 use crate::net::{self, Members, Place, RuleId};
@@ -10,9 +13,10 @@ use crate::store::write::Trigger;
 use crate::store::{Cause, Id, Origin, Propagation, Write};
 
 use super::api_server::Sender;
+use super::dataplane::strain::Load;
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
-use super::runtime::{Containers, MachineCall, Request};
+use super::runtime::{Containers, MachineCall, Request, StrainTarget};
 
 /// From the return of power to a running kubelet.
 pub const BOOT_TIME: std::time::Duration = std::time::Duration::from_secs(30);
@@ -54,6 +58,10 @@ impl Cluster {
             }
             Effect::FailPod { pod, containers } => self.fail_pod(pod, containers, true, turn),
             Effect::RestorePod { pod, containers } => self.fail_pod(pod, containers, false, turn),
+            Effect::Strain(strain) => self.strain(strain, turn),
+            Effect::Relieve(strain) => self.relieve(strain, turn),
+            Effect::Mislead(rule) => self.mislead(rule, true, turn),
+            Effect::Inform(rule) => self.mislead(rule, false, turn),
         }
         self.drain_data(turn);
     }
@@ -238,12 +246,24 @@ impl Cluster {
         let effect = match rule.effect {
             LinkEffect::Cut => net::Effect::Cut,
             LinkEffect::Delay {
-                latency, jitter, ..
+                latency,
+                jitter,
+                early_per_million,
+                ..
             } => net::Effect::Delay {
                 by: latency,
                 jitter,
+                early_per_million,
             },
-            LinkEffect::Loss { per_million, .. } => net::Effect::Loss { per_million },
+            // A packet that is not what was sent is thrown away where it arrives.
+            LinkEffect::Loss { per_million, .. } | LinkEffect::Corrupt { per_million } => {
+                net::Effect::Loss { per_million }
+            }
+            // The second copy of a packet changes nothing for whoever reads.
+            LinkEffect::Duplicate { .. } => net::Effect::Loss { per_million: 0 },
+            LinkEffect::Rate {
+                bytes_per_s, burst, ..
+            } => net::Effect::Rate { bytes_per_s, burst },
         };
         let net_rule = net::Rule {
             from: self.members(&rule.from),
@@ -371,6 +391,83 @@ impl Cluster {
             let what = Call::Signal { container, signal };
             let node = Id::new(home);
             self.route(home, RuntimeRequest { node, what }, turn);
+        }
+    }
+
+    /// A load begins on what runs under that name now.
+    fn strain(&mut self, strain: &Strain, turn: Consequences<'_, '_>) {
+        let (target, node) = match &strain.on {
+            Strained::Node(node) => (Some(StrainTarget::Node(node.clone())), node.clone()),
+            Strained::Container(pod, name) => {
+                let running = self.running(pod, std::slice::from_ref(name));
+                let home = self.find(pod).and_then(|pod| self.homes.get(&pod.0));
+                let node = home.and_then(|home| self.machine_name(*home));
+                let target = running.first().map(|id| StrainTarget::Container(*id));
+                (target, node.unwrap_or_default())
+            }
+        };
+        let Some(target) = target else { return };
+        let view = self.api.store.view();
+        let memory = view.nodes().named(&Text::default(), &node);
+        let memory = memory.map_or(0, |(_, node)| node.status.capacity.memory);
+        let memory = u64::try_from(memory).unwrap_or(0);
+        let stressors = &strain.stressors;
+        let load = Load {
+            workers: stressors.cpu.map_or(0, |cpu| cpu.workers),
+            percent: stressors.cpu.map_or(0, |cpu| cpu.load),
+            memory: match stressors.memory {
+                None => 0,
+                Some(MemoryStressor::Bytes(bytes)) => bytes,
+                Some(MemoryStressor::Percent(percent)) => memory / 100 * u64::from(percent),
+            },
+        };
+        let number = self.next_strain;
+        self.next_strain += 1;
+        self.strains.push((strain.clone(), number));
+        if self.containers == Containers::Real {
+            return turn.request(Request::Strain {
+                number,
+                load: Some((target, load)),
+            });
+        }
+        let (now, out) = (turn.now, &mut self.data_out);
+        match target {
+            StrainTarget::Node(node) => self.data.strain_node(number, &node, load, now, out),
+            StrainTarget::Container(id) => {
+                self.data.strain_container(number, id, load, now, out);
+            }
+        }
+    }
+
+    fn relieve(&mut self, strain: &Strain, turn: Consequences<'_, '_>) {
+        let Some(at) = self.strains.iter().position(|(known, _)| known == strain) else {
+            return;
+        };
+        let (_, number) = self.strains.remove(at);
+        if self.containers == Containers::Real {
+            return turn.request(Request::Strain { number, load: None });
+        }
+        self.data.relieve(number, turn.now, &mut self.data_out);
+    }
+
+    /// Lookups of some pods go wrong, or right again.
+    fn mislead(&mut self, rule: &DnsRule, on: bool, turn: Consequences<'_, '_>) {
+        if on {
+            let pods = rule.pods.iter().filter_map(|key| self.find(key));
+            let fault = net::route::DnsFault {
+                from: Members::pods(pods.map(|id| id.0)),
+                patterns: rule.patterns.clone(),
+                astray: rule.answer == WrongAnswer::Random,
+            };
+            let id = self.data.add_dns_fault(fault);
+            self.dns_rules.push((rule.clone(), id));
+        } else if let Some(at) = self.dns_rules.iter().position(|(known, _)| known == rule) {
+            let (_, id) = self.dns_rules.remove(at);
+            self.data.remove_dns_fault(id);
+        }
+        if self.containers == Containers::Real {
+            let rule = rule.clone();
+            turn.request(Request::Names { rule, on });
         }
     }
 

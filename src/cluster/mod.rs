@@ -34,10 +34,11 @@ mod storage;
 pub mod runtime;
 
 pub use api_server::{ApiLatency, ApiServer, Sender};
+pub use dataplane::strain::Load;
 pub use dispatch::Cluster;
 pub use event::Event;
 pub use machine::Machine;
-pub use runtime::{Asked, Containers, MachineCall, Request};
+pub use runtime::{Asked, Containers, MachineCall, Request, StrainTarget};
 pub use timeline::{Note, Timeline};
 
 #[cfg(test)]

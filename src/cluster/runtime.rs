@@ -8,10 +8,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::dataplane::strain::Load;
 use crate::api::{Kind, Pod, Text};
 use crate::engine::{Dist, Time, entity_key};
-use crate::fault::LinkRule;
-use crate::kubelet::runtime::{Call, RuntimeRequest};
+use crate::fault::{DnsRule, LinkRule};
+use crate::kubelet::runtime::{Call, ContainerId, RuntimeRequest};
 use crate::load::{AppModel, Traffic};
 use crate::store::{Change, Id, View};
 
@@ -47,6 +50,20 @@ pub enum Request {
         /// Whether it begins.
         on: bool,
     },
+    /// A load begins under a number, or (without one) ends.
+    Strain {
+        /// Its number.
+        number: u32,
+        /// Where, and how much.
+        load: Option<(StrainTarget, Load)>,
+    },
+    /// Lookups go wrong, or go right again.
+    Names {
+        /// Whose, of which names.
+        rule: DnsRule,
+        /// Whether it begins.
+        on: bool,
+    },
     /// A Traffic begins.
     Traffic {
         /// What is sent.
@@ -54,6 +71,15 @@ pub enum Request {
         /// The instant from which its `start` counts.
         epoch: Time,
     },
+}
+
+/// Where a load is put.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StrainTarget {
+    /// In a container's cgroup.
+    Container(ContainerId),
+    /// Beside the pods of a node.
+    Node(Text),
 }
 
 /// What happens to a machine as a whole.
@@ -82,6 +108,8 @@ pub struct Asked {
     pub pull: Option<Dist>,
     /// How the container behaves that is started (only where containers are real).
     pub model: Option<Arc<AppModel>>,
+    /// The kinds of clients that make its calls, by number, in the order of the model's calls.
+    pub calls: Arc<[u32]>,
     /// A fault has replaced what the container runs by a program that sleeps.
     pub idle: bool,
 }
@@ -110,6 +138,7 @@ impl Asked {
             entity,
             pull: None,
             model: None,
+            calls: Arc::from([]),
             idle: false,
         }
     }

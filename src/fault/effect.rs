@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{Action, Fault, Mode};
+use super::model::{Action, Fault, Mode, Stressors, WrongAnswer};
 use crate::api::{Text, Uid};
 
 /// A pod by identity: a successor of the same name is another pod.
@@ -23,9 +23,9 @@ pub struct Targets {
     pub candidates: usize,
     /// Nodes, by name in order of creation (NodeChaos).
     pub nodes: Vec<Text>,
-    /// Pods in order of creation (PodChaos, NetworkChaos), with the containers that are hit.
+    /// Pods in order of creation (PodChaos and its kin), with the containers that are hit.
     pub pods: Vec<PodKey>,
-    /// Containers of `pods`, in the same order (`container-kill`, `pod-failure`).
+    /// Containers of `pods`, in the same order (`container-kill`, `pod-failure`, StressChaos).
     pub containers: Vec<Vec<Text>>,
     /// The other end of a NetworkChaos; `None` for anybody.
     pub peers: Option<Vec<PodKey>>,
@@ -112,6 +112,8 @@ pub enum LinkEffect {
         jitter: Duration,
         /// Correlation with the packet before, percent.
         correlation: f64,
+        /// So many of a million are not late at all, and overtake the others.
+        early_per_million: u32,
     },
     /// Some are lost.
     Loss {
@@ -120,6 +122,58 @@ pub enum LinkEffect {
         /// Correlation with the packet before, percent.
         correlation: f64,
     },
+    /// One bit of some is turned over, so that their receivers throw them away.
+    Corrupt {
+        /// Of a million.
+        per_million: u32,
+    },
+    /// Some arrive twice.
+    Duplicate {
+        /// Of a million.
+        per_million: u32,
+    },
+    /// All of them together pass a token bucket.
+    Rate {
+        /// Bytes in a second.
+        bytes_per_s: u64,
+        /// Bytes that may pass at once after a pause.
+        burst: u64,
+        /// Bytes that may wait; what comes on top is lost, and sent again by its sender.
+        queue: u64,
+    },
+}
+
+/// A load that is put on a container or a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strain {
+    /// The fault's name: two faults may put the same load on the same container.
+    pub fault: Text,
+    /// Where.
+    pub on: Strained,
+    /// What is used.
+    pub stressors: Stressors,
+}
+
+/// Where a load is put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strained {
+    /// In the cgroup of a container, by the name of the container.
+    Container(PodKey, Text),
+    /// On a node beside its pods.
+    Node(Text),
+}
+
+/// Lookups that go wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsRule {
+    /// The fault's name.
+    pub fault: Text,
+    /// Whose.
+    pub pods: Vec<PodKey>,
+    /// Of which names, with `?` and `*`; empty is all.
+    pub patterns: Vec<Text>,
+    /// What is answered.
+    pub answer: WrongAnswer,
 }
 
 /// One thing to carry out.
@@ -174,6 +228,14 @@ pub enum Effect {
         /// Names of its containers.
         containers: Vec<Text>,
     },
+    /// A load begins.
+    Strain(Strain),
+    /// It ends.
+    Relieve(Strain),
+    /// Lookups go wrong.
+    Mislead(DnsRule),
+    /// They go right again.
+    Inform(DnsRule),
 }
 
 impl Effect {
@@ -190,6 +252,10 @@ impl Effect {
             Effect::Calm(rule) => Effect::Disturb(rule),
             Effect::FailPod { pod, containers } => Effect::RestorePod { pod, containers },
             Effect::RestorePod { pod, containers } => Effect::FailPod { pod, containers },
+            Effect::Strain(strain) => Effect::Relieve(strain),
+            Effect::Relieve(strain) => Effect::Strain(strain),
+            Effect::Mislead(rule) => Effect::Inform(rule),
+            Effect::Inform(rule) => Effect::Mislead(rule),
             Effect::Reboot(_) | Effect::DeletePod { .. } | Effect::KillContainer { .. } => {
                 return None;
             }
@@ -241,7 +307,35 @@ impl Fault {
                 }
                 rules
             }
+            Action::NodeStress(stressors) => nodes
+                .map(|node| self.strain(Strained::Node(node), *stressors))
+                .collect(),
+            Action::Stress { stressors, .. } => (targets.pods.iter().zip(&targets.containers))
+                .flat_map(|(pod, containers)| {
+                    containers.iter().map(|container| {
+                        let on = Strained::Container(pod.clone(), container.clone());
+                        self.strain(on, *stressors)
+                    })
+                })
+                .collect(),
+            Action::Dns { patterns, answer } if !targets.pods.is_empty() => {
+                vec![Effect::Mislead(DnsRule {
+                    fault: self.name.clone(),
+                    pods: targets.pods.clone(),
+                    patterns: patterns.clone(),
+                    answer: *answer,
+                })]
+            }
+            Action::Dns { .. } => Vec::new(),
         }
+    }
+
+    fn strain(&self, on: Strained, stressors: Stressors) -> Effect {
+        Effect::Strain(Strain {
+            fault: self.name.clone(),
+            on,
+            stressors,
+        })
     }
 
     /// Whether it begins and is over at once: its duration means nothing.

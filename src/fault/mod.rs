@@ -15,8 +15,11 @@ pub mod effect;
 
 mod select;
 
-pub use effect::{Effect, Ends, LinkEffect, LinkRule, PodKey, Targets};
-pub use model::{Action, Fault, Mode, Peers, Place, Selector, WorkloadRef};
+pub use effect::{DnsRule, Effect, Ends, LinkEffect, LinkRule, PodKey, Strain, Strained, Targets};
+pub use model::{
+    Action, CpuStressor, Fault, MemoryStressor, Mode, Peers, Place, Selector, Stressors,
+    WorkloadRef, WrongAnswer,
+};
 
 #[cfg(test)]
 mod tests;

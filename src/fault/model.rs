@@ -1,4 +1,5 @@
-//! The words of a fault: NodeChaos of this project, PodChaos and NetworkChaos of Chaos Mesh.
+//! The words of a fault: NodeChaos of this project, PodChaos, NetworkChaos, StressChaos and DNSChaos
+//! of Chaos Mesh.
 //!
 //! Everything here was read from a file; nothing is chosen yet.
 
@@ -14,7 +15,7 @@ use crate::api::yaml::Span;
 pub struct Fault {
     /// `metadata.name`; also the name of its draws.
     pub name: Text,
-    /// Kind as written: `NodeChaos`, `PodChaos`, `NetworkChaos`.
+    /// Kind as written: `NodeChaos`, `PodChaos`, `StressChaos`, ….
     pub kind: Text,
     /// Where it was written.
     pub span: Span,
@@ -64,13 +65,66 @@ pub enum Action {
         /// Container names.
         containers: Vec<Text>,
     },
-    /// Chaos Mesh `delay`, `loss`, `netem` (both) and `partition` of the selected pods' traffic.
+    /// Chaos Mesh `delay`, `loss`, `corrupt`, `duplicate`, `netem` (all of them), `bandwidth` and
+    /// `partition` of the selected pods' traffic.
     Network {
         /// What happens to the packets, all of it.
         effects: Vec<LinkEffect>,
         /// Whose traffic.
         peers: Peers,
     },
+    /// Chaos Mesh StressChaos: processes in a container's cgroup use CPU and memory.
+    Stress {
+        /// What is used.
+        stressors: Stressors,
+        /// Names of the containers; empty is the first one of each pod.
+        containers: Vec<Text>,
+    },
+    /// The same on whole nodes, beside their pods.
+    NodeStress(Stressors),
+    /// Chaos Mesh DNSChaos: the selected pods' lookups of some names go wrong.
+    Dns {
+        /// Names, with `?` for one character and `*` for any; empty is all.
+        patterns: Vec<Text>,
+        /// What is answered.
+        answer: WrongAnswer,
+    },
+}
+
+/// What is used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stressors {
+    /// Threads that compute.
+    pub cpu: Option<CpuStressor>,
+    /// Memory that is written to and kept.
+    pub memory: Option<MemoryStressor>,
+}
+
+/// Threads that compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuStressor {
+    /// How many.
+    pub workers: u32,
+    /// How much of its time each of them computes, in percent; it does so for 10 ms and then pauses.
+    pub load: u32,
+}
+
+/// Memory that is kept: all workers together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryStressor {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many percent of the node's memory.
+    Percent(u32),
+}
+
+/// What a name server says instead of the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrongAnswer {
+    /// That it failed.
+    Error,
+    /// An address that is nobody's.
+    Random,
 }
 
 impl Fault {
@@ -87,6 +141,17 @@ impl Fault {
             Action::PodFailure => "pod-failure",
             Action::ContainerKill { .. } => "container-kill",
             Action::Network { effects, .. } => network_name(effects),
+            Action::Stress { stressors, .. } | Action::NodeStress(stressors) => {
+                match (stressors.cpu.is_some(), stressors.memory.is_some()) {
+                    (true, true) => "CPU and memory stress",
+                    (true, false) => "CPU stress",
+                    _ => "memory stress",
+                }
+            }
+            Action::Dns { answer, .. } => match answer {
+                WrongAnswer::Error => "DNS errors",
+                WrongAnswer::Random => "random DNS answers",
+            },
         }
     }
 }
@@ -96,11 +161,18 @@ fn network_name(effects: &[LinkEffect]) -> &'static str {
     let cut = any(|e| matches!(e, LinkEffect::Cut));
     let late = any(|e| matches!(e, LinkEffect::Delay { .. }));
     let lossy = any(|e| matches!(e, LinkEffect::Loss { .. }));
+    let narrow = any(|e| matches!(e, LinkEffect::Rate { .. }));
+    let broken = any(|e| matches!(e, LinkEffect::Corrupt { .. }));
+    let twice = any(|e| matches!(e, LinkEffect::Duplicate { .. }));
     match (cut, late, lossy) {
         (true, ..) => "network partition",
         (_, true, true) => "network delay and loss",
         (_, true, _) => "network delay",
-        _ => "network loss",
+        (.., true) => "network loss",
+        _ if narrow => "network bandwidth",
+        _ if broken => "network corruption",
+        _ if twice => "network duplication",
+        _ => "network disturbance",
     }
 }
 

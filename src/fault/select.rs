@@ -26,6 +26,7 @@ impl Fault {
             | Action::Reboot
             | Action::KubeletStop
             | Action::Freeze
+            | Action::NodeStress(_)
             | Action::NodePartition { .. } => self.select_nodes(view, draws),
             _ => self.select_pods(view, draws),
         }
@@ -81,6 +82,10 @@ impl Fault {
                 names.filter(|name| containers.contains(name)).collect()
             }
             Action::ContainerKill { .. } | Action::PodFailure => names.collect(),
+            Action::Stress { containers, .. } if containers.is_empty() => names.take(1).collect(),
+            Action::Stress { containers, .. } => {
+                names.filter(|name| containers.contains(name)).collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -17,6 +17,10 @@
 //! when virtual time reaches its start plus its length, and nothing has to be touched when the rate
 //! changes. Everything is integers: rates in 1/65536 of a core, work in 1/65536 ns.
 //!
+//! A *hog* is a thread of a group that never ends ([`Cpu::hog`]): it takes its part and is never
+//! done. Groups beside the pods ([`Cpu::add_beside`]) share a node's cores with all pods together, as a
+//! system's own slice does with `kubepods`.
+//!
 //! Approximated: a thread moves between cores without cost, quota is handed out without slices
 //! (`sched_cfs_bandwidth_slice_us`), simultaneous multithreading does not exist, a group's demand
 //! for cores while contended is its threads' and not bounded by its quota.
@@ -54,8 +58,12 @@ struct Group {
     weight: u64,
     /// Quota of a period in 1/65536 ns of a core; none without a limit.
     quota: Option<u64>,
+    /// It stands beside the pods of its node.
+    beside: bool,
     /// (virtual end, order of arrival, whose work).
     work: BinaryHeap<Reverse<(u64, u32, u32)>>,
+    /// Threads that never end.
+    hogs: u64,
     /// Order numbers of arrivals.
     arrivals: u32,
     /// Virtual time, and when it was that.
@@ -127,6 +135,21 @@ impl Cpu {
     /// A new group on a node: its request (`weight_milli`, at least 2) and its limit in thousandths
     /// of a core.
     pub fn add(&mut self, node: u32, weight_milli: u64, limit_milli: Option<u64>) -> Key {
+        self.add_group(node, weight_milli, limit_milli, false)
+    }
+
+    /// A new group beside all pods of a node, which weigh together as much as the node has cores.
+    pub fn add_beside(&mut self, node: u32, weight_milli: u64) -> Key {
+        self.add_group(node, weight_milli, None, true)
+    }
+
+    fn add_group(
+        &mut self,
+        node: u32,
+        weight_milli: u64,
+        limit_milli: Option<u64>,
+        beside: bool,
+    ) -> Key {
         if self.nodes.len() <= node as usize {
             // A node of unknown size is as large as anybody could want.
             self.set_cores(node, 1 << 30);
@@ -135,7 +158,9 @@ impl Cpu {
             node,
             weight: weight_milli.max(2),
             quota: limit_milli.map(|milli| (milli.max(1) * (PERIOD_NS / 1000)) << SHIFT),
+            beside,
             work: BinaryHeap::new(),
+            hogs: 0,
             arrivals: 0,
             virtual_time: 0,
             at: Time::ZERO,
@@ -159,6 +184,7 @@ impl Cpu {
             return;
         };
         g.work.clear();
+        g.hogs = 0;
         g.frozen = true;
         self.settle(group, now, wakes);
         self.groups.remove(group);
@@ -198,6 +224,15 @@ impl Cpu {
             .push(Reverse((g.virtual_time + length, g.arrivals, owner)));
         g.arrivals = g.arrivals.wrapping_add(1);
         self.settle(group, now, wakes);
+    }
+
+    /// Sets how many threads of a group compute without end.
+    pub fn hog(&mut self, group: Key, threads: u64, now: Time, wakes: &mut Vec<Wake>) {
+        if let Some(g) = self.groups.get_mut(group) {
+            g.advance(now);
+            g.hogs = threads;
+            self.settle(group, now, wakes);
+        }
     }
 
     /// Lets a group's time pass to `now`; `done` takes the owners of finished work, in the order of
@@ -268,26 +303,26 @@ impl Cpu {
     /// Weighted max-min shares of a node's cores among its running groups.
     fn share(&mut self, node: u32, now: Time, wakes: &mut Vec<Wake>) {
         let n = &self.nodes[node as usize];
-        let running = n.running.clone();
         let contended = n.threads * CORE > n.cores;
-        let mut left = n.cores;
-        // (what a unit of weight must give to satisfy the group, group): the easily satisfied
-        // first.
-        let mut wants: Vec<(u64, u64, u64, Key)> = running
-            .iter()
-            .map(|key| {
-                let g = &self.groups[*key];
-                let want = g.running_threads() * CORE;
-                ((want << 20) / g.weight, g.weight, want, *key)
-            })
-            .collect();
-        wants.sort_by_key(|(level, ..)| *level);
-        let mut weights: u64 = wants.iter().map(|w| w.1).sum();
-        for (_, weight, want, key) in wants {
-            let fair = u128::from(left) * u128::from(weight) / u128::from(weights.max(1));
-            let get = want.min(u64::try_from(fair).unwrap_or(u64::MAX));
-            left -= get;
-            weights -= weight;
+        let (mut pods, mut beside) = (Vec::new(), Vec::new());
+        for key in &n.running {
+            let g = &self.groups[*key];
+            let want = (g.weight, g.running_threads() * CORE, *key);
+            if g.beside { &mut beside } else { &mut pods }.push(want);
+        }
+        let mut gets = Vec::new();
+        let mut cores = n.cores;
+        if !beside.is_empty() {
+            // All pods together are one more of those that stand beside each other.
+            let all = pods.iter().map(|(_, want, _)| want).sum();
+            beside.push(((n.cores * 1000 / CORE).max(2), all, Key::NONE));
+            fair_shares(cores, beside, |key, get| match key {
+                Key::NONE => cores = get,
+                key => gets.push((key, get)),
+            });
+        }
+        fair_shares(cores, pods, |key, get| gets.push((key, get)));
+        for (key, get) in gets {
             let g = &mut self.groups[key];
             let rate = match contended {
                 true => (get / g.running_threads().max(1)).max(1),
@@ -327,20 +362,43 @@ impl Cpu {
     }
 }
 
+/// Weighted max-min shares of `cores` among (weight, want, whose).
+fn fair_shares(cores: u64, wants: Vec<(u64, u64, Key)>, mut gets: impl FnMut(Key, u64)) {
+    // By what a unit of weight must give to satisfy a group: the easily satisfied first.
+    let level = |(weight, want, _): &(u64, u64, Key)| (want << 20) / weight;
+    let mut wants = wants;
+    wants.sort_by_key(level);
+    let mut left = cores;
+    let mut weights: u64 = wants.iter().map(|(weight, ..)| weight).sum();
+    for (weight, want, key) in wants {
+        let fair = u128::from(left) * u128::from(weight) / u128::from(weights.max(1));
+        let get = want.min(u64::try_from(fair).unwrap_or(u64::MAX));
+        left -= get;
+        weights -= weight;
+        gets(key, get);
+    }
+}
+
 impl Group {
     /// Threads that want a core now.
     #[inline]
     fn running_threads(&self) -> u64 {
         match self.throttled || self.frozen {
             true => 0,
-            false => self.work.len() as u64,
+            false => self.work.len() as u64 + self.hogs,
         }
+    }
+
+    /// Whether it has nothing to do.
+    #[inline]
+    fn idles(&self) -> bool {
+        self.work.is_empty() && self.hogs == 0
     }
 
     /// Brings virtual time and used quota to `now`.
     #[inline]
     fn advance(&mut self, now: Time) {
-        if self.work.is_empty() && !self.throttled {
+        if self.idles() && !self.throttled {
             self.at = now;
             if self.period_end <= now {
                 self.period_end = Time::ZERO;
@@ -356,8 +414,10 @@ impl Group {
             let span = end.since(self.at).as_nanos() as u64;
             let threads = self.running_threads();
             if threads > 0 {
-                let step = span * self.rate;
-                self.virtual_time += step;
+                let step = span.saturating_mul(self.rate);
+                // Nobody measures by it while nothing is to end.
+                let ends = u64::from(!self.work.is_empty());
+                self.virtual_time += step * ends;
                 self.total += u128::from(step) * u128::from(threads);
                 self.used = self.used.saturating_add(step.saturating_mul(threads));
             }
@@ -384,7 +444,7 @@ impl Group {
     fn refill(&mut self) {
         self.used = 0;
         self.throttled = false;
-        self.period_end = match self.work.is_empty() {
+        self.period_end = match self.idles() {
             true => Time::ZERO,
             false => {
                 self.periods += 1;
@@ -399,7 +459,7 @@ impl Group {
         let Some(quota) = self.quota else {
             return;
         };
-        if self.work.is_empty() {
+        if self.idles() {
             return;
         }
         if self.period_end == Time::ZERO {
@@ -422,11 +482,13 @@ impl Group {
         if self.frozen {
             return None;
         }
-        let Reverse((end, ..)) = self.work.peek()?;
-        let ends_in = end.saturating_sub(self.virtual_time).div_ceil(self.rate);
-        let mut due = now + Duration::from_nanos(ends_in);
+        let ends = self.work.peek().map(|Reverse((end, ..))| {
+            let left = end.saturating_sub(self.virtual_time);
+            now + Duration::from_nanos(left.div_ceil(self.rate))
+        });
+        let mut due = ends.unwrap_or(Time::MAX);
         if let Some(quota) = self.quota {
-            let speed = self.rate * self.work.len() as u64;
+            let speed = self.rate * self.running_threads();
             // Quota over the period, against what the threads would use in one.
             if speed * PERIOD_NS > quota {
                 let left = quota.saturating_sub(self.used).div_ceil(speed);
@@ -435,7 +497,7 @@ impl Group {
                     .min(self.period_end);
             }
         }
-        Some(due)
+        (due < Time::MAX).then_some(due)
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Instance {
     pub memory_limit: Option<u64>,
     /// Memory when idle, in bytes.
     pub memory_base: u64,
+    /// Memory that others use in its cgroup, in bytes.
+    pub ballast: u64,
     /// Requests being served.
     pub active: u32,
     /// Requests waiting for a place.
@@ -129,6 +131,7 @@ impl Instance {
         let requests = u64::from(self.active) + self.queue.len() as u64;
         let age = now.since(self.started);
         self.memory_base
+            .saturating_add(self.ballast)
             .saturating_add(requests.saturating_mul(model.per_request))
             .saturating_add(self.served.saturating_mul(model.leak_per_request))
             .saturating_add(
@@ -147,7 +150,8 @@ impl Instance {
         let leaks = model.leak_per_request > 0 || model.leak_per_second > 0;
         let most = places
             .saturating_mul(model.per_request)
-            .saturating_add(self.memory_base);
+            .saturating_add(self.memory_base)
+            .saturating_add(self.ballast);
         match (leaks, self.memory_limit) {
             (true, limit) => limit,
             (false, limit) => Some(limit.map_or(most, |limit| most.min(limit))),
@@ -288,6 +292,7 @@ mod tests {
             drained_at: Time::MAX,
             memory_limit: None,
             memory_base: 1000,
+            ballast: 0,
             active: 0,
             queue: VecDeque::new(),
             served: 0,

@@ -144,6 +144,8 @@ pub struct RequestModel {
     pub calls: Vec<Call>,
     /// How many of a million requests are answered 500.
     pub errors_per_million: u32,
+    /// Bytes of the body of an answer; they matter where a link has a rate.
+    pub response_bytes: u64,
     /// Whether a request whose client has given up is dropped when its turn comes, instead of being
     /// served for nobody (most servers do not notice).
     pub notices_cancel: bool,
@@ -162,6 +164,7 @@ impl Default for RequestModel {
             queue: 256,
             calls: Vec::new(),
             errors_per_million: 0,
+            response_bytes: 0,
             notices_cancel: false,
         }
     }

@@ -78,15 +78,53 @@ pub fn readings(name: &str, namespace: &str) -> SmallVec<[Reading; 2]> {
     }
 }
 
-/// Whether `name` matches `pattern`, in which `*` stands for any characters.
+/// What a pod's resolver asks for in turn to find `name`: with fewer than five dots (`ndots:5`) the
+/// search path of its namespace comes first.
+pub fn candidates(name: &str, namespace: &str) -> SmallVec<[String; 4]> {
+    if let Some(whole) = name.strip_suffix('.') {
+        return [whole.to_owned()].into_iter().collect();
+    }
+    let searched = [
+        format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}"),
+        format!("{name}.svc.{CLUSTER_DOMAIN}"),
+        format!("{name}.{CLUSTER_DOMAIN}"),
+    ];
+    let mut all: SmallVec<[String; 4]> = searched.into_iter().collect();
+    match name.matches('.').count() >= 5 {
+        true => all.insert(0, name.to_owned()),
+        false => all.push(name.to_owned()),
+    }
+    all
+}
+
+impl Reading {
+    /// Its name in the cluster's zone.
+    pub fn full_name(&self) -> String {
+        let (service, namespace) = (&self.service, &self.namespace);
+        let dot = if self.pod.is_empty() { "" } else { "." };
+        format!(
+            "{}{dot}{service}.{namespace}.svc.{CLUSTER_DOMAIN}",
+            self.pod
+        )
+    }
+}
+
+/// Whether `name` matches `pattern`, in which `*` stands for any characters and `?` for one.
 pub fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {
-            (0..=tail.len())
-                .filter(|i| tail.is_char_boundary(*i))
-                .any(|i| matches(rest, &tail[i..]))
-        }),
+    let mut pattern_left = pattern.chars();
+    match pattern_left.next() {
+        None => name.is_empty(),
+        Some('*') => {
+            let rest = pattern_left.as_str();
+            let mut places = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+            places.any(|at| matches(rest, &name[at..]))
+        }
+        Some(wanted) => {
+            let mut name_left = name.chars();
+            let found = name_left.next();
+            found.is_some_and(|found| wanted == '?' || wanted == found)
+                && matches(pattern_left.as_str(), name_left.as_str())
+        }
     }
 }
 
@@ -141,5 +179,28 @@ mod tests {
         assert!(matches("*", "anything"));
         assert!(matches("ca*t", "cart") && matches("ca*t", "cat"));
         assert!(!matches("cart", "cart2") && !matches("*.com", "cart"));
+        assert!(matches("ca?t", "cart") && !matches("ca?t", "cat"));
+        assert!(matches("back.*", "back.shop.svc.cluster.local"));
+    }
+
+    #[test]
+    fn the_search_path_comes_before_the_name_itself() {
+        let table = [
+            (
+                "cart",
+                "cart.shop.svc.cluster.local cart.svc.cluster.local cart.cluster.local cart",
+            ),
+            ("cart.db.", "cart.db"),
+            (
+                "a.b.c.d.e.f",
+                "a.b.c.d.e.f a.b.c.d.e.f.shop.svc.cluster.local a.b.c.d.e.f.svc.cluster.local \
+                 a.b.c.d.e.f.cluster.local",
+            ),
+        ];
+        for (name, expected) in table {
+            assert_eq!(candidates(name, "shop").join(" "), expected, "{name}");
+        }
+        let all = readings("roach-0.roach.db", "shop");
+        assert_eq!(all[0].full_name(), "roach-0.roach.db.svc.cluster.local");
     }
 }

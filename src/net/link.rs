@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::topology::{Place, Topology};
+use crate::engine::Time;
 
 /// One end of a way: a place, and the pod there when the sender or receiver is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,11 +91,20 @@ pub enum Effect {
         by: Duration,
         /// and up to this much more or less (uniformly).
         jitter: Duration,
+        /// So many of a million are not later at all.
+        early_per_million: u32,
     },
     /// Some are dropped.
     Loss {
         /// How many of a million.
         per_million: u32,
+    },
+    /// All of them together pass a token bucket: see [`Links::pass`].
+    Rate {
+        /// Bytes in a second.
+        bytes_per_s: u64,
+        /// Bytes that may pass at once after a pause.
+        burst: u64,
     },
 }
 
@@ -127,6 +137,36 @@ pub enum Verdict {
 pub struct Links {
     rules: Vec<(RuleId, Rule)>,
     next: u32,
+    /// When the bucket of a rule of a rate will have let everything pass.
+    busy: Vec<(RuleId, Bucket)>,
+}
+
+/// A token bucket, as the instant at which all that was given to it has passed at its rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    passed: Time,
+}
+
+impl Bucket {
+    /// How long bytes that come now wait for their turn and take to pass. After a pause `burst`
+    /// bytes pass at once.
+    pub fn pass(&mut self, bytes: u64, bytes_per_s: u64, burst: u64, now: Time) -> Duration {
+        let rate = u128::from(bytes_per_s.max(1));
+        let time = |bytes: u64| {
+            let nanos = u128::from(bytes) * 1_000_000_000 / rate;
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 4))
+        };
+        let saved = Time::from_nanos(
+            (now.as_nanos()).saturating_sub(u64::try_from(time(burst).as_nanos()).unwrap_or(0)),
+        );
+        self.passed = self.passed.max(saved) + time(bytes);
+        self.passed.since(now)
+    }
+
+    /// How long bytes that come now would wait before they begin to pass.
+    pub fn backlog(&self, now: Time) -> Duration {
+        self.passed.since(now)
+    }
 }
 
 impl Links {
@@ -152,7 +192,14 @@ impl Links {
     pub fn remove(&mut self, id: RuleId) -> bool {
         let before = self.rules.len();
         self.rules.retain(|(rule, _)| *rule != id);
+        self.busy.retain(|(rule, _)| *rule != id);
         before != self.rules.len()
+    }
+
+    /// Whether no rule is in force.
+    #[inline]
+    pub fn is_free(&self) -> bool {
+        self.rules.is_empty()
     }
 
     /// Whether a cut lies between two ends.
@@ -166,6 +213,12 @@ impl Links {
     pub fn touches(&self, from: End, to: End) -> bool {
         let mut rules = self.rules.iter();
         rules.any(|(_, rule)| rule.from.contains(from) && rule.to.contains(to))
+    }
+
+    /// Whether any rule concerns packets to or from an end.
+    pub fn concerns(&self, end: End) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|(_, rule)| rule.from.contains(end) || rule.to.contains(end))
     }
 
     /// What becomes of one packet. `draw` decides jitter and loss; its low 20 bits are the
@@ -190,7 +243,12 @@ impl Links {
                         return Verdict::Drop;
                     }
                 }
-                Effect::Delay { by, jitter } => {
+                Effect::Rate { .. } => {}
+                Effect::Delay {
+                    early_per_million, ..
+                } if (u128::from(remix(bits, id.0)) * 1_000_000) >> 64
+                    < u128::from(early_per_million) => {}
+                Effect::Delay { by, jitter, .. } => {
                     let width = u128::from(2 * u64::try_from(jitter.as_nanos()).unwrap_or(0));
                     let more = u64::try_from((u128::from(bits) * width) >> 64).unwrap_or(0);
                     latency = (latency + by + Duration::from_nanos(more)).saturating_sub(jitter);
@@ -198,6 +256,31 @@ impl Links {
             }
         }
         Verdict::Deliver(latency)
+    }
+
+    /// How much later bytes arrive that are sent now, for the rates on their way. Senders keep back
+    /// what does not pass (TCP does), so nothing is lost for waiting; it passes in the order of
+    /// sending.
+    pub fn pass(&mut self, from: End, to: End, bytes: u64, now: Time) -> Duration {
+        let mut later = Duration::ZERO;
+        let same_pod = from.pod == to.pod && (from.pod != u32::MAX || from.place == to.place);
+        for (id, rule) in &self.rules {
+            let Effect::Rate { bytes_per_s, burst } = rule.effect else {
+                continue;
+            };
+            if same_pod || !(rule.from.contains(from) && rule.to.contains(to)) {
+                continue;
+            }
+            let at = match self.busy.iter().position(|(rule, _)| rule == id) {
+                Some(at) => at,
+                None => {
+                    self.busy.push((*id, Bucket::default()));
+                    self.busy.len() - 1
+                }
+            };
+            later += self.busy[at].1.pass(bytes, bytes_per_s, burst, now + later);
+        }
+        later
     }
 }
 
@@ -286,6 +369,7 @@ mod tests {
             effect: Effect::Delay {
                 by: Duration::from_millis(100),
                 jitter: Duration::from_millis(10),
+                early_per_million: 0,
             },
         });
         for n in 0..1_000u64 {
@@ -296,5 +380,61 @@ mod tests {
             let ms = latency.as_secs_f64() * 1e3;
             assert!((90.5..110.7).contains(&ms), "{ms}");
         }
+    }
+
+    #[test]
+    fn a_rate_lets_a_burst_pass_and_then_its_bytes_a_second() {
+        let (_, a, b) = world();
+        let mut links = Links::default();
+        let rate = links.add(Rule {
+            from: Members::places([a]),
+            to: Members::everything(),
+            effect: Effect::Rate {
+                bytes_per_s: 1_000,
+                burst: 500,
+            },
+        });
+        // at ms, bytes, later by ms: 500 at once; then 1 ms for each byte, one after the other; after
+        // a pause of 600 ms another burst.
+        let table = [
+            (1_000, 500, 0),
+            (1_000, 200, 200),
+            (1_100, 100, 200),
+            (1_900, 300, 0),
+            (1_900, 300, 100),
+        ];
+        for (at, bytes, expected) in table {
+            let later = links.pass(a.into(), b.into(), bytes, Time::from_millis(at));
+            assert_eq!(later, Duration::from_millis(expected), "{bytes} at {at}");
+            let back = links.pass(b.into(), a.into(), bytes, Time::from_millis(at));
+            assert_eq!(back, Duration::ZERO, "the other way");
+        }
+        links.remove(rate);
+        let later = links.pass(a.into(), b.into(), 9_000, Time::from_secs(2));
+        assert_eq!(later, Duration::ZERO);
+    }
+
+    #[test]
+    fn some_packets_are_not_late() {
+        let (topology, a, b) = world();
+        let mut links = Links::default();
+        links.add(Rule {
+            from: Members::places([a]),
+            to: Members::everything(),
+            effect: Effect::Delay {
+                by: Duration::from_millis(100),
+                jitter: Duration::ZERO,
+                early_per_million: 250_000,
+            },
+        });
+        // binomial(10,000, 1/4): mean 2,500, standard deviation 43
+        let early = (0..10_000u64)
+            .map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .filter(|draw| {
+                let path = links.path(&topology, a.into(), b.into(), *draw);
+                matches!(path, Verdict::Deliver(latency) if latency < Duration::from_millis(50))
+            })
+            .count();
+        assert!((2_300..2_700).contains(&early), "{early}");
     }
 }

@@ -43,6 +43,8 @@ enum Address {
     /// A name of the cluster with its possible readings.
     Name {
         name: Text,
+        /// In which it is looked up.
+        namespace: Text,
         readings: SmallVec<[(Text, ServiceId); 2]>,
         port: PortRef,
     },
@@ -68,6 +70,8 @@ pub struct Choice {
 pub enum NoRoute {
     /// No such name, or the lookup failed.
     Dns,
+    /// The lookup led to an address that is nobody's: dropped.
+    Astray,
     /// The Service has no usable endpoint: refused at once.
     NoEndpoints,
     /// A `Local` traffic policy and no endpoint on this node: dropped.
@@ -81,9 +85,21 @@ pub enum NoRoute {
 pub struct DnsFault {
     /// Whose lookups fail.
     pub from: Members,
-    /// For which names, with `*`.
-    pub pattern: Text,
+    /// For which full names, with `*` and `?`; empty is all.
+    pub patterns: Vec<Text>,
+    /// They lead to an address that is nobody's, instead of failing.
+    pub astray: bool,
 }
+
+impl DnsFault {
+    /// Whether a question for a full name goes wrong.
+    pub fn spoils(&self, name: &str) -> bool {
+        self.patterns.is_empty() || self.patterns.iter().any(|p| dns::matches(p, name))
+    }
+}
+
+/// What a name was found to be: a Service, or a pod of one.
+type Found = Option<(ServiceId, Option<Endpoint>)>;
 
 #[derive(Clone, Copy, Debug)]
 struct Sticky {
@@ -157,6 +173,11 @@ impl Net {
     pub fn path(&self, from: impl Into<End>, to: impl Into<End>, draw: u64) -> Verdict {
         self.links
             .path(&self.topology, from.into(), to.into(), draw)
+    }
+
+    /// How much later bytes arrive that are sent now, for the rates on their way.
+    pub fn queue(&mut self, from: End, to: End, bytes: u64, now: Time) -> Duration {
+        self.links.pass(from, to, bytes, now)
     }
 
     /// The rules of the links.
@@ -237,6 +258,7 @@ impl Net {
                     .collect();
                 Address::Name {
                     name: Text::from(name),
+                    namespace: Text::from(namespace),
                     readings,
                     port,
                 }
@@ -284,23 +306,15 @@ impl Net {
             true => self.proxies.dns_revision(now),
             false => self.proxies.revision(Place::EDGE, now),
         };
-        let Address::Name {
-            name,
-            readings,
-            port,
-        } = &self.addresses[target.0 as usize]
-        else {
+        let Address::Name { readings, port, .. } = &self.addresses[target.0 as usize] else {
             return Err(NoRoute::Dns);
         };
-        let faulty = |(_, fault): &(RuleId, DnsFault)| {
-            fault.from.contains(from) && dns::matches(&fault.pattern, name)
+        let found = match inside && self.dns_faults.iter().any(|(_, f)| f.from.contains(from)) {
+            true => self.misled(from, &self.addresses[target.0 as usize], seen)?,
+            false => readings.iter().find_map(|(pod, service)| {
+                self.reading(pod, *service, seen).map(|f| (*service, f))
+            }),
         };
-        if inside && self.dns_faults.iter().any(faulty) {
-            return Err(NoRoute::Dns);
-        }
-        let found = readings
-            .iter()
-            .find_map(|(pod, service)| self.reading(pod, *service, seen).map(|f| (*service, f)));
         let (service, endpoint) = found.ok_or(NoRoute::Dns)?;
         if let Some(endpoint) = endpoint {
             let direct = Choice {
@@ -329,6 +343,36 @@ impl Net {
             via: None,
             looked_up: inside,
         })
+    }
+
+    /// A lookup of somebody whose lookups may go wrong: the names of the search path in turn, each
+    /// answered as it should be, or not.
+    fn misled(&self, from: End, address: &Address, seen: u64) -> Result<Found, NoRoute> {
+        let Address::Name {
+            name,
+            namespace,
+            readings,
+            ..
+        } = address
+        else {
+            return Ok(None);
+        };
+        let meant = dns::readings(name, namespace);
+        for candidate in dns::candidates(name, namespace) {
+            let mut faults = self.dns_faults.iter().map(|(_, fault)| fault);
+            match faults.find(|f| f.from.contains(from) && f.spoils(&candidate)) {
+                Some(fault) if fault.astray => return Err(NoRoute::Astray),
+                Some(_) => continue,
+                None => {}
+            }
+            let known = meant.iter().position(|r| r.full_name() == candidate);
+            if let Some((pod, service)) = known.map(|at| &readings[at])
+                && let Some(found) = self.reading(pod, *service, seen)
+            {
+                return Ok(Some((*service, found)));
+            }
+        }
+        Ok(None)
     }
 
     /// What one reading of a name resolves to: nothing, a pod, or (an inner `None`) the Service.

@@ -280,6 +280,7 @@ fn request<'n>(
         errors_per_million: (fields.get("errorRate"))
             .and_then(|value| value.number(0.0, 1.0, problems))
             .map_or(0, |share| thousandths(share * 1000.0)),
+        response_bytes: bytes(fields, "responseSize", problems).unwrap_or(0),
         notices_cancel: fields.flag("noticesCancel", problems).unwrap_or(false),
     };
     fields.finish(problems);

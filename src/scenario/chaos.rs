@@ -7,8 +7,8 @@
 //! spec: {action: power-off, mode: one, selector: {podsOf: deployment/frontend}, duration: 8m}
 //! ```
 //!
-//! Actions are `power-off`, `shutdown`, `reboot`, `kubelet-stop`, `freeze` and `partition`. `mode` and `value`
-//! are Chaos Mesh's. Conditions of a selector must all hold; an empty selector takes every node.
+//! Actions are `power-off`, `shutdown`, `reboot`, `kubelet-stop`, `freeze`, `partition` and `stress`.
+//! `mode`, `value` and `stressors` are Chaos Mesh's. Conditions of a selector must all hold; an empty selector takes every node.
 //! A partition cuts the nodes off `from` places (`control-plane`, `edge`, `zone/a`, `pool/web`,
 //! `node/web-1`) in both directions, or, with `to` beside it, loses packets that come from the one
 //! and go to the other; without either it cuts them off everything. Chaos Mesh's kinds are read by
@@ -65,13 +65,14 @@ pub fn read(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<Fa
     }
 }
 
-const ACTIONS: [&str; 6] = [
+const ACTIONS: [&str; 7] = [
     "power-off",
     "shutdown",
     "reboot",
     "kubelet-stop",
     "freeze",
     "partition",
+    "stress",
 ];
 
 fn node_chaos(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<FaultDraft> {
@@ -83,7 +84,7 @@ fn node_chaos(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<
             node.span,
         );
         problems.push(
-            refused.hint("modelled are NodeChaos, and PodChaos and NetworkChaos of Chaos Mesh"),
+            refused.hint("modelled are NodeChaos, and PodChaos, NetworkChaos, StressChaos and DNSChaos of Chaos Mesh"),
         );
         return None;
     }
@@ -115,14 +116,7 @@ fn node_chaos(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<
     }
     let from = places(&spec, "from", &mut draft, problems);
     let to = places(&spec, "to", &mut draft, problems);
-    draft.fault.action = match word? {
-        "power-off" => Action::PowerOff,
-        "shutdown" => Action::Shutdown,
-        "reboot" => Action::Reboot,
-        "kubelet-stop" => Action::KubeletStop,
-        "freeze" => Action::Freeze,
-        _ => partition(from.clone(), to.clone()),
-    };
+    draft.fault.action = action(word?, &spec, (from, to), problems)?;
     if !matches!(draft.fault.action, Action::NodePartition { .. }) {
         for key in ["from", "to"] {
             problems.extend(
@@ -141,6 +135,27 @@ fn node_chaos(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<
     spec.finish(problems);
     mode?;
     Some(draft)
+}
+
+/// What goes wrong, by its word.
+fn action(
+    word: &str,
+    spec: &Fields<'_>,
+    (from, to): (Option<Vec<Place>>, Option<Vec<Place>>),
+    problems: &mut Problems,
+) -> Option<Action> {
+    if let (true, Some(value)) = (word != "stress", spec.get("stressors")) {
+        problems.push(value.invalid("belongs to `action: stress`"));
+    }
+    Some(match word {
+        "power-off" => Action::PowerOff,
+        "shutdown" => Action::Shutdown,
+        "reboot" => Action::Reboot,
+        "kubelet-stop" => Action::KubeletStop,
+        "freeze" => Action::Freeze,
+        "stress" => Action::NodeStress(chaos_mesh::stressors(spec, problems)?),
+        _ => partition(from, to),
+    })
 }
 
 fn partition(from: Option<Vec<Place>>, to: Option<Vec<Place>>) -> Action {

@@ -1,8 +1,8 @@
 //! Faults of Chaos Mesh, group `chaos-mesh.org/v1alpha1`, from unchanged files.
 //!
-//! PodChaos and NetworkChaos are modelled (not `bandwidth`, `corrupt`, `duplicate`, reordering and
-//! targets outside of the cluster); everything else is refused by name. As its webhook does, a
-//! selector without namespaces means the fault's own namespace.
+//! PodChaos, NetworkChaos (not `rate` and targets outside of the cluster), StressChaos and DNSChaos
+//! are modelled; everything else is refused by name. As its webhook does, a selector without
+//! namespaces means the fault's own namespace.
 
 use std::time::Duration;
 
@@ -15,14 +15,21 @@ use crate::api::selector::LabelSelector;
 use crate::api::yaml::Node;
 use crate::fault::{Action, Fault, LinkEffect, Peers, Selector};
 
+mod stress;
+
+pub use stress::stressors;
+
+/// The kinds that are read.
+const KINDS: [&str; 4] = ["PodChaos", "NetworkChaos", "StressChaos", "DNSChaos"];
+
 /// Reads a document of Chaos Mesh.
 pub fn read(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<FaultDraft> {
     let fields = Fields::document(node);
     let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
-    if !matches!(kind, "PodChaos" | "NetworkChaos") {
+    if !KINDS.contains(&kind) {
         let message = format!("{kind} of Chaos Mesh is not modelled");
         let refused = Diagnostic::error("NotModelled", message, node.span);
-        problems.push(refused.hint("modelled are PodChaos and NetworkChaos"));
+        problems.push(refused.hint(format!("modelled are {}", KINDS.join(", "))));
         return None;
     }
     let mut metadata = Problems::new();
@@ -38,6 +45,8 @@ pub fn read(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<Fa
     }
     let action = match kind {
         "PodChaos" => pod_action(&spec, problems),
+        "StressChaos" => stress::stress_action(&spec, problems),
+        "DNSChaos" => stress::dns_action(&spec, problems),
         _ => network_action(&spec, &namespace, problems),
     };
     let fault = Fault {
@@ -97,6 +106,9 @@ fn pod_action(spec: &Fields<'_>, problems: &mut Problems) -> Option<Action> {
     })
 }
 
+/// Reads one part of a NetworkChaos.
+type ReadEffect = fn(&Value<'_>, &mut Problems) -> Option<LinkEffect>;
+
 const NETWORK: [&str; 8] = [
     "netem",
     "delay",
@@ -112,13 +124,7 @@ fn network_action(spec: &Fields<'_>, namespace: &Text, problems: &mut Problems) 
     let value = spec.require("action", problems)?;
     let word = value.word(&NETWORK, problems)?;
     spec.allow(&["device", "targetDevice"]);
-    for key in [
-        "duplicate",
-        "corrupt",
-        "bandwidth",
-        "rate",
-        "externalTargets",
-    ] {
+    for key in ["rate", "externalTargets"] {
         let part = spec.get(key);
         if word == key {
             problems.push(refused(&value, &format!("action {word}")));
@@ -126,22 +132,40 @@ fn network_action(spec: &Fields<'_>, namespace: &Text, problems: &mut Problems) 
         }
         problems.extend(part.map(|part| refused(&part, key)));
     }
-    let delay = spec.get("delay").and_then(|value| delay(&value, problems));
-    let loss = spec.get("loss").and_then(|value| loss(&value, problems));
-    let effects: Vec<LinkEffect> = match word {
-        "partition" => vec![LinkEffect::Cut],
-        _ => delay.into_iter().chain(loss).collect(),
-    };
-    let missing = match word {
-        "delay" | "loss" => spec
-            .get(if word == "delay" { "delay" } else { "loss" })
-            .is_none(),
-        _ => effects.is_empty(),
-    };
-    if missing {
+    let read: [(&str, ReadEffect); 5] = [
+        ("delay", delay),
+        ("loss", loss),
+        ("corrupt", |value, problems| {
+            let per_million = share(value, "corrupt", problems)?;
+            Some(LinkEffect::Corrupt { per_million })
+        }),
+        ("duplicate", |value, problems| {
+            let per_million = share(value, "duplicate", problems)?;
+            Some(LinkEffect::Duplicate { per_million })
+        }),
+        ("bandwidth", bandwidth),
+    ];
+    let mut effects = Vec::new();
+    for (key, read) in read {
+        // A part that belongs to another action is looked at, and has no effect there.
+        let found = spec.get(key).map(|value| read(&value, problems));
+        match found {
+            Some(effect) if word == "netem" && key != "bandwidth" => effects.push(effect),
+            Some(effect) if word == key => effects.push(effect),
+            None if word == key => {
+                problems.push(value.invalid(format!("needs `{word}`, which is missing")));
+                return None;
+            }
+            _ => {}
+        }
+    }
+    if word == "partition" {
+        effects.push(Some(LinkEffect::Cut));
+    } else if effects.is_empty() {
         problems.push(value.invalid(format!("needs `{word}`, which is missing")));
         return None;
     }
+    let effects: Vec<LinkEffect> = effects.into_iter().collect::<Option<_>>()?;
     let peers = peers(spec, word, namespace, problems)?;
     Some(Action::Network { effects, peers })
 }
@@ -190,16 +214,42 @@ fn delay(value: &Value<'_>, problems: &mut Problems) -> Option<LinkEffect> {
         .duration("jitter", problems)
         .unwrap_or(Duration::ZERO);
     let correlation = percent(fields.get("correlation"), problems).unwrap_or(0.0);
-    problems.extend(
-        fields
-            .get("reorder")
-            .map(|value| refused(&value, "reorder")),
-    );
+    let early = match fields.get("reorder") {
+        Some(value) => reorder(&value, problems)?,
+        None => 0,
+    };
     Some(LinkEffect::Delay {
         latency: latency?,
         jitter,
         correlation,
+        early_per_million: early,
     })
+}
+
+/// `reorder`: the share that is not delayed; with a gap only every n-th packet may be.
+fn reorder(value: &Value<'_>, problems: &mut Problems) -> Option<u32> {
+    let fields = value.fields(problems)?;
+    fields.allow(&["correlation"]);
+    let share = percent(fields.require("reorder", problems), problems)?;
+    let gap = fields.count("gap", problems).unwrap_or(1).max(1);
+    Some(per_million(share / f64::from(gap)))
+}
+
+fn loss(value: &Value<'_>, problems: &mut Problems) -> Option<LinkEffect> {
+    let fields = value.fields(problems)?;
+    let lost = percent(fields.require("loss", problems), problems);
+    let correlation = percent(fields.get("correlation"), problems).unwrap_or(0.0);
+    Some(LinkEffect::Loss {
+        per_million: per_million(lost?),
+        correlation,
+    })
+}
+
+/// A part of the packets, under the name of what happens to them.
+fn share(value: &Value<'_>, key: &'static str, problems: &mut Problems) -> Option<u32> {
+    let fields = value.fields(problems)?;
+    fields.allow(&["correlation"]);
+    percent(fields.require(key, problems), problems).map(per_million)
 }
 
 #[expect(
@@ -207,13 +257,43 @@ fn delay(value: &Value<'_>, problems: &mut Problems) -> Option<LinkEffect> {
     clippy::cast_sign_loss,
     reason = "a percentage is bounded"
 )]
-fn loss(value: &Value<'_>, problems: &mut Problems) -> Option<LinkEffect> {
+fn per_million(percent: f64) -> u32 {
+    (percent * 10_000.0).round() as u32
+}
+
+/// `bandwidth`, as `tc-tbf` has it; a `bps` is a byte in a second, its multiples are of 1024
+/// (`api/v1alpha1/networkchaos_webhook.go :: ConvertUnitToBytes`).
+fn bandwidth(value: &Value<'_>, problems: &mut Problems) -> Option<LinkEffect> {
+    const UNITS: [&str; 5] = ["bps", "kbps", "mbps", "gbps", "tbps"];
     let fields = value.fields(problems)?;
-    let lost = percent(fields.require("loss", problems), problems);
-    let correlation = percent(fields.get("correlation"), problems).unwrap_or(0.0);
-    Some(LinkEffect::Loss {
-        per_million: (lost? * 10_000.0).round() as u32,
-        correlation,
+    // A second bucket would only smooth what the first one lets through at once.
+    fields.allow(&["peakrate", "minburst"]);
+    let rate = fields.require("rate", problems)?;
+    let text = rate.text(problems)?.to_ascii_lowercase();
+    let parsed = UNITS
+        .iter()
+        .rev()
+        .zip((0..5).rev())
+        .find_map(|(unit, power)| {
+            let number = text.trim().strip_suffix(unit)?.trim().parse::<u64>().ok()?;
+            number
+                .checked_mul(1 << (10 * power))
+                .filter(|bytes| *bytes > 0)
+        });
+    if parsed.is_none() {
+        let wrong = rate.invalid("must be a whole number greater than 0 with a unit");
+        problems.push(wrong.hint(format!("{}: bytes in a second", UNITS.join(", "))));
+    }
+    let queue = fields
+        .require("limit", problems)
+        .and_then(|v| v.count(problems));
+    let burst = fields
+        .require("buffer", problems)
+        .and_then(|v| v.count(problems));
+    Some(LinkEffect::Rate {
+        bytes_per_s: parsed?,
+        burst: u64::from(burst?),
+        queue: u64::from(queue?),
     })
 }
 
@@ -224,6 +304,17 @@ fn percent(value: Option<Value<'_>>, problems: &mut Problems) -> Option<f64> {
     let fits = number.filter(|number| (0.0..=100.0).contains(number));
     if fits.is_none() {
         problems.push(value.invalid("must be a percentage between 0 and 100"));
+    }
+    fits
+}
+
+/// A whole percentage, with or without its sign.
+fn percent_of(value: &Value<'_>, problems: &mut Problems) -> Option<u32> {
+    let text = value.scalar(problems)?;
+    let number = text.trim_end_matches('%').trim().parse::<u32>().ok();
+    let fits = number.filter(|number| *number <= 100);
+    if fits.is_none() {
+        problems.push(value.invalid("must be a whole percentage between 0 and 100"));
     }
     fits
 }

@@ -77,12 +77,14 @@ pub fn read(
     let scheduler = fields
         .get("scheduler")
         .and_then(|value| scheduler(&value, problems));
+    let latency = super::latency::read(fields.get("latency").as_ref(), problems);
     fields.finish(problems);
     let spec = ClusterSpec {
         pools,
         flags,
         storage_classes,
         scheduler,
+        latency,
     };
     Some((spec, unused))
 }

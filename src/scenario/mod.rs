@@ -38,6 +38,8 @@ mod timeline;
 
 mod linux;
 
+mod latency;
+
 mod expect;
 
 pub mod expression;

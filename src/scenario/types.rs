@@ -12,6 +12,7 @@ use crate::api::affinity::Taint;
 use crate::api::quantity::Resources;
 use crate::api::yaml::Span;
 use crate::api::{Labels, Row, Text};
+use crate::engine::Dist;
 use crate::fault::Fault;
 
 /// One scenario.
@@ -123,6 +124,25 @@ pub struct ClusterSpec {
     pub storage_classes: Vec<StorageClassSpec>,
     /// A KubeSchedulerConfiguration as JSON.
     pub scheduler: Option<Value>,
+    /// How long container runtimes and proxies take.
+    pub latency: LatencySpec,
+}
+
+/// `spec.cluster.latency`: spans of a simulated run; none leaves the usual one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LatencySpec {
+    /// A pod's sandbox and network.
+    pub sandbox: Option<Dist>,
+    /// An image without an `imagePull` in its AppModel.
+    pub pull: Option<Dist>,
+    /// Asking a registry about an image that is there.
+    pub resolve: Option<Dist>,
+    /// Creating and starting a container.
+    pub start: Option<Dist>,
+    /// Removing what is left of a pod.
+    pub remove: Option<Dist>,
+    /// One sync of a proxy's rules.
+    pub endpoint_sync: Option<Duration>,
 }
 
 /// `spec.linux`: what only real runs read.

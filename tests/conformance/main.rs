@@ -5,7 +5,7 @@
 //! root, says so when it is skipped, and runs several bodies at once, since they mostly wait. Every
 //! real run is also replayed from its journal, to the same digest.
 //!
-//! Read first: [`containers`], then [`services`] and [`nodes`].
+//! Read first: [`containers`], then [`services`], [`nodes`] and [`faults`].
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -14,6 +14,10 @@
 
 mod arm;
 mod containers;
+mod faults;
+#[cfg(target_os = "linux")]
+#[path = "../support/inventory.rs"]
+mod inventory;
 mod nodes;
 mod services;
 mod text;
@@ -64,6 +68,7 @@ bodies! {
         a_full_queue_is_answered_503
         requests_share_a_core_and_wait_for_places
         retries_reach_another_endpoint
+        retries_of_calls_reach_another_endpoint
         a_rollout_with_pre_stop_loses_nothing
         a_rollout_without_it_loses_little
         scaling_down_ends_pods_and_takes_them_out
@@ -76,6 +81,16 @@ bodies! {
         a_partition_in_one_direction_is_enough
         delay_is_felt_by_every_request
         loss_is_repaired_and_takes_time;
+    faults:
+        cpu_stress_in_a_container_takes_its_part
+        cpu_stress_on_a_node_shares_with_its_pods
+        memory_stress_beyond_the_limit_is_an_oom_kill
+        names_that_cannot_be_looked_up_fail_calls
+        names_that_lead_nowhere_take_their_time
+        other_names_are_looked_up_as_before
+        a_narrow_link_takes_its_time_for_large_answers
+        corruption_is_repaired_and_takes_time
+        what_comes_twice_is_answered_once;
 }
 
 #[cfg(target_os = "linux")]
@@ -85,6 +100,7 @@ fn on_real_processes() {
         println!("skipped: real containers need root");
         return;
     }
+    let before = inventory::Inventory::take();
     let left = std::sync::Mutex::new(BODIES.iter().rev().collect::<Vec<_>>());
     let failed = std::sync::Mutex::new(Vec::new());
     // Scenarios mostly wait: so many at once are still punctual on two cores.
@@ -110,6 +126,7 @@ fn on_real_processes() {
     });
     let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
     assert!(names.is_empty(), "{names:?}");
+    before.is_back();
 }
 
 #[cfg(target_os = "linux")]

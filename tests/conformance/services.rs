@@ -277,6 +277,49 @@ pub fn retries_reach_another_endpoint(world: &World) {
     );
 }
 
+pub fn retries_of_calls_reach_another_endpoint(world: &World) {
+    let front = "startup: 200ms, request: {cpu: 200us, calls: [{service: back,
+      keepAlive: false, timeout: 300ms, retries: 3, backoff: 10ms, retryElsewhere: true}]}";
+    let cut = apply(
+        "2s",
+        "{apiVersion: chaos-mesh.org/v1alpha1, kind: NetworkChaos, metadata: {name: cut},
+          spec: {action: partition, mode: one, direction: both, duration: 30s,
+          selector: {labelSelectors: {app: back}}}}",
+    );
+    let run = world.run(&scenario(
+        6,
+        2,
+        &cut,
+        &[
+            deployment("front", 1, "", ""),
+            service("front", ""),
+            model("front", front),
+            deployment("back", 3, "", ""),
+            service("back", ""),
+            quick("back"),
+            traffic("service/front:80", 40, 5, "keepAlive: false, timeout: 5s"),
+        ],
+    ));
+    let users = users(&run);
+    assert_eq!(
+        (users.sent, users.failed),
+        (200, 0),
+        "{:?}",
+        users.failed_by
+    );
+    // One call for each request; each retry avoids the endpoint that just failed.
+    let calls = run.traffic.iter().find(|t| t.internal && t.to == "back");
+    let calls = calls.expect("calls are counted");
+    assert_eq!((calls.sent, calls.ok, calls.failed), (200, 200, 0));
+    assert_eq!(calls.answered_by.len(), 3, "{:?}", calls.answered_by);
+    between(
+        "p99 of calls in ms",
+        300.0,
+        calls.ok_p99_us as f64 / 1000.0,
+        420.0,
+    );
+}
+
 fn rollout(world: &World, hook: &str) -> rehearsal::record::RunRecord {
     let container = format!("{READY} {hook}");
     world.run(&scenario(

@@ -7,7 +7,7 @@ use rehearsal::kubelet::RuntimeEvent;
 use rehearsal::kubelet::runtime::{ContainerId, ProbeKind, ProbeOutcome, StartOutcome};
 
 use super::bench::Bench;
-use super::leaks::Inventory;
+use super::inventory::Inventory;
 use super::{alone, possible};
 
 #[test]

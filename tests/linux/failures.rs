@@ -15,7 +15,7 @@ use rehearsal::kubelet::RuntimeEvent;
 use rehearsal::kubelet::runtime::StartOutcome;
 
 use super::bench::Bench;
-use super::leaks::Inventory;
+use super::inventory::Inventory;
 use super::{alone, possible, program};
 
 /// More steps than there are.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
 use super::bench::Bench;
-use super::leaks::Inventory;
+use super::inventory::Inventory;
 use super::{alone, possible, program};
 
 /// A folder that ends with its test.

@@ -5,36 +5,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rehearsal::backend::linux::layout::{Hierarchies, RunName};
 use rehearsal::backend::linux::spawn::CellProcess;
 
+use super::inventory::{Inventory, groups_of};
 use super::{alone, possible, program};
-
-/// What there is of this process's making.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Inventory {
-    descriptors: usize,
-    mounts: usize,
-    groups: BTreeSet<PathBuf>,
-    /// Cells, as processes of this host.
-    cells: usize,
-}
-
-/// Groups of runs of a process.
-fn groups_of(pid: u32) -> BTreeSet<PathBuf> {
-    let own = Hierarchies::detect().expect("/proc");
-    let folders: Vec<PathBuf> = own.folders().cloned().collect();
-    let mut found = BTreeSet::new();
-    for folder in folders {
-        for entry in std::fs::read_dir(&folder).expect("a group").flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if RunName::parse(&name).is_some_and(|run| run.pid == pid) {
-                found.insert(entry.path());
-            }
-        }
-    }
-    found
-}
 
 /// Processes in a v2 group or below it.
 fn processes_in(folder: &std::path::Path) -> usize {
@@ -45,47 +19,6 @@ fn processes_in(folder: &std::path::Path) -> usize {
         + below
             .map(|entry| processes_in(&entry.path()))
             .sum::<usize>()
-}
-
-fn count(path: &str) -> usize {
-    std::fs::read_dir(path).expect("/proc").count()
-}
-
-impl Inventory {
-    /// Of this process, now.
-    pub fn take() -> Inventory {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc");
-        let me = std::process::id().to_string();
-        let children = format!("/proc/{me}/task");
-        let mut cells = 0;
-        for task in std::fs::read_dir(children).expect("/proc").flatten() {
-            let list = task.path().join("children");
-            let list = std::fs::read_to_string(list).unwrap_or_default();
-            cells += list.split_whitespace().count();
-        }
-        Inventory {
-            descriptors: count("/proc/self/fd"),
-            mounts: mounts.lines().count(),
-            groups: groups_of(std::process::id()),
-            cells,
-        }
-    }
-
-    /// Asserts that everything is as it was, after at most two seconds.
-    pub fn is_back(&self) {
-        let begun = Instant::now();
-        loop {
-            let now = Inventory::take();
-            if now == *self {
-                return;
-            }
-            assert!(
-                begun.elapsed() < Duration::from_secs(2),
-                "{self:?} became {now:?}"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 #[test]

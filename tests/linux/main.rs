@@ -10,10 +10,13 @@
 )]
 
 mod bench;
+mod calibrate;
 mod containers;
 mod crun;
 mod failures;
 mod images;
+#[path = "../support/inventory.rs"]
+mod inventory;
 mod leaks;
 mod rootless;
 mod runs;
@@ -38,7 +41,27 @@ fn program() -> std::path::PathBuf {
 /// Cells count runs of their process and look at its descriptors: one at a time.
 static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-fn alone() -> std::sync::MutexGuard<'static, ()> {
-    ONE.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+/// A test that runs alone, and has to leave everything as it was.
+struct Alone {
+    before: inventory::Inventory,
+    _one: std::sync::MutexGuard<'static, ()>,
+}
+
+fn alone() -> Alone {
+    let one = ONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    Alone {
+        before: inventory::Inventory::take(),
+        _one: one,
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // A test that has failed says so itself.
+        if !std::thread::panicking() {
+            self.before.is_back();
+        }
+    }
 }

@@ -6,7 +6,7 @@ use rehearsal::cluster::Event;
 use rehearsal::engine::Journal;
 use rehearsal::scenario::{self, LoadOptions, Scenario};
 
-use super::leaks::Inventory;
+use super::inventory::Inventory;
 use super::{alone, possible, program};
 
 fn load(file: &str) -> Scenario {

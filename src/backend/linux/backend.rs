@@ -9,13 +9,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use super::calls::call_event;
 use super::clock::{Clock, Doings};
+use super::fitting::{fitting, percent};
 use super::layout::Layout;
 use super::net::network;
 use super::net::watch::Watch;
@@ -23,9 +26,12 @@ use super::plan::Planner;
 use super::plan::container::headers;
 use super::plan::images::{Image, Images};
 use super::precedence;
-use super::protocol::{Command, Purpose, Report, Stamped};
+use super::protocol::{Command, Purpose, Report, Stamped, StrainSpec};
 use super::spawn::CellProcess;
 use super::sys;
+use super::timings::Timings;
+use crate::api::Pod;
+use crate::api::pod_status::PodIp;
 use crate::backend::sim::{RuntimeLatency, Simulated};
 use crate::cluster::{Asked, Cluster, Event, MachineCall, Request};
 use crate::engine::{Backend, Draws, Time};
@@ -101,6 +107,7 @@ pub struct Linux {
     later: BTreeMap<(Time, u64), RuntimeEvent>,
     said: u64,
     lag: Lag,
+    timings: Timings,
     lost: BTreeSet<String>,
     problems: Vec<String>,
     failed: Option<String>,
@@ -148,6 +155,7 @@ impl Linux {
             later: BTreeMap::new(),
             said: 0,
             lag: Lag::default(),
+            timings: Timings::default(),
             lost,
             problems: Vec::new(),
             failed: None,
@@ -166,6 +174,9 @@ impl Linux {
     /// Tells the network.
     fn net(&mut self, commands: Vec<network::Command>) {
         for command in commands {
+            if let network::Command::Services { node, .. } = &command {
+                self.timings.syncs(node, sys::monotonic());
+            }
             self.send(&Command::Net(Box::new(command)));
         }
     }
@@ -173,6 +184,11 @@ impl Linux {
     /// The host's cgroup layout.
     pub fn layout(&self) -> Layout {
         self.cell.layout
+    }
+
+    /// How long the host took.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
     }
 
     /// How late the run was.
@@ -255,6 +271,7 @@ impl Linux {
     fn asked(&mut self, now: Time, asked: &Asked) {
         let node = &asked.node;
         self.doings.asked(&asked.runtime.what, asked.runtime.node.0);
+        self.timings.asked(&asked.runtime.what, sys::monotonic());
         match &asked.runtime.what {
             Call::StartSandbox {
                 pod,
@@ -274,24 +291,7 @@ impl Linux {
                 }
             }
             Call::StartContainer { container, row, ip } => {
-                let model = asked.model.clone().unwrap_or_default();
-                let id = *container;
-                let spec = self
-                    .planner
-                    .container(node, id, row, *ip, &model, asked.idle);
-                match spec {
-                    Ok(spec) => {
-                        self.doings.starts(id, &spec.program, sys::monotonic());
-                        self.send(&Command::Start(Box::new(spec)));
-                    }
-                    Err(why) => {
-                        let name = row.meta.full_name();
-                        self.problems.push(format!("container of {name}: {why}"));
-                        let outcome = StartOutcome::CreateFailed;
-                        let container = id;
-                        self.say(now, RuntimeEvent::Started { container, outcome });
-                    }
-                }
+                self.start_container(now, asked, *container, (row, *ip));
             }
             Call::Signal { container, signal } => {
                 self.send(&Command::Signal(*container, *signal == Signal::Kill));
@@ -319,6 +319,34 @@ impl Linux {
             Call::Stats => {
                 let number = asked.runtime.node.0;
                 self.send(&Command::Stats(node.to_string(), number));
+            }
+        }
+    }
+
+    fn start_container(
+        &mut self,
+        now: Time,
+        asked: &Asked,
+        id: ContainerId,
+        (row, ip): (&Arc<Pod>, PodIp),
+    ) {
+        let node = &asked.node;
+        let model = asked.model.clone().unwrap_or_default();
+        self.planner.know_senders(&model, &asked.calls);
+        let spec = self
+            .planner
+            .container(node, id, row, ip, &model, asked.idle);
+        match spec {
+            Ok(spec) => {
+                self.doings.starts(id, &spec.program, sys::monotonic());
+                self.send(&Command::Start(Box::new(spec)));
+            }
+            Err(why) => {
+                let name = row.meta.full_name();
+                self.problems.push(format!("container of {name}: {why}"));
+                let outcome = StartOutcome::CreateFailed;
+                let container = id;
+                self.say(now, RuntimeEvent::Started { container, outcome });
             }
         }
     }
@@ -376,6 +404,10 @@ impl Linux {
             timeout,
             (*ip, built_in),
         );
+        if let Purpose::Probe(which, _) = purpose {
+            let at = sys::monotonic();
+            self.timings.probed(container, which, &ask.way, at);
+        }
         self.send(&Command::Ask(ask));
     }
 
@@ -397,11 +429,20 @@ impl Linux {
                     Report::Ready | Report::Halted(_) => {}
                     Report::Event(event) => {
                         self.doings.heard(&event);
+                        self.timings.heard(&event, at);
                         inbox.push((self.clock.at(at), Event::Runtime(event)));
                     }
                     Report::Net(report) => {
+                        if let network::Report::Programmed { node } = &report {
+                            self.timings.synced(node, at);
+                        }
                         let at = self.clock.at(at);
                         inbox.extend(self.watch.on_report(&report, at));
+                    }
+                    Report::Calls(told) => {
+                        let told = told.iter().map(|one| call_event(*one));
+                        let clock = &self.clock;
+                        inbox.extend(told.map(|(at, event)| (clock.at(at), event)));
                     }
                     Report::Problem(text) => self.problems.push(text),
                 },
@@ -488,6 +529,20 @@ impl Backend<Cluster> for Linux {
                 let commands = self.watch.on_link(&rule, on, now);
                 self.net(commands);
             }
+            Request::Names { rule, on } => {
+                let commands = self.watch.on_names(&rule, on);
+                self.net(commands);
+            }
+            Request::Strain { number, load } => {
+                let spec = load.map(|(on, load)| StrainSpec {
+                    on,
+                    workers: load.workers,
+                    percent: load.percent,
+                    memory: load.memory,
+                    permille: self.planner.cpu_permille,
+                });
+                self.send(&Command::Strain(number, spec));
+            }
             Request::Traffic { traffic, epoch } => {
                 let (number, zero) = (self.traffics, self.clock.begun());
                 self.traffics += 1;
@@ -542,20 +597,4 @@ impl Linux {
             Ok(0)
         )
     }
-}
-
-/// The part of a core that lets all nodes of a scenario be as busy as they can at once.
-fn fitting(scenario: &Scenario) -> u32 {
-    let pools = scenario.cluster.pools.iter();
-    let milli: i64 = pools
-        .map(|p| p.capacity.cpu_milli * i64::from(p.count))
-        .sum();
-    let host = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let host = i64::try_from(host).unwrap_or(1) * 1000;
-    let part = host.saturating_mul(1000) / milli.max(1);
-    u32::try_from(part.clamp(1, 1000)).unwrap_or(1000)
-}
-
-fn percent(permille: u32) -> String {
-    format!("{}.{} %", permille / 10, permille % 10)
 }

@@ -19,9 +19,11 @@
 )]
 
 pub mod backend;
+pub mod calls;
 pub mod cell;
 pub mod cgroup;
 pub mod clock;
+pub mod fitting;
 pub mod host;
 pub mod image;
 pub mod layout;
@@ -32,6 +34,7 @@ pub mod precedence;
 pub mod protocol;
 pub mod spawn;
 pub mod sys;
+pub mod timings;
 pub mod users;
 pub mod workload;
 

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 pub use super::cell::failpoint::Failure;
 use super::layout::Hierarchies;
 use super::net::network;
-use super::workload::Workload;
+use super::workload::{CallTold, Workload};
+use crate::cluster::StrainTarget;
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{ContainerId, Hook, ProbeKind};
 use crate::net::topology::Latencies;
@@ -230,6 +231,21 @@ pub enum Way {
     Unsupported(String),
 }
 
+/// A load that a fault puts on a container or a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrainSpec {
+    /// Where.
+    pub on: StrainTarget,
+    /// Processes that compute.
+    pub workers: u32,
+    /// How much of its time each of them computes, in percent.
+    pub percent: u32,
+    /// Bytes that are kept.
+    pub memory: u64,
+    /// What part of a core's time a core of the scenario has, in thousandths.
+    pub permille: u32,
+}
+
 /// What the cell needs to know before anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Begin {
@@ -269,6 +285,8 @@ pub enum Command {
     Ask(Ask),
     /// Kill and remove a pod; answered by `Removed`.
     Remove(u32),
+    /// A load on a container or a node begins under a number, or (without one) ends.
+    Strain(u32, Option<StrainSpec>),
     /// Measure the memory of a node with this number.
     Stats(String, u32),
     /// Let the n-th step of making or removing things from here on fail (tests).
@@ -290,6 +308,8 @@ pub enum Report {
     Halted(String),
     /// Something happened in the network.
     Net(network::Report),
+    /// What came of calls between Services.
+    Calls(Vec<CallTold>),
     /// Something could not be done as asked; the step, and what is lost.
     Problem(String),
 }

@@ -17,6 +17,11 @@ const PACKET: Purpose = Purpose::new("load/packet");
 const HANDSHAKE: Purpose = Purpose::new("load/handshake");
 const BACKOFF: Purpose = Purpose::new("load/backoff");
 
+/// A request as it is on a link: its line and headers, and those below it.
+pub const REQUEST_BYTES: u64 = 250;
+/// An answer without a body.
+pub const ANSWER_BYTES: u64 = 200;
+
 /// A name lookup that reaches the cluster's DNS server (or a cache on the node).
 const LOOKUP: Duration = Duration::from_micros(300);
 /// First retransmission of a lost SYN (RFC 6298, Linux `TCP_TIMEOUT_INIT`) and of lost data
@@ -125,6 +130,7 @@ impl DataPlane {
                 let (cause, class) = (Cause::NoEndpoints, Class::NoEndpoints);
                 self.turn_away(key, cause, class, now + LOOKUP, out);
             }
+            Err(NoRoute::Astray) => self.lose(key, Class::Dns),
             Err(NoRoute::NoLocalEndpoints) => self.lose(key, Class::NoLocalEndpoints),
             Err(NoRoute::NotProgrammed) => self.lose(key, Class::NotProgrammed),
         }
@@ -151,6 +157,26 @@ impl DataPlane {
     /// What becomes of a packet with data between an exchange's client and its server.
     pub(super) fn way(&self, exchange: &Exchange, back: bool) -> Verdict {
         self.packet(exchange, PACKET, back)
+    }
+
+    /// How much later bytes arrive for the rates of the links on their way.
+    pub(super) fn queued(&mut self, key: Key, back: bool, bytes: u64, now: Time) -> Duration {
+        if self.net.links().is_free() {
+            return Duration::ZERO;
+        }
+        let exchange = &self.exchanges[key];
+        let (client, via) = (exchange.from, exchange.via.map(End::from));
+        let server = End::pod(exchange.to, exchange.pod);
+        let (from, to) = if back {
+            (server, client)
+        } else {
+            (client, server)
+        };
+        let mut at = (from, now);
+        for next in via.into_iter().chain([to]) {
+            at = (next, at.1 + self.net.queue(at.0, next, bytes, at.1));
+        }
+        at.1.since(now)
     }
 
     fn packet(&self, exchange: &Exchange, purpose: Purpose, back: bool) -> Verdict {
@@ -192,7 +218,10 @@ impl DataPlane {
             sent += syn + syn_ack;
         }
         match self.way(exchange, false) {
-            Verdict::Deliver(latency) => out.at(sent + latency, Event::Deliver(key)),
+            Verdict::Deliver(latency) => {
+                let later = self.queued(key, false, REQUEST_BYTES, sent);
+                out.at(sent + latency + later, Event::Deliver(key));
+            }
             Verdict::Drop => {
                 self.exchanges[key].shaken = shakes || exchange.shaken;
                 self.send_later(key, sent, out);

@@ -44,6 +44,8 @@ pub mod power;
 
 pub mod shortage;
 
+pub mod strain;
+
 pub mod probes;
 
 pub mod traffic;
@@ -90,6 +92,8 @@ pub enum Event {
     Life(Key),
     /// A probe or hook that needs no place among the requests is done.
     Done(Key),
+    /// The threads of a load begin to compute, or pause.
+    Strain(u32),
 }
 
 const _: () = assert!(size_of::<Event>() <= 12, "events are copied by the million");
@@ -138,6 +142,8 @@ pub struct DataPlane {
     nodes: BTreeMap<Place, (u32, u64)>,
     /// What the kubelets of some nodes want to be told about their memory and disk.
     watched: BTreeMap<Place, shortage::Watched>,
+    /// Loads that faults put on containers and nodes.
+    strains: strain::Strains,
     cpu: Cpu,
     wakes: Vec<Wake>,
     finished: Vec<u32>,
@@ -166,6 +172,7 @@ impl DataPlane {
             dark: BTreeSet::new(),
             nodes: BTreeMap::new(),
             watched: BTreeMap::new(),
+            strains: strain::Strains::default(),
             cpu: Cpu::default(),
             wakes: Vec::new(),
             finished: Vec::new(),
@@ -226,6 +233,7 @@ impl DataPlane {
             Event::Cpu { slot, number } => self.cpu_due(slot, number, now, out),
             Event::Life(key) => self.life(key, now, out),
             Event::Done(key) => self.probe_done(key, now, out),
+            Event::Strain(number) => self.strain_turns(number, now, out),
         }
     }
 

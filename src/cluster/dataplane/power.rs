@@ -26,6 +26,9 @@ impl DataPlane {
             return;
         }
         self.net.run_proxy(place, on, on, now);
+        if !on {
+            self.end_strains_beside(place, now);
+        }
         for key in self.units_at(place) {
             match on {
                 false => self.vanish(key, now),

@@ -308,6 +308,13 @@ impl DataPlane {
             Verdict::Deliver(latency) => latency,
             Verdict::Drop => return self.answer_later(key, now, out),
         };
+        let body = match (status, self.units.get(exchange.unit)) {
+            (Status::Ok, Some(unit)) => unit.instance.model.request.response_bytes,
+            _ => 0,
+        };
+        let bytes = super::client::ANSWER_BYTES + body;
+        let latency = latency + self.queued(key, true, bytes, now);
+        let exchange = &self.exchanges[key];
         let (at, late) = (now + latency, now + latency > exchange.deadline);
         match (exchange.origin, status) {
             _ if late => {}

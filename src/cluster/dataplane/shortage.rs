@@ -72,13 +72,30 @@ impl DataPlane {
         }
     }
 
-    fn tell_tight(&self, place: Place, out: &mut Out) {
+    /// Others use this much memory in a process's cgroup.
+    pub(super) fn set_ballast(&mut self, key: Key, bytes: u64, out: &mut Out) {
+        let unit = &mut self.units[key];
+        let place = unit.place;
+        let watched = self.watched.get_mut(&place);
+        match watched {
+            Some(watched) => {
+                watched.count(unit, false);
+                unit.instance.ballast = bytes;
+                watched.count(unit, true);
+            }
+            None => unit.instance.ballast = bytes,
+        }
+        self.tell_tight(place, out);
+    }
+
+    pub(super) fn tell_tight(&self, place: Place, out: &mut Out) {
         let (Some(watched), Some((node, capacity))) =
             (self.watched.get(&place), self.nodes.get(&place))
         else {
             return;
         };
-        let most = watched.most + u128::from(watched.floor);
+        let beside = u128::from(self.strains.beside(place));
+        let most = watched.most + u128::from(watched.floor) + beside;
         let many = |enough: u32| watched.most_processes > u128::from(enough);
         let crowded = watched.enough.is_some_and(many);
         if most > u128::from(*capacity) || watched.writers > 0 || crowded {
@@ -113,7 +130,10 @@ impl DataPlane {
         };
         let capacity = self.nodes.get(&place).map_or(0, |node| node.1);
         while let Some(victim) = self.used_up(place, capacity, now) {
-            self.end_unit(victim, OUT_OF_MEMORY, now, out);
+            match victim {
+                Victim::Unit(key) => self.end_unit(key, OUT_OF_MEMORY, now, out),
+                Victim::Beside(number) => self.strains.end_memory(number),
+            }
         }
         self.tell_tight(place, out);
         let mut pods: BTreeMap<Id<Pod>, Used> = BTreeMap::new();
@@ -126,6 +146,7 @@ impl DataPlane {
         }
         if let Some((node, capacity)) = self.nodes.get(&place) {
             let used: u64 = pods.values().map(|used| used.memory).sum();
+            let used = used.saturating_add(self.strains.beside(place));
             out.runtime.push(RuntimeEvent::NodeMemory {
                 node: Id::new(*node),
                 available_kib: narrow(capacity.saturating_sub(used) >> 10),
@@ -140,17 +161,36 @@ impl DataPlane {
 
     /// The process that the kernel ends when a node's memory is used up (`oom_badness`: the share
     /// that it uses in thousandths, and its adjustment).
-    fn used_up(&self, place: Place, capacity: u64, now: Time) -> Option<Key> {
+    fn used_up(&self, place: Place, capacity: u64, now: Time) -> Option<Victim> {
         let memory = |key: &Key| self.units[*key].instance.memory(now);
         let used: u64 = self.running_at(place).map(|key| memory(&key)).sum();
-        if used <= capacity {
+        if used.saturating_add(self.strains.beside(place)) <= capacity {
             return None;
         }
-        self.running_at(place).max_by_key(|key| {
-            let share = u128::from(memory(key)) * 1000 / u128::from(capacity.max(1));
-            i64::try_from(share).unwrap_or(i64::MAX) + self.units[*key].oom_adjust
-        })
+        let badness = |memory: u64, adjust: i64| {
+            let share = u128::from(memory) * 1000 / u128::from(capacity.max(1));
+            i64::try_from(share)
+                .unwrap_or(i64::MAX)
+                .saturating_add(adjust)
+        };
+        let units = self.running_at(place).map(|key| {
+            let badness = badness(memory(&key), self.units[key].oom_adjust);
+            (badness, Victim::Unit(key))
+        });
+        let beside = self.strains.largest_beside(place);
+        let beside = beside.map(|(number, bytes)| (badness(bytes, 0), Victim::Beside(number)));
+        let all = units.chain(beside);
+        all.max_by_key(|(badness, _)| *badness)
+            .map(|(_, victim)| victim)
     }
+}
+
+/// Whom the kernel ends.
+enum Victim {
+    /// A container's process.
+    Unit(Key),
+    /// What keeps memory beside the pods, by its number.
+    Beside(u32),
 }
 
 impl Watched {

@@ -35,6 +35,27 @@ pub enum UserEvent {
         /// Address of the endpoint that it had been sent to, 0 when none is known.
         endpoint: u32,
     },
+    /// A call between Services was made.
+    CallSent {
+        /// The kind of client.
+        sender: u16,
+    },
+    /// A call is over.
+    CallEnded {
+        /// The kind of client.
+        sender: u16,
+        /// What the client saw; none when it was answered well.
+        cause: Option<Cause>,
+        /// From sending to the end, in microseconds.
+        latency_us: u32,
+        /// Address of the endpoint that it had been sent to, 0 when none is known.
+        endpoint: u32,
+    },
+    /// Its process ended before the call did.
+    CallAbandoned {
+        /// The kind of client.
+        sender: u16,
+    },
 }
 
 const _: () = assert!(
@@ -115,20 +136,36 @@ impl DataPlane {
 
     /// Takes in what a backend tells.
     pub fn told(&mut self, event: UserEvent, now: Time) {
-        let (UserEvent::Sent { traffic } | UserEvent::Ended { traffic, .. }) = event;
-        let Some(&number) = self.traffics.get(usize::from(traffic)) else {
+        let number = match event {
+            UserEvent::Sent { traffic } | UserEvent::Ended { traffic, .. } => {
+                self.traffics.get(usize::from(traffic)).copied()
+            }
+            UserEvent::CallSent { sender }
+            | UserEvent::CallEnded { sender, .. }
+            | UserEvent::CallAbandoned { sender } => Some(u32::from(sender)),
+        };
+        let Some(number) = number.filter(|n| (*n as usize) < self.senders.len()) else {
             return;
         };
-        let UserEvent::Ended {
-            cause,
-            latency_us,
-            endpoint,
-            ..
-        } = event
-        else {
-            let tally = &mut self.senders[number as usize].tally;
-            tally.attempts += 1;
-            return tally.send(now);
+        let tally = &mut self.senders[number as usize].tally;
+        let (cause, latency_us, endpoint) = match event {
+            UserEvent::Sent { .. } | UserEvent::CallSent { .. } => {
+                tally.attempts += 1;
+                return tally.send(now);
+            }
+            UserEvent::CallAbandoned { .. } => return tally.abandon(),
+            UserEvent::Ended {
+                cause,
+                latency_us,
+                endpoint,
+                ..
+            }
+            | UserEvent::CallEnded {
+                cause,
+                latency_us,
+                endpoint,
+                ..
+            } => (cause, latency_us, endpoint),
         };
         let latency = u64::from(latency_us) * 1_000;
         let sent = Time::from_nanos(now.as_nanos().saturating_sub(latency));
@@ -148,13 +185,18 @@ impl DataPlane {
             && let Some(Some(pod_row)) = self.pods.get(number as usize)
         {
             let found = pod_row.whereabouts;
-            let from = self.senders[sender as usize].from.as_ref();
+            let client = &self.senders[sender as usize];
+            let from = client.from.as_ref();
             let from = from.and_then(|node| self.net.place(node));
             let from = End::from(from.unwrap_or(Place::EDGE));
             (pod, place) = (number, found.place.0);
             let to = End::pod(found.place, number);
             let links = self.net.links();
-            disturbed = links.touches(from, to) || links.touches(to, from);
+            disturbed = match client.caller {
+                // Any of the pods of a model may have called.
+                Some(_) => links.concerns(to),
+                None => links.touches(from, to) || links.touches(to, from),
+            };
             behind = match (
                 found.gone || self.dark.contains(&found.place),
                 pod_row.deleting,

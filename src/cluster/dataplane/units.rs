@@ -183,9 +183,9 @@ impl DataPlane {
         self.model_of(row, index).0.image_pull.clone()
     }
 
-    /// The model of a container.
-    pub fn model(&mut self, row: &PodRow, index: u16) -> Arc<AppModel> {
-        self.model_of(row, index).0
+    /// The model of a container, and the kinds of clients that make its calls.
+    pub fn model_and_calls(&mut self, row: &PodRow, index: u16) -> (Arc<AppModel>, Arc<[u32]>) {
+        self.model_of(row, index)
     }
 
     /// A container's process was started on the pod's node.
@@ -287,6 +287,7 @@ impl DataPlane {
             drained_at: Time::MAX,
             memory_limit: positive(container.limits.memory),
             memory_base: memory_base.unwrap_or(64 << 20),
+            ballast: 0,
             active: 0,
             queue: std::collections::VecDeque::new(),
             served: 0,

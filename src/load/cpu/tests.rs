@@ -142,3 +142,61 @@ fn frozen_work_stands_still_and_removed_work_is_gone() {
     cpu.wake(wake, wake.at, &mut done, &mut wakes);
     assert!(done.is_empty(), "the old group's wake is stale");
 }
+
+#[test]
+fn hogs_take_their_part_and_are_never_done() {
+    // (cores, limit, hogs, work ms) → end ms
+    let table = [
+        // Alone on a core with one hog: half of it. With three: a quarter.
+        (1_000, None, 1, 50, 100.0),
+        (1_000, None, 3, 50, 200.0),
+        // Two cores are enough for both.
+        (2_000, None, 1, 50, 50.0),
+        // A limit of 400m is 40 ms in 100, shared by two: after 20 ms both stand still. 50 ms are
+        // 20 + 20 + 10 in the third period.
+        (2_000, Some(400), 1, 50, 210.0),
+    ];
+    for (cores, limit, hogs, work, expected) in table {
+        let (mut cpu, group) = one(cores, limit);
+        let mut wakes = Vec::new();
+        cpu.hog(group, hogs, Time::ZERO, &mut wakes);
+        let mut done = Vec::new();
+        cpu.run(
+            group,
+            Duration::from_millis(work),
+            7,
+            Time::ZERO,
+            &mut wakes,
+        );
+        let mut end = Time::ZERO;
+        while done.is_empty() {
+            wakes.sort_by_key(|wake| std::cmp::Reverse(wake.at));
+            let wake = wakes.pop().expect("a wake");
+            end = wake.at;
+            cpu.wake(wake, end, &mut done, &mut wakes);
+        }
+        assert!(
+            (end.as_secs_f64() * 1e3 - expected).abs() < 0.1,
+            "{cores}m, {limit:?}, {hogs} hogs: {end:?}"
+        );
+        cpu.hog(group, 0, end, &mut wakes);
+        let used = cpu.usage(group, end).cpu;
+        assert_eq!(cpu.usage(group, end + Duration::from_secs(9)).cpu, used);
+    }
+}
+
+#[test]
+fn what_stands_beside_the_pods_shares_with_all_of_them_together() {
+    // Two cores weigh 2,000, the hogs beside 1,000: pods get 2/3 of two cores, whatever they
+    // request, and the two of them half of that each: 100 ms of one thread on 2/3 of a core.
+    let mut cpu = Cpu::default();
+    cpu.set_cores(0, 2_000);
+    let groups = [cpu.add(0, 50, None), cpu.add(0, 50, None)];
+    let beside = cpu.add_beside(0, 1_000);
+    let mut wakes = Vec::new();
+    cpu.hog(beside, 4, Time::ZERO, &mut wakes);
+    let schedule = [(0, groups[0], 1, 100), (0, groups[1], 1, 100)];
+    for end in ends(&mut cpu, &schedule) {
+        assert!((end - 150.0).abs() < 0.1, "{end}");
+    }
+}

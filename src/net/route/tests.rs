@@ -202,3 +202,45 @@ fn a_service_that_is_gone_is_no_name_and_no_rule() {
     assert_eq!(ask(node, 20_000), Some(NoRoute::Dns));
     assert_eq!(ask(Place::EDGE, 20_000), Some(NoRoute::Dns));
 }
+
+#[test]
+fn lookups_that_go_wrong_fail_or_lead_astray() {
+    let mut cluster = Cluster::new(1);
+    cluster.slice(0, ("http", 80), &[0], Time::ZERO);
+    let node = cluster.net.place("n0").unwrap();
+    let now = Time::from_secs(10);
+    let ask = |cluster: &mut Cluster, name: &str, pod: u32| {
+        let target = cluster.net.target(name, "default");
+        let found = cluster.net.connect(End::pod(node, pod), target, 0, 0, now);
+        found.err()
+    };
+    // patterns, random, name: what pod 7 gets
+    let table = [
+        (&["web.*"][..], false, "web", Some(NoRoute::Dns)),
+        (&["web.*"], true, "web", Some(NoRoute::Astray)),
+        (&[], false, "web", Some(NoRoute::Dns)),
+        (&["other.*"], false, "web", None),
+        // Only the last name of the search path, which is never asked for.
+        (&["web"], false, "web", None),
+        // The names before and after it, which do not exist anyway.
+        (&["web.default.svc"], true, "web.default", None),
+        (
+            &["web.default.default.*"],
+            true,
+            "web.default",
+            Some(NoRoute::Astray),
+        ),
+        (&["web.default.default.*"], false, "web.default", None),
+    ];
+    for (patterns, astray, name, expected) in table {
+        let fault = cluster.net.add_dns_fault(DnsFault {
+            from: Members::pods([7]),
+            patterns: patterns.iter().map(|p| Text::from(*p)).collect(),
+            astray,
+        });
+        assert_eq!(ask(&mut cluster, name, 7), expected, "{patterns:?} {name}");
+        assert_eq!(ask(&mut cluster, name, 8), None, "another pod");
+        cluster.net.remove_dns_fault(fault);
+        assert_eq!(ask(&mut cluster, name, 7), None, "afterwards");
+    }
+}

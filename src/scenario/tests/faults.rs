@@ -1,7 +1,7 @@
 //! Faults as they are written, ours and Chaos Mesh's.
 
 use super::{Folder, with_web};
-use crate::fault::{Action, Fault, LinkEffect, Place};
+use crate::fault::{Action, CpuStressor, Fault, LinkEffect, MemoryStressor, Place};
 use crate::scenario::{LoadOptions, StepAction, StepItem};
 
 /// A scenario that applies this fault; or the messages.
@@ -136,19 +136,54 @@ fn network_chaos_becomes_effects_on_packets() {
 fn what_is_not_modelled_is_refused_by_name() {
     for (kind, spec, expected) in [
         (
-            "StressChaos",
+            "IOChaos",
             "mode: one",
-            "StressChaos of Chaos Mesh is not modelled",
+            "IOChaos of Chaos Mesh is not modelled",
+        ),
+        (
+            "StressChaos",
+            "mode: one, selector: {}, stressngStressors: '--hdd 1'",
+            "stressngStressors of Chaos Mesh is not modelled",
+        ),
+        (
+            "StressChaos",
+            "mode: one, selector: {}, stressors: {cpu: {workers: 1, options: [--cpu-method]}}",
+            "options of a stressor of Chaos Mesh is not modelled",
+        ),
+        (
+            "StressChaos",
+            "mode: one, selector: {}, stressors: {}",
+            "needs `cpu` or `memory`",
+        ),
+        (
+            "StressChaos",
+            "mode: one, selector: {}, stressors: {memory: {workers: 1, size: 12QB}}",
+            "must be a size in bytes",
+        ),
+        (
+            "StressChaos",
+            "mode: one, selector: {}, stressors: {cpu: {workers: 0}}",
+            "must be between 1 and 8192",
+        ),
+        (
+            "DNSChaos",
+            "action: error, mode: one, selector: {}, patterns: ['*.com']",
+            "may have `*` at its end alone",
         ),
         (
             "NetworkChaos",
-            "action: bandwidth, mode: one, selector: {}, bandwidth: {rate: 1mbps}",
-            "action bandwidth of Chaos Mesh is not modelled",
+            "action: rate, mode: one, selector: {}, rate: {rate: 1mbps}",
+            "action rate of Chaos Mesh is not modelled",
         ),
         (
             "NetworkChaos",
-            "action: delay, mode: one, selector: {}, delay: {latency: 1s, reorder: {gap: 3}}",
-            "reorder of Chaos Mesh is not modelled",
+            "action: bandwidth, mode: one, selector: {}, bandwidth: {rate: 1mbit, limit: 1, buffer: 1}",
+            "must be a whole number greater than 0 with a unit",
+        ),
+        (
+            "NetworkChaos",
+            "action: corrupt, mode: one, selector: {}, loss: {loss: '1'}",
+            "needs `corrupt`, which is missing",
         ),
         (
             "NetworkChaos",
@@ -181,4 +216,83 @@ fn two_faults_of_one_name_are_refused() {
         .load("s.yaml", &LoadOptions::default())
         .expect_err("two of one name");
     assert!(text.contains("a second fault is called f"), "{text}");
+}
+
+#[test]
+fn every_action_of_the_network_becomes_its_effect() {
+    let table = [
+        (
+            "action: delay, delay: {latency: 1s, reorder: {reorder: '50', gap: 2}}",
+            LinkEffect::Delay {
+                latency: std::time::Duration::from_secs(1),
+                jitter: std::time::Duration::ZERO,
+                correlation: 0.0,
+                early_per_million: 250_000,
+            },
+        ),
+        (
+            "action: corrupt, corrupt: {corrupt: '40', correlation: '25'}",
+            LinkEffect::Corrupt {
+                per_million: 400_000,
+            },
+        ),
+        (
+            "action: duplicate, duplicate: {duplicate: '0.5'}",
+            LinkEffect::Duplicate { per_million: 5_000 },
+        ),
+        (
+            "action: bandwidth, bandwidth: {rate: 1mbps, limit: 20971520, buffer: 10000}",
+            LinkEffect::Rate {
+                bytes_per_s: 1 << 20,
+                burst: 10_000,
+                queue: 20_971_520,
+            },
+        ),
+    ];
+    for (spec, expected) in table {
+        let spec = format!("{spec}, mode: all, selector: {{}}");
+        let fault = chaos_mesh("NetworkChaos", &spec).expect(&spec);
+        let Action::Network { effects, .. } = fault.action else {
+            panic!("{spec}");
+        };
+        assert_eq!(effects, [expected], "{spec}");
+    }
+}
+
+#[test]
+fn stress_and_dns_chaos_are_read_as_chaos_mesh_writes_them() {
+    let stress = |stressors: &str| {
+        let spec = format!("mode: one, selector: {{}}, stressors: {{{stressors}}}");
+        let fault = chaos_mesh("StressChaos", &spec).expect(&spec);
+        match fault.action {
+            Action::Stress { stressors, .. } => stressors,
+            other => panic!("{other:?}"),
+        }
+    };
+    let memory = |size: &str| stress(&format!("memory: {{workers: 4{size}}}")).memory;
+    for (size, expected) in [
+        (", size: '256MB'", MemoryStressor::Bytes(256_000_000)),
+        (", size: 64MiB", MemoryStressor::Bytes(64 << 20)),
+        (", size: 1.5g", MemoryStressor::Bytes(1_500_000_000)),
+        (", size: '4096'", MemoryStressor::Bytes(4096)),
+        (", size: 25%", MemoryStressor::Percent(25)),
+        ("", MemoryStressor::Percent(100)),
+    ] {
+        assert_eq!(memory(size), Some(expected), "{size}");
+    }
+    let cpu = stress("cpu: {workers: 2, load: 60}, memory: {workers: 1, size: 1MB}");
+    let expected = CpuStressor {
+        workers: 2,
+        load: 60,
+    };
+    assert_eq!((cpu.cpu, cpu.memory.is_some()), (Some(expected), true));
+    let spec = "action: random, mode: all, selector: {}, patterns: [google.com, 'chaos-mesh.*']";
+    let dns = chaos_mesh("DNSChaos", spec).expect(spec);
+    assert_eq!(dns.action_name(), "random DNS answers");
+    let node = "action: stress, mode: all, selector: {}, stressors: {cpu: {workers: 1}}";
+    let node = node_chaos(node).expect(node);
+    assert_eq!(node.action_name(), "CPU stress");
+    let wrong = "action: freeze, mode: all, selector: {}, stressors: {cpu: {workers: 1}}";
+    let text = node_chaos(wrong).expect_err(wrong);
+    assert!(text.contains("belongs to `action: stress`"), "{text}");
 }

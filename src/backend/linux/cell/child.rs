@@ -4,11 +4,13 @@
 //! how it went on a pipe that closes when the program begins: nothing is success.
 
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::libc;
 
 use super::super::cgroup::Group;
+use super::super::net::child::Channel;
+use super::super::net::conntrack::Choices;
 use super::super::protocol::{ContainerSpec, Program, Purpose};
 use super::super::sys;
 use super::super::workload::{self, Workload};
@@ -34,6 +36,8 @@ pub struct Birth<'a> {
     pub status: OwnedFd,
     /// Standard output and error.
     pub output: Option<[OwnedFd; 2]>,
+    /// What a built-in server listens to that makes calls: its node's news, its way to tell.
+    pub ears: Option<(Option<OwnedFd>, OwnedFd)>,
 }
 
 /// Becomes the container's program.
@@ -62,8 +66,11 @@ pub fn become_container(birth: Birth<'_>) -> ! {
             }
             // It runs from here on: the pipe is closed as exec would.
             drop(status);
-            close_all_but_standard();
-            workload::server::serve((**model).clone())
+            let ears = birth.ears.and_then(keep_ears);
+            if ears.is_none() {
+                close_all_but_standard();
+            }
+            workload::server::serve((**model).clone(), ears)
         }
         Program::Exec { argv, cwd, .. } => {
             let failed = execute(birth.spec, argv, cwd, Some(status.as_fd()));
@@ -100,6 +107,32 @@ fn prepare(birth: &Birth<'_>) -> Result<(), Failed> {
     sys::replace(output(0), 1).step("stdout")?;
     sys::replace(output(1), 2).step("stderr")?;
     root::enter(birth.spec, &birth.place)
+}
+
+/// Closes what was the cell's, except for what a server listens to.
+fn keep_ears((choices, reports): (Option<OwnedFd>, OwnedFd)) -> Option<workload::Ears> {
+    /// Above everything that is put in its place here.
+    const HIGH: libc::c_int = 512;
+    // From here on these are numbers: everything else is closed as a whole.
+    let lift = |fd: OwnedFd| {
+        // SAFETY: this duplicate takes an integer and makes a descriptor that nobody else knows.
+        let lifted = unsafe { libc::fcntl(fd.into_raw_fd(), libc::F_DUPFD_CLOEXEC, HIGH) };
+        (lifted >= HIGH).then_some(lifted)
+    };
+    let settle = |lifted: libc::c_int, at: libc::c_int| {
+        // SAFETY: it was made above and is open until everything is closed below.
+        sys::replace(unsafe { BorrowedFd::borrow_raw(lifted) }, at).ok()
+    };
+    let (reports, choices) = (lift(reports)?, choices.and_then(lift));
+    settle(reports, 3)?;
+    let told = choices.and_then(|choices| settle(choices, 4)).is_some();
+    sys::close_from(if told { 5 } else { 4 }, false).ok()?;
+    // SAFETY: they were just put there, and nobody else in this process uses these numbers.
+    let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
+    Some(workload::Ears {
+        choices: told.then(|| Choices::from_fd(own(4))),
+        reports: Channel::from_fd(own(3)),
+    })
 }
 
 /// Closes what was the cell's.

@@ -1,5 +1,6 @@
 //! Containers in the cell, from their start to their end.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,8 +9,12 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
 use super::super::cgroup::Group;
-use super::super::protocol::{ContainerSpec, Purpose};
+use super::super::net::child::Channel;
+use super::super::net::conntrack::Choices;
+use super::super::net::sys::within;
+use super::super::protocol::{ContainerSpec, Program, Purpose, Report};
 use super::super::sys::{self, Forked};
+use super::super::workload::CallTold;
 use super::child::{self, Birth, Visit};
 use super::root::Place;
 use super::{Cell, Source, log};
@@ -33,6 +38,10 @@ pub struct Container {
     ended: Option<sys::End>,
     /// Its program never ran.
     failed: bool,
+    /// What its built-in server tells of its calls.
+    pub calls: Option<Channel>,
+    /// Calls that were made and are not over, by kind of client.
+    open_calls: BTreeMap<u16, u32>,
 }
 
 impl Container {
@@ -59,6 +68,9 @@ impl Container {
     }
 }
 
+/// What a server that makes calls is born with: its node's news, its way to tell.
+type Own = (Option<OwnedFd>, OwnedFd);
+
 /// A container's first process, which waits.
 struct Born {
     pidfd: OwnedFd,
@@ -67,10 +79,12 @@ struct Born {
     streams: Vec<log::Stream>,
     /// A byte makes it go on.
     go: OwnedFd,
+    /// What it tells of its calls.
+    calls: Option<Channel>,
 }
 
 /// Kills a process and waits for its end, which takes a moment.
-fn end_now(pidfd: BorrowedFd<'_>) {
+pub(super) fn end_now(pidfd: BorrowedFd<'_>) {
     // One that has ended already is reaped all the same.
     let _ = sys::signal(pidfd, libc::SIGKILL);
     let _ = sys::reap(pidfd, true);
@@ -113,6 +127,8 @@ impl Cell {
             status: Some(born.status),
             ended: None,
             failed: false,
+            calls: born.calls,
+            open_calls: BTreeMap::new(),
         };
         self.containers.insert(id, container);
         let begun = self.watch(id, born.streams);
@@ -136,6 +152,10 @@ impl Cell {
         let (status, tells) = sys::pipe()?;
         self.step("container log")?;
         let (streams, output) = self.output(spec)?;
+        let (calls, ears) = match self.ears(spec)? {
+            Some((near, ears)) => (Some(near), Some(ears)),
+            None => (None, None),
+        };
         self.step("container fork")?;
         let pod = self.pods.get(&id.pod.0).ok_or(io::ErrorKind::NotFound)?;
         sys::setns(pod.network.as_fd(), libc::CLONE_NEWNET)?;
@@ -155,10 +175,11 @@ impl Cell {
                 go: wait,
                 status: tells,
                 output,
+                ears,
             })
         }
         let back = sys::setns(self.home.as_fd(), libc::CLONE_NEWNET);
-        drop((tells, wait, output));
+        drop((tells, wait, output, ears));
         let Forked::Parent(pidfd, pid) = forked? else {
             unreachable!("the child became a container");
         };
@@ -172,6 +193,7 @@ impl Cell {
             status,
             streams,
             go,
+            calls,
         })
     }
 
@@ -180,6 +202,9 @@ impl Cell {
         self.step("container watched")?;
         self.add(Source::Status(id))?;
         self.add(Source::Exit(id))?;
+        if self.container(id)?.calls.is_some() {
+            self.add(Source::Calls(id))?;
+        }
         for stream in streams {
             self.add(Source::Log(stream))?;
         }
@@ -189,11 +214,96 @@ impl Cell {
     /// Takes back a container whose program was never told to begin.
     fn unmake(&mut self, id: ContainerId) {
         self.sources.retain(
-            |_, source| !matches!(source, Source::Status(of) | Source::Exit(of) if *of == id),
+            |_, source| !matches!(source, Source::Status(of) | Source::Exit(of) | Source::Calls(of) if *of == id),
         );
         if let Some(container) = self.containers.remove(&id) {
             end_now(container.pidfd.as_fd());
             self.graves.push(container.group);
+        }
+    }
+
+    /// What a built-in server that makes calls is born with: this end and its own.
+    fn ears(&self, spec: &ContainerSpec) -> io::Result<Option<(Channel, Own)>> {
+        let Program::BuiltIn(model) = &spec.program else {
+            return Ok(None);
+        };
+        if model.calls.is_empty() {
+            return Ok(None);
+        }
+        let (near, far) = Channel::pair()?;
+        let pod = self
+            .pods
+            .get(&spec.id.pod.0)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let node = self
+            .nodes
+            .get(&pod.spec.node)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let told = || Choices::here_from(pod.spec.ip);
+        // A kernel that tells nothing leaves clients without a choice of endpoints.
+        let choices = within(node.network.as_fd(), told).ok();
+        let own = (choices.map(Choices::into_fd), far.into_fd());
+        Ok(Some((near, own)))
+    }
+
+    /// A built-in server tells what came of its calls; false when it is gone.
+    pub(super) fn hear_calls(&mut self, id: ContainerId) -> bool {
+        let Some(container) = self.containers.get_mut(&id) else {
+            return false;
+        };
+        let (mut news, mut open) = (Vec::new(), true);
+        while let Some(calls) = &container.calls {
+            match calls.receive::<Vec<CallTold>>() {
+                Ok(Some((told, _))) => news.extend(told),
+                Ok(None) => break,
+                Err(_) => {
+                    open = false;
+                    break;
+                }
+            }
+        }
+        for one in &news {
+            let (CallTold::Sent { sender, .. }
+            | CallTold::Ended { sender, .. }
+            | CallTold::Abandoned { sender, .. }) = one;
+            let count = container.open_calls.entry(*sender).or_default();
+            match one {
+                CallTold::Sent { .. } => *count += 1,
+                _ => *count = count.saturating_sub(1),
+            }
+        }
+        if !news.is_empty() {
+            self.tell(Report::Calls(news));
+        }
+        open
+    }
+
+    /// The other end is closed: there is nothing more to hear.
+    pub(super) fn deaf_to_calls(&mut self, token: u64, id: ContainerId) {
+        self.sources.remove(&token);
+        if let Some(calls) = self.containers.get(&id).and_then(|c| c.calls.as_ref()) {
+            sys::epoll_drop(self.epoll.as_fd(), calls.as_fd());
+        }
+    }
+
+    /// What a process has told that is gone, and what it will never tell.
+    fn end_calls(&mut self, id: ContainerId) {
+        self.hear_calls(id);
+        self.sources
+            .retain(|_, source| !matches!(source, Source::Calls(of) if *of == id));
+        let Some(container) = self.containers.get_mut(&id) else {
+            return;
+        };
+        container.calls = None;
+        let open = std::mem::take(&mut container.open_calls);
+        let at = sys::monotonic();
+        let each = open.into_iter().flat_map(|(sender, count)| {
+            let abandoned = CallTold::Abandoned { sender, at };
+            std::iter::repeat_n(abandoned, count as usize)
+        });
+        let news: Vec<CallTold> = each.collect();
+        if !news.is_empty() {
+            self.tell(Report::Calls(news));
         }
     }
 
@@ -297,6 +407,8 @@ impl Cell {
     }
 
     fn forget(&mut self, id: ContainerId) {
+        self.end_strains_on(id);
+        self.end_calls(id);
         if let Some(container) = self.containers.remove(&id) {
             self.graves.push(container.group);
         }

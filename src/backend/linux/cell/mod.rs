@@ -20,7 +20,9 @@ pub mod network;
 pub mod place;
 pub mod rights;
 pub mod root;
+mod stats;
 mod stop;
+pub mod strain;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -60,6 +62,10 @@ enum Source {
     Asked(Asking),
     /// A child of the network, with a descriptor of our own for it.
     Net(OwnedFd),
+    /// What a container's server tells of its calls.
+    Calls(ContainerId),
+    /// The end of a process of a load.
+    Strained(u32, OwnedFd),
 }
 
 /// The cell.
@@ -76,6 +82,8 @@ struct Cell {
     nodes: BTreeMap<String, Node>,
     pods: BTreeMap<u32, Pod>,
     containers: BTreeMap<ContainerId, Container>,
+    /// Loads that faults put on containers and nodes.
+    strains: BTreeMap<u32, strain::Strain>,
     sources: BTreeMap<u64, Source>,
     next: u64,
     /// Groups to be removed once they are empty.
@@ -139,6 +147,7 @@ impl Cell {
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             containers: BTreeMap::new(),
+            strains: BTreeMap::new(),
             sources: BTreeMap::new(),
             next: 0,
             graves: Vec::new(),
@@ -210,8 +219,12 @@ impl Cell {
                 (status.as_fd(), read)
             }
             Source::Log(stream) => (stream.as_fd(), read),
+            Source::Calls(id) => {
+                let calls = self.container(*id)?.calls.as_ref();
+                (calls.ok_or(io::ErrorKind::NotFound)?.as_fd(), read)
+            }
             Source::Asked(asking) => asking.watch(),
-            Source::Net(fd) => (fd.as_fd(), read),
+            Source::Net(fd) | Source::Strained(_, fd) => (fd.as_fd(), read),
         };
         sys::epoll_set(self.epoll.as_fd(), fd, interest, token)?;
         self.sources.insert(token, source);
@@ -282,6 +295,13 @@ impl Cell {
                 }
             }
             Source::Net(_) => self.hear_network()?,
+            Source::Calls(id) => {
+                let id = *id;
+                if !self.hear_calls(id) {
+                    self.deaf_to_calls(token, id);
+                }
+            }
+            Source::Strained(..) => self.strained(token)?,
             Source::Status(id) => {
                 let id = *id;
                 self.sources.remove(&token);
@@ -325,6 +345,7 @@ impl Cell {
             Command::Signal(id, kill) => self.signal(id, kill),
             Command::Ask(ask) => self.ask(ask),
             Command::Remove(pod) => self.remove_pod(pod),
+            Command::Strain(number, spec) => self.strain(number, spec),
             Command::Stats(node, number) => self.stats(&node, number),
             Command::End => self.ended = true,
         }
@@ -428,27 +449,6 @@ impl Cell {
         if let Err(error) = done {
             self.problem(format!("node {name}: freeze: {error}"));
         }
-    }
-
-    fn stats(&mut self, name: &str, number: u32) {
-        let Some(node) = self.nodes.get(name) else {
-            return;
-        };
-        let kib = |bytes: u64| u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
-        let used = node.pods.working_set().unwrap_or(0);
-        let available = node.spec.memory.saturating_sub(used);
-        let pods: Vec<(u32, u32)> = (self.pods.iter())
-            .filter(|(_, pod)| pod.spec.node == name && !pod.removing)
-            .map(|(n, pod)| (*n, kib(pod.group.working_set().unwrap_or(0))))
-            .collect();
-        for (pod, kib) in pods {
-            let pod = Id::new(pod);
-            self.event(RuntimeEvent::PodMemory { pod, kib });
-        }
-        self.event(RuntimeEvent::NodeMemory {
-            node: Id::new(number),
-            available_kib: kib(available),
-        });
     }
 
     /// Passes a step of making or removing something.

@@ -61,6 +61,16 @@ impl Channel {
         Ok((near, far))
     }
 
+    /// Takes over an end that another process made.
+    pub fn from_fd(fd: OwnedFd) -> Channel {
+        Channel(fd)
+    }
+
+    /// The descriptor of this end, to be handed to another process.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// Sends a message with descriptors; `Ok(false)` when there is no room now.
     pub fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
         let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;

@@ -19,7 +19,7 @@ use super::child::{Channel, Child};
 use super::netlink::Messages;
 use super::route::{self, LOOPBACK};
 use super::sys::{self, NetError, Poll, Result, Step};
-use crate::net::dns::CLUSTER_DOMAIN;
+use crate::net::dns::{CLUSTER_DOMAIN, matches};
 
 /// The cluster's DNS address, as kubeadm chooses it.
 pub const DNS_ADDRESS: u32 = 0x0a60_000a;
@@ -40,9 +40,30 @@ pub struct Entry {
     pub alias: Option<String>,
 }
 
+/// Questions that are answered wrongly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lie {
+    /// Whose, by address.
+    pub askers: Vec<u32>,
+    /// For which full names, with `*` and `?`; empty is all.
+    pub patterns: Vec<String>,
+    /// With an address that is nobody's, instead of a failure.
+    pub random: bool,
+}
+
+impl Lie {
+    fn concerns(&self, asker: u32, name: &str) -> bool {
+        let named = |pattern: &String| matches(pattern, name);
+        self.askers.contains(&asker)
+            && (self.patterns.is_empty() || self.patterns.iter().any(named))
+    }
+}
+
 /// The table of names.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
+    /// By number.
+    lies: BTreeMap<u32, Lie>,
     /// By namespace and name.
     services: BTreeMap<(String, String), Entry>,
     turn: usize,
@@ -91,6 +112,41 @@ impl Names {
             (None, Some(alias)) => Found::Alias(alias),
             (None, None) => Found::Addresses(entry.addresses.clone()),
         }
+    }
+
+    /// Some questions are answered wrongly from now on, or no longer.
+    pub fn lie(&mut self, id: u32, lie: Option<Lie>) {
+        match lie {
+            Some(lie) => self.lies.insert(id, lie),
+            None => self.lies.remove(&id),
+        };
+    }
+
+    /// A wrong answer, if this asker is to have one.
+    fn wrong(&mut self, question: &[u8], asker: u32) -> Option<Vec<u8>> {
+        const SERVER_FAILURE: u8 = 2;
+        /// 198.18.0.0/15, for benchmarks: nobody is there.
+        const NOBODY: u32 = 0xc612_0000;
+        let (name, end) = asked(question)?;
+        let name = name.to_ascii_lowercase();
+        let lie = self.lies.values().find(|lie| lie.concerns(asker, &name))?;
+        if !lie.random {
+            return Some(message(question, end + 4, SERVER_FAILURE, &[], SHORT));
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let drawn = crate::engine::entity_key(&[&name, &self.turn.to_string()]);
+        let ip = NOBODY | u32::try_from(drawn & 0x1_ffff).unwrap_or(0);
+        let address = record(1, &ip.to_be_bytes());
+        Some(message(question, end + 4, 0, &[address], SHORT))
+    }
+
+    /// The answer to a question of somebody, none when it is not a question.
+    pub fn answer_to(&mut self, question: &[u8], asker: u32) -> Option<Vec<u8>> {
+        let wrong = match self.lies.is_empty() {
+            true => None,
+            false => self.wrong(question, asker),
+        };
+        wrong.or_else(|| self.answer(question))
     }
 
     /// The answer to a question, none when it is not a question.
@@ -225,6 +281,8 @@ enum Command {
         name: String,
         entry: Option<Entry>,
     },
+    /// Some questions are answered wrongly, or no longer.
+    Lie { id: u32, lie: Option<Lie> },
 }
 
 /// The cell's handle on the resolver.
@@ -260,6 +318,11 @@ impl Resolver {
             .and_then(|socket| sys::bind(&socket, DNS_ADDRESS, 53).map(|()| socket));
         let socket = socket.step(|| "listen for DNS questions".to_owned())?;
         self.tell(&Command::Socket { place }, &[socket.as_fd()])
+    }
+
+    /// Some questions are answered wrongly from now on, or no longer.
+    pub fn lie(&self, id: u32, lie: Option<Lie>) -> Result<()> {
+        self.tell(&Command::Lie { id, lie }, &[])
     }
 
     /// A Service's name stands for this from now on.
@@ -298,6 +361,7 @@ fn serve(channel: &Channel) -> io::Result<()> {
                             name,
                             entry,
                         } => names.put(&namespace, &name, entry),
+                        Command::Lie { id, lie } => names.lie(id, lie),
                     }
                 }
                 continue;
@@ -306,7 +370,7 @@ fn serve(channel: &Channel) -> io::Result<()> {
                 continue;
             };
             while let Ok((length, ip, port)) = sys::receive_from(socket, &mut buffer) {
-                if let Some(answer) = names.answer(&buffer[..length]) {
+                if let Some(answer) = names.answer_to(&buffer[..length], ip) {
                     // A client that is gone does not want it any more.
                     let _ = sys::send_to(socket, &answer, ip, port);
                 }
@@ -399,6 +463,38 @@ mod tests {
         }
         names.put("shop", "web", None);
         assert_eq!(asked(&mut names, "web.shop.svc.cluster.local", 1), "code 3");
+    }
+
+    #[test]
+    fn who_is_lied_to_gets_a_failure_or_an_address_of_nobody() {
+        let mut names = names();
+        let lie = |random| Lie {
+            askers: vec![7],
+            patterns: vec!["web.*".to_owned()],
+            random,
+        };
+        let web = question("web.shop.svc.cluster.local", 1);
+        let truth = names.answer(&web);
+        names.lie(1, Some(lie(false)));
+        let failed = names.answer_to(&web, 7).unwrap();
+        assert_eq!((failed[3] & 0xf, failed[7]), (2, 0), "a server's failure");
+        assert_eq!(names.answer_to(&web, 8), truth, "another asker");
+        let other = question("db-0.db.shop.svc.cluster.local", 1);
+        assert_eq!(
+            names.answer_to(&other, 7).unwrap()[3] & 0xf,
+            0,
+            "another name"
+        );
+        names.lie(1, Some(lie(true)));
+        let random = [0, 1].map(|_| names.answer_to(&web, 7).unwrap());
+        for answer in &random {
+            assert_eq!((answer[3] & 0xf, answer[7]), (0, 1));
+            let ip = &answer[answer.len() - 4..];
+            assert_eq!((ip[0], ip[1] & 0xfe), (198, 18));
+        }
+        assert_ne!(random[0], random[1]);
+        names.lie(1, None);
+        assert_eq!(names.answer_to(&web, 7), truth, "afterwards");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::dns::{Lie, Resolver};
 use super::fabric::{Fabric, UPLINK};
 use super::netlink::Messages;
 use super::nft::batch::{Batch, Hook, Verdict, hooks};
@@ -41,6 +42,8 @@ pub enum Trouble {
         /// The node.
         node: String,
     },
+    /// With lookups of names.
+    Names(Lie),
     /// A node sends no faster than this (the kernel's token bucket).
     Uplink {
         /// The node.
@@ -60,6 +63,7 @@ enum Undo {
     Rule(RuleId),
     Within(String),
     Plug(u32),
+    Truth,
     Unshape(String),
 }
 
@@ -88,15 +92,23 @@ impl Ledger {
     }
 
     /// Begins a trouble under a number of the caller's.
-    pub fn apply(&mut self, id: u32, trouble: Trouble, fabric: &mut Fabric) -> Result<Pending> {
+    pub fn apply(
+        &mut self,
+        id: u32,
+        trouble: Trouble,
+        fabric: &mut Fabric,
+        resolver: &Resolver,
+    ) -> Result<Pending> {
         let undo = match &trouble {
             Trouble::Wire(_) => Undo::Rule(fabric.wire().reserve()),
             Trouble::Within { node, .. } => Undo::Within(node.clone()),
             Trouble::Cable { node } => Undo::Plug(place(fabric, node)?),
+            Trouble::Names(_) => Undo::Truth,
             Trouble::Uplink { node, .. } => Undo::Unshape(node.clone()),
         };
         self.entries.entry(id).or_default().push(undo.clone());
         match (trouble, undo) {
+            (Trouble::Names(lie), _) => resolver.lie(id, Some(lie))?,
             (Trouble::Wire(rule), Undo::Rule(number)) => fabric.wire().add(number, rule)?,
             (Trouble::Cable { .. }, Undo::Plug(place)) => fabric.wire().carrier(place, false)?,
             (
@@ -130,11 +142,12 @@ impl Ledger {
     }
 
     /// Ends a trouble.
-    pub fn revert(&mut self, id: u32, fabric: &mut Fabric) -> Result<Pending> {
+    pub fn revert(&mut self, id: u32, fabric: &mut Fabric, resolver: &Resolver) -> Result<Pending> {
         let mut pending = None;
         for undo in self.entries.remove(&id).into_iter().flatten().rev() {
             match undo {
                 Undo::Rule(number) => fabric.wire().remove(number)?,
+                Undo::Truth => resolver.lie(id, None)?,
                 Undo::Plug(place) => fabric.wire().carrier(place, true)?,
                 Undo::Within(node) => {
                     if let Some(losses) = self.within.get_mut(&node) {

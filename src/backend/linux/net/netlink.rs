@@ -221,6 +221,11 @@ impl Socket {
         Ok(socket)
     }
 
+    /// The descriptor, to be handed to another process.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// Takes over a socket that another process made.
     pub fn from_fd(fd: OwnedFd) -> Socket {
         Socket(fd)

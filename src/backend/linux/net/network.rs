@@ -164,11 +164,13 @@ impl Network {
             }
             Command::Name(namespace, name, entry) => self.resolver.put(&namespace, &name, entry),
             Command::Trouble(id, trouble) => {
-                let pending = self.ledger.apply(id, trouble, &mut self.fabric)?;
+                let pending = self
+                    .ledger
+                    .apply(id, trouble, &mut self.fabric, &self.resolver)?;
                 self.submit_fault(pending)
             }
             Command::Calm(id) => {
-                let pending = self.ledger.revert(id, &mut self.fabric)?;
+                let pending = self.ledger.revert(id, &mut self.fabric, &self.resolver)?;
                 self.submit_fault(pending)
             }
             Command::Traffic(plan, from) => self.begin(*plan, from.as_deref()),
@@ -208,7 +210,7 @@ impl Network {
                 found.netns()
             }
         };
-        self.users.begin(plan, netns, found.filter().as_fd())
+        self.users.begin(plan, netns, found)
     }
 
     /// Hands a node's changes to a child, if none is at work for it.

@@ -200,6 +200,70 @@ pub fn connect(fd: &impl AsRawFd, ip: u32, port: u16) -> io::Result<bool> {
     }
 }
 
+/// Binds a netlink socket to a number of its own and to a group (1 to 32).
+pub fn join_group(fd: &impl AsRawFd, group: u32) -> io::Result<()> {
+    // SAFETY: an all-zero address is a valid one: the kernel chooses the number.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    address.nl_groups = 1 << (group - 1);
+    let size = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+    // SAFETY: the pointer and length describe `address`, which outlives the call.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size) }).map(drop)
+}
+
+/// Lets a socket take in only what a program accepts.
+pub fn filter(fd: &impl AsRawFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap_or(0),
+        filter: program.as_ptr().cast_mut(),
+    };
+    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: the pointers and lengths describe `program`, which the kernel copies.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size,
+        )
+    })
+    .map(drop)
+}
+
+/// Why a connection was refused is kept for [`rejected`] from now on, or no longer. While it is kept,
+/// every notice about a connection ends it, so it is for those that do not stand yet.
+pub fn keep_notices(fd: &impl AsRawFd, keep: bool) -> io::Result<()> {
+    set_option(fd, libc::SOL_IP, libc::IP_RECVERR, i32::from(keep))
+}
+
+/// Whether somebody on the way has turned a connection away (by ICMP), and not its other end.
+pub fn rejected(fd: &impl AsRawFd) -> bool {
+    let mut control = [0u64; 32];
+    // SAFETY: an all-zero msghdr is a valid empty one.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    // SAFETY: the only pointer in the header is to a local of the length that the kernel is told.
+    if unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags) } < 0 {
+        return false;
+    }
+    // SAFETY: the kernel filled the control buffer; the walk stays within msg_controllen, and the
+    // data of an IP_RECVERR message is a sock_extended_err, which has no alignment here.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(&raw const header);
+        while !at.is_null() {
+            if (*at).cmsg_level == libc::SOL_IP && (*at).cmsg_type == libc::IP_RECVERR {
+                let data = libc::CMSG_DATA(at).cast::<libc::sock_extended_err>();
+                return data.read_unaligned().ee_origin == libc::SO_EE_ORIGIN_ICMP;
+            }
+            at = libc::CMSG_NXTHDR(&raw const header, at);
+        }
+    }
+    false
+}
+
 /// The local address of a socket.
 pub fn local_address(fd: &impl AsRawFd) -> io::Result<(u32, u16)> {
     let (mut address, mut size) = (inet(0, 0), INET_SIZE);

@@ -27,9 +27,17 @@ pub fn root(test: &str) -> Option<Root> {
     None
 }
 
+/// Links of the calling thread's network namespace.
+fn links() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev").expect("/proc");
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.map(|(name, _)| name.trim().to_owned()).collect()
+}
+
 /// Runs a test in a thread with a network namespace of its own, for at most a minute, and fails
-/// when descriptors are left behind.
+/// when a link of the namespace that it came from has come or gone.
 pub fn in_scratch(test: impl FnOnce() + Send + 'static) {
+    let before = links();
     let (done, end) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
         let home = sys::current_netns().expect("a namespace");
@@ -47,6 +55,7 @@ pub fn in_scratch(test: impl FnOnce() + Send + 'static) {
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
     }
+    assert_eq!(links(), before, "nothing outside of the scratch namespace");
 }
 
 /// What a program prints, if it is installed.

@@ -52,6 +52,8 @@ pub struct Planner {
     pub(super) config_maps: BTreeMap<Name, Arc<ConfigMap>>,
     pub(super) secrets: BTreeMap<Name, Arc<Secret>>,
     pub(super) services: BTreeMap<Name, Arc<Service>>,
+    /// Which kinds of clients make the calls of a model, by its namespace and name.
+    pub(super) senders: BTreeMap<Name, Arc<[u32]>>,
     /// Rows of pods with a sandbox.
     pub(super) pods: BTreeMap<u32, (Text, Arc<Pod>)>,
     /// Whom containers can run as; none for everybody.
@@ -85,6 +87,7 @@ impl Planner {
             config_maps: BTreeMap::new(),
             secrets: BTreeMap::new(),
             services: BTreeMap::new(),
+            senders: BTreeMap::new(),
             pods: BTreeMap::new(),
             users: None,
             lost: BTreeSet::new(),

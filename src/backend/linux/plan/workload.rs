@@ -1,5 +1,7 @@
 //! An AppModel as what the built-in server does, with everything resolved.
 
+use std::sync::Arc;
+
 use super::Planner;
 use crate::api::Pod;
 use crate::api::container::Container;
@@ -50,11 +52,7 @@ impl Planner {
             true => Vec::new(),
             false => self.ports(model, row, id.index),
         };
-        let scaled = |milli: i64| milli * i64::from(self.cpu_permille) / 1000;
-        if model.request.threads > 1 && scaled(container.limits.cpu_milli) > 1000 {
-            let lost = "request.threads: the built-in server uses one core of the host";
-            self.lost.insert(lost.to_owned());
-        }
+        let cores = self.cores_for(row, container);
         Workload {
             seed: self.seed,
             entity: draws.u64(STARTUP, entity, attempt),
@@ -67,11 +65,13 @@ impl Planner {
             warmup: model.warmup,
             cpu: model.request.cpu.clone(),
             threads: model.request.threads,
+            cores,
             wait: model.request.wait.clone(),
             concurrency: model.request.concurrency,
             queue: model.request.queue,
             calls: self.note_calls(model),
             errors_per_million: model.request.errors_per_million,
+            response_bytes: usize::try_from(model.request.response_bytes).unwrap_or(0),
             shared_probe: model.probes.share.then(|| model.probes.cpu.clone()),
             dedicated_probe: model.probes.dedicated.clone(),
             readiness: readiness_path(model, container),
@@ -80,6 +80,20 @@ impl Planner {
             needs: self.targets(&model.needs, &model.namespace),
             cpu_permille: self.cpu_permille,
         }
+    }
+
+    /// How many of the host's cores a container may keep busy: by its limit and its node's size, as
+    /// scaled, and by what there is.
+    fn cores_for(&self, row: &Pod, container: &Container) -> u32 {
+        let node = row.node_name.as_ref().and_then(|node| self.nodes.get(node));
+        let node = node.map_or(0, |node| node.status.capacity.cpu_milli);
+        let limits = [container.limits.cpu_milli, node];
+        let milli = limits.into_iter().filter(|milli| *milli > 0).min();
+        let scaled = milli.unwrap_or(1000) * i64::from(self.cpu_permille) / 1000;
+        let host = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let host = u32::try_from(host).unwrap_or(1);
+        let cores = u32::try_from((scaled + 999) / 1000).unwrap_or(1);
+        cores.clamp(1, host)
     }
 
     /// Where a container listens, as the simulation has it; where that is "wherever nobody else
@@ -127,14 +141,16 @@ impl Planner {
         ports
     }
 
+    /// Which kinds of clients make a model's calls.
+    pub fn know_senders(&mut self, model: &AppModel, senders: &Arc<[u32]>) {
+        let key = (model.namespace.clone(), model.name.clone());
+        self.senders.insert(key, senders.clone());
+    }
+
     /// The calls; what they cannot do here is noted.
     fn note_calls(&mut self, model: &AppModel) -> Vec<Call> {
         for call in &model.request.calls {
             let name = format!("calls of {} to {}", model.name, call.service);
-            if call.client.retry_elsewhere {
-                let lost = "a process does not see which endpoint it was given";
-                self.lost.insert(format!("{name}: retryElsewhere: {lost}"));
-            }
             if call.client.multiplex {
                 let lost = "HTTP/1.1 connections are not shared by requests";
                 self.lost.insert(format!("{name}: {lost}"));
@@ -144,9 +160,16 @@ impl Planner {
     }
 
     fn calls(&self, model: &AppModel) -> Vec<Call> {
-        let calls = model.request.calls.iter();
+        let key = (model.namespace.clone(), model.name.clone());
+        let senders = self.senders.get(&key).map(|senders| &senders[..]);
+        let calls = model.request.calls.iter().enumerate();
+        let sender = |n: usize| {
+            let number = senders.and_then(|senders| senders.get(n)).copied();
+            number.and_then(|number| u16::try_from(number).ok())
+        };
         calls
-            .map(|call| Call {
+            .map(|(n, call)| Call {
+                sender: sender(n).unwrap_or(u16::MAX),
                 target: self.target(&call.service, &model.namespace),
                 client: call.client.clone(),
                 optional: call.optional,

@@ -188,8 +188,8 @@ pub fn get(path: &str, host: &str, agent: &str, headers: &[(String, String)]) ->
     text.into_bytes()
 }
 
-/// A response as bytes.
-pub fn answer(status: u16, who: &str, keep_alive: bool) -> Vec<u8> {
+/// A response as bytes; its body is at least so long.
+pub fn answer(status: u16, who: &str, keep_alive: bool, least: usize) -> Vec<u8> {
     let reason = match status {
         200 => "OK",
         400 => "Bad Request",
@@ -200,12 +200,14 @@ pub fn answer(status: u16, who: &str, keep_alive: bool) -> Vec<u8> {
     };
     let connection = if keep_alive { "keep-alive" } else { "close" };
     let body = format!("{who}\n");
-    let length = body.len();
-    format!(
+    let length = body.len().max(least);
+    let mut bytes = format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
          Connection: {connection}\r\nX-Rehearsal-Pod: {who}\r\n\r\n{body}"
     )
-    .into_bytes()
+    .into_bytes();
+    bytes.resize(bytes.len() + length - body.len(), b'.');
+    bytes
 }
 
 #[cfg(test)]
@@ -268,7 +270,7 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read() {
         for (status, keep_alive) in [(200, true), (503, false)] {
-            let bytes = answer(status, "default/web-1", keep_alive);
+            let bytes = answer(status, "default/web-1", keep_alive, 0);
             let expected = Response { status, keep_alive };
             assert_eq!(response(&bytes), Parsed::Done(expected, bytes.len()));
             assert_eq!(response(&bytes[..bytes.len() - 1]), Parsed::Partial);

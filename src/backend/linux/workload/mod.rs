@@ -3,8 +3,8 @@
 //! It does for real what an AppModel says: takes its time to start, listens, answers requests with
 //! CPU time that is really burnt and memory that is really used, queues, calls other Services over
 //! real connections, obeys (or ignores) SIGTERM, leaks, crashes. It is forked from the cell without
-//! exec and runs on one thread: an epoll loop that gives the requests in work short slices of CPU
-//! in turn, which is the processor sharing of the simulation.
+//! exec: an epoll loop that gives the requests in work short slices of CPU in turn, which is the
+//! processor sharing of the simulation, with a thread for each further core that it may use.
 //!
 //! Where nodes of the scenario are larger than the host, quotas are scaled down; then the same part
 //! of a request's CPU time is burnt and the rest is slept, so that latency without contention and
@@ -23,8 +23,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::net::child::Channel;
+use super::net::conntrack::Choices;
 use crate::engine::Dist;
 use crate::load::model::{MemoryModel, OnSigterm, Warmup};
+use crate::load::tally::Cause;
 
 /// What the built-in server does: one container's AppModel with everything resolved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +54,8 @@ pub struct Workload {
     pub cpu: Dist,
     /// Threads that the work of one request is spread over.
     pub threads: u32,
+    /// Cores of the host that it may use at the same time.
+    pub cores: u32,
     /// Waiting of a request.
     pub wait: Option<Dist>,
     /// Requests in work at the same time.
@@ -61,6 +66,8 @@ pub struct Workload {
     pub calls: Vec<peer::Call>,
     /// How many of a million requests are answered 500.
     pub errors_per_million: u32,
+    /// Bytes of the body of an answer, at least.
+    pub response_bytes: usize,
     /// HTTP probes queue like requests; this is their CPU time.
     pub shared_probe: Option<Dist>,
     /// How long other probes take.
@@ -75,6 +82,47 @@ pub struct Workload {
     pub needs: Vec<peer::Target>,
     /// What part of CPU time is burnt, in thousandths.
     pub cpu_permille: u32,
+}
+
+/// What a process is born with that makes calls.
+#[derive(Debug)]
+pub struct Ears {
+    /// Which endpoints its node chooses for its connections.
+    pub choices: Option<Choices>,
+    /// Where it tells what came of its calls.
+    pub reports: Channel,
+}
+
+/// What came of calls, in the order of happening. Times are nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallTold {
+    /// A call was made (its first attempt).
+    Sent {
+        /// As in [`peer::Call::sender`].
+        sender: u16,
+        /// When.
+        at: u64,
+    },
+    /// A call is over.
+    Ended {
+        /// As in [`peer::Call::sender`].
+        sender: u16,
+        /// When its first attempt was made.
+        sent: u64,
+        /// When it was over.
+        at: u64,
+        /// What its client saw; none when it was answered well.
+        cause: Option<Cause>,
+        /// The endpoint of the last attempt, 0 when none is known.
+        endpoint: u32,
+    },
+    /// Its process ended before the call did.
+    Abandoned {
+        /// As in [`peer::Call::sender`].
+        sender: u16,
+        /// When.
+        at: u64,
+    },
 }
 
 /// When a server ends by itself.

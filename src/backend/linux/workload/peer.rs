@@ -24,6 +24,8 @@ pub struct Target {
 /// A call to another Service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
+    /// The number of this kind of client in the run, for its tally.
+    pub sender: u16,
     /// Where.
     pub target: Target,
     /// How the client behaves.

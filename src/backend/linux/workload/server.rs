@@ -1,4 +1,4 @@
-//! The server itself: one thread, one epoll, connections, and the life of the process.
+//! The server itself: one epoll, connections, and the life of the process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -17,14 +17,16 @@ use super::ballast::Ballast;
 use super::grpc;
 use super::http::{self, Parsed};
 use super::peer;
-use super::{Workload, control_address};
+use super::{Ears, Workload, control_address};
 use crate::engine::{Draws, Purpose};
 use crate::load::model::OnSigterm;
 
+mod burners;
 mod calls;
 mod job;
 mod line;
 
+use burners::Burners;
 use job::Job;
 
 pub(super) const PROBE: Purpose = Purpose::new("linux/exec-probe");
@@ -33,11 +35,14 @@ pub(super) const HOOK: Purpose = Purpose::new("linux/exec-hook");
 /// Tokens of epoll below the first connection.
 const SIGNALS: u64 = 0;
 const CONTROL: u64 = 1;
-const FIRST_PORT: u64 = 2;
+const BURNT: u64 = 2;
+const FIRST_PORT: u64 = 3;
 const FIRST_CONNECTION: u64 = 1 << 20;
 
 /// How often memory that grows with time is looked at.
 const MEMORY_TICK: u64 = 50_000_000;
+/// When what could not be told is tried again.
+const NEWS_TICK: u64 = 5_000_000;
 const NEVER: u64 = u64::MAX;
 /// 128 + SIGTERM.
 const EXIT_SIGTERM: u8 = 143;
@@ -66,8 +71,8 @@ pub struct Server {
     ports: Vec<TcpListener>,
     connections: BTreeMap<u64, Connection>,
     next_token: u64,
-    /// Connections whose job uses CPU, in turn.
-    burning: VecDeque<u64>,
+    /// CPU work of the requests in work.
+    burners: Burners,
     /// Connections whose job waits for a place.
     queue: VecDeque<u64>,
     active: u32,
@@ -89,9 +94,9 @@ fn nanos(span: Duration) -> u64 {
 }
 
 /// Serves until the process ends.
-pub fn serve(model: Workload) -> ! {
+pub fn serve(model: Workload, ears: Option<Ears>) -> ! {
     crate::backend::linux::precedence::take_short_turns();
-    match Server::new(model) {
+    match Server::new(model, ears) {
         Ok(mut server) => loop {
             server.turn();
         },
@@ -103,7 +108,7 @@ pub fn serve(model: Workload) -> ! {
 }
 
 impl Server {
-    fn new(model: Workload) -> io::Result<Server> {
+    fn new(model: Workload, ears: Option<Ears>) -> io::Result<Server> {
         let mut mask = SigSet::empty();
         if model.on_sigterm != OnSigterm::Ignore {
             mask.add(Signal::SIGTERM);
@@ -123,6 +128,8 @@ impl Server {
             Some(exit) if !exit.from_listening => started.saturating_add(nanos(exit.after)),
             _ => NEVER,
         };
+        let burners = Burners::new(model.cores)?;
+        sys::epoll_set(epoll.as_fd(), burners.fd(), libc::EPOLLIN as u32, BURNT)?;
         let mut server = Server {
             draws: Draws::new(model.seed),
             model,
@@ -132,12 +139,12 @@ impl Server {
             ports: Vec::new(),
             connections: BTreeMap::new(),
             next_token: FIRST_CONNECTION,
-            burning: VecDeque::new(),
+            burners,
             queue: VecDeque::new(),
             active: 0,
             served: 0,
             asked: 0,
-            outbound: calls::Outbound::default(),
+            outbound: calls::Outbound::new(ears),
             memory: Ballast::default(),
             started,
             listening_since: None,
@@ -159,6 +166,11 @@ impl Server {
         };
         let waits = self.connections.values().filter_map(|c| c.job.as_ref());
         let waits = waits.filter_map(Job::due).min().unwrap_or(NEVER);
+        // What there was no room to tell is told soon.
+        let news = match self.outbound.has_news() {
+            true => sys::monotonic() + NEWS_TICK,
+            false => NEVER,
+        };
         [
             starts,
             self.exits_at,
@@ -166,6 +178,7 @@ impl Server {
             self.drained_at,
             self.memory_due,
             waits,
+            news,
         ]
         .into_iter()
         .min()
@@ -175,7 +188,7 @@ impl Server {
     fn turn(&mut self) {
         let now = sys::monotonic();
         let due = self.due();
-        let timeout = match (self.burning.is_empty(), due) {
+        let timeout = match (!self.burners.waits(), due) {
             (false, _) => Some(Duration::ZERO),
             (true, NEVER) => None,
             (true, due) => Some(Duration::from_nanos(due.saturating_sub(now))),
@@ -187,6 +200,7 @@ impl Server {
             match token {
                 SIGNALS => self.signalled(),
                 CONTROL => self.greeted(),
+                BURNT => self.burnt_elsewhere(),
                 token if token >= calls::FIRST => self.called(token),
                 token if token >= FIRST_CONNECTION => self.talk(token),
                 token => self.accept((token - FIRST_PORT) as usize),
@@ -197,6 +211,7 @@ impl Server {
         if self.due() <= now {
             self.timers(now);
         }
+        self.outbound.tell();
     }
 
     fn timers(&mut self, now: u64) {
@@ -443,9 +458,16 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
+        let least = match status {
+            200 => self.model.response_bytes,
+            _ => 0,
+        };
         match &connection.grpc {
             Some(session) => session.answer(status, &mut connection.outgoing),
-            None => (connection.outgoing).extend(http::answer(status, &who, keep_alive)),
+            None => {
+                let bytes = http::answer(status, &who, keep_alive, least);
+                connection.outgoing.extend(bytes);
+            }
         }
         connection.closing |= !keep_alive;
         self.talk(token);

@@ -231,7 +231,15 @@ fn every_packet_of_a_new_connection_is_delayed_by_itself() {
             .flatten()
         {
             let (by, jitter) = (ms(100), Duration::ZERO);
-            let rule = one_way(&world, to_server, Effect::Delay { by, jitter });
+            let rule = one_way(
+                &world,
+                to_server,
+                Effect::Delay {
+                    by,
+                    jitter,
+                    early_per_million: 0,
+                },
+            );
             world.plane.add_rule(rule, at(2_500));
         }
         world.rest();

@@ -26,6 +26,7 @@ mod failures;
 mod lifecycle;
 mod routing;
 mod sharing;
+mod strain;
 mod whole;
 
 pub(super) fn ms(ms: u64) -> Duration {

@@ -242,7 +242,8 @@ fn names_fail_while_a_dns_fault_lasts() {
     world.until(at(4_995));
     let fault = world.plane.add_dns_fault(DnsFault {
         from: Members::everything(),
-        pattern: Text::from("we*"),
+        patterns: vec![Text::from("we*")],
+        astray: false,
     });
     world.until(at(6_995));
     world.plane.remove_dns_fault(fault);

@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use nix::libc;
 
 use super::http::Answer;
-use crate::backend::linux::net::conntrack::{self, Line};
+use crate::backend::linux::net::conntrack::{self, Choices, Line};
 use crate::backend::linux::net::netlink::Socket;
 use crate::backend::linux::net::sys;
 use crate::load::Key;
@@ -38,23 +38,49 @@ pub struct Connection {
     pub endpoint: u32,
 }
 
-/// Connects from an address to another one, past the endpoint `avoid` if that is not 0. Returns the
-/// socket, its addresses, and the endpoint that was chosen (0 when the node does not say).
+/// How a node is asked which endpoint it chose.
+#[derive(Debug)]
+pub struct Chooser {
+    /// What it tells.
+    pub choices: Choices,
+    /// What it can be asked.
+    pub filter: Socket,
+}
+
+impl Chooser {
+    /// The endpoint that was chosen for a connection, 0 when none is known (yet).
+    pub fn endpoint(&mut self, line: Line) -> u32 {
+        let told = self.choices.of(line);
+        // A kernel that tells nothing may still know.
+        let known = told.or_else(|| conntrack::endpoint(&self.filter, line));
+        known.map_or(0, |endpoint| endpoint.0)
+    }
+}
+
+/// A connection that is being made: the socket, its addresses, and the endpoint that was chosen (0
+/// when the node does not say).
+pub type Dialled = (OwnedFd, Line, u32);
+
+/// Connects from an address to another one, past the endpoint `avoid` if that is not 0.
+///
+/// # Errors
+/// The system's, and whether the connection was rejected on the way.
 pub fn dial(
     netns: BorrowedFd<'_>,
-    filter: &Socket,
+    chooser: &mut Chooser,
     from: Option<u32>,
     to: (u32, u16),
     avoid: u32,
-) -> io::Result<(OwnedFd, Line, u32)> {
+) -> Result<Dialled, (io::Error, bool)> {
     let tries = if avoid == 0 { 1 } else { ELSEWHERE };
     let mut tried = 0;
     loop {
         tried += 1;
-        let (fd, from) = open(netns, from, to)?;
-        // The first packet has passed the node that chooses; a refusal would make it forget.
+        let fd = prepare(netns, from).map_err(|error| (error, false))?;
+        let connected = sys::connect(&fd, to.0, to.1).and_then(|_| sys::local_address(&fd));
+        let from = connected.map_err(|error| (error, sys::rejected(&fd)))?;
         let line = Line { from, to };
-        let endpoint = conntrack::endpoint(filter, line).map_or(0, |e| e.0);
+        let endpoint = chooser.endpoint(line);
         if endpoint == 0 || endpoint != avoid || tried >= tries {
             return Ok((fd, line, endpoint));
         }
@@ -66,21 +92,16 @@ pub fn token(key: Key) -> u64 {
     u64::from(key.generation) << 32 | u64::from(key.slot)
 }
 
-/// A socket that is connecting, with its own address.
-fn open(
-    netns: BorrowedFd<'_>,
-    from: Option<u32>,
-    to: (u32, u16),
-) -> io::Result<(OwnedFd, (u32, u16))> {
+/// A socket that is about to connect.
+fn prepare(netns: BorrowedFd<'_>, from: Option<u32>) -> io::Result<OwnedFd> {
     let fd = sys::socket_in(netns, libc::AF_INET, libc::SOCK_STREAM, 0)?;
     sys::set_option(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    sys::keep_notices(&fd, true)?;
     if let Some(ip) = from {
         // The port is chosen when the other end is known, so that few addresses can have many
         // connections.
         sys::set_option(&fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
         sys::bind(&fd, ip, 0)?;
     }
-    sys::connect(&fd, to.0, to.1)?;
-    let from = sys::local_address(&fd)?;
-    Ok((fd, from))
+    Ok(fd)
 }

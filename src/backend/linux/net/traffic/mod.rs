@@ -17,8 +17,10 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use super::child::Child;
+use super::conntrack::Choices;
+use super::fabric::Node;
 use super::route::Cidr;
-use super::sys::{Result, Step};
+use super::sys::{self, Result, Step};
 use crate::load::Traffic;
 use crate::load::tally::Cause;
 
@@ -80,8 +82,8 @@ pub enum Told {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Command {
-    /// A Traffic begins; the namespace to send from and the netfilter socket of the node come with
-    /// it.
+    /// A Traffic begins; the namespace to send from, the netfilter socket of the node and one that
+    /// is told of its connections come with it.
     Begin(Box<Plan>),
     /// Where it goes from now on, as in [`Plan::to`].
     Target { number: u32, to: Vec<(u32, u16)> },
@@ -107,10 +109,13 @@ impl Users {
         }
     }
 
-    /// Begins a Traffic. `netns` is where its sockets are, `filter` a netfilter socket of the node
-    /// that chooses its endpoints.
-    pub fn begin(&self, plan: Plan, netns: BorrowedFd<'_>, filter: BorrowedFd<'_>) -> Result<()> {
-        self.tell(&Command::Begin(Box::new(plan)), &[netns, filter])
+    /// Begins a Traffic. `netns` is where its sockets are, `node` the one that chooses its endpoints.
+    pub fn begin(&self, plan: Plan, netns: BorrowedFd<'_>, node: &Node) -> Result<()> {
+        use std::os::fd::AsFd;
+        let choices = sys::within(node.netns(), Choices::here);
+        let choices = choices.step(|| "be told of a node's connections".to_owned())?;
+        let fds = [netns, node.filter().as_fd(), choices.as_fd()];
+        self.tell(&Command::Begin(Box::new(plan)), &fds)
     }
 
     /// Where a Traffic goes from now on.
@@ -133,10 +138,11 @@ impl Users {
     }
 }
 
-/// What a client makes of a system's error.
-fn cause_of(error: i32, endpoint: u32) -> Cause {
+/// What a client makes of a system's error; `rejected` says that the rules on the way turned the
+/// connection away, as they do where a Service has no endpoints.
+fn cause_of(error: i32, rejected: bool) -> Cause {
     match error {
-        libc::ECONNREFUSED if endpoint == 0 => Cause::NoEndpoints,
+        libc::ECONNREFUSED if rejected => Cause::NoEndpoints,
         libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH => Cause::Refused,
         libc::ETIMEDOUT => Cause::Timeout,
         _ => Cause::Reset,

@@ -9,6 +9,7 @@ use nix::libc;
 
 use super::*;
 use crate::api::Text;
+use crate::backend::linux::net::conntrack::{self, Line};
 use crate::backend::linux::net::fabric::{Fabric, NodeSpec};
 use crate::backend::linux::net::nft::layout::{Backend, NodeRules, ServicePort};
 use crate::backend::linux::net::nft::ruleset::Ruleset;
@@ -143,9 +144,7 @@ impl World {
             to,
         };
         let edge = self.fabric.node("edge").unwrap();
-        users
-            .begin(plan, self.client.as_fd(), edge.filter().as_fd())
-            .unwrap();
+        users.begin(plan, self.client.as_fd(), edge).unwrap();
         let (poll, mut ready) = (Poll::new().unwrap(), Vec::new());
         poll.add(&users.fd(), false, 0).unwrap();
         let (mut told, mut ended) = (Vec::new(), 0);
@@ -300,6 +299,46 @@ fn what_the_application_answers_is_final_and_what_turns_it_away_is_not() {
                 Told::Sent { .. } => None,
             });
             assert_eq!(attempts.collect::<Vec<_>>(), [expected; 2]);
+        }
+    });
+}
+
+#[test]
+fn a_late_look_still_finds_who_refused() {
+    let Some(_root) = testing::root("a_late_look") else {
+        return;
+    };
+    testing::in_scratch(|| {
+        let mut world = world();
+        let edge = |world: &World| {
+            let edge = world.fabric.node("edge").unwrap();
+            sys::within(edge.netns(), Choices::here).unwrap()
+        };
+        // Nobody listens at the endpoint; then there is none. The look comes long after the answer.
+        for (endpoints, expected) in [(&PODS[..1], (PODS[0], false)), (&[], (0, true))] {
+            world.service(endpoints);
+            let mut choices = edge(&world);
+            let (domain, kind) = (libc::AF_INET, libc::SOCK_STREAM);
+            let socket = sys::socket_in(world.client.as_fd(), domain, kind, 0).unwrap();
+            sys::keep_notices(&socket, true).unwrap();
+            sys::bind(&socket, USERS.ip + 2, 0).unwrap();
+            sys::connect(&socket, VIP, 80).unwrap();
+            let from = sys::local_address(&socket).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            let error = sys::get_option(&socket, libc::SOL_SOCKET, libc::SO_ERROR).unwrap();
+            assert_eq!(error, libc::ECONNREFUSED);
+            let line = Line {
+                from,
+                to: (VIP, 80),
+            };
+            let chosen = choices.of(line).map_or(0, |endpoint| endpoint.0);
+            assert_eq!((chosen, sys::rejected(&socket)), expected);
+            let filter = world.fabric.node("edge").unwrap().filter();
+            assert_eq!(
+                conntrack::endpoint(filter, line),
+                None,
+                "the node has forgotten"
+            );
         }
     });
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use nix::libc;
 
 use super::http::{self, Answer, Progress};
-use super::line::{self, Connection, token};
+use super::line::{self, Chooser, Connection, token};
 use super::{Command, Plan, Told, cause_of, cause_of_status};
 use crate::backend::linux::net::child::Channel;
-use crate::backend::linux::net::conntrack;
+use crate::backend::linux::net::conntrack::Choices;
 use crate::backend::linux::net::netlink::Socket;
 use crate::backend::linux::net::sys::{self, Poll, Ready};
 use crate::engine::draws::{Purpose, entity_key};
@@ -48,7 +48,7 @@ enum Timer {
 struct Sender {
     plan: Plan,
     netns: OwnedFd,
-    filter: Socket,
+    chooser: Chooser,
     to: Vec<(u32, u16)>,
     pool: Pool<Key>,
     budget: Budget,
@@ -149,8 +149,12 @@ impl Users {
             match command {
                 Command::Begin(plan) => {
                     let mut fds = fds.into_iter();
-                    if let (Some(netns), Some(filter)) = (fds.next(), fds.next()) {
-                        self.begin(*plan, netns, Socket::from_fd(filter));
+                    if let (Some(netns), Some(filter), Some(told)) =
+                        (fds.next(), fds.next(), fds.next())
+                    {
+                        let filter = Socket::from_fd(filter);
+                        let choices = Choices::from_fd(told);
+                        self.begin(*plan, netns, Chooser { choices, filter });
                     }
                 }
                 Command::Target { number, to } => {
@@ -164,7 +168,7 @@ impl Users {
         Ok(())
     }
 
-    fn begin(&mut self, plan: Plan, netns: OwnedFd, filter: Socket) {
+    fn begin(&mut self, plan: Plan, netns: OwnedFd, chooser: Chooser) {
         self.zero = plan.zero_ns;
         let traffic = &plan.traffic;
         let start = Time::from_nanos(plan.epoch_ns) + traffic.start;
@@ -189,7 +193,7 @@ impl Users {
             to: plan.to.clone(),
             plan,
             netns,
-            filter,
+            chooser,
             pool: Pool::default(),
             budget: Budget::default(),
             next: 0,
@@ -299,8 +303,9 @@ impl Users {
     }
 
     fn connect(&mut self, key: Key) {
+        self.exchanges[key].endpoint = 0;
         let exchange = self.exchanges[key];
-        let sender = &self.senders[exchange.sender as usize];
+        let sender = &mut self.senders[exchange.sender as usize];
         if sender.to.is_empty() {
             return self.fail(key, Cause::Dns);
         }
@@ -320,12 +325,12 @@ impl Users {
         });
         let client = &sender.plan.traffic.client;
         let avoid = exchange.avoid * u32::from(client.retry_elsewhere);
-        let opened = line::dial(sender.netns.as_fd(), &sender.filter, from, to, avoid);
+        let opened = line::dial(sender.netns.as_fd(), &mut sender.chooser, from, to, avoid);
         let (fd, line, endpoint) = match opened {
             Ok(opened) => opened,
-            Err(error) => {
+            Err((error, rejected)) => {
                 let error = error.raw_os_error().unwrap_or(0);
-                return self.fail(key, cause_of(error, exchange.endpoint));
+                return self.fail(key, cause_of(error, rejected));
             }
         };
         let connection = self.connections.insert(Connection {
@@ -381,11 +386,13 @@ impl Users {
         let now = self.now();
         let connection = &mut self.connections[key];
         connection.stands = true;
+        // Notices about a connection that stands are hints, as everywhere.
+        let _ = sys::keep_notices(&connection.fd, false);
         let (exchange, place, line) = (connection.exchange, connection.place, connection.line);
         let sender = &mut self.senders[self.exchanges[exchange].sender as usize];
         if connection.endpoint == 0 {
-            let chosen = conntrack::endpoint(&sender.filter, line);
-            connection.endpoint = chosen.map_or(line.to.0, |e| e.0);
+            let chosen = sender.chooser.endpoint(line);
+            connection.endpoint = if chosen == 0 { line.to.0 } else { chosen };
             self.exchanges[exchange].endpoint = connection.endpoint;
         }
         if place != NONE {
@@ -449,8 +456,9 @@ impl Users {
 
     /// A connection failed under its request.
     fn broken(&mut self, key: Key, error: i32) {
-        let connection = &self.connections[key];
+        let connection = &mut self.connections[key];
         let request = connection.exchange;
+        let rejected = !connection.stands && sys::rejected(&connection.fd);
         // A kept connection that had been closed meanwhile: the request goes over a new one and
         // nobody counts that as a failure (as Go's `net/http` and most others do).
         let stale = !connection.fresh && connection.answer.is_untouched();
@@ -462,8 +470,11 @@ impl Users {
             self.close(key);
             return self.connect(request);
         }
-        let cause = cause_of(error, exchange.endpoint);
-        self.fail(request, cause);
+        if exchange.endpoint == 0 {
+            let sender = &mut self.senders[exchange.sender as usize];
+            exchange.endpoint = sender.chooser.endpoint(connection.line);
+        }
+        self.fail(request, cause_of(error, rejected));
     }
 
     fn close(&mut self, key: Key) {

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 
-use super::dns::Entry;
+use super::dns::{Entry, Lie};
 use super::fabric::NodeSpec;
 use super::fault::Trouble;
 use super::network::{Command, EDGE, Report};
@@ -30,7 +30,7 @@ use crate::cluster::Event;
 use crate::cluster::dataplane::told::UserEvent;
 use crate::engine::draws::{Purpose, entity_key};
 use crate::engine::{Draws, Time};
-use crate::fault::{Ends, LinkEffect, LinkRule, PodKey};
+use crate::fault::{DnsRule, Ends, LinkEffect, LinkRule, PodKey, WrongAnswer};
 use crate::kubelet::KubeletConfig;
 use crate::load::Traffic;
 use crate::net::link::{self, Links, Members, RuleId};
@@ -84,6 +84,8 @@ pub struct Watch {
     headings: Vec<Heading>,
     links: Links,
     troubles: Vec<(LinkRule, RuleId, Vec<u32>)>,
+    /// Lookups that go wrong, with the numbers of their troubles.
+    misled: Vec<(DnsRule, u32)>,
     next_trouble: u32,
     /// What this network does not have, in sentences.
     lost: BTreeSet<String>,
@@ -93,6 +95,45 @@ pub struct Watch {
 fn address(service: &Service, id: ServiceId) -> Option<u32> {
     let none = service.headless || service.kind == ServiceKind::ExternalName;
     (!none).then(|| service.cluster_ip.unwrap_or(FIRST_VIP + id.0))
+}
+
+/// What the wire does for an effect.
+fn effects_of(effect: LinkEffect) -> Vec<Effect> {
+    match effect {
+        LinkEffect::Cut => vec![Effect::Link(link::Effect::Cut)],
+        LinkEffect::Delay {
+            latency,
+            jitter,
+            early_per_million,
+            ..
+        } => {
+            let delay = link::Effect::Delay {
+                by: latency,
+                jitter,
+                early_per_million: 0,
+            };
+            let mut effects = vec![Effect::Link(delay)];
+            if early_per_million > 0 {
+                let per_million = early_per_million;
+                effects.push(Effect::Reorder { per_million });
+            }
+            effects
+        }
+        LinkEffect::Loss { per_million, .. } => {
+            vec![Effect::Link(link::Effect::Loss { per_million })]
+        }
+        LinkEffect::Corrupt { per_million } => vec![Effect::Corrupt { per_million }],
+        LinkEffect::Duplicate { per_million } => vec![Effect::Duplicate { per_million }],
+        LinkEffect::Rate {
+            bytes_per_s,
+            burst,
+            queue,
+        } => vec![Effect::Rate {
+            bytes_per_s,
+            burst,
+            queue,
+        }],
+    }
 }
 
 fn event_of(told: Told) -> (Time, Event) {
@@ -139,6 +180,7 @@ impl Watch {
             headings: Vec::new(),
             links: Links::default(),
             troubles: Vec::new(),
+            misled: Vec::new(),
             next_trouble: 0,
             lost: BTreeSet::new(),
         };
@@ -405,36 +447,45 @@ impl Watch {
     }
 
     fn begin_trouble(&mut self, rule: &LinkRule, out: &mut Vec<Command>) {
-        let effect = match rule.effect {
-            LinkEffect::Cut => link::Effect::Cut,
-            LinkEffect::Delay {
-                latency, jitter, ..
-            } => link::Effect::Delay {
-                by: latency,
-                jitter,
-            },
-            LinkEffect::Loss { per_million, .. } => link::Effect::Loss { per_million },
-        };
-        let net_rule = link::Rule {
-            from: self.members(&rule.from),
-            to: self.members(&rule.to),
-            effect,
-        };
-        let mut troubles = vec![Trouble::Wire(Rule {
-            from: net_rule.from.clone(),
-            to: net_rule.to.clone(),
-            effect: Effect::Link(effect),
-        })];
-        match effect {
-            link::Effect::Cut => troubles.extend(self.within(rule, 1_000_000)),
-            link::Effect::Loss { per_million } => troubles.extend(self.within(rule, per_million)),
-            link::Effect::Delay { .. } => {
-                if self.within(rule, 1).next().is_some() {
-                    let text = "packets between pods of one node are not delayed by faults";
-                    self.lost.insert(text.to_owned());
-                }
+        let (from, to) = (self.members(&rule.from), self.members(&rule.to));
+        let mut troubles: Vec<Trouble> = effects_of(rule.effect)
+            .into_iter()
+            .map(|effect| {
+                let (from, to) = (from.clone(), to.clone());
+                Trouble::Wire(Rule { from, to, effect })
+            })
+            .collect();
+        let lost_within = match rule.effect {
+            LinkEffect::Cut => Some(1_000_000),
+            // A receiver throws away what is not what was sent.
+            LinkEffect::Loss { per_million, .. } | LinkEffect::Corrupt { per_million } => {
+                Some(per_million)
             }
+            LinkEffect::Delay { .. } | LinkEffect::Duplicate { .. } | LinkEffect::Rate { .. } => {
+                None
+            }
+        };
+        match lost_within {
+            Some(per_million) => troubles.extend(self.within(rule, per_million)),
+            None if self.within(rule, 1).next().is_some() => {
+                let what = match rule.effect {
+                    LinkEffect::Duplicate { .. } => "doubled",
+                    LinkEffect::Rate { .. } => "held up by rates of links",
+                    _ => "delayed by faults",
+                };
+                let text = format!("packets between pods of one node are not {what}");
+                self.lost.insert(text);
+            }
+            None => {}
         }
+        let net_rule = link::Rule {
+            from,
+            to,
+            effect: match rule.effect {
+                LinkEffect::Cut => link::Effect::Cut,
+                _ => link::Effect::Loss { per_million: 0 },
+            },
+        };
         let mut numbers = Vec::new();
         for trouble in troubles {
             numbers.push(self.next_trouble);
@@ -443,6 +494,26 @@ impl Watch {
         }
         let id = self.links.add(net_rule);
         self.troubles.push((rule.clone(), id, numbers));
+    }
+
+    /// Lookups go wrong, or right again. A pod that gets another address later is not meant any
+    /// more.
+    pub fn on_names(&mut self, rule: &DnsRule, on: bool) -> Vec<Command> {
+        if !on {
+            let known = self.misled.iter().position(|(known, _)| known == rule);
+            let number = known.map(|at| self.misled.remove(at).1);
+            return number.map(Command::Calm).into_iter().collect();
+        }
+        let pods = rule.pods.iter().filter_map(|key| self.sandboxes.get(key));
+        let lie = Lie {
+            askers: pods.map(|sandbox| sandbox.ip).collect(),
+            patterns: rule.patterns.iter().map(|p| p.to_string()).collect(),
+            random: rule.answer == WrongAnswer::Random,
+        };
+        let number = self.next_trouble;
+        self.next_trouble += 1;
+        self.misled.push((rule.clone(), number));
+        vec![Command::Trouble(number, Trouble::Names(lie))]
     }
 
     /// What a rule between pods means for packets that never leave a node.

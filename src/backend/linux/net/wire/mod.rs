@@ -60,6 +60,8 @@ pub enum Effect {
     Rate {
         /// Bytes in a second.
         bytes_per_s: u64,
+        /// Bytes that pass at once after a pause.
+        burst: u64,
         /// Bytes that may wait.
         queue: u64,
     },

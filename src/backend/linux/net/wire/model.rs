@@ -12,9 +12,9 @@ use smallvec::SmallVec;
 
 use super::{Effect, Rule};
 use crate::backend::linux::net::route::Cidr;
-use crate::engine::Draws;
 use crate::engine::draws::Purpose;
-use crate::net::link::{self, End, Links, RuleId, Verdict};
+use crate::engine::{Draws, Time};
+use crate::net::link::{self, Bucket, End, Links, RuleId, Verdict};
 use crate::net::topology::{Latencies, Place, Topology};
 
 const PACKET: Purpose = Purpose::new("wire/packet");
@@ -47,8 +47,8 @@ pub enum Fate {
 struct Shape {
     id: u32,
     rule: Rule,
-    /// For a rate: when the link is free again.
-    free_at: u64,
+    /// For a rate.
+    bucket: Bucket,
 }
 
 /// The state of all links.
@@ -124,7 +124,7 @@ impl Model {
             _ => self.shapes.push(Shape {
                 id,
                 rule,
-                free_at: 0,
+                bucket: Bucket::default(),
             }),
         }
     }
@@ -182,11 +182,17 @@ impl Model {
                     overtakes |= hit(OVERTAKE, per_million).is_some()
                 }
                 Effect::Corrupt { per_million } => flip = hit(CORRUPT, per_million).or(flip),
-                Effect::Rate { bytes_per_s, queue } => {
-                    let Some(wait) = shape.pass(packet.len(), bytes_per_s, queue, now) else {
+                Effect::Rate {
+                    bytes_per_s,
+                    burst,
+                    queue,
+                } => {
+                    let (at, bytes) = (Time::from_nanos(now), packet.len() as u64);
+                    let waiting = shape.bucket.backlog(at).as_nanos() * u128::from(bytes_per_s);
+                    if waiting > u128::from(queue) * 1_000_000_000 {
                         return Fate::Lost;
-                    };
-                    due += wait;
+                    }
+                    due += nanos(shape.bucket.pass(bytes, bytes_per_s, burst, at));
                 }
             }
         }
@@ -210,20 +216,6 @@ impl Model {
         let last = self.last.entry((source, destination)).or_default();
         *last = due.max(*last);
         *last
-    }
-}
-
-impl Shape {
-    /// How long a packet waits for the link and takes to pass it; none when the queue is full.
-    fn pass(&mut self, length: usize, bytes_per_s: u64, queue: u64, now: u64) -> Option<u64> {
-        let rate = u128::from(bytes_per_s.max(1));
-        let time = |bytes: u128| u64::try_from(bytes * 1_000_000_000 / rate).unwrap_or(u64::MAX);
-        let start = self.free_at.max(now);
-        if start - now > time(u128::from(queue)) {
-            return None;
-        }
-        self.free_at = start + time(length as u128);
-        Some(self.free_at - now)
     }
 }
 
@@ -327,6 +319,7 @@ mod tests {
         // 1 MB/s: a packet of 1,000 bytes takes 1 ms; 2,500 bytes may wait.
         let rate = Effect::Rate {
             bytes_per_s: 1_000_000,
+            burst: 0,
             queue: 2_500,
         };
         model.add(1, all(Members::everything(), rate));
@@ -344,6 +337,7 @@ mod tests {
         let delay = link::Effect::Delay {
             by: Duration::from_millis(10),
             jitter: Duration::from_millis(5),
+            early_per_million: 0,
         };
         model.add(1, all(Members::everything(), Effect::Link(delay)));
         let mut times = Vec::new();

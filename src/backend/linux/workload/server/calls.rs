@@ -2,7 +2,8 @@
 //!
 //! They are made as the simulation makes them: the same pools of connections, time limits, pauses
 //! between attempts and retry budgets, drawn for the same request. A retry budget is each process's
-//! own.
+//! own. Which endpoint its node chose for a connection a process learns from the node's news
+//! ([`Choices`]), on a socket that it was born with; what came of its calls it tells on another one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,10 +12,13 @@ use std::os::fd::AsFd;
 use super::job::Stage;
 use super::line::{Line, Went};
 use super::{Server, nanos, sys};
-use crate::backend::linux::workload::http;
+use crate::backend::linux::net::child::Channel;
+use crate::backend::linux::net::conntrack::Choices;
 use crate::backend::linux::workload::peer::{self, Names};
+use crate::backend::linux::workload::{CallTold, Ears, http};
 use crate::engine::{Purpose, Time};
 use crate::load::client::{Budget, Pool, backoff};
+use crate::load::tally::Cause;
 
 const CALL: Purpose = Purpose::new("load/call-request");
 const BACKOFF: Purpose = Purpose::new("load/backoff");
@@ -31,6 +35,12 @@ pub struct Calling {
     pub which: usize,
     /// How many attempts failed before.
     pub attempt: u32,
+    /// When the first one was made.
+    sent: u64,
+    /// The endpoint of this attempt, 0 when none is known.
+    endpoint: u32,
+    /// The endpoint at which the attempt before it failed.
+    avoid: u32,
     /// Identity of the call, for draws.
     pub entity: u64,
     /// When the attempt counts as failed, or the pause before it is over.
@@ -53,11 +63,70 @@ pub struct Outbound {
     /// By call of the model.
     pools: Vec<(Pool<u64>, Budget)>,
     names: Option<Names>,
+    choices: Option<Choices>,
+    reports: Option<Channel>,
+    told: Vec<CallTold>,
 }
 
-/// Whether a failure is the other application's own, which a retry does not change: 500, 502, 504.
-fn is_final(status: u16) -> bool {
-    status != 503
+/// Reports in one message.
+const TOLD: usize = 256;
+
+impl Outbound {
+    /// What a process was born with.
+    pub fn new(ears: Option<Ears>) -> Outbound {
+        let (choices, reports) = match ears {
+            Some(ears) => (ears.choices, Some(ears.reports)),
+            None => (None, None),
+        };
+        Outbound {
+            choices,
+            reports,
+            ..Outbound::default()
+        }
+    }
+
+    /// Whether something is still to be told.
+    pub fn has_news(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    /// Tells what came of calls. What there is no room for now is told later.
+    pub fn tell(&mut self) {
+        let Some(reports) = &self.reports else {
+            return self.told.clear();
+        };
+        while !self.told.is_empty() {
+            let count = self.told.len().min(TOLD);
+            match reports.send(&self.told[..count].to_vec(), &[]) {
+                Ok(true) => drop(self.told.drain(..count)),
+                Ok(false) => return,
+                // Nobody listens any more.
+                Err(_) => self.told.clear(),
+            }
+        }
+    }
+}
+
+/// What a failed attempt looks like to its client.
+fn cause_of(error: &io::Error, rejected: bool) -> Cause {
+    match error.kind() {
+        io::ErrorKind::NotFound => Cause::Dns,
+        io::ErrorKind::ConnectionRefused if rejected => Cause::NoEndpoints,
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => Cause::Refused,
+        io::ErrorKind::TimedOut => Cause::Timeout,
+        _ => Cause::Reset,
+    }
+}
+
+/// What an answer looks like to its client that is no success.
+fn cause_of_status(status: u16) -> Cause {
+    match status {
+        502 | 504 => Cause::Downstream,
+        503 => Cause::Unavailable,
+        _ => Cause::Error,
+    }
 }
 
 impl Server {
@@ -83,9 +152,14 @@ impl Server {
             return;
         };
         let n = u64::from(job.attempt) << 32 | which as u64;
+        let (now, sender) = (sys::monotonic(), self.model.calls[which].sender);
+        self.outbound.told.push(CallTold::Sent { sender, at: now });
         job.stage = Stage::Calling(Calling {
             which,
             attempt: 0,
+            sent: now,
+            endpoint: 0,
+            avoid: 0,
             entity: draws.u64(CALL, job.entity, n),
             due: u64::MAX,
             pausing: false,
@@ -122,6 +196,7 @@ impl Server {
                 due,
                 pausing: false,
                 line: None,
+                endpoint: 0,
                 place: place.unwrap_or(NONE),
                 redialled: false,
                 ..*calling
@@ -137,15 +212,19 @@ impl Server {
         let Some(calling) = self.calling(token).copied() else {
             return;
         };
-        match self.open(calling.which, calling.place) {
+        let elsewhere = self.model.calls[calling.which].client.retry_elsewhere;
+        let avoid = calling.avoid * u32::from(elsewhere);
+        match self.open(calling.which, calling.place, avoid) {
             Ok(line) => self.send_over(token, line, true),
-            Err(_) => self.attempt_failed(token),
+            Err(error) => self.attempt_failed(token, cause_of(&error, false)),
         }
     }
 
-    fn open(&mut self, which: usize, place: u32) -> io::Result<u64> {
+    fn open(&mut self, which: usize, place: u32, avoid: u32) -> io::Result<u64> {
         let names = self.outbound.names.get_or_insert_with(Names::read);
-        let line = Line::open(&self.model.calls[which].target, names, which, place)?;
+        let target = &self.model.calls[which].target;
+        let choices = self.outbound.choices.as_mut();
+        let line = Line::open(target, names, (which, place), avoid, choices)?;
         let token = FIRST + self.outbound.opened;
         self.outbound.opened += 1;
         sys::epoll_set(self.epoll.as_fd(), line.fd(), line.interest(), token)?;
@@ -163,6 +242,13 @@ impl Server {
         let headers = [(http::REQUEST_ID.to_owned(), request)];
         let host = call_host(&self.model.calls[which]);
         if let Some(line) = self.outbound.lines.get_mut(&number) {
+            let endpoint = line.endpoint;
+            if let Some(Stage::Calling(calling)) = (self.connections.get_mut(&token))
+                .and_then(|c| c.job.as_mut())
+                .map(|job| &mut job.stage)
+            {
+                calling.endpoint = endpoint;
+            }
             line.job = Some(token);
             line.fresh = fresh;
             line.ask(&http::get("/", &host, "rehearsal", &headers));
@@ -176,7 +262,7 @@ impl Server {
             let Some(line) = self.outbound.lines.get_mut(&number) else {
                 return;
             };
-            match line.go_on() {
+            match line.go_on(self.outbound.choices.as_mut()) {
                 Ok(Went::Changed) => {}
                 Ok(Went::Opened) => {
                     let (which, place) = (line.which, line.place);
@@ -191,17 +277,22 @@ impl Server {
                     return;
                 }
                 Ok(Went::Answered(response)) => return self.answered(number, response),
-                Err(_) => return self.broken(number),
+                Err(error) => return self.broken(number, &error),
             }
         }
     }
 
     /// A connection failed.
-    fn broken(&mut self, number: u64) {
-        let Some(line) = self.outbound.lines.remove(&number) else {
+    fn broken(&mut self, number: u64, error: &io::Error) {
+        let Some(mut line) = self.outbound.lines.remove(&number) else {
             return;
         };
         let Some(token) = line.job else { return };
+        let cause = cause_of(error, line.rejected());
+        line.look(self.outbound.choices.as_mut());
+        if let Some(calling) = self.calling(token) {
+            calling.endpoint = line.endpoint;
+        }
         // A kept connection that had been closed meanwhile: the request goes over a new one.
         let stale = !line.fresh && line.unanswered();
         match self.calling(token) {
@@ -210,7 +301,7 @@ impl Server {
                 calling.line = None;
                 self.dial(token);
             }
-            _ => self.attempt_failed(token),
+            _ => self.attempt_failed(token, cause),
         }
     }
 
@@ -219,6 +310,7 @@ impl Server {
             return;
         };
         let (token, which, place) = (line.job.take(), line.which, line.place);
+        let endpoint = line.endpoint;
         let keep = response.keep_alive && place != NONE;
         if !keep {
             self.outbound.lines.remove(&number);
@@ -230,11 +322,15 @@ impl Server {
         }
         if let Some(calling) = self.calling(token) {
             (calling.line, calling.place) = (None, NONE);
+            calling.endpoint = endpoint;
         }
         self.give_back(which, place);
         match response.status {
-            200..=399 => self.call(token, which + 1),
-            status => self.again_or_not(token, is_final(status)),
+            200..=399 => {
+                self.call_ended(token, None);
+                self.call(token, which + 1);
+            }
+            status => self.again_or_not(token, cause_of_status(status)),
         }
     }
 
@@ -245,25 +341,42 @@ impl Server {
         }
     }
 
+    /// Tells what came of a call.
+    fn call_ended(&mut self, token: u64, cause: Option<Cause>) {
+        let Some(calling) = self.calling(token).copied() else {
+            return;
+        };
+        self.outbound.told.push(CallTold::Ended {
+            sender: self.model.calls[calling.which].sender,
+            sent: calling.sent,
+            at: sys::monotonic(),
+            cause,
+            endpoint: calling.endpoint,
+        });
+    }
+
     /// An attempt failed or took too long: its connection is of no use any more.
-    pub(super) fn attempt_failed(&mut self, token: u64) {
+    pub(super) fn attempt_failed(&mut self, token: u64, cause: Cause) {
         let Some(calling) = self.calling(token) else {
             return;
         };
         let (which, line) = (calling.which, calling.line.take());
         let place = std::mem::replace(&mut calling.place, NONE);
-        if let Some(line) = line {
-            self.outbound.lines.remove(&line);
+        if let Some(mut line) = line.and_then(|line| self.outbound.lines.remove(&line)) {
+            line.look(self.outbound.choices.as_mut());
+            if let Some(calling) = self.calling(token) {
+                calling.endpoint = line.endpoint;
+            }
         }
         if place != NONE {
             self.outbound.pools[which].0.closed(place);
             self.give_back(which, place);
         }
-        self.again_or_not(token, false);
+        self.again_or_not(token, cause);
     }
 
     /// Another attempt after a pause, or on to the next call, or the end.
-    fn again_or_not(&mut self, token: u64, is_final: bool) {
+    fn again_or_not(&mut self, token: u64, cause: Cause) {
         let draws = self.draws;
         let Some(calling) = self.calling(token).copied() else {
             return;
@@ -272,12 +385,13 @@ impl Server {
         let call = &self.model.calls[which];
         let (client, optional) = (&call.client, call.optional);
         let budget = &mut self.outbound.pools[which].1;
-        if calling.attempt < client.retries && !is_final && budget.retry(client) {
+        if calling.attempt < client.retries && !cause.is_final() && budget.retry(client) {
             let attempt = calling.attempt + 1;
             let unit = draws.unit(BACKOFF, calling.entity, u64::from(attempt));
             let pause = nanos(backoff(client, attempt, unit));
             if let Some(calling) = self.calling(token) {
                 calling.attempt = attempt;
+                calling.avoid = calling.endpoint;
                 calling.pausing = true;
                 calling.due = sys::monotonic().saturating_add(pause);
             }
@@ -286,6 +400,7 @@ impl Server {
             }
             return;
         }
+        self.call_ended(token, Some(cause));
         match optional {
             true => self.call(token, which + 1),
             false => self.finish(token, false),

@@ -6,6 +6,7 @@ use super::calls::Calling;
 use super::{Server, nanos, sys};
 use crate::backend::linux::workload::http;
 use crate::engine::Purpose;
+use crate::load::tally::Cause;
 
 /// The simulation's purposes: a request that says who it is draws what it would draw there.
 const CPU: Purpose = Purpose::new("load/request-cpu");
@@ -13,9 +14,6 @@ const WAIT: Purpose = Purpose::new("load/request-wait");
 const ERROR: Purpose = Purpose::new("load/request-error");
 /// Identities of those that do not.
 const ASKED: Purpose = Purpose::new("linux/request");
-
-/// The longest time that one request has the CPU before the next one's turn, in nanoseconds.
-const SLICE: u64 = 200_000;
 
 /// A request in work.
 pub struct Job {
@@ -36,8 +34,8 @@ pub struct Job {
 pub enum Stage {
     /// It waits for a place.
     Queued,
-    /// It uses this much more CPU time (nanoseconds), then waits.
-    Burning { left: u64, then: u64 },
+    /// So many pieces of its CPU work are left; then it waits so long (nanoseconds).
+    Burning { pieces: u32, then: u64 },
     /// It waits until then.
     Waiting(u64),
     /// It calls others.
@@ -120,24 +118,39 @@ impl Server {
         // What a scaled-down host does not burn is waited for.
         let burnt = u128::from(cpu) * u128::from(self.model.cpu_permille) / 1000;
         let burnt = u64::try_from(burnt).unwrap_or(u64::MAX);
-        let threads = match job.probe {
+        let pieces = match job.probe {
             true => 1,
-            false => u64::from(self.model.threads.max(1)),
+            false => self.model.threads.max(1),
         };
+        let threads = u64::from(pieces);
+        // Together they take one core so long; on as many as there are threads for, a part of it.
+        let cores = threads.min(u64::from(self.model.cores.max(1)));
+        let asleep = (cpu / threads).saturating_sub(burnt / cores);
         job.stage = Stage::Burning {
-            left: burnt,
-            then: wait.saturating_add((cpu / threads).saturating_sub(burnt)),
+            pieces,
+            then: wait.saturating_add(asleep),
         };
         job.placed = true;
         self.active += 1;
-        self.burning.push_back(token);
+        self.burners.put(token, pieces, burnt / threads);
     }
 
-    /// Gives the request whose turn it is a slice of CPU.
+    /// Computes for a slice.
     pub(super) fn burn(&mut self) {
-        let Some(token) = self.burning.pop_front() else {
-            return;
-        };
+        if let Some(token) = self.burners.take_turn() {
+            self.burnt(token);
+        }
+    }
+
+    /// Other threads have done pieces of work.
+    pub(super) fn burnt_elsewhere(&mut self) {
+        for token in self.burners.done() {
+            self.burnt(token);
+        }
+    }
+
+    /// A piece of a request's work is done.
+    fn burnt(&mut self, token: u64) {
         let Some(job) = self
             .connections
             .get_mut(&token)
@@ -145,19 +158,11 @@ impl Server {
         else {
             return;
         };
-        let Stage::Burning { left, then } = &mut job.stage else {
+        let Stage::Burning { pieces, then } = &mut job.stage else {
             return;
         };
-        let start = sys::thread_cpu();
-        let slice = (*left).min(SLICE);
-        let mut used = 0;
-        while used < slice {
-            std::hint::spin_loop();
-            used = sys::thread_cpu() - start;
-        }
-        *left = left.saturating_sub(used);
-        if *left > 0 {
-            self.burning.push_back(token);
+        *pieces -= 1;
+        if *pieces > 0 {
             return;
         }
         let now = sys::monotonic();
@@ -185,7 +190,9 @@ impl Server {
             Stage::Calling(calling) if calling.due <= now && calling.pausing => {
                 self.attempt(token);
             }
-            Stage::Calling(calling) if calling.due <= now => self.attempt_failed(token),
+            Stage::Calling(calling) if calling.due <= now => {
+                self.attempt_failed(token, Cause::Timeout);
+            }
             Stage::Calling(_) | Stage::Queued | Stage::Burning { .. } => {}
         }
     }

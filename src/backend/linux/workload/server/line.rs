@@ -13,6 +13,8 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, connect, getsockopt, socket, sockopt,
 };
 
+use crate::backend::linux::net::conntrack::{self, Choices};
+use crate::backend::linux::net::sys;
 use crate::backend::linux::workload::http::{self, Parsed};
 use crate::backend::linux::workload::peer::{self, Names, Target};
 
@@ -24,10 +26,19 @@ enum State {
     Dialled(TcpStream, bool),
 }
 
+/// So often a client that retries elsewhere looks for another endpoint.
+const ELSEWHERE: u32 = 8;
+
 /// A connection.
 pub struct Line {
     state: State,
     port: u16,
+    /// The endpoint that was chosen for it, 0 while none is known.
+    pub endpoint: u32,
+    /// The endpoint that it had better not have.
+    avoid: u32,
+    /// The address that it was dialled at.
+    to: u32,
     /// Which of the model's calls it is for.
     pub which: usize,
     /// Its place in the pool; `u32::MAX` for none.
@@ -53,10 +64,22 @@ pub enum Went {
 }
 
 impl Line {
-    /// Begins to open one.
-    pub fn open(target: &Target, names: &Names, which: usize, place: u32) -> io::Result<Line> {
+    /// Begins to open one, for a call of the model, with its place in the pool.
+    pub fn open(
+        target: &Target,
+        names: &Names,
+        (which, place): (usize, u32),
+        avoid: u32,
+        choices: Option<&mut Choices>,
+    ) -> io::Result<Line> {
+        let mut endpoint = 0;
         let state = match target.host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(ip)) => State::Dialled(dial(SocketAddrV4::new(ip, target.port))?, false),
+            Ok(IpAddr::V4(ip)) => {
+                let to = SocketAddrV4::new(ip, target.port);
+                let dialled = dial_past(to, avoid, choices)?;
+                endpoint = dialled.1;
+                State::Dialled(dialled.0, false)
+            }
             Ok(IpAddr::V6(_)) => return Err(io::Error::other("IPv6")),
             Err(_) => {
                 let server = names.server()?;
@@ -72,6 +95,9 @@ impl Line {
         };
         Ok(Line {
             state,
+            endpoint,
+            avoid,
+            to: target.host.parse::<Ipv4Addr>().map_or(0, Ipv4Addr::to_bits),
             port: target.port,
             which,
             place,
@@ -111,35 +137,92 @@ impl Line {
         self.outgoing.extend(request);
     }
 
+    /// Looks once more for the endpoint that was chosen.
+    pub fn look(&mut self, choices: Option<&mut Choices>) {
+        if let (0, State::Dialled(stream, _), Some(choices)) = (self.endpoint, &self.state, choices)
+        {
+            self.endpoint = chosen(stream, (self.to, self.port), choices);
+        }
+    }
+
+    /// Whether the rules on the way turned it away, before it stood.
+    pub fn rejected(&self) -> bool {
+        matches!(&self.state, State::Dialled(stream, false) if sys::rejected(stream))
+    }
+
     /// Goes on as far as it can without waiting.
-    pub fn go_on(&mut self) -> io::Result<Went> {
+    pub fn go_on(&mut self, choices: Option<&mut Choices>) -> io::Result<Went> {
+        if matches!(self.state, State::Dialled(_, false)) {
+            return self.dialled(choices);
+        }
         match &mut self.state {
             State::Asking(socket, names) => {
                 let Some(ip) = heard(socket, names)? else {
                     return Ok(Went::On);
                 };
-                self.state = State::Dialled(dial(SocketAddrV4::new(ip, self.port))?, false);
+                self.to = ip.to_bits();
+                let to = SocketAddrV4::new(ip, self.port);
+                let (stream, endpoint) = dial_past(to, self.avoid, choices)?;
+                self.endpoint = endpoint;
+                self.state = State::Dialled(stream, false);
                 Ok(Went::Changed)
             }
-            State::Dialled(stream, stands @ false) => {
-                let error = getsockopt(stream, sockopt::SocketError)?;
-                if error != 0 {
-                    return Err(io::Error::from_raw_os_error(error));
-                }
-                match stream.peer_addr() {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                        return Ok(Went::On);
-                    }
-                    Err(error) => return Err(error),
-                }
-                *stands = true;
-                Ok(Went::Opened)
-            }
-            State::Dialled(stream, true) => {
+            State::Dialled(stream, _) => {
                 let went = exchange(stream, &mut self.outgoing, &mut self.incoming)?;
                 Ok(went.map_or(Went::On, Went::Answered))
             }
+        }
+    }
+
+    /// A connection that is being made may stand now.
+    fn dialled(&mut self, choices: Option<&mut Choices>) -> io::Result<Went> {
+        let State::Dialled(stream, stands) = &mut self.state else {
+            return Ok(Went::On);
+        };
+        let error = getsockopt(stream, sockopt::SocketError)?;
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        match stream.peer_addr() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(Went::On),
+            Err(error) => return Err(error),
+        }
+        *stands = true;
+        // Notices about a connection that stands are hints, as everywhere.
+        let _ = sys::keep_notices(stream, false);
+        self.look(choices);
+        Ok(Went::Opened)
+    }
+}
+
+/// The endpoint of a connection, as the node has told; 0 when it has not.
+fn chosen(stream: &TcpStream, to: (u32, u16), choices: &mut Choices) -> u32 {
+    let Ok(from) = sys::local_address(stream) else {
+        return 0;
+    };
+    let found = choices.of(conntrack::Line { from, to });
+    found.map_or(0, |endpoint| endpoint.0)
+}
+
+/// A connection that is being made, past an endpoint if there is another, and its endpoint.
+fn dial_past(
+    to: SocketAddrV4,
+    avoid: u32,
+    mut choices: Option<&mut Choices>,
+) -> io::Result<(TcpStream, u32)> {
+    let tries = if avoid == 0 { 1 } else { ELSEWHERE };
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let stream = dial(to)?;
+        let there = (to.ip().to_bits(), to.port());
+        let endpoint = match &mut choices {
+            Some(choices) => chosen(&stream, there, choices),
+            None => 0,
+        };
+        if endpoint == 0 || endpoint != avoid || tried >= tries {
+            return Ok((stream, endpoint));
         }
     }
 }
@@ -167,6 +250,7 @@ fn heard(socket: &UdpSocket, names: &mut VecDeque<String>) -> io::Result<Option<
 fn dial(to: SocketAddrV4) -> io::Result<TcpStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+    sys::keep_notices(&fd, true)?;
     match connect(fd.as_raw_fd(), &SockaddrIn::from(to)) {
         Ok(()) | Err(nix::Error::EINPROGRESS) => {}
         Err(error) => return Err(error.into()),

@@ -1,0 +1,217 @@
+//! Faults of Chaos Mesh's other kinds: loads, names, narrow and bad links.
+
+use rehearsal::record::RunRecord;
+
+use super::World;
+use super::text::{
+    apply, between, deployment, exits, failed, model, one, pod, scenario, service, traffic, users,
+};
+
+const READY: &str = "readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1},";
+const FRESH: &str = "keepAlive: false, timeout: 5s";
+
+/// A fault of the pods of this name.
+fn chaos(at: &str, kind: &str, app: &str, spec: &str) -> String {
+    apply(
+        at,
+        &format!(
+            "{{apiVersion: chaos-mesh.org/v1alpha1, kind: {kind}, metadata: {{name: fault}},
+              spec: {{mode: all, selector: {{labelSelectors: {{app: {app}}}}}, {spec}}}}}"
+        ),
+    )
+}
+
+/// One pod of this model on one node, and users.
+fn web(world: &World, seconds: u32, rate: u32, fault: &str, spec: &str) -> RunRecord {
+    world.run(&scenario(
+        seconds,
+        1,
+        fault,
+        &[
+            deployment("web", 1, READY, ""),
+            service("web", ""),
+            model("web", spec),
+            traffic("service/web:80", rate, seconds - 1, FRESH),
+        ],
+    ))
+}
+
+/// The median of the seconds' medians, in milliseconds.
+fn p50(run: &RunRecord, from: f64, to: f64) -> f64 {
+    let begun = run.header.begun.as_secs_f64();
+    let within = users(run).seconds.iter();
+    let within = within.filter(|s| (from..to).contains(&(s.at().as_secs_f64() - begun)));
+    let mut all: Vec<u32> = within.map(|s| s.p50_us).collect();
+    all.sort_unstable();
+    f64::from(all[all.len() / 2]) / 1000.0
+}
+
+const COMPUTES: &str = "startup: 200ms, probes: {share: dedicated}, request: {cpu: 20ms}";
+
+pub fn cpu_stress_in_a_container_takes_its_part(world: &World) {
+    let stress = "stressors: {cpu: {workers: 2}}, duration: 4s";
+    let fault = chaos("2s", "StressChaos", "web", stress);
+    let run = web(world, 9, 5, &fault, COMPUTES);
+    assert_eq!(users(&run).failed, 0, "{:?}", users(&run).failed_by);
+    between("p50 in ms before", 20.0, p50(&run, 0.0, 2.0), 45.0);
+    // Three threads on the one core of the node: 20 ms take 60, or what the quota's periods make of
+    // it.
+    between("p50 in ms while it lasts", 40.0, p50(&run, 3.0, 6.0), 160.0);
+    between("p50 in ms afterwards", 20.0, p50(&run, 7.0, 9.0), 45.0);
+}
+
+pub fn cpu_stress_on_a_node_shares_with_its_pods(world: &World) {
+    let fault = apply(
+        "2s",
+        "{apiVersion: rehearsal.dev/v1, kind: NodeChaos, metadata: {name: fault},
+          spec: {action: stress, mode: all, selector: {}, duration: 4s,
+          stressors: {cpu: {workers: 2, load: 100}}}}",
+    );
+    let run = web(world, 9, 5, &fault, COMPUTES);
+    assert_eq!(users(&run).failed, 0, "{:?}", users(&run).failed_by);
+    between("p50 in ms before", 20.0, p50(&run, 0.0, 2.0), 45.0);
+    // The pods of a node of one core weigh as much as what stands beside them: half a core.
+    between("p50 in ms while it lasts", 30.0, p50(&run, 3.0, 6.0), 130.0);
+    between("p50 in ms afterwards", 20.0, p50(&run, 7.0, 9.0), 45.0);
+}
+
+pub fn memory_stress_beyond_the_limit_is_an_oom_kill(world: &World) {
+    let limited = pod("tight", "", "").replace(
+        "requests: {cpu: 50m, memory: 32Mi}",
+        "requests: {cpu: 50m, memory: 32Mi}, limits: {memory: 64Mi}",
+    );
+    let stress = "stressors: {memory: {workers: 1, size: 128MB}}, duration: 3s";
+    let steps = [
+        apply("500ms", &limited),
+        chaos("3s", "StressChaos", "tight", stress),
+    ];
+    let run = world.run(&scenario(
+        6,
+        1,
+        &steps.join(","),
+        &[model("tight", "startup: 100ms")],
+    ));
+    let pod = one(&run, "tight");
+    // The next container is another one, without a load.
+    assert_eq!(
+        (pod.restarts, exits(pod)),
+        (1, vec!["main OOMKilled 137".to_owned()])
+    );
+}
+
+/// A pod that calls another by name for each request, while its lookups go wrong.
+fn misled(world: &World, spec: &str) -> RunRecord {
+    let front = "startup: 200ms, request: {cpu: 200us,
+      calls: [{service: back, timeout: 300ms, keepAlive: false}]}";
+    world.run(&scenario(
+        8,
+        1,
+        &chaos("2s", "DNSChaos", "front", &format!("{spec}, duration: 3s")),
+        &[
+            deployment("front", 1, "", ""),
+            service("front", ""),
+            model("front", front),
+            deployment("back", 1, READY, ""),
+            service("back", ""),
+            model("back", "startup: 200ms, request: {cpu: 200us}"),
+            traffic("service/front:80", 20, 7, FRESH),
+        ],
+    ))
+}
+
+pub fn names_that_cannot_be_looked_up_fail_calls(world: &World) {
+    let run = misled(world, "action: error, patterns: [\"back.*\"]");
+    // Requests that come right at the edges are counted on either side.
+    between("failed", 57.0, failed(&run, 2.0, 5.0) as f64, 60.0);
+    assert_eq!(
+        failed(&run, 0.0, 2.0) + failed(&run, 5.0, 8.0),
+        users(&run).failed - failed(&run, 2.0, 5.0)
+    );
+    between("failed in all", 58.0, users(&run).failed as f64, 62.0);
+    assert_eq!(
+        users(&run).failed_by.keys().collect::<Vec<_>>(),
+        ["downstream"]
+    );
+}
+
+pub fn names_that_lead_nowhere_take_their_time(world: &World) {
+    let run = misled(world, "action: random, patterns: [\"back.default.*\"]");
+    between("failed in all", 58.0, users(&run).failed as f64, 62.0);
+    // A call that goes nowhere ends when its caller gives up.
+    assert_eq!(
+        users(&run).failed_by.keys().collect::<Vec<_>>(),
+        ["downstream"]
+    );
+    assert_eq!(failed(&run, 0.0, 2.0), 0);
+}
+
+pub fn other_names_are_looked_up_as_before(world: &World) {
+    let run = misled(world, "action: error, patterns: [\"front.*\", \"back\"]");
+    assert_eq!(users(&run).failed, 0, "{:?}", users(&run).failed_by);
+}
+
+pub fn a_narrow_link_takes_its_time_for_large_answers(world: &World) {
+    let narrow = "action: bandwidth, duration: 4s,
+      bandwidth: {rate: 256kbps, limit: 200000, buffer: 10000}";
+    let fault = chaos("2s", "NetworkChaos", "web", narrow);
+    let spec = "startup: 200ms, request: {cpu: 200us, responseSize: 64Ki}";
+    let run = web(world, 9, 2, &fault, spec);
+    assert_eq!(users(&run).failed, 0, "{:?}", users(&run).failed_by);
+    between("p50 in ms before", 0.0, p50(&run, 0.0, 2.0), 60.0);
+    // 64 KiB less the burst of 10 kB at 256 KiB a second, and headers: 0.21 s and a little.
+    between(
+        "p50 in ms while it lasts",
+        190.0,
+        p50(&run, 3.0, 6.0),
+        330.0,
+    );
+}
+
+pub fn corruption_is_repaired_and_takes_time(world: &World) {
+    let fault = chaos(
+        "1s",
+        "NetworkChaos",
+        "web",
+        "action: corrupt, corrupt: {corrupt: \"20\"}, duration: 30s",
+    );
+    let spec = "startup: 200ms, request: {cpu: 200us}";
+    let run = world.run(&scenario(
+        9,
+        1,
+        &fault,
+        &[
+            deployment("web", 1, READY, ""),
+            service("web", ""),
+            model("web", spec),
+            traffic("service/web:80", 40, 8, "keepAlive: false, timeout: 30s"),
+        ],
+    ));
+    let users = users(&run);
+    // What is broken is sent again, like what is lost.
+    between("failed", 0.0, users.failed as f64, 6.0);
+    between("p50 in ms", 0.0, users.ok_p50_us as f64 / 1000.0, 150.0);
+    between(
+        "p99 in ms",
+        190.0,
+        users.ok_p99_us as f64 / 1000.0,
+        12_000.0,
+    );
+}
+
+pub fn what_comes_twice_is_answered_once(world: &World) {
+    let twice = "action: duplicate, duplicate: {duplicate: \"50\"}, duration: 30s";
+    let fault = chaos("1s", "NetworkChaos", "web", twice);
+    let run = web(
+        world,
+        6,
+        40,
+        &fault,
+        "startup: 200ms, request: {cpu: 200us}",
+    );
+    assert_eq!(
+        (users(&run).sent, users(&run).failed),
+        (200, 0),
+        "{:?}",
+        users(&run).failed_by
+    );
+}
