@@ -81,6 +81,15 @@ pub struct PodSpec {
     pub source: Arc<Value>,
 }
 
+impl PodSpec {
+    /// Whether the volume at this place is an `emptyDir` in memory (`medium: Memory`).
+    pub fn in_memory(&self, volume: u16) -> bool {
+        let path = format!("/volumes/{volume}/emptyDir/medium");
+        let medium = self.source.pointer(&path).and_then(Value::as_str);
+        medium == Some("Memory")
+    }
+}
+
 /// `restartPolicy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RestartPolicy {

@@ -88,7 +88,9 @@ impl Usage {
                 ));
             }
         }
-        let parts = self.layers.iter().chain(&self.volumes);
+        let on_disk = |(volume, _): &&(u16, u32)| !spec.in_memory(*volume);
+        let volumes = self.volumes.iter().filter(on_disk);
+        let parts = self.layers.iter().chain(volumes);
         let used: i64 = parts.map(|(_, amount)| kib(*amount)).sum();
         if let Some(limit) = storage_limit(spec)
             && used > limit
@@ -286,5 +288,15 @@ mod tests {
             let said = usage.over_limit(&spec).unwrap_or_default();
             assert_eq!(said, expected, "{used:?}");
         }
+        // A volume in memory takes nothing of the disk.
+        let memory = serde_json::json!({"volumes": [{"emptyDir": {"medium": "Memory"}}]});
+        let spec = PodSpec {
+            source: std::sync::Arc::new(memory),
+            ..spec
+        };
+        let mut usage = Usage::default();
+        let (pod, volume, kib) = (Id::new(1), 0, 41 << 10);
+        usage.hear(RuntimeEvent::VolumeDisk { pod, volume, kib });
+        assert_eq!(usage.over_limit(&spec), None);
     }
 }

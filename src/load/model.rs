@@ -283,7 +283,8 @@ pub struct DiskModel {
     pub per_request: u64,
     /// For each second of running.
     pub per_second: u64,
-    /// The `emptyDir` volume of the pod that it writes to; none is the container's own layer.
+    /// The `emptyDir` volume of the pod that it writes to, in memory if that is the volume's medium;
+    /// none is the container's own layer.
     pub volume: Option<String>,
 }
 

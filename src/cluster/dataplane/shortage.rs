@@ -238,9 +238,12 @@ impl Used {
         if disk == 0 {
             return;
         }
-        self.disk += disk;
         match unit.writes_to {
-            Some(volume) => *self.volumes.entry(volume).or_default() += disk,
+            Some((_, true)) => self.memory += disk,
+            _ => self.disk += disk,
+        }
+        match unit.writes_to {
+            Some((volume, _)) => *self.volumes.entry(volume).or_default() += disk,
             None => self.layers.push((unit.id.index, disk)),
         }
     }

@@ -56,8 +56,9 @@ pub struct Unit {
     pub limit_milli: u32,
     /// `oom_score_adj`: how readily the kernel ends it when the node's memory is used up.
     pub oom_adjust: i64,
-    /// The volume that it writes to, by its place in the spec; none is its own layer.
-    pub writes_to: Option<u16>,
+    /// The volume that it writes to, by its place in the spec, and whether that is in memory; none
+    /// is its own layer.
+    pub writes_to: Option<(u16, bool)>,
     /// Where it listens.
     pub ports: Ports,
     /// Senders of the model's calls.
@@ -212,7 +213,8 @@ impl DataPlane {
                     .volumes
                     .iter()
                     .position(|v| v.name == name.as_str())?;
-                u16::try_from(at).ok()
+                let at = u16::try_from(at).ok()?;
+                Some((at, row.spec.in_memory(at)))
             }),
             place,
             ports,

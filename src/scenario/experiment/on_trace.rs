@@ -93,20 +93,11 @@ impl ExperimentReader<'_> {
         }
         fields.finish(self.problems);
         let file = file?;
-        let path = self.trace_path(&file)?;
         let format = format.map(|word| match word {
             "csv" => Format::Own,
             _ => Format::Openb,
         });
-        let trace = match self.traces.get(&path) {
-            Some(known) => known.clone(),
-            None => {
-                let sources = &mut self.files.sources;
-                let read = trace::read_pods(&path, file.span(), format, sources, self.problems);
-                self.traces.insert(path, Arc::new(read.clone()));
-                Arc::new(read)
-            }
-        };
+        let trace = self.read_once(&file, format)?;
         let nodes = match nodes {
             Some(value) => {
                 let path = self.trace_path(&value)?;
@@ -133,6 +124,19 @@ impl ExperimentReader<'_> {
             _ => Ties::Drawn,
         };
         Some((trace, nodes, arrivals, ties))
+    }
+
+    /// A trace that several experiments name is read by the first.
+    fn read_once(&mut self, file: &Value<'_>, format: Option<Format>) -> Option<Arc<Trace>> {
+        let path = self.trace_path(file)?;
+        if let Some(known) = self.traces.get(&path) {
+            return Some(known.clone());
+        }
+        let sources = &mut self.files.sources;
+        let read = trace::read_pods(&path, file.span(), format, sources, self.problems);
+        let read = Arc::new(read);
+        self.traces.insert(path, read.clone());
+        Some(read)
     }
 
     fn trace_path(&mut self, value: &Value<'_>) -> Option<PathBuf> {
