@@ -46,6 +46,8 @@ pub mod service;
 
 pub mod policy;
 
+pub mod autoscaling;
+
 pub mod quota;
 
 pub mod volume;
@@ -68,6 +70,7 @@ pub mod print;
 
 pub mod row;
 
+pub use autoscaling::HorizontalPodAutoscaler;
 pub use batch::{CronJob, Job};
 pub use config::{ConfigMap, Inert, Secret};
 pub use kube_event::KubeEvent;

@@ -150,6 +150,7 @@ macro_rules! for_each_kind {
             CronJob |_| None, "batch/v1", "cronjobs", true;
             VolumeAttachment |_| None, "storage.k8s.io/v1", "volumeattachments", false;
             Inert |_| None, "", "", true;
+            HorizontalPodAutoscaler |_| None, "autoscaling/v2", "horizontalpodautoscalers", true;
         }
     };
 }

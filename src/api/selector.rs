@@ -65,6 +65,32 @@ impl Requirement {
     }
 }
 
+/// As `labels.Selector` prints itself: requirements by key.
+impl std::fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut sorted: Vec<&Requirement> = self.requirements.iter().collect();
+        sorted.sort_by(|a, b| a.key.cmp(&b.key));
+        let each = sorted.iter().map(|requirement| {
+            let Requirement {
+                key,
+                operator,
+                values,
+            } = requirement;
+            let values: Vec<&str> = values.iter().map(Text::as_str).collect();
+            match (operator, values.as_slice()) {
+                (Operator::In, [value]) => format!("{key}={value}"),
+                (Operator::In, values) => format!("{key} in ({})", values.join(",")),
+                (Operator::NotIn, values) => format!("{key} notin ({})", values.join(",")),
+                (Operator::Exists, _) => key.to_string(),
+                (Operator::DoesNotExist, _) => format!("!{key}"),
+                (Operator::Gt, values) => format!("{key}>{}", values.join(",")),
+                (Operator::Lt, values) => format!("{key}<{}", values.join(",")),
+            }
+        });
+        f.write_str(&each.collect::<Vec<String>>().join(","))
+    }
+}
+
 impl LabelSelector {
     /// A selector of equal pairs, as Services and ReplicationControllers have.
     pub fn equals<'a>(pairs: impl IntoIterator<Item = (&'a Text, &'a Text)>) -> Self {

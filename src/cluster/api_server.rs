@@ -317,6 +317,7 @@ fn digest_row(digest: &mut Digest, row: &crate::api::Row) {
         Row::EndpointSlice(slice) => slice.endpoints.hash(digest),
         Row::PodDisruptionBudget(budget) => budget.status.hash(digest),
         Row::ResourceQuota(quota) => quota.status.hash(digest),
+        Row::HorizontalPodAutoscaler(autoscaler) => autoscaler.status.hash(digest),
         _ => {}
     }
 }

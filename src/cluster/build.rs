@@ -28,6 +28,7 @@ use crate::control::job::JobController;
 use crate::control::job::orphans::JobOrphanController;
 use crate::control::namespace::NamespaceController;
 use crate::control::node_lifecycle::{self, NodeLifecycleController};
+use crate::control::pod_autoscaler::PodAutoscaler;
 use crate::control::pod_gc::PodGcController;
 use crate::control::replica_set::ReplicaSetController;
 use crate::control::resource_quota::{self, ResourceQuotaController};
@@ -53,6 +54,7 @@ use super::dataplane::DataPlane;
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
 use super::machine::Machine;
+use super::metrics_server::MetricsServer;
 use super::process::{self, Process};
 use super::runtime::{Containers, Request};
 use super::timeline::{Note, Timeline};
@@ -112,6 +114,7 @@ impl Cluster {
             kubelet_configs: kubelet_configs(scenario, containers),
             traffic: scenario.traffic.clone(),
             feeds: Vec::new(),
+            metrics: MetricsServer::default(),
         };
         cluster.api.store.tolerate(Tolerated {
             not_ready: flags.default_not_ready_toleration_s,
@@ -216,6 +219,7 @@ impl Cluster {
         }
         self.settled = crate::store::Cursor(self.api.store.log().head());
         self.manager.restart(&self.api.store);
+        self.start_metrics(turn);
         self.scheduler_process.restart(&self.api.store);
         for which in 0..self.controllers.len() {
             let mut out = Outbox::default();
@@ -346,6 +350,7 @@ impl Cluster {
             }
         }
         missing.extend(self.not_routed());
+        missing.extend(self.not_autoscaled());
         missing
     }
 
@@ -393,6 +398,7 @@ fn each<C: Controller + 'static>(controller: C, flags: &Flags) -> Box<dyn Driven
         "daemonset-controller" => "concurrent-daemonset-syncs",
         "job-controller" => "concurrent-job-syncs",
         "cronjob-controller" => "concurrent-cron-job-syncs",
+        "horizontal-pod-autoscaler-controller" => "concurrent-horizontal-pod-autoscaler-syncs",
         _ => "",
     };
     let budget = Budget::per_second(flags.manager_qps.0, flags.manager_qps.1);
@@ -436,6 +442,7 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
         Box::new(garbage_collector().workers(flags.syncs("concurrent-gc-syncs"))),
         Box::new(namespaces().workers(flags.syncs("concurrent-namespace-syncs"))),
         each(ResourceQuotaController, flags),
+        each(PodAutoscaler::new(flags.autoscaler), flags),
     ]
 }
 

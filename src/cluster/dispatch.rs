@@ -64,6 +64,8 @@ pub struct Cluster {
     pub(super) traffic: Vec<crate::load::Traffic>,
     /// Pods that are created in the course of the run.
     pub(super) feeds: Vec<super::feed::Feed>,
+    /// What the resource metrics API answers from.
+    pub(super) metrics: super::metrics_server::MetricsServer,
 }
 
 /// Entries that the log may hold before what everybody has read is forgotten.
@@ -130,6 +132,8 @@ impl World for Cluster {
             Event::Heal(fault) => self.heal(fault, turn),
             Event::Boot(node) => self.boot(node, turn),
             Event::Feed(stream) => self.feed_due(stream, turn),
+            Event::Housekeeping => return self.housekeep(turn),
+            Event::Scrape => return self.scrape(),
         }
         self.settle(turn);
     }
@@ -439,6 +443,9 @@ impl Cluster {
             }
             self.new_node(&change, turn);
             self.pass_on(&change, turn);
+            if change.kind() == Kind::HorizontalPodAutoscaler {
+                self.look_at_usage(turn);
+            }
         }
         if let Some(due) = self.manager.wants(self.api.store.log(), now) {
             turn.at(due, Event::ToManager);

@@ -53,6 +53,10 @@ pub enum Event {
     Feed(u32),
     /// The proxy of a place, which a backend runs, has programmed everything up to a revision.
     Programmed(u32, u64),
+    /// The kubelets look at what their containers use, for the metrics server.
+    Housekeeping,
+    /// The metrics server asks the kubelets what they saw.
+    Scrape,
 }
 
 const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

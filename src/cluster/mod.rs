@@ -25,6 +25,8 @@ pub mod effects;
 
 pub mod feed;
 
+pub mod metrics_server;
+
 pub mod timeline;
 
 pub mod build;

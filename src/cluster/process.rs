@@ -199,7 +199,9 @@ impl Process {
 
     /// The process crashed and starts again: it knows nothing and lists everything.
     pub fn restart(&mut self, store: &Store) {
+        let metrics = self.view.pod_metrics.take();
         self.view = store.view().clone();
+        self.view.pod_metrics = metrics;
         self.cursor = Cursor(store.log().head());
         self.listed.clear();
         self.scheduled = false;

@@ -50,3 +50,5 @@ pub mod garbage_collector;
 pub mod namespace;
 
 pub mod resource_quota;
+
+pub mod pod_autoscaler;

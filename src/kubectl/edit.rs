@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::refusal::refusal;
 use super::verb::{ResourceKind, Targets, Verb};
-use super::{resources, rollout};
+use super::{autoscale, resources, rollout};
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::decode::{DecodeContext, with_patched_json};
 use crate::api::print::to_json;
@@ -107,6 +107,7 @@ pub fn action(verb: &Verb, target: &Target, view: &View, now: Time) -> Result<Ac
     };
     match verb {
         Verb::Scale(_, replicas, current) => scale(target, &row, *replicas, *current),
+        Verb::Autoscale(_, flags) => autoscale::action(target, &row, flags),
         Verb::SetImage(_, images) => {
             let json = to_json(&row);
             let new = set_images(json.clone(), images, &target.name)?;

@@ -20,6 +20,8 @@ pub mod edit;
 
 pub mod apply;
 
+pub mod autoscale;
+
 mod refusal;
 
 pub mod resources;

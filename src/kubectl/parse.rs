@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::autoscale;
 use super::resources::resource;
 use super::verb::{DeleteFlags, DrainFlags, ParseError, ResourceKind, Rollout, Targets, Verb};
 use super::words::{Word, Words, split};
@@ -11,8 +12,19 @@ use crate::api::selector::{LabelSelector, Operator, Requirement};
 use crate::api::{Kind, Text};
 
 const VERBS: &[&str] = &[
-    "apply", "delete", "scale", "set", "patch", "rollout", "cordon", "uncordon", "drain", "taint",
-    "label", "annotate",
+    "apply",
+    "delete",
+    "scale",
+    "autoscale",
+    "set",
+    "patch",
+    "rollout",
+    "cordon",
+    "uncordon",
+    "drain",
+    "taint",
+    "label",
+    "annotate",
 ];
 
 /// Parses a command line, with or without the word `kubectl`.
@@ -77,6 +89,11 @@ impl Parser {
             }
             "delete" => self.delete(words),
             "scale" => self.scale(words),
+            "autoscale" => {
+                let words = Words::new(words, &autoscale::FLAGS)?;
+                let flags = autoscale::flags(&words)?;
+                Ok(Verb::Autoscale(self.targets(&words, 0, false)?, flags))
+            }
             "set" => self.set(words),
             "rollout" => self.rollout(words),
             "cordon" | "uncordon" => {

@@ -31,6 +31,7 @@ const SHORT: &[(&str, Kind)] = &[
     ("cj", Kind::CronJob),
     ("quota", Kind::ResourceQuota),
     ("limits", Kind::LimitRange),
+    ("hpa", Kind::HorizontalPodAutoscaler),
 ];
 
 /// Kinds of Kubernetes that the model does not act on: kind, group, short names.
@@ -39,7 +40,6 @@ const OTHERS: &[(&str, &str, &[&str])] = &[
     ("Endpoints", "", &["ep"]),
     ("ReplicationController", "", &["rc"]),
     ("PodTemplate", "", &[]),
-    ("HorizontalPodAutoscaler", "autoscaling", &["hpa"]),
     ("Ingress", "networking.k8s.io", &["ing"]),
     ("IngressClass", "networking.k8s.io", &[]),
     ("NetworkPolicy", "networking.k8s.io", &["netpol"]),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::autoscale::AutoscaleFlags;
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::patch::PatchKind;
 use crate::api::selector::LabelSelector;
@@ -113,6 +114,8 @@ pub enum Verb {
     Delete(Targets, DeleteFlags),
     /// Set replicas, if they are as many as given.
     Scale(Targets, i32, Option<i32>),
+    /// Create an autoscaler.
+    Autoscale(Targets, AutoscaleFlags),
     /// Set images: container (or `*`) and image.
     SetImage(Targets, Vec<(Text, Text)>),
     /// `rollout …`.
@@ -141,6 +144,7 @@ impl Verb {
             Verb::Apply => None,
             Verb::Delete(t, ..)
             | Verb::Scale(t, ..)
+            | Verb::Autoscale(t, _)
             | Verb::SetImage(t, ..)
             | Verb::Rollout(t, ..)
             | Verb::Cordon(t, ..)

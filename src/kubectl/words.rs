@@ -80,6 +80,12 @@ const WITH_VALUE: &[&str] = &[
     "field-selector",
     "container",
     "output",
+    "min",
+    "max",
+    "cpu",
+    "cpu-percent",
+    "memory",
+    "name",
 ];
 /// Short flags with their long names.
 const SHORT: &[(&str, &str)] = &[

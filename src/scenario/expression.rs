@@ -25,6 +25,7 @@ pub const FUNCTIONS: &[(&str, &[Kind])] = &[
     ("pods", &[Kind::Pod]),
     ("nodes", &[Kind::Node]),
     ("endpoints", &[Kind::EndpointSlice]),
+    ("horizontalpodautoscaler", &[Kind::HorizontalPodAutoscaler]),
 ];
 
 /// CEL's own functions and macros.

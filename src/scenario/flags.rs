@@ -36,6 +36,12 @@ const MODELLED: [(&str, &[&str]); 5] = [
             "concurrent-daemonset-syncs",
             "concurrent-job-syncs",
             "concurrent-cron-job-syncs",
+            "concurrent-horizontal-pod-autoscaler-syncs",
+            "horizontal-pod-autoscaler-cpu-initialization-period",
+            "horizontal-pod-autoscaler-downscale-stabilization",
+            "horizontal-pod-autoscaler-initial-readiness-delay",
+            "horizontal-pod-autoscaler-sync-period",
+            "horizontal-pod-autoscaler-tolerance",
         ],
     ),
     ("kube-scheduler", &["kube-api-qps", "kube-api-burst"]),
@@ -78,17 +84,11 @@ const OTHERS: [(&str, &[&str]); 5] = [
             "cluster-cidr",
             "concurrent-endpoint-syncs",
             "concurrent-ephemeralvolume-syncs",
-            "concurrent-horizontal-pod-autoscaler-syncs",
             "concurrent-rc-syncs",
             "concurrent-resource-quota-syncs",
             "concurrent-serviceaccount-token-syncs",
             "concurrent-ttl-after-finished-syncs",
             "endpoint-updates-batch-period",
-            "horizontal-pod-autoscaler-cpu-initialization-period",
-            "horizontal-pod-autoscaler-downscale-stabilization",
-            "horizontal-pod-autoscaler-initial-readiness-delay",
-            "horizontal-pod-autoscaler-sync-period",
-            "horizontal-pod-autoscaler-tolerance",
             "min-resync-period",
             "namespace-sync-period",
             "node-cidr-mask-size",
@@ -238,7 +238,20 @@ fn set(component: &str, name: &str, value: &Value<'_>, flags: &mut Flags, proble
         | "ipvs-min-sync-period"
         | "nftables-min-sync-period" => &mut flags.proxy_min_sync_period,
         "node-status-update-frequency" => &mut flags.node_status_update_frequency,
-        "node-eviction-rate" | "secondary-node-eviction-rate" | "unhealthy-zone-threshold" => {
+        "horizontal-pod-autoscaler-sync-period" => &mut flags.autoscaler.sync_period,
+        "horizontal-pod-autoscaler-downscale-stabilization" => {
+            &mut flags.autoscaler.downscale_stabilization
+        }
+        "horizontal-pod-autoscaler-cpu-initialization-period" => {
+            &mut flags.autoscaler.cpu_initialization_period
+        }
+        "horizontal-pod-autoscaler-initial-readiness-delay" => {
+            &mut flags.autoscaler.initial_readiness_delay
+        }
+        "node-eviction-rate"
+        | "secondary-node-eviction-rate"
+        | "unhealthy-zone-threshold"
+        | "horizontal-pod-autoscaler-tolerance" => {
             return set_ratio(name, value, flags, problems);
         }
         "proxy-mode" | "mode" => {
@@ -263,7 +276,11 @@ fn set(component: &str, name: &str, value: &Value<'_>, flags: &mut Flags, proble
         _ => return set_count(component, name, value, flags, problems),
     };
     if let Some(span) = value.duration(problems) {
-        if span.is_zero() && name == "node-monitor-period" {
+        let periods = [
+            "node-monitor-period",
+            "horizontal-pod-autoscaler-sync-period",
+        ];
+        if span.is_zero() && periods.contains(&name) {
             problems.push(value.invalid("must be longer than 0"));
         }
         *target = span;
@@ -274,6 +291,7 @@ fn set_ratio(name: &str, value: &Value<'_>, flags: &mut Flags, problems: &mut Pr
     let (most, target) = match name {
         "node-eviction-rate" => (f64::INFINITY, &mut flags.node_eviction_rate),
         "secondary-node-eviction-rate" => (f64::INFINITY, &mut flags.secondary_node_eviction_rate),
+        "horizontal-pod-autoscaler-tolerance" => (f64::INFINITY, &mut flags.autoscaler.tolerance),
         _ => (1.0, &mut flags.unhealthy_zone_threshold),
     };
     if let Some(number) = value.number(0.0, most, problems) {

@@ -12,6 +12,7 @@ use crate::api::affinity::Taint;
 use crate::api::quantity::Resources;
 use crate::api::yaml::Span;
 use crate::api::{Labels, Row, Text};
+use crate::control::pod_autoscaler;
 use crate::engine::Dist;
 use crate::fault::Fault;
 
@@ -228,6 +229,8 @@ pub struct Flags {
     pub large_cluster_size_threshold: u32,
     /// kube-controller-manager `--feature-gates MaxUnavailableStatefulSet`.
     pub max_unavailable_stateful_set: bool,
+    /// kube-controller-manager `--horizontal-pod-autoscaler-*`.
+    pub autoscaler: pod_autoscaler::Flags,
     /// kube-controller-manager `--terminated-pod-gc-threshold` (12,500).
     pub terminated_pod_gc_threshold: u32,
     /// kube-controller-manager `--endpoint-updates-batch-period` (0).
@@ -278,6 +281,7 @@ impl Default for Flags {
             unhealthy_zone_threshold: 0.55,
             large_cluster_size_threshold: 50,
             max_unavailable_stateful_set: false,
+            autoscaler: pod_autoscaler::Flags::default(),
             terminated_pod_gc_threshold: 12_500,
             endpoint_updates_batch_period: Duration::ZERO,
             max_endpoints_per_slice: 100,

@@ -312,7 +312,8 @@ pub(super) fn with_status_of(base: &Row, status_of: &Row) -> Row {
         PersistentVolumeClaim,
         VolumeAttachment,
         Job,
-        CronJob
+        CronJob,
+        HorizontalPodAutoscaler
     )
 }
 

@@ -16,6 +16,9 @@ macro_rules! view {
         pub struct View {
             /// The revision up to which changes were applied.
             pub revision: u64,
+            /// What the resource metrics API answers; nothing where there is none. It is no object:
+            /// whoever scrapes puts it here.
+            pub pod_metrics: Option<std::sync::Arc<crate::api::autoscaling::PodMetricsList>>,
             $(pub(super) $kind: Table<crate::api::$kind>,)*
         }
 

@@ -8,6 +8,10 @@ use rehearsal::engine::Time;
 use rehearsal::record::{NodeMarkKind, RunRecord};
 use rehearsal::scenario::{LoadOptions, load};
 
+mod autoscaling;
+mod operations;
+mod overload;
+
 const SEEDS: [u64; 3] = [1, 2, 3];
 
 fn play(name: &str, seed: u64) -> RunRecord {

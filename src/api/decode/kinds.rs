@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::admissionregistration::v1 as admission;
 use k8s_openapi::api::apps::v1 as apps;
-use k8s_openapi::api::autoscaling::{v1 as autoscaling1, v2 as autoscaling2};
+use k8s_openapi::api::autoscaling::v2 as autoscaling2;
 use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::certificates::v1 as certificates;
 use k8s_openapi::api::coordination::v1 as coordination;
@@ -419,15 +419,8 @@ fn other_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Op
             &Steps {
                 defaults: defaults::autoscaling::autoscaler,
                 validate: |o, _, at, e| validate::autoscaling::autoscaler(o, at, e),
+                row: Some(|o, json, cx| super::autoscaling::autoscaler(o, json, cx).into()),
                 ..plain::<autoscaling2::HorizontalPodAutoscaler>(true, sub)
-            },
-        ),
-        ("autoscaling/v1", "HorizontalPodAutoscaler") => known(
-            node,
-            cx,
-            &Steps {
-                defaults: defaults::autoscaling::autoscaler_v1,
-                ..plain::<autoscaling1::HorizontalPodAutoscaler>(true, sub)
             },
         ),
         _ => return network_kinds(version, kind, node, cx),

@@ -11,6 +11,7 @@
 //! back, rows to JSON, is [`super::print`].
 
 mod affinity;
+mod autoscaling;
 mod batch;
 mod config;
 mod container;

@@ -91,7 +91,7 @@ pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Pro
     }
     let current = versions::current(node)?;
     let (node, warning) = match &current {
-        Some((node, warning)) => (node, Some(warning.clone())),
+        Some((node, warning)) => (node, warning.clone()),
         None => (node, None),
     };
     let mut decoded = kinds::decode(node, cx)?;
@@ -299,7 +299,8 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
             PersistentVolumeClaim,
             VolumeAttachment,
             Job,
-            CronJob
+            CronJob,
+            HorizontalPodAutoscaler
         );
     }
 }

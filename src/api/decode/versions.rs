@@ -1,7 +1,7 @@
 //! Old API versions, as real files still have them, made current.
 //!
-//! A server of the reference version refuses every version here, so each conversion comes with a
-//! warning. Shapes that changed are rewritten; spans stay those of the file.
+//! A server of the reference version refuses every version here but `autoscaling/v1`, so each other
+//! conversion comes with a warning. Shapes that changed are rewritten; spans stay those of the file.
 
 use super::Problem;
 use crate::api::yaml::{Node, NodeValue, Span};
@@ -93,8 +93,11 @@ const REMOVED: &[(&str, &str)] = &[
     ("certificates.k8s.io/v1beta1", "CertificateSigningRequest"),
 ];
 
+/// The object in a current version, and the warning that goes with it.
+type Converted = (Node, Option<Problem>);
+
 /// The object in a current version and the warning that goes with it; `None` when it is current.
-pub(super) fn current(node: &Node) -> Result<Option<(Node, Problem)>, Vec<Problem>> {
+pub(super) fn current(node: &Node) -> Result<Option<Converted>, Vec<Problem>> {
     let text = |key| node.get(key).and_then(Node::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
     let warning = |rest: &str| Problem {
@@ -108,7 +111,10 @@ pub(super) fn current(node: &Node) -> Result<Option<(Node, Problem)>, Vec<Proble
     };
     if REMOVED.contains(&(version, kind)) {
         let warning = warning("a current server refuses it; it is stored as written");
-        return Ok(Some((node.clone(), warning)));
+        return Ok(Some((node.clone(), Some(warning))));
+    }
+    if (version, kind) == ("autoscaling/v1", "HorizontalPodAutoscaler") {
+        return Ok(Some((autoscaler_v1(node), None)));
     }
     let new = RENAMED
         .iter()
@@ -128,7 +134,7 @@ pub(super) fn current(node: &Node) -> Result<Option<(Node, Problem)>, Vec<Proble
     let span = node.get("apiVersion").map_or(Span::NONE, |n| n.span);
     converted.set("apiVersion", Node::text(new, span));
     let warning = warning(&format!("a current server refuses it; it is read as {new}"));
-    Ok(Some((converted, warning)))
+    Ok(Some((converted, Some(warning))))
 }
 
 /// The first versions of workloads took a missing selector from the template's labels.
@@ -191,22 +197,76 @@ fn ingress_backend(backend: &mut Node) {
     backend.set("service", service);
 }
 
+/// `Convert_v1_HorizontalPodAutoscaler_To_autoscaling_HorizontalPodAutoscaler`: one percentage became
+/// a metric; other metrics and the behaviour were annotations. Without any metric there is the
+/// default of the current version, which is the same 80 %.
+fn autoscaler_v1(node: &Node) -> Node {
+    let mut converted = node.clone();
+    let span = node.get("apiVersion").map_or(Span::NONE, |n| n.span);
+    converted.set("apiVersion", Node::text("autoscaling/v2", span));
+    let mut annotation = |name: &str| {
+        let metadata = converted.get_mut("metadata")?;
+        let annotations = metadata.get_mut("annotations")?;
+        let text = annotations.remove(&format!("autoscaling.alpha.kubernetes.io/{name}"))?;
+        let json: serde_json::Value = serde_json::from_str(text.as_str()?).ok()?;
+        Some(Node::from_json(&json, text.span))
+    };
+    let (more, behavior) = (annotation("metrics"), annotation("behavior"));
+    let _ = (annotation("current-metrics"), annotation("conditions"));
+    if let Some(status) = converted.get_mut("status") {
+        status.remove("currentCPUUtilizationPercentage");
+    }
+    let Some(spec) = converted.get_mut("spec") else {
+        return converted;
+    };
+    let mut metrics = Vec::new();
+    let percent = spec.remove("targetCPUUtilizationPercentage");
+    if let Some(percent) = percent.filter(|percent| !percent.is_null()) {
+        let json = serde_json::json!({"type": "Resource", "resource": {"name": "cpu", "target": {
+            "type": "Utilization", "averageUtilization": percent.to_json()}}});
+        metrics.push(Node::from_json(&json, percent.span));
+    }
+    let list = metrics.first().or(more.as_ref()).map(|first| first.span);
+    if let Some(Node {
+        value: NodeValue::List(items),
+        ..
+    }) = more
+    {
+        // The annotation has the shape of `autoscaling/v2beta1`.
+        metrics.extend(items.into_iter().map(|mut metric| {
+            metric_of(&mut metric);
+            metric
+        }));
+    }
+    if let Some(span) = list {
+        spec.set("metrics", Node::new(NodeValue::List(metrics), span));
+    }
+    if let Some(behavior) = behavior {
+        spec.set("behavior", behavior);
+    }
+    converted
+}
+
 /// `autoscaling/v2beta1`: targets beside the metric became a `target` with a type.
 fn autoscaler(node: &mut Node) {
     let metrics = node
         .get_mut("spec")
         .and_then(|spec| spec.get_mut("metrics"));
     for metric in metrics.and_then(Node::as_list_mut).into_iter().flatten() {
-        for source in [
-            "resource",
-            "pods",
-            "object",
-            "external",
-            "containerResource",
-        ] {
-            if let Some(source) = metric.get_mut(source) {
-                metric_source(source);
-            }
+        metric_of(metric);
+    }
+}
+
+fn metric_of(metric: &mut Node) {
+    for source in [
+        "resource",
+        "pods",
+        "object",
+        "external",
+        "containerResource",
+    ] {
+        if let Some(source) = metric.get_mut(source) {
+            metric_source(source);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! HorizontalPodAutoscalers (`pkg/apis/autoscaling/v2/defaults.go`).
 
-use k8s_openapi::api::autoscaling::v1::HorizontalPodAutoscaler as AutoscalerV1;
 use k8s_openapi::api::autoscaling::v2::{
     HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
     MetricSpec, MetricTarget, ResourceMetricSource,
@@ -73,11 +72,4 @@ fn rules(rules: &mut HPAScalingRules, policies: &[HPAScalingPolicy], window: Opt
     if let Some(tolerance) = &mut rules.tolerance {
         amount(tolerance);
     }
-}
-
-/// `autoscaling/v1`: the same minimum; its utilisation becomes 80 % on conversion.
-pub fn autoscaler_v1(object: &mut AutoscalerV1) {
-    let spec = &mut object.spec;
-    spec.min_replicas.get_or_insert(1);
-    spec.target_cpu_utilization_percentage.get_or_insert(80);
 }

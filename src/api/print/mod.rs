@@ -6,6 +6,7 @@
 //! and the status.
 
 pub mod admit;
+mod autoscaling;
 mod batch;
 mod object;
 mod status;

@@ -174,6 +174,7 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
             set("spec", source(&quota.source).into());
             set("status", status::quota(&quota.status));
         }
+        Row::HorizontalPodAutoscaler(of) => super::autoscaling::autoscaler(of, clock, &mut set),
         Row::LimitRange(range) => set("spec", source(&range.source).into()),
         Row::EndpointSlice(slice) => endpoint_slice(slice, &mut set),
         Row::PersistentVolume(volume) => persistent_volume(volume, &mut set),

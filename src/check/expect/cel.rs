@@ -237,6 +237,7 @@ fn look_up(
             Ok(named.map(|(_, j)| to_json(&Row::Job(j.clone()))).collect())
         }
         "persistentvolumeclaim" => object(Kind::PersistentVolumeClaim, namespace),
+        "horizontalpodautoscaler" => object(Kind::HorizontalPodAutoscaler, namespace),
         "pod" => object(Kind::Pod, namespace),
         "service" => object(Kind::Service, namespace),
         "configmap" => object(Kind::ConfigMap, namespace),
@@ -279,6 +280,7 @@ fn counts(kind: Kind) -> &'static [&'static str] {
             "numberUnavailable",
         ],
         "Job" => &["active", "ready", "succeeded", "failed"],
+        "HorizontalPodAutoscaler" => &["currentReplicas"],
         _ => &[],
     }
 }

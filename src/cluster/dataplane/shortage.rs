@@ -21,6 +21,8 @@ use crate::load::{Key, instance};
 use crate::net::Place;
 use crate::store::Id;
 
+use crate::cluster::metrics_server::Point;
+
 /// What a kubelet wants to be told of its node.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
@@ -152,6 +154,32 @@ impl DataPlane {
                 available_kib: narrow(capacity.saturating_sub(used) >> 10),
             });
         }
+    }
+
+    /// Counters of the containers of a pod that run, each with its index in the pod.
+    pub fn samples(&mut self, pod: Id<Pod>, now: Time) -> Vec<(u16, Point)> {
+        let keys = match self.pods.get(pod.index()) {
+            Some(Some(found)) => found.units.clone(),
+            _ => return Vec::new(),
+        };
+        let mut all = Vec::new();
+        for key in keys {
+            let Some(unit) = self.units.get(key) else {
+                continue;
+            };
+            let instance = &unit.instance;
+            if instance.stage == instance::Stage::Vanished {
+                continue;
+            }
+            let point = Point {
+                started: instance.started,
+                at: now,
+                cpu: self.cpu.usage(instance.group, now).cpu,
+                memory: instance.memory(now),
+            };
+            all.push((unit.id.index, point));
+        }
+        all
     }
 
     fn running_at(&self, place: Place) -> impl Iterator<Item = Key> {

@@ -1,9 +1,11 @@
 //! The story of a run on a terminal: what happened and why, what users felt, what was promised.
 //!
-//! Every line is derived from the record: [`nodes`], [`rollouts`] and [`pods`] find what is worth
-//! telling, [`traffic`] says what came of the requests, and [`verdict`] what was checked. Repetition
+//! Every line is derived from the record: [`nodes`], [`rollouts`], [`pods`] and [`autoscaling`] find
+//! what is worth telling, [`traffic`] says what came of the requests, and [`verdict`] what was checked. Repetition
 //! is told once with a count; when there is still too much, the least important lines go and their
 //! number is told. The cause stands before the number, and nothing depends on colour.
+
+mod autoscaling;
 
 mod line;
 
@@ -48,6 +50,7 @@ pub fn story(run: &RunRecord, options: &StoryOptions) -> String {
     lines.extend(nodes::lines(&names));
     lines.extend(rollouts::lines(&names));
     lines.extend(pods::lines(&names));
+    lines.extend(autoscaling::lines(&names));
     lines.sort_by_key(|line| line.at);
     page.timeline(&names, shortened(lines));
     traffic::outcome(&names, &mut page);
@@ -74,6 +77,7 @@ pub fn window(
     lines.extend(nodes::lines(&names));
     lines.extend(rollouts::lines(&names));
     lines.extend(pods::lines(&names));
+    lines.extend(autoscaling::lines(&names));
     lines.sort_by_key(|line| line.at);
     lines.retain(|line| from <= line.at && line.at <= to);
     let mut page = Page::new(options);
