@@ -177,13 +177,16 @@ fn remarks(loaded: &scenario::Loaded, arguments: &RunArguments, colour: bool) ->
     None
 }
 
-/// Set by the first Ctrl-C; the second one ends the process at once.
+/// Set by the first Ctrl-C or SIGTERM; the second one ends the process at once.
 pub(super) fn interrupt_flag() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let register = || -> std::io::Result<()> {
-        let second = signal_hook::consts::SIGINT;
-        signal_hook::flag::register_conditional_shutdown(second, 130, flag.clone())?;
-        signal_hook::flag::register(second, flag.clone())?;
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        for signal in [SIGINT, SIGTERM] {
+            let code = 128 + signal;
+            signal_hook::flag::register_conditional_shutdown(signal, code, flag.clone())?;
+            signal_hook::flag::register(signal, flag.clone())?;
+        }
         Ok(())
     };
     if let Err(error) = register() {

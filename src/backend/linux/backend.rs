@@ -18,7 +18,7 @@ use nix::sys::time::TimeSpec;
 
 use super::calls::call_event;
 use super::clock::{Clock, Doings};
-use super::fitting::{fitting, percent};
+use super::fitting::{fitting, short_of_cpu, short_of_memory};
 use super::layout::Layout;
 use super::net::network;
 use super::net::watch::Watch;
@@ -128,13 +128,8 @@ impl Linux {
         let logs = options.logs.and_then(|folder| folder.canonicalize().ok());
         let mut lost: BTreeSet<String> = cell.lost.iter().cloned().collect();
         lost.extend(options.images.notes().iter().cloned());
-        if permille < 1000 {
-            lost.insert(format!(
-                "the host is smaller than the scenario's nodes: a core of a node is {} of one \
-                 of the host's",
-                percent(permille)
-            ));
-        }
+        lost.extend(short_of_cpu(permille));
+        lost.extend(short_of_memory(scenario, &cell.groups));
         let draws = Draws::new(scenario.seed);
         let latencies = Latencies::default();
         let proxy = ProxyConfig {

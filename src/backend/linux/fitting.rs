@@ -1,5 +1,6 @@
-//! How much of the host a core of the scenario is.
+//! How much of the host a scenario's nodes are.
 
+use super::layout::Hierarchies;
 use crate::scenario::Scenario;
 
 /// The part of a core that lets all nodes of a scenario be as busy as they can at once.
@@ -17,4 +18,34 @@ pub fn fitting(scenario: &Scenario) -> u32 {
 /// In words.
 pub fn percent(permille: u32) -> String {
     format!("{}.{} %", permille / 10, permille % 10)
+}
+
+/// What is said where a core of a node is this part of one of the host's.
+pub fn short_of_cpu(permille: u32) -> Option<String> {
+    (permille < 1000).then(|| {
+        format!(
+            "the host is smaller than the scenario's nodes: a core of a node is {} of one of the \
+             host's",
+            percent(permille)
+        )
+    })
+}
+
+/// What is said where the host has less memory than the nodes of a scenario.
+pub fn short_of_memory(scenario: &Scenario, groups: &Hierarchies) -> Option<String> {
+    let pools = scenario.cluster.pools.iter();
+    let nodes: i64 = pools
+        .map(|pool| pool.capacity.memory.saturating_mul(i64::from(pool.count)))
+        .fold(0, i64::saturating_add);
+    let nodes = u64::try_from(nodes).ok()?;
+    let room = groups.room()?;
+    let mib = |bytes: u64| bytes >> 20;
+    (room < nodes).then(|| {
+        format!(
+            "{} MiB of memory are left here for nodes of {} MiB together: what fits on its node \
+             may be killed all the same; free some, or make the nodes smaller",
+            mib(room),
+            mib(nodes)
+        )
+    })
 }

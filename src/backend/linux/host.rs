@@ -191,6 +191,7 @@ impl Trial {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use std::os::fd::AsFd;
         let begun = Instant::now();
+        let before = self.problems.len();
         loop {
             while let Some(stamped) = self
                 .cell
@@ -206,8 +207,10 @@ impl Trial {
                 }
             }
             if begun.elapsed() > PATIENCE {
-                let why = self.problems.pop();
-                return Err(why.unwrap_or_else(|| "no answer within 5 s".to_owned()));
+                let why = self.problems.get(before..).and_then(<[String]>::last);
+                return Err(why
+                    .map_or("no answer within 5 s", String::as_str)
+                    .to_owned());
             }
             let mut fds = [PollFd::new(self.cell.channel.as_fd(), PollFlags::POLLIN)];
             poll(&mut fds, PollTimeout::from(100u16)).map_err(|e| e.to_string())?;
@@ -337,18 +340,7 @@ impl Trial {
             }
             other => checked.add("container", Grade::Missing, format!("{other:?}")),
         }
-        // The shell's text grows until the kernel ends it.
-        let eat = "x=0123456789abcdef; while :; do x=$x$x; done";
-        match self
-            .start(container(1, Some(32 << 20), eat))
-            .and_then(|()| self.end())
-        {
-            Ok((137, true)) => checked.add("memory limit", Grade::Works, "OOMKilled is seen"),
-            other => {
-                let detail = format!("{other:?}: OOM faults do not work");
-                checked.add("memory limit", Grade::Degraded, detail);
-            }
-        }
+        self.memory(checked);
         if let Err(why) = self.start(container(2, None, "exec sleep 60")) {
             return checked.add("long container", Grade::Missing, why);
         }
@@ -373,6 +365,30 @@ impl Trial {
         match probed {
             Ok(ProbeOutcome::Success) => checked.add("exec probe", Grade::Works, ""),
             other => checked.add("exec probe", Grade::Degraded, format!("{other:?}")),
+        }
+    }
+
+    /// A container that wants more memory than it may have.
+    fn memory(&mut self, checked: &mut Checked) {
+        let feature = "memory limit";
+        if !self.cell.groups.controls("memory") {
+            // The host's memory is not to be eaten.
+            let detail = "there is no cgroup for it: OOM faults do not work";
+            return checked.add(feature, Grade::Degraded, detail);
+        }
+        // The shell's text grows until the kernel ends it.
+        let eat = "x=0123456789abcdef; while :; do x=$x$x; done";
+        let started = self.start(container(1, Some(32 << 20), eat));
+        match started.and_then(|()| self.end()) {
+            Ok((137, true)) => checked.add(feature, Grade::Works, "OOMKilled is seen"),
+            Ok((code, _)) => {
+                let detail = format!("ended with {code}: OOM faults do not work");
+                checked.add(feature, Grade::Degraded, detail);
+            }
+            Err(why) => {
+                let detail = format!("OOM faults do not work: {why}");
+                checked.add(feature, Grade::Degraded, detail);
+            }
         }
     }
 

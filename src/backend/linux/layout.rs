@@ -127,6 +127,39 @@ impl Hierarchies {
         }
     }
 
+    /// Whether a controller can limit what is in these groups.
+    pub fn controls(&self, controller: &str) -> bool {
+        match (&self.v2, self.v1.is_empty()) {
+            (Some(v2), true) => {
+                let handed = std::fs::read_to_string(v2.join("cgroup.controllers"));
+                handed.is_ok_and(|all| all.split_whitespace().any(|c| c == controller))
+            }
+            _ => self.v1.contains_key(controller),
+        }
+    }
+
+    /// How much memory is left for what is in these groups, in bytes: the host's, or less where a
+    /// group or one above it has a limit.
+    pub fn room(&self) -> Option<u64> {
+        let host = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = host.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        let (own, limit, usage) = match self.v1.get("memory") {
+            Some(own) => (Some(own), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+            None => (self.v2.as_ref(), "memory.max", "memory.current"),
+        };
+        let read = |folder: &Path, file: &str| -> Option<u64> {
+            let text = std::fs::read_to_string(folder.join(file)).ok()?;
+            text.trim().parse().ok()
+        };
+        let above = own.into_iter().flat_map(|own| own.ancestors());
+        let left = above.filter_map(|folder| {
+            let limit = read(folder, limit)?;
+            Some(limit.saturating_sub(read(folder, usage)?))
+        });
+        left.chain([kib.saturating_mul(1024)]).min()
+    }
+
     /// All folders, v1 and v2; where controllers share a hierarchy, once.
     pub fn folders(&self) -> impl Iterator<Item = &PathBuf> {
         let mut seen: Vec<&PathBuf> = Vec::new();
@@ -363,6 +396,26 @@ mod tests {
         assert_eq!(memory, Path::new("/sys/fs/cgroup/memory/a/b"));
         // cpu, memory and v2; cpuacct shares the hierarchy of cpu
         assert_eq!(hybrid.folders().count(), 3);
+    }
+
+    #[test]
+    fn the_least_room_of_a_group_and_those_above_it_counts() {
+        let top = std::env::temp_dir().join(format!("rehearsal-room-{}", std::process::id()));
+        let group = top.join("a/b");
+        std::fs::create_dir_all(&group).expect("folders");
+        // 1000 - 400 above, 900 - 100 in the group itself
+        for (folder, limit, usage) in [("a", "1000", "400"), ("a/b", "900", "100")] {
+            let folder = top.join(folder);
+            std::fs::write(folder.join("memory.limit_in_bytes"), limit).expect("written");
+            std::fs::write(folder.join("memory.usage_in_bytes"), usage).expect("written");
+        }
+        let mut own = Hierarchies::default();
+        own.v1.insert("memory".to_owned(), group);
+        let room = own.room();
+        std::fs::remove_dir_all(&top).expect("removed");
+        assert_eq!(room, Some(600));
+        // Without groups it is the host's.
+        assert!(Hierarchies::default().room().is_some_and(|room| room > 600));
     }
 
     #[test]

@@ -18,6 +18,25 @@ pub fn check(value: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
+/// What the kernel says, and where a host's limits are the cause, which one to raise.
+pub fn with_advice(error: &io::Error) -> String {
+    let advice = match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            "no more processes are allowed: raise pids.max of this program's cgroup, ulimit -u, or \
+             kernel.pid_max"
+        }
+        Some(libc::EMFILE) => "no more open files are allowed: raise ulimit -n",
+        Some(libc::ENFILE) => "the host has no more open files: raise fs.file-max",
+        Some(libc::ENOMEM) => "the host has no memory left: run fewer pods, or give it more",
+        Some(libc::ENOSPC) => {
+            "no more namespaces or cgroups are allowed (user.max_*_namespaces, \
+             cgroup.max.descendants), or a file system is full"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{error}; {advice}")
+}
+
 /// A path or name as the kernel reads it.
 pub fn c_string(text: impl Into<Vec<u8>>) -> io::Result<CString> {
     CString::new(text).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
@@ -447,6 +466,23 @@ pub fn loopback(address: Option<u32>) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn errors_that_a_limit_causes_say_which() {
+        let table = [
+            (libc::EAGAIN, "pids.max"),
+            (libc::EMFILE, "ulimit -n"),
+            (libc::ENFILE, "fs.file-max"),
+            (libc::ENOMEM, "memory"),
+            (libc::ENOSPC, "user.max_"),
+        ];
+        for (number, word) in table {
+            let text = with_advice(&io::Error::from_raw_os_error(number));
+            assert!(text.contains(word), "{text}");
+        }
+        let plain = io::Error::from_raw_os_error(libc::ENOENT);
+        assert_eq!(with_advice(&plain), plain.to_string());
+    }
 
     #[test]
     fn exit_codes_and_signals_come_from_the_pidfd() {

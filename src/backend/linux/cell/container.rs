@@ -95,8 +95,9 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::
 impl Cell {
     pub(super) fn start_container(&mut self, spec: ContainerSpec) {
         let container = spec.id;
+        let name = spec.name.clone();
         if let Err(error) = self.create(spec) {
-            self.problem(format!("container {container:?}: {error}"));
+            self.problem(format!("container {name}: {}", sys::with_advice(&error)));
             let outcome = StartOutcome::CreateFailed;
             self.event(RuntimeEvent::Started { container, outcome });
         }
@@ -110,7 +111,7 @@ impl Cell {
         let name = format!("{}-{}", id.index, id.attempt);
         let group = Group::create(&pod.group.at, &name, &spec.limits)?;
         for text in group.lost.clone() {
-            self.problem(format!("container {id:?}: {text}"));
+            self.problem(format!("container {}: {text}", spec.name));
         }
         let born = match self.bear(&spec, &group) {
             Ok(born) => born,
@@ -428,7 +429,11 @@ impl Cell {
             return;
         }
         if let Err(error) = sys::signal(container.pidfd.as_fd(), number) {
-            self.problem(format!("container {id:?}: signal {number}: {error}"));
+            let text = format!(
+                "container {}: signal {number}: {error}",
+                container.spec.name
+            );
+            self.problem(text);
         }
     }
 

@@ -104,10 +104,15 @@ pub fn be_one_if_asked() {
     // SAFETY: the process that started this one put its end of a socket pair at this number.
     let socket = unsafe { OwnedFd::from_raw_fd(SOCKET) };
     let code = match Cell::start(Channel::new(socket)) {
-        Ok(mut cell) => match cell.run() {
-            Ok(()) => 0,
-            Err(error) => cell.last_words(&error),
-        },
+        Ok(mut cell) => {
+            let code = match cell.run() {
+                Ok(()) => 0,
+                Err(error) => cell.last_words(&error),
+            };
+            // The kernel takes down what the cell holds at once; here it would be one by one.
+            std::mem::forget(cell);
+            code
+        }
         Err(_) => 1,
     };
     sys::exit_now(code)
@@ -328,10 +333,12 @@ impl Cell {
             Command::Freeze(node, frozen) => self.freeze(&node, frozen),
             Command::Sandbox(spec) => {
                 let (pod, attempt) = (Id::new(spec.pod), spec.attempt);
+                let name = spec.hostname.clone();
                 let made = self.make_pod(*spec);
                 let ok = made.is_ok();
                 if let Err(error) = made {
-                    self.problem(format!("pod {}: sandbox: {error}", pod.0));
+                    let why = sys::with_advice(&error);
+                    self.problem(format!("pod {name}: sandbox: {why}"));
                 }
                 self.event(RuntimeEvent::SandboxReady { pod, attempt, ok });
             }
@@ -368,7 +375,7 @@ impl Cell {
                     self.problem(format!("node {name}: {text}"));
                 }
             }
-            Err(error) => self.problem(format!("node {name}: {error}")),
+            Err(error) => self.problem(format!("node {name}: {}", sys::with_advice(&error))),
         }
     }
 
@@ -499,7 +506,8 @@ impl Cell {
                 match container.visit(argv, ask.purpose) {
                     Ok(pidfd) => Ok(By::Process(pidfd)),
                     Err(error) => {
-                        self.problem(format!("{:?}: {error}", ask.purpose));
+                        let why = sys::with_advice(&error);
+                        self.problem(format!("{}: {:?}: {why}", container.spec.name, ask.purpose));
                         Err(refused(ProbeOutcome::Unknown))
                     }
                 }

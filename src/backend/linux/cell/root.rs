@@ -28,7 +28,8 @@ pub struct Failed {
 
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "step {} failed: {}", self.step, self.error)
+        let why = super::super::sys::with_advice(&self.error);
+        write!(f, "step {} failed: {why}", self.step)
     }
 }
 

@@ -15,7 +15,7 @@ use nix::libc;
 
 /// An operation of the network that failed: which one, and what the kernel said.
 #[derive(Debug, thiserror::Error)]
-#[error("{step}: {source}")]
+#[error("{step}: {}", super::super::sys::with_advice(source))]
 pub struct NetError {
     /// What was being done.
     pub step: String,
