@@ -50,6 +50,11 @@ pub trait Controller {
         false
     }
 
+    /// Whether this write of a chain is made although an earlier one of its chain has failed.
+    fn despite_failure(&self, _next: &Write) -> bool {
+        false
+    }
+
     /// All steps ran, or one failed and the rest was dropped: the second half of a sync whose last
     /// writes depend on how the first ones went (a status that reports a failed creation). Not
     /// asked when the sync itself failed (`Plan::error`). `cx` is fresh. Asked again after a plan
@@ -77,6 +82,8 @@ pub struct Keys<K> {
     pub after: Vec<(K, Duration)>,
     /// With the queue's rate limit (`AddRateLimited`).
     pub limited: Vec<K>,
+    /// KubeEvents that the handler itself tells, without a sync.
+    pub events: Vec<KubeEvent>,
 }
 
 impl<K> Default for Keys<K> {
@@ -85,6 +92,7 @@ impl<K> Default for Keys<K> {
             now: Vec::new(),
             after: Vec::new(),
             limited: Vec::new(),
+            events: Vec::new(),
         }
     }
 }

@@ -32,7 +32,7 @@ pub use budget::Budget;
 pub use controller::{Controller, Keys, Outcome, SyncContext};
 pub use expectations::{Expectations, UidExpectations};
 pub use outbox::{Outbox, Reply, Send};
-pub use plan::{Plan, Step};
+pub use plan::{Link, Plan, Step};
 pub use recorder::Recorder;
 pub use runner::{Driven, Event, Runner};
 pub use work_queue::WorkQueue;

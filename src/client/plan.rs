@@ -46,9 +46,16 @@ pub enum Step {
         /// The rule in a few words.
         rule: &'static str,
     },
+    /// Several sequences at once (a goroutine each, which makes one request after the other): the
+    /// next write of a chain waits for the reply to the one before, and a failure ends its chain
+    /// (but see `Controller::despite_failure`). The step ends when every chain has.
+    Chains(Vec<Vec<Link>>),
     /// A KubeEvent: sent without waiting, outside of the plan's order.
     Event(KubeEvent),
 }
+
+/// A write of a chain, and its rule in a few words.
+pub type Link = (Write, &'static str);
 
 impl Step {
     /// How many writes it has; a KubeEvent is none.
@@ -56,6 +63,7 @@ impl Step {
         match self {
             Step::One { .. } => 1,
             Step::SlowStart { writes, .. } | Step::Parallel { writes, .. } => writes.len(),
+            Step::Chains(chains) => chains.iter().map(Vec::len).sum(),
             Step::Event(_) => 0,
         }
     }

@@ -9,6 +9,8 @@
 //!
 //! Read first: [`Driven`], the face that the composition root sees; then `Runner::advance`.
 
+mod current;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use super::work_queue::WorkQueue;
 use crate::engine::{Draws, Time};
 use crate::store::write::Trigger;
 use crate::store::{ApiError, Cause, Change, ObjectId, Origin, View, Write};
+use current::{Current, current};
 
 /// What a driven component may ask to be told later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,20 +85,6 @@ pub trait Driven {
     fn at_rest(&self) -> bool;
 }
 
-/// The write or writes of a plan that are under way, or about to be.
-#[derive(Debug, Default)]
-struct Current {
-    writes: Vec<Write>,
-    rule: &'static str,
-    optional: bool,
-    /// How many of `writes` were sent, how many go next, and how many replies are missing.
-    sent: usize,
-    batch: usize,
-    slow_start: bool,
-    missing: usize,
-    failed: bool,
-}
-
 /// One sync that goes on.
 #[derive(Debug)]
 struct Active<K> {
@@ -112,6 +101,8 @@ struct Active<K> {
     /// Objects that this plan wrote, with their revision after it: what a client would hold as the
     /// API server's answer and base its next write on.
     bases: BTreeMap<ObjectId, u64>,
+    /// The write of a chain whose turn has come.
+    follower: Option<usize>,
 }
 
 impl<K> Active<K> {
@@ -138,7 +129,7 @@ impl<K> Active<K> {
 
     /// Counts what is left and drops it.
     fn drop_rest(&mut self) {
-        let unsent = self.current.writes.len() - self.current.sent;
+        let unsent = self.current.writes.len().saturating_sub(self.current.sent);
         let rest: usize = self.steps.iter().map(Step::writes).sum();
         self.outcome.skipped += unsent + rest;
         self.current = Current::default();
@@ -218,6 +209,9 @@ impl<C: Controller> Runner<C> {
             self.queue.add_rate_limited(key, now);
             self.retries.insert(key, trigger);
         }
+        for event in keys.events {
+            self.recorder.emit(event, cause::<C>(trigger, ""));
+        }
     }
 
     fn add(&mut self, key: C::Key, trigger: Trigger) {
@@ -256,6 +250,7 @@ impl<C: Controller> Runner<C> {
             finishing: false,
             more: false,
             bases: BTreeMap::new(),
+            follower: None,
         };
         active.take_plan(plan);
         self.plans = self.plans.wrapping_add(1);
@@ -266,6 +261,12 @@ impl<C: Controller> Runner<C> {
     /// Goes on with a plan until it waits for a reply or ends.
     fn advance(&mut self, number: u32, cx: &SyncContext<'_>, out: &mut Outbox<Event>) {
         loop {
+            let Some(active) = self.active.get_mut(&number) else {
+                return;
+            };
+            if let Some(at) = active.follower.take() {
+                self.send_one(number, at, cx.now, out);
+            }
             let Some(active) = self.active.get_mut(&number) else {
                 return;
             };
@@ -308,20 +309,20 @@ impl<C: Controller> Runner<C> {
         let Some(active) = self.active.get_mut(&number) else {
             return;
         };
-        let cause = cause::<C>(active.trigger, active.current.rule);
-        let from = active.current.sent;
-        let to = active.current.writes.len().min(from + active.current.batch);
-        for at in from..to {
-            let write = active.rebased(&active.current.writes[at]);
-            let token = u64::from(number) << 32 | at as u64;
-            out.send(self.budget.take(now), write, cause, token);
+        for at in active.current.next_batch() {
+            self.send_one(number, at, now, out);
         }
-        let current = &mut active.current;
-        current.sent = to;
-        current.missing = to - from;
-        if current.slow_start {
-            current.batch *= 2;
-        }
+    }
+
+    fn send_one(&mut self, number: u32, at: usize, now: Time, out: &mut Outbox<Event>) {
+        let Some(active) = self.active.get_mut(&number) else {
+            return;
+        };
+        let cause = cause::<C>(active.trigger, active.current.rule(at));
+        let write = active.rebased(&active.current.writes[at]);
+        let token = u64::from(number) << 32 | at as u64;
+        out.send(self.budget.take(now), write, cause, token);
+        active.current.missing += 1;
     }
 
     /// Ends a plan: forget, ask again, or retry.
@@ -349,8 +350,10 @@ impl<C: Controller> Runner<C> {
     fn plan_reply(&mut self, token: u64, reply: &Reply, cx: &SyncContext<'_>) -> Option<u32> {
         let number = u32::try_from(token >> 32).ok()?;
         let active = self.active.get_mut(&number)?;
-        let write = active.current.writes.get(token as u32 as usize)?.clone();
+        let at = token as u32 as usize;
+        let write = active.current.writes.get(at)?.clone();
         active.current.missing -= 1;
+        let mut failed = false;
         match reply {
             Ok(receipt) => {
                 active.outcome.done += 1;
@@ -363,10 +366,15 @@ impl<C: Controller> Runner<C> {
             Err(ApiError::NotFound(_)) if matches!(write, Write::Delete { .. }) => {}
             Err(error) if self.controller.forgives(&write, error) => {}
             Err(error) => {
+                failed = true;
                 active.current.failed = true;
                 active.outcome.error.get_or_insert_with(|| error.clone());
             }
         }
+        let despite = |next: &Write| self.controller.despite_failure(next);
+        let follower = active.current.follower(at, failed, despite);
+        active.follower = follower.next;
+        active.outcome.skipped += follower.skipped;
         let (key, trigger) = (active.key, active.trigger);
         let mut events = Vec::new();
         self.controller
@@ -409,30 +417,6 @@ impl<C: Controller> Runner<C> {
     }
 }
 
-/// The writes of a step, or its event.
-fn current(step: Step) -> Result<Current, crate::api::KubeEvent> {
-    let (writes, rule, optional, slow_start) = match step {
-        Step::One {
-            write,
-            rule,
-            optional,
-        } => (vec![write], rule, optional, false),
-        Step::SlowStart { writes, rule } => (writes, rule, false, true),
-        Step::Parallel { writes, rule } => (writes, rule, false, false),
-        Step::Event(event) => return Err(event),
-    };
-    // `SlowStartInitialBatchSize` is 1.
-    let batch = if slow_start { 1 } else { writes.len() };
-    Ok(Current {
-        writes,
-        rule,
-        optional,
-        batch,
-        slow_start,
-        ..Current::default()
-    })
-}
-
 fn cause<C: Controller>(trigger: Trigger, rule: &'static str) -> Cause {
     Cause {
         origin: Origin::Controller(C::NAME),
@@ -466,7 +450,11 @@ impl<C: Controller> Driven for Runner<C> {
         }
         let mut keys = Keys::default();
         self.controller.keys(change, view, now, &mut keys);
+        let tells = !keys.events.is_empty();
         self.enqueue(keys, Trigger::Change(change.revision), now);
+        if tells {
+            self.send_event(now, out);
+        }
         // The sync comes after everything that is delivered at this instant.
         self.schedule(now, out);
     }

@@ -22,6 +22,7 @@ use crate::control::cron_job::CronJobController;
 use crate::control::daemon_set::DaemonSetController;
 use crate::control::deployment::DeploymentController;
 use crate::control::disruption::DisruptionController;
+use crate::control::disruption::stale::StaleDisruptionController;
 use crate::control::endpoint_slice::EndpointSliceController;
 use crate::control::garbage_collector::GarbageCollector;
 use crate::control::job::JobController;
@@ -435,6 +436,7 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
         each(TaintEvictionController::default(), flags),
         each(pod_gc, flags),
         each(DisruptionController, flags),
+        each(StaleDisruptionController, flags),
         each(JobController::default(), flags),
         each(JobOrphanController, flags),
         each(TtlAfterFinishedController, flags),

@@ -5,98 +5,127 @@
 //! 3 allows none. An eviction that was granted counts as unhealthy until the pod is seen to go, or
 //! for two minutes at the most.
 
+pub mod stale;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::api::int_or_percent::IntOrPercent;
+use crate::api::meta::recorded;
 use crate::api::pod_status::Truth;
 use crate::api::policy::PdbStatus;
 use crate::api::workload::WorkloadCondition;
 use crate::api::{
-    Deployment, Kind, KubeEvent, Pod, PodDisruptionBudget, ReplicaSet, StatefulSet, Uid,
+    Deployment, Kind, OwnerRef, Pod, PodDisruptionBudget, ReplicaSet, StatefulSet, Text, Uid,
 };
+use crate::client::work_queue::BASE_DELAY;
 use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::control::{owner, pods};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, View, Write};
 
 /// `DeletionTimeout`: a granted eviction that led to nothing is forgotten after this.
 const DELETION_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Who its KubeEvents are from.
+const SOURCE: &str = "controllermanager";
+
 /// The controller.
 #[derive(Debug, Default)]
 pub struct DisruptionController;
 
-/// `getExpectedScale`: the sizes that the pods' controllers want, each counted once.
+/// The size that the controller of a pod wants, by the controller that says so (`finders`).
 ///
 /// # Errors
-/// When nobody knows the size that a pod's controller wants.
-fn expected_scale(pods: &[&Pod], view: &View) -> Result<i32, String> {
-    let mut sizes: BTreeMap<Uid, i32> = BTreeMap::new();
-    for pod in pods {
-        let Some(owner) = pod.meta.controller() else {
-            continue;
-        };
-        let namespace = &pod.meta.namespace;
-        let unknown = || {
-            Err(format!(
-                "found no controllers for pod \"{}\"",
-                pod.meta.name
-            ))
-        };
-        let size = match owner.kind {
-            Kind::ReplicaSet => {
-                let Some((_, set)) = view.of::<ReplicaSet>().named(namespace, &owner.name) else {
-                    return unknown();
-                };
-                let deployment = set.meta.controller().filter(|o| o.kind == Kind::Deployment);
-                let named = deployment.and_then(|o| {
-                    view.of::<Deployment>()
-                        .named(namespace, &o.name)
-                        .map(|(_, d)| (o.uid, d))
-                });
-                match named {
-                    Some((uid, deployment)) => (uid, deployment.replicas),
-                    None => (owner.uid, set.replicas),
-                }
-            }
-            Kind::StatefulSet => match view.of::<StatefulSet>().named(namespace, &owner.name) {
-                Some((_, set)) => (owner.uid, set.replicas),
-                None => return unknown(),
-            },
-            // `getScaleController`: they exist and have no scale.
-            Kind::DaemonSet | Kind::Job => {
-                let group = owner
-                    .kind
-                    .api_version()
-                    .split('/')
-                    .next()
-                    .unwrap_or_default();
-                let plural = owner.kind.plural();
-                return Err(format!(
-                    "{plural}.{group} does not implement the scale subresource"
-                ));
-            }
-            _ => return unknown(),
-        };
-        sizes.insert(size.0, size.1);
-    }
-    Ok(sizes.values().sum())
+/// When nobody knows it.
+fn scale(pod: &Pod, owner: &OwnerRef, view: &View) -> Result<(Uid, i32), String> {
+    let namespace = &pod.meta.namespace;
+    let found = match owner.kind {
+        Kind::ReplicaSet => {
+            let set = view.of::<ReplicaSet>().named(namespace, &owner.name);
+            let set = set.filter(|(_, set)| set.meta.uid == owner.uid);
+            set.map(|(_, set)| {
+                // `getPodDeployment`; else its own scale.
+                let deployment = owner::of::<Deployment>(&set.meta, view);
+                let deployment = deployment.and_then(|id| view.of().get(id));
+                deployment.map_or((set.meta.uid, set.replicas), |d: &Arc<Deployment>| {
+                    (d.meta.uid, d.replicas)
+                })
+            })
+        }
+        Kind::StatefulSet => {
+            let set = view.of::<StatefulSet>().named(namespace, &owner.name);
+            let set = set.filter(|(_, set)| set.meta.uid == owner.uid);
+            set.map(|(_, set)| (set.meta.uid, set.replicas))
+        }
+        // `getScaleController`: such things have no scale.
+        Kind::DaemonSet | Kind::Job | Kind::Node => {
+            let (plural, version) = (owner.kind.plural(), owner.kind.api_version());
+            let group = version
+                .split_once('/')
+                .map(|(group, _)| format!(".{group}"));
+            let group = group.unwrap_or_default();
+            return Err(format!(
+                "{plural}{group} does not implement the scale subresource"
+            ));
+        }
+        _ => None,
+    };
+    found.ok_or_else(|| format!("found no controllers for pod \"{}\"", pod.meta.name))
 }
 
-/// `getExpectedPodCount`: pods that should be there, and how many of them must be healthy.
-fn wanted(budget: &PodDisruptionBudget, pods: &[&Pod], view: &View) -> Result<(i32, i32), String> {
+/// `getExpectedScale`: the sizes that the pods' controllers want, each counted once; and whether
+/// there are pods without any.
+fn expected_scale(pods: &[&Pod], view: &View) -> Result<(i32, bool), String> {
+    let mut sizes: BTreeMap<Uid, i32> = BTreeMap::new();
+    let mut unmanaged = false;
+    for pod in pods {
+        match pod.meta.controller() {
+            None => unmanaged = true,
+            Some(owner) if sizes.contains_key(&owner.uid) => {}
+            Some(owner) => {
+                let (uid, size) = scale(pod, owner, view)?;
+                sizes.insert(uid, size);
+            }
+        }
+    }
+    Ok((sizes.values().sum(), unmanaged))
+}
+
+/// What a budget counts by.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    /// Pods that should be there.
+    expected: i32,
+    /// How many of them must be healthy.
+    desired: i32,
+    /// Some have no controller, though a share of its size was asked for.
+    unmanaged: bool,
+}
+
+/// `getExpectedPodCount`.
+fn wanted(budget: &PodDisruptionBudget, pods: &[&Pod], view: &View) -> Result<Wanted, String> {
     let count = i32::try_from(pods.len()).unwrap_or(i32::MAX);
+    let of = |expected, desired, unmanaged| Wanted {
+        expected,
+        desired,
+        unmanaged,
+    };
     Ok(match (budget.max_unavailable, budget.min_available) {
         (Some(most), _) => {
-            let expected = expected_scale(pods, view)?;
-            (expected, (expected - most.scaled(expected, true)).max(0))
+            let (expected, unmanaged) = expected_scale(pods, view)?;
+            let desired = (expected - most.scaled(expected, true)).max(0);
+            of(expected, desired, unmanaged)
         }
-        (None, Some(IntOrPercent::Int(least))) => (count, least),
+        (None, Some(IntOrPercent::Int(least))) => of(count, least, false),
         (None, Some(percent)) => {
-            let expected = expected_scale(pods, view)?;
-            (expected, percent.scaled(expected, true))
+            let (expected, unmanaged) = expected_scale(pods, view)?;
+            of(expected, percent.scaled(expected, true), unmanaged)
         }
-        (None, None) => (count, 0),
+        (None, None) => of(0, 0, false),
     })
 }
 
@@ -106,15 +135,13 @@ fn fail_safe(
     budget: &PodDisruptionBudget,
     why: &str,
     now: Time,
-) -> Plan {
-    let mut plan = Plan::none();
+    plan: &mut Plan,
+) {
     let mut new = budget.clone();
     new.status.disruptions_allowed = 0;
     let before = budget.status.conditions.iter();
-    let before = before.filter(|c| c.kind == "DisruptionAllowed");
-    let same = before.clone().any(|c| c.status == Truth::False);
-    let since = before.map(|c| c.since).next().filter(|_| same);
-    let since = since.unwrap_or(now);
+    let mut before = before.filter(|c| c.kind == "DisruptionAllowed" && c.status == Truth::False);
+    let since = before.next().map_or(now, |c| c.since);
     new.status.conditions = vec![WorkloadCondition {
         kind: "DisruptionAllowed".into(),
         status: Truth::False,
@@ -124,20 +151,39 @@ fn fail_safe(
         since,
     }];
     if new.status != budget.status {
-        plan.event(KubeEvent {
-            kind: Kind::PodDisruptionBudget,
-            namespace: budget.meta.namespace.clone(),
-            name: budget.meta.name.clone(),
-            uid: budget.meta.uid,
-            reason: "CalculateExpectedPodCountFailed".into(),
-            message: format!("Failed to calculate the number of expected pods: {why}").into(),
-            warning: true,
-            source: "controllermanager".into(),
-        });
         let rule = "nobody knows how many pods there should be";
         plan.write(Write::UpdateStatus(key.into(), new.into()), rule);
     }
-    plan
+}
+
+/// `metav1.LabelSelector` as Go's `%v` prints it.
+fn printed(selector: &Value) -> String {
+    let labels = selector["matchLabels"].as_object();
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let mut labels: Vec<String> = (labels.into_iter().flatten())
+        .map(|(key, value)| format!("{key}: {},", text(value)))
+        .collect();
+    labels.sort();
+    let expressions = selector["matchExpressions"].as_array();
+    let expressions: Vec<String> = (expressions.into_iter().flatten())
+        .map(|e| {
+            let values: Vec<String> = e["values"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(text)
+                .collect();
+            let (key, operator) = (text(&e["key"]), text(&e["operator"]));
+            let values = values.join(" ");
+            format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:\
+         []LabelSelectorRequirement{{{}}},}}",
+        labels.concat(),
+        expressions.concat()
+    )
 }
 
 fn condition(status: &PdbStatus, allowed: i32, now: Time) -> Vec<WorkloadCondition> {
@@ -162,9 +208,45 @@ fn condition(status: &PdbStatus, allowed: i32, now: Time) -> Vec<WorkloadConditi
     }]
 }
 
+/// Until when a pod whose eviction was granted is expected to go.
+fn deadline(granted: Time) -> Time {
+    recorded(granted) + DELETION_TIMEOUT
+}
+
+/// `buildDisruptedPodMap`: evictions that were granted and are still expected; asks to look again
+/// when the first of them is over.
+fn still_disrupted(
+    budget: &PodDisruptionBudget,
+    selected: &[&Pod],
+    now: Time,
+    plan: &mut Plan,
+) -> Vec<(Text, Time)> {
+    let mut still = Vec::new();
+    for (name, granted) in &budget.status.disrupted {
+        let pod = selected.iter().find(|pod| pod.meta.name == *name);
+        let Some(pod) = pod.filter(|pod| !pod.meta.deleting()) else {
+            continue;
+        };
+        let until = deadline(*granted);
+        if until < now {
+            // Upstream names the namespace twice.
+            let namespace = &budget.meta.namespace;
+            let message = format!(
+                "Pod was expected by PDB {namespace}/{namespace} to be deleted but it wasn't"
+            );
+            plan.event(pods::event(*pod, SOURCE, "NotDeleted", message, true));
+            continue;
+        }
+        plan.requeue(until.since(now).max(BASE_DELAY));
+        still.push((name.clone(), *granted));
+    }
+    still
+}
+
 impl Controller for DisruptionController {
     type Key = Id<PodDisruptionBudget>;
     const NAME: &'static str = "disruption-controller";
+    const WORKERS: usize = 1;
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Self::Key>) {
         let budgets = view.of::<PodDisruptionBudget>();
@@ -176,21 +258,28 @@ impl Controller for DisruptionController {
                         .and_then(ObjectId::typed::<PodDisruptionBudget>),
                 );
             }
+            // `getPdbForPod`: of several budgets the first, with a warning. Changes of size are not
+            // watched: they are seen by the pods that come and go.
             Kind::Pod => {
-                let Some((old, new)) = change.rows::<Pod>() else {
+                let Some((_, Some(pod))) = change.rows::<Pod>() else {
                     return;
                 };
-                for pod in [old, new].into_iter().flatten() {
-                    let here = budgets.in_namespace(&pod.meta.namespace);
-                    let hit = here.filter(|(_, b)| b.selector.matches(&pod.meta.labels));
-                    keys.now.extend(hit.map(|(id, _)| id));
+                let here = budgets.in_namespace(&pod.meta.namespace);
+                let mut hit = here.filter(|(_, b)| b.selector.matches(&pod.meta.labels));
+                let Some((id, first)) = hit.next() else {
+                    return;
+                };
+                if hit.next().is_some() {
+                    let message = format!(
+                        "Pod \"{}\"/\"{}\" matches multiple PodDisruptionBudgets.  Chose \"{}\" \
+                         arbitrarily.",
+                        pod.meta.namespace, pod.meta.name, first.meta.name
+                    );
+                    let reason = "MultiplePodDisruptionBudgets";
+                    let event = pods::event(pod, SOURCE, reason, message, true);
+                    keys.events.push(event);
                 }
-            }
-            Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet => {
-                if let Some(row) = &change.new {
-                    let here = budgets.in_namespace(&row.meta().namespace);
-                    keys.now.extend(here.map(|(id, _)| id));
-                }
+                keys.add(id);
             }
             _ => {}
         }
@@ -201,27 +290,43 @@ impl Controller for DisruptionController {
         let Some(budget) = cx.view.of::<PodDisruptionBudget>().get(key) else {
             return plan;
         };
-        let pods: Vec<&Pod> = (cx.view.pods().in_namespace(&budget.meta.namespace))
+        let selected: Vec<&Pod> = (cx.view.pods().in_namespace(&budget.meta.namespace))
             .filter(|(_, pod)| budget.selector.matches(&pod.meta.labels))
             .map(|(_, pod)| &**pod)
             .collect();
-        let (expected, desired) = match wanted(budget, &pods, cx.view) {
-            Ok(counts) => counts,
-            Err(why) => return fail_safe(key, budget, &why, cx.now),
+        let tell = |plan: &mut Plan, reason, message: String, warning| {
+            plan.event(pods::event(&**budget, SOURCE, reason, message, warning));
         };
-        let still = |(name, granted): &(crate::api::Text, Time)| {
-            let pod = pods.iter().find(|pod| pod.meta.name == *name);
-            pod.is_some_and(|pod| !pod.meta.deleting()) && cx.now < *granted + DELETION_TIMEOUT
+        if selected.is_empty() {
+            tell(&mut plan, "NoPods", "No matching pods found".into(), false);
+        }
+        let Wanted {
+            expected,
+            desired,
+            unmanaged,
+        } = match wanted(budget, &selected, cx.view) {
+            Ok(wanted) => wanted,
+            Err(why) => {
+                let message = format!("Failed to calculate the number of expected pods: {why}");
+                tell(&mut plan, "CalculateExpectedPodCountFailed", message, true);
+                fail_safe(key, budget, &why, cx.now, &mut plan);
+                return plan;
+            }
         };
-        let disrupted: Vec<_> = budget
-            .status
-            .disrupted
-            .iter()
-            .filter(|entry| still(entry))
-            .cloned()
-            .collect();
-        let healthy = pods.iter().filter(|pod| {
-            let going = disrupted.iter().any(|(name, _)| *name == pod.meta.name);
+        if unmanaged {
+            let message = format!(
+                "Pods selected by this PodDisruptionBudget (selector: {}) were found to be \
+                 unmanaged. As a result, the status of the PDB cannot be calculated correctly, \
+                 which may result in undefined behavior. To account for these pods please set \
+                 \".spec.minAvailable\" field of the PDB to an integer value.",
+                printed(&budget.source["selector"])
+            );
+            tell(&mut plan, "UnmanagedPods", message, true);
+        }
+        let disrupted = still_disrupted(budget, &selected, cx.now, &mut plan);
+        let healthy = selected.iter().filter(|pod| {
+            let mut going = disrupted.iter().filter(|(_, at)| deadline(*at) > cx.now);
+            let going = going.any(|(name, _)| *name == pod.meta.name);
             !pod.meta.deleting() && !going && pod.status.ready()
         });
         let healthy = i32::try_from(healthy.count()).unwrap_or(i32::MAX);
@@ -230,9 +335,6 @@ impl Controller for DisruptionController {
         } else {
             (healthy - desired).max(0)
         };
-        for (_, granted) in &disrupted {
-            plan.requeue((*granted + DELETION_TIMEOUT).since(cx.now));
-        }
         let status = PdbStatus {
             observed_generation: budget.meta.generation,
             disruptions_allowed: allowed,
@@ -262,162 +364,4 @@ impl Controller for DisruptionController {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::meta::OwnerRef;
-    use crate::api::pod_status::{PodCondition, PodConditionKind};
-    use crate::api::selector::LabelSelector;
-    use crate::api::{Labels, Meta};
-    use crate::client::Step;
-    use crate::engine::Draws;
-    use crate::store::{Cause, Store};
-    use std::sync::Arc;
-
-    fn meta(name: &str) -> Meta {
-        let labels: Labels = [("app", "web")].into_iter().collect();
-        Meta {
-            namespace: "d".into(),
-            name: name.into(),
-            labels,
-            ..Meta::default()
-        }
-    }
-
-    /// `disruptionsAllowed` of a budget over a ReplicaSet of `size` pods, `ready` of them ready.
-    fn allowed(budget: PodDisruptionBudget, size: i32, ready: i32) -> i32 {
-        let mut store = Store::new(Draws::new(1));
-        let mut create = |row| {
-            let receipt = store.write(&Write::Create(row), Time::ZERO, Cause::default());
-            receipt.expect("created").row.expect("a row")
-        };
-        let set = create(
-            ReplicaSet {
-                meta: meta("web"),
-                replicas: size,
-                ..ReplicaSet::default()
-            }
-            .into(),
-        );
-        let owner = OwnerRef {
-            kind: Kind::ReplicaSet,
-            api_version: "apps/v1".into(),
-            kind_name: "ReplicaSet".into(),
-            name: "web".into(),
-            uid: set.meta().uid,
-            controller: true,
-            block_owner_deletion: true,
-        };
-        for nth in 0..size {
-            let mut pod = Pod {
-                meta: meta(&format!("web-{nth}")),
-                ..Pod::default()
-            };
-            pod.meta.owners = Arc::from([owner.clone()]);
-            pod.status.set_condition(PodCondition {
-                kind: PodConditionKind::Ready,
-                status: Truth::from(nth < ready),
-                since: Time::ZERO,
-                reason: None,
-                message: None,
-                observed_generation: 0,
-            });
-            create(pod.into());
-        }
-        let labels: Labels = [("app", "web")].into_iter().collect();
-        let selector = LabelSelector::equals(labels.iter());
-        create(
-            PodDisruptionBudget {
-                meta: meta("web"),
-                selector,
-                ..budget
-            }
-            .into(),
-        );
-        let (key, _) = store.view().of().find("d", "web").expect("the budget");
-        let draws = Draws::new(1);
-        let cx = SyncContext {
-            now: Time::ZERO,
-            view: store.view(),
-            draws: &draws,
-        };
-        let plan = DisruptionController.sync(key, &cx);
-        let [
-            Step::One {
-                write: Write::UpdateStatus(_, row),
-                ..
-            },
-        ] = plan.steps.as_slice()
-        else {
-            panic!("one status update: {plan:?}");
-        };
-        match row {
-            crate::api::Row::PodDisruptionBudget(budget) => budget.status.disruptions_allowed,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn min(value: IntOrPercent) -> PodDisruptionBudget {
-        PodDisruptionBudget {
-            min_available: Some(value),
-            ..PodDisruptionBudget::default()
-        }
-    }
-
-    #[test]
-    fn percentages_are_rounded_up() {
-        // ⌈67 % of 3⌉ = 3, ⌈50 % of 3⌉ = 2, ⌈34 % of 3⌉ = 2, ⌈80 % of 1⌉ = 1
-        for (percent, size, expected) in [(67, 3, 0), (50, 3, 1), (34, 3, 1), (80, 1, 0)] {
-            assert_eq!(
-                allowed(min(IntOrPercent::Percent(percent)), size, size),
-                expected
-            );
-        }
-    }
-
-    #[test]
-    fn unready_pods_use_up_the_budget() {
-        assert_eq!(allowed(min(IntOrPercent::Int(2)), 4, 4), 2);
-        assert_eq!(allowed(min(IntOrPercent::Int(2)), 4, 2), 0);
-        let most = PodDisruptionBudget {
-            max_unavailable: Some(IntOrPercent::Int(1)),
-            ..PodDisruptionBudget::default()
-        };
-        assert_eq!(allowed(most.clone(), 3, 3), 1);
-        assert_eq!(allowed(most, 3, 2), 0);
-    }
-
-    #[test]
-    fn pods_of_a_daemon_set_have_no_size_to_take_a_share_of() {
-        let daemon = |name: &str| OwnerRef {
-            kind: Kind::DaemonSet,
-            api_version: "apps/v1".into(),
-            kind_name: "DaemonSet".into(),
-            name: name.into(),
-            uid: crate::api::Uid(7),
-            controller: true,
-            block_owner_deletion: true,
-        };
-        let mut pod = Pod {
-            meta: meta("agent-1"),
-            ..Pod::default()
-        };
-        pod.meta.owners = Arc::from([daemon("agent")]);
-        let view = View::default();
-        let said = |budget: PodDisruptionBudget, pod: &Pod| wanted(&budget, &[pod], &view);
-        let whole = min(IntOrPercent::Int(1));
-        assert_eq!(said(whole, &pod), Ok((1, 1)));
-        let share = min(IntOrPercent::Percent(50));
-        assert_eq!(
-            said(share.clone(), &pod),
-            Err("daemonsets.apps does not implement the scale subresource".into())
-        );
-        pod.meta.owners = Arc::from([OwnerRef {
-            kind: Kind::ReplicaSet,
-            ..daemon("gone")
-        }]);
-        assert_eq!(
-            said(share, &pod),
-            Err("found no controllers for pod \"agent-1\"".into())
-        );
-    }
-}
+mod tests;

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::deployment::revision::{set_path, template_hash};
-use super::owner::controller_ref;
+use super::owner::{Claims, Selects, controller_ref};
 use crate::api::meta::recorded;
 use crate::api::selector::LabelSelector;
 use crate::api::{ControllerRevision, Meta, Object, PodTemplate, Row, Text};
-use crate::store::{Id, Patch, Propagation, View, Write};
+use crate::store::{Id, Propagation, View, Write};
 
 /// `apps.ControllerRevisionHashLabelKey`, which is also `StatefulSetRevisionLabel` and
 /// `DefaultDaemonSetUniqueLabelKey`: the revision that a pod was made from.
@@ -90,18 +90,14 @@ fn order(row: &ControllerRevision) -> (i64, crate::engine::Time, &Text) {
 }
 
 /// Adoptions of those that nobody owns (`AdoptOrphanRevisions`).
-pub fn adoptions<T: Object>(parent: &T, revisions: &[Revision]) -> Vec<Write> {
+pub fn adoptions<C: Selects>(parent: &C, revisions: &[Revision]) -> Vec<Write> {
+    let claims = Claims::of(parent);
     let orphans = revisions
         .iter()
         .filter(|r| r.row.meta.controller().is_none());
-    let adopt = |revision: &Revision| {
-        Some(Write::Patch {
-            object: revision.id?.into(),
-            uid: Some(revision.row.meta.uid),
-            patch: Patch::AddOwner(controller_ref(parent)),
-        })
-    };
-    orphans.filter_map(adopt).collect()
+    orphans
+        .filter_map(|r| Some(claims.adoption(r.id?, &r.row.meta)))
+        .collect()
 }
 
 /// `HashControllerRevision`: an FNV-1a hash of the template as JSON, so the names differ from those

@@ -52,3 +52,6 @@ pub mod namespace;
 pub mod resource_quota;
 
 pub mod pod_autoscaler;
+
+#[cfg(test)]
+mod desk;

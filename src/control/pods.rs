@@ -89,7 +89,13 @@ pub fn event<T: Object>(
     }
 }
 
-/// `RealPodControl.createPods` after the request: the event, and the error if it counts.
+/// Whether a pod has become ready: what `minReadySeconds` count from.
+pub fn became_ready(old: &Pod, new: &Pod) -> bool {
+    !old.status.ready() && new.status.ready()
+}
+
+/// `RealPodControl.createPods` after the request: the event, and the error if it counts. It does not
+/// when the namespace is being terminated, and there is no place for the event either.
 pub fn created<T: Object>(
     owner: &T,
     source: &str,
@@ -103,6 +109,7 @@ pub fn created<T: Object>(
             events.push(event(owner, source, "SuccessfulCreate", message, false));
             None
         }
+        Err(error) if error.namespace_terminating() => None,
         Err(error) => {
             let message = format!("Error creating: {error}");
             events.push(event(owner, source, "FailedCreate", message, true));

@@ -103,3 +103,49 @@ fn free(object: ObjectId, meta: &Meta, finalizer: &str, used: bool, plan: &mut P
     };
     plan.write(write, "nobody uses it any more");
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::Kind;
+    use crate::control::desk::{Desk, PLAIN};
+
+    /// After `pvc_protection_controller_test.go :: TestPVCProtectionController`: what a pod is when
+    /// its claim is deleted, what it becomes, and when the claim may go.
+    #[test]
+    fn a_claim_stays_while_a_pod_on_a_node_names_it() {
+        let freed = "~claim data Finalizers";
+        let table = [
+            ("", "", freed, ""),
+            // not bound: a kubelet will not start it with a claim that is going
+            ("pending", "gone", freed, ""),
+            ("running", "gone", "", freed),
+            // what has ended still holds it, until it is deleted
+            ("running", "succeeded", "", ""),
+            ("failed", "gone", "", freed),
+            ("running", "terminating", "", ""),
+        ];
+        for (before, after, first, then) in table {
+            let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}}}});
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+                "spec": {"containers": [{"name": "c", "image": "x"}],
+                    "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+            let mut desk = Desk::new(VolumeProtection, PLAIN, &[claim]);
+            if !before.is_empty() {
+                desk.create(&pod);
+                desk.pods(&format!("p {before}"));
+            }
+            let claim = desk.find(Kind::PersistentVolumeClaim, "data");
+            desk.delete(claim);
+            assert_eq!(desk.log(), first, "{before}");
+            if !after.is_empty() {
+                desk.pods(&format!("p {after}"));
+            }
+            assert_eq!(desk.log(), then, "{before} {after}");
+        }
+    }
+}

@@ -47,8 +47,7 @@ impl Store {
             message: Some("Eviction API: evicting".into()),
             observed_generation: 0,
         });
-        let before = row.status.condition(&PodConditionKind::DisruptionTarget);
-        if before.is_none_or(|c| c.status != Truth::True) {
+        if marked.status != row.status {
             self.replace(pod.into(), row.into(), marked.into(), at);
         }
         self.delete(pod.into(), None, grace_s, Propagation::Background, at)
@@ -96,7 +95,7 @@ fn take(
         cause,
     };
     let forbidden = |why: &str| {
-        let what = format!("poddisruptionbudgets.policy \"{name}\" is forbidden: {why}");
+        let what = format!("poddisruptionbudget.policy \"{name}\" is forbidden: {why}");
         Err(ApiError::Forbidden(what))
     };
     if status.observed_generation < budget.meta.generation {
@@ -327,7 +326,7 @@ mod tests {
         });
         assert_eq!(
             said,
-            "403 poddisruptionbudgets.policy \"pdb0\" is forbidden: pdb disruptions allowed is \
+            "403 poddisruptionbudget.policy \"pdb0\" is forbidden: pdb disruptions allowed is \
              negative"
         );
     }

@@ -17,6 +17,17 @@ pub const KUBERNETES: &str = "kubernetes";
 /// `NewLifecycle`: these are never deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
+/// How the refusal of a creation in such a namespace ends (`NamespaceTerminatingCause`).
+const TERMINATING: &str = "because it is being terminated";
+
+impl ApiError {
+    /// Whether a creation was refused because its namespace is going away: it will be for ever, so
+    /// controllers do not count it as their failure.
+    pub fn namespace_terminating(&self) -> bool {
+        matches!(self, ApiError::Forbidden(why) if why.ends_with(TERMINATING))
+    }
+}
+
 /// Whether an object may be created where it wants to be.
 pub(super) fn check_namespace(row: &Row, view: &View) -> Result<(), ApiError> {
     check_content(&row.meta().namespace, view, || match row {
@@ -46,8 +57,7 @@ fn check_content(name: &Text, view: &View, what: impl FnOnce() -> String) -> Res
         Some((_, namespace)) if namespace.meta.deleting() => {
             let what = what();
             Err(ApiError::Forbidden(format!(
-                "{what} is forbidden: unable to create new content in namespace {name} because it \
-                 is being terminated"
+                "{what} is forbidden: unable to create new content in namespace {name} {TERMINATING}"
             )))
         }
         Some(_) => Ok(()),

@@ -50,6 +50,10 @@ impl Controller for Scripted {
         }
     }
 
+    fn despite_failure(&self, next: &Write) -> bool {
+        target(next).starts_with("brave")
+    }
+
     fn finish(&mut self, key: Self::Key, outcome: &Outcome, cx: &SyncContext<'_>) -> Plan {
         if *outcome != Outcome::default() {
             self.told.push(format!(
@@ -284,6 +288,35 @@ fn parallel_writes_go_at_once_and_all_are_awaited() {
         00:00.020 #0 c 200
         00:00.020 finish #0 done 2 skipped 0 failed Some(0) 409
         00:00.025 sync #0",
+    );
+}
+
+#[test]
+fn chains_go_side_by_side_and_a_failure_ends_its_own_alone() {
+    let chain = |names: &[&str]| names.iter().map(|n| (create(n), "")).collect();
+    // "a" is there already
+    let chains = Step::Chains(vec![
+        chain(&["b", "c", "d"]),
+        chain(&[]),
+        chain(&["a", "e", "brave", "f"]),
+        chain(&["g"]),
+    ]);
+    let last = Step::SlowStart {
+        writes: vec![create("h")],
+        rule: "",
+    };
+    check(
+        vec![plan(vec![chains, last])],
+        &[(0, "a")],
+        "00:00.000 sync #0
+        00:00.020 #0 b 200
+        00:00.020 #0 a 409
+        00:00.020 #0 g 200
+        00:00.040 #0 c 200
+        00:00.070 #0 brave 200
+        00:00.120 #0 d 200
+        00:00.120 finish #0 done 5 skipped 3 failed Some(0) 409
+        00:00.125 sync #0",
     );
 }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::owner::{controller_ref, resolve};
+use super::pods;
 use crate::api::batch::Concurrency;
 use crate::api::cron::civil::{rfc1123, rfc3339};
 use crate::api::cron::zone;
@@ -100,7 +101,12 @@ impl Controller for CronJobController {
                     let now = due::unix(now, self.epoch_s);
                     keys.add_after(id, due::until_next(cron, now, self.epoch_s, &schedule));
                 }
-                Err(_) if moved => {}
+                Err(_) if moved => {
+                    let message = format!("unparseable schedule for cronjob: {}", cron.schedule);
+                    let reason = "UnParseableCronJobSchedule";
+                    keys.events
+                        .push(pods::event(cron, Self::NAME, reason, message, true));
+                }
                 _ => keys.add(id),
             }
             if change.op == Op::Delete {
@@ -185,6 +191,7 @@ impl Controller for CronJobController {
                     }
                 }
                 Err(ApiError::AlreadyExists(_)) => sync.exists = true,
+                Err(error) if error.namespace_terminating() => {}
                 Err(error) => {
                     let message = format!("Error creating job: {error}");
                     events.push(sync.event("FailedCreate", &message, true));
@@ -335,6 +342,16 @@ impl Sync {
         }
         if self.cron.suspend {
             return;
+        }
+        // `formatSchedule`
+        if self.cron.schedule.contains("TZ") {
+            let message = format!(
+                "CRON_TZ or TZ used in schedule {:?} is not officially supported, see \
+                 https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more \
+                 details",
+                self.cron.schedule
+            );
+            self.warn("UnsupportedSchedule", &message, plan);
         }
         let schedule = match due::schedule(&self.cron) {
             Ok(schedule) => schedule,
@@ -488,3 +505,6 @@ fn delete(id: Id<Job>) -> Write {
         propagation: Propagation::Background,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::history::Revision;
-use super::owner::{claim, controller_ref, resolve};
+use super::owner::{self, Claims};
 use super::pods;
 use crate::api::stateful::DaemonStrategy;
 use crate::api::{ControllerRevision, DaemonSet, KubeEvent, Node, Pod, Row, Text};
@@ -31,7 +31,7 @@ use crate::client::{
     Controller, Expectations, Keys, Outcome, Plan, Reply, Step, SyncContext, Written,
 };
 use crate::engine::Time;
-use crate::store::{Change, Id, Op, View, Write};
+use crate::store::{ApiError, Change, Id, Op, View, Write};
 use nodes::{Judge, by_node};
 use round::{FailedPods, Round, Wanted};
 
@@ -62,6 +62,8 @@ struct Sync {
     deletes: i64,
     /// Steps that adopt and make revisions: without them there is nothing to report.
     first: usize,
+    /// What went wrong without a request.
+    error: Option<String>,
 }
 
 impl Controller for DaemonSetController {
@@ -87,15 +89,15 @@ impl Controller for DaemonSetController {
             }
         } else if let Some((old, new)) = change.rows::<ControllerRevision>() {
             match (change.op, old, new) {
+                // `addHistory`: that of an owned one is only noted.
                 (Op::Create, _, Some(new)) if new.meta.controller().is_none() => {
-                    selecting_revision(new, view, keys);
+                    keys.now.extend(owner::added(&new.meta, view).all());
                 }
-                (Op::Update, Some(old), Some(new)) => revision_updated(old, new, view, keys),
-                (Op::Delete, _, Some(last)) => {
-                    let owner = last.meta.controller();
-                    let owner = owner.and_then(|o| resolve(view, &last.meta.namespace, o));
-                    owner.into_iter().for_each(|id| keys.add(id));
+                (Op::Update, Some(old), Some(new)) => {
+                    let concerned = owner::updated(&old.meta, &new.meta, view);
+                    keys.now.extend(concerned.all());
                 }
+                (Op::Delete, _, Some(last)) => keys.now.extend(owner::of(&last.meta, view)),
                 _ => {}
             }
         } else if let Some((old, Some(node))) = change.rows::<Node>() {
@@ -142,6 +144,7 @@ impl Controller for DaemonSetController {
             creates: 0,
             deletes: 0,
             first: plan.steps.len(),
+            error: None,
         };
         if sync.observed {
             self.update(key, &mut sync, &all, &mut plan, cx);
@@ -166,7 +169,7 @@ impl Controller for DaemonSetController {
         match write {
             Write::Create(Row::Pod(_)) => {
                 sync.creates -= 1;
-                if reply.is_err() {
+                if reply.as_ref().is_err_and(|e| !e.namespace_terminating()) {
                     self.expectations.creation_observed(key);
                 }
                 pods::created(&*sync.set, Self::SOURCE, reply, events);
@@ -180,6 +183,10 @@ impl Controller for DaemonSetController {
             }
             _ => {}
         }
+    }
+
+    fn forgives(&self, write: &Write, error: &ApiError) -> bool {
+        matches!(write, Write::Create(Row::Pod(_))) && error.namespace_terminating()
     }
 
     fn finish(&mut self, key: Key, outcome: &Outcome, cx: &SyncContext<'_>) -> Plan {
@@ -201,19 +208,21 @@ impl Controller for DaemonSetController {
                 rule: "this pod must go",
             });
         }
-        if outcome.error.is_none() {
+        if outcome.error.is_none() && sync.error.is_none() {
             for write in sync.old.iter().filter_map(Revision::deletion) {
                 plan.attempt(write, "more history than revisionHistoryLimit");
             }
         }
-        let (hash, observed) = (sync.hash.clone(), sync.observed);
-        let Some(set) = cx.view.of::<DaemonSet>().get(key) else {
+        let (set, hash, observed) = (sync.set.clone(), sync.hash.clone(), sync.observed);
+        plan.error = sync.error.take();
+        let Some(latest) = cx.view.of::<DaemonSet>().get(key) else {
             return plan;
         };
-        let all = claimed(set, cx.view, &mut Plan::none());
+        // The pods of now, counted by the set of when the sync began.
+        let all = claimed(&set, cx.view, &mut Plan::none());
         let at = (cx.view, cx.now);
-        let round = Round::new(key, set, hash, &mut self.failed_pods, at);
-        let (status, row) = status::updated(&round, &all, observed);
+        let round = Round::new(key, &set, hash, &mut self.failed_pods, at);
+        let (status, row) = status::updated(&round, &all, observed, latest);
         if let Some(row) = row {
             let row = Row::DaemonSet(Arc::new(row));
             let write = Write::UpdateStatus(key.into(), row);
@@ -258,7 +267,10 @@ impl DaemonSetController {
         let rolls = matches!(set.strategy, DaemonStrategy::RollingUpdate { .. });
         let mut rule = ("this node needs a pod", "this pod must go");
         if nothing(&wanted) && rolls {
-            wanted = round.rolling_update(nodes);
+            wanted = round.rolling_update(nodes).unwrap_or_else(|error| {
+                sync.error = Some(error);
+                Wanted::default()
+            });
             rule = ("surge allows one more", "maxUnavailable allows it");
         }
         let wanted = wanted.limited();
@@ -285,48 +297,36 @@ impl DaemonSetController {
     /// `addPod`.
     fn pod_added(&mut self, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
         if pod.meta.deleting() {
-            self.pod_deleted(pod, view, keys);
-        } else if pod.meta.controller().is_some() {
-            if let Some(id) = owner_of(pod, view) {
-                self.expectations.creation_observed(id);
-                keys.add(id);
-            }
-        } else {
-            selecting(pod, view, keys);
+            return self.pod_deleted(pod, view, keys);
         }
+        let concerned = owner::added(&pod.meta, view);
+        if let Some(id) = concerned.owner {
+            self.expectations.creation_observed(id);
+        }
+        keys.now.extend(concerned.all());
     }
 
     /// `updatePod`.
     fn pod_updated(&mut self, old: &Pod, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
         if pod.meta.deleting() {
-            self.pod_deleted(pod, view, keys);
-            return;
+            return self.pod_deleted(pod, view, keys);
         }
-        let (owner, before) = (pod.meta.controller(), old.meta.controller());
-        if owner != before {
-            owner_of(old, view).into_iter().for_each(|id| keys.add(id));
-        }
-        if owner.is_some() {
-            let Some(id) = owner_of(pod, view) else {
-                return;
-            };
-            keys.add(id);
-            let min_ready_s = view
-                .of()
-                .get(id)
-                .map_or(0, |s: &Arc<DaemonSet>| s.min_ready_s);
-            if !old.status.ready() && pod.status.ready() && min_ready_s > 0 {
+        let concerned = owner::updated::<DaemonSet>(&old.meta, &pod.meta, view);
+        if let Some(id) = concerned.owner
+            && pods::became_ready(old, pod)
+        {
+            let min_ready_s = view.of().get(id).map_or(0, |set| set.min_ready_s);
+            if min_ready_s > 0 {
                 // A second more, so that timestamps of whole seconds are past it.
                 keys.add_after(id, pods::seconds(min_ready_s.saturating_add(1)));
             }
-        } else if owner != before || old.meta.labels != pod.meta.labels {
-            selecting(pod, view, keys);
         }
+        keys.now.extend(concerned.all());
     }
 
     /// `deletePod`: the mark counts, not only the removal.
     fn pod_deleted(&mut self, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-        if let Some(id) = owner_of(pod, view) {
+        if let Some(id) = owner::of(&pod.meta, view) {
             self.expectations.deletion_observed(id);
             keys.add(id);
         }
@@ -335,58 +335,10 @@ impl DaemonSetController {
 
 /// `getDaemonPods`.
 fn claimed(set: &DaemonSet, view: &View, plan: &mut Plan) -> Vec<(Id<Pod>, Arc<Pod>)> {
-    let owner = controller_ref(set);
     let table = view.pods();
     let rows = table.owned_by(set.meta.uid);
     let rows = rows.chain(table.orphans(&set.meta.namespace));
-    claim(&set.meta, &owner, &set.selector, rows, plan)
-}
-
-fn owner_of(pod: &Pod, view: &View) -> Option<Key> {
-    resolve(view, &pod.meta.namespace, pod.meta.controller()?)
-}
-
-/// `getDaemonSetsForPod`: whoever selects an orphan may want to adopt it.
-fn selecting(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-    if pod.meta.labels.is_empty() {
-        return;
-    }
-    for (id, set) in view.of::<DaemonSet>().in_namespace(&pod.meta.namespace) {
-        if !set.selector.is_empty() && set.selector.matches(&pod.meta.labels) {
-            keys.add(id);
-        }
-    }
-}
-
-/// `getDaemonSetsForHistory`.
-fn selecting_revision(revision: &ControllerRevision, view: &View, keys: &mut Keys<Key>) {
-    let meta = &revision.meta;
-    for (id, set) in view.of::<DaemonSet>().in_namespace(&meta.namespace) {
-        if !set.selector.is_empty() && set.selector.matches(&meta.labels) {
-            keys.add(id);
-        }
-    }
-}
-
-/// `updateHistory`.
-fn revision_updated(
-    old: &ControllerRevision,
-    new: &ControllerRevision,
-    view: &View,
-    keys: &mut Keys<Key>,
-) {
-    let (owner, before) = (new.meta.controller(), old.meta.controller());
-    let find = |o| resolve(view, &new.meta.namespace, o);
-    if owner != before {
-        keys.now.extend(before.and_then(find));
-    }
-    match owner {
-        Some(owner) => keys.now.extend(find(owner)),
-        None if before.is_some() || old.meta.labels != new.meta.labels => {
-            selecting_revision(new, view, keys);
-        }
-        None => {}
-    }
+    Claims::of(set).claim(rows, plan)
 }
 
 /// `syncNodeUpdate`: the sets whose pod on this node must be made, deleted or counted anew.
@@ -407,3 +359,6 @@ fn node_changed(node: &Node, view: &View, keys: &mut Keys<Key>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

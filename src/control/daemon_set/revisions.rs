@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::api::{ControllerRevision, DaemonSet, Pod, Row, Text};
 use crate::client::Plan;
 use crate::control::history::{self, REVISION_LABEL, Revision};
-use crate::control::owner::{claim, controller_ref};
+use crate::control::owner::Claims;
 use crate::store::{Id, Patch, View, Write};
 
 /// The revision of the set's template, and the others.
@@ -27,10 +27,9 @@ pub(super) fn construct(
     view: &View,
     plan: &mut Plan,
 ) -> Option<Histories> {
-    let owner = controller_ref(set);
     let rows = view.of::<ControllerRevision>();
     let rows = rows.in_namespace(&set.meta.namespace);
-    let claimed = claim(&set.meta, &owner, &set.selector, rows, plan);
+    let claimed = Claims::of(set).claim(rows, plan);
     let (mut current, mut old) = (Vec::new(), Vec::new());
     for (id, mut row) in claimed {
         if !row.meta.labels.contains(REVISION_LABEL) {

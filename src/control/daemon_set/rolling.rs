@@ -17,10 +17,13 @@ type Found<'a> = (Id<Pod>, &'a Arc<Pod>);
 
 impl<'a> Round<'a> {
     /// `rollingUpdate`.
-    pub(super) fn rolling_update(&mut self, mut by_node: ByNode<'a>) -> Wanted<'a> {
+    ///
+    /// # Errors
+    /// When old pods are on a node that is gone, which is not known to need none.
+    pub(super) fn rolling_update(&mut self, mut by_node: ByNode<'a>) -> Result<Wanted<'a>, String> {
         let (surge, unavailable, desired) = self.bounds(&mut by_node);
         if surge == 0 {
-            self.replace(&by_node, unavailable)
+            Ok(self.replace(&by_node, unavailable))
         } else {
             self.surge(&by_node, surge, desired)
         }
@@ -102,7 +105,12 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn surge(&self, by_node: &ByNode<'a>, max_surge: usize, desired: usize) -> Wanted<'a> {
+    fn surge(
+        &self,
+        by_node: &ByNode<'a>,
+        max_surge: usize,
+        desired: usize,
+    ) -> Result<Wanted<'a>, String> {
         let mut wanted = Wanted::default();
         let (mut misplaced, mut candidates): (Vec<Found<'a>>, Vec<&'a Text>) = Default::default();
         let (mut surging, mut available) = (0, 0);
@@ -121,10 +129,11 @@ impl<'a> Round<'a> {
                 }
                 continue;
             }
-            // A node that is gone takes its pod with it.
-            let Some((_, node)) = self.view.nodes().named(&Text::default(), name) else {
-                continue;
-            };
+            // The rollout waits until the pod of a node that is gone is gone, too.
+            let node = self.view.nodes().named(&Text::default(), name);
+            let (_, node) = node.ok_or_else(|| {
+                format!("couldn't get node for nodeName \"{name}\": node \"{name}\" not found")
+            })?;
             let runs = self.judge.should_run(node).0;
             match (self.available(old.1), runs) {
                 (false, false) => wanted.deletions.push(old),
@@ -139,6 +148,6 @@ impl<'a> Round<'a> {
         wanted.deletions.extend(misplaced);
         candidates.truncate(max_surge.saturating_sub(surging));
         wanted.creations.extend(candidates);
-        wanted
+        Ok(wanted)
     }
 }

@@ -15,6 +15,7 @@ pub(super) fn updated(
     round: &Round<'_>,
     all: &[(Id<Pod>, Arc<Pod>)],
     observed: bool,
+    latest: &DaemonSet,
 ) -> (DaemonSetStatus, Option<DaemonSet>) {
     let set = round.set;
     let pods = by_node(all, false);
@@ -53,7 +54,7 @@ pub(super) fn updated(
     if observed {
         status.observed_generation = set.meta.generation;
     }
-    let mut new = set.clone();
+    let mut new = latest.clone();
     new.status = status.clone();
     (status, Some(new))
 }

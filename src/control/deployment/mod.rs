@@ -27,7 +27,7 @@ pub mod rollout_status;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::owner::resolve;
+use super::owner::{self, resolve};
 use crate::api::pod_status::Truth;
 use crate::api::workload::Strategy;
 use crate::api::{Deployment, Kind, KubeEvent, OwnerRef, Pod, ReplicaSet, Row, Text};
@@ -64,11 +64,14 @@ impl Controller for DeploymentController {
             keys.add(id);
         } else if let Some((old, new)) = change.rows::<ReplicaSet>() {
             match (change.op, old, new) {
-                (Op::Create, _, Some(new)) => set_added(new, view, keys),
-                (Op::Update, Some(old), Some(new)) => set_updated(old, new, view, keys),
-                (Op::Delete, _, Some(last)) => owner_of(last, view).into_iter().for_each(|id| {
-                    keys.add(id);
-                }),
+                (Op::Create, _, Some(new)) => {
+                    keys.now.extend(owner::added(&new.meta, view).all());
+                }
+                (Op::Update, Some(old), Some(new)) => {
+                    let concerned = owner::updated(&old.meta, &new.meta, view);
+                    keys.now.extend(concerned.all());
+                }
+                (Op::Delete, _, Some(last)) => keys.now.extend(owner::of(&last.meta, view)),
                 _ => {}
             }
         } else if let (Op::Delete, Some((_, Some(last)))) = (change.op, change.rows::<Pod>()) {
@@ -95,6 +98,9 @@ impl Controller for DeploymentController {
             return plan;
         };
         if outcome.failed_step != Some(creation.step) {
+            return plan;
+        }
+        if error.namespace_terminating() {
             return plan;
         }
         let mut new = creation.deployment;
@@ -138,45 +144,6 @@ impl Controller for DeploymentController {
     }
 }
 
-/// `addReplicaSet`.
-fn set_added(set: &ReplicaSet, view: &View, keys: &mut Keys<Key>) {
-    if set.meta.controller().is_some() {
-        owner_of(set, view).into_iter().for_each(|id| keys.add(id));
-    } else if !set.meta.deleting() {
-        selecting(set, view, keys);
-    }
-}
-
-/// `updateReplicaSet`.
-fn set_updated(old: &ReplicaSet, set: &ReplicaSet, view: &View, keys: &mut Keys<Key>) {
-    let (owner, before) = (set.meta.controller(), old.meta.controller());
-    if owner != before && before.is_some() {
-        owner_of(old, view).into_iter().for_each(|id| keys.add(id));
-    }
-    if owner.is_some() {
-        owner_of(set, view).into_iter().for_each(|id| keys.add(id));
-    } else if owner != before || old.meta.labels != set.meta.labels {
-        selecting(set, view, keys);
-    }
-}
-
-fn owner_of(set: &ReplicaSet, view: &View) -> Option<Key> {
-    resolve(view, &set.meta.namespace, set.meta.controller()?)
-}
-
-/// `GetDeploymentsForReplicaSet`: whoever selects an orphan may want to adopt it.
-fn selecting(set: &ReplicaSet, view: &View, keys: &mut Keys<Key>) {
-    if set.meta.labels.is_empty() {
-        return;
-    }
-    for (id, deployment) in view.of::<Deployment>().in_namespace(&set.meta.namespace) {
-        let selector = &deployment.selector;
-        if !selector.is_empty() && selector.matches(&set.meta.labels) {
-            keys.add(id);
-        }
-    }
-}
-
 /// `deletePod`: a Recreate Deployment goes on once its last pod is gone.
 fn pod_deleted(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
     let Some(id) = deployment_of(pod.meta.controller(), &pod.meta.namespace, view) else {
@@ -200,7 +167,7 @@ fn pod_deleted(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
 
 fn deployment_of(owner: Option<&OwnerRef>, namespace: &Text, view: &View) -> Option<Key> {
     let set: Id<ReplicaSet> = resolve(view, namespace, owner?)?;
-    owner_of(view.of::<ReplicaSet>().get(set)?, view)
+    owner::of(&view.of::<ReplicaSet>().get(set)?.meta, view)
 }
 
 /// An event about `deployment`.

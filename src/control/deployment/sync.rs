@@ -18,7 +18,7 @@ use crate::api::selector::{Operator, Requirement};
 use crate::api::workload::Strategy;
 use crate::api::{Deployment, Meta, ReplicaSet, Row, Text};
 use crate::client::{Plan, SyncContext};
-use crate::control::owner::{claim, controller_ref};
+use crate::control::owner::{Claims, controller_ref};
 use crate::engine::Time;
 use crate::store::{Id, View, Write};
 
@@ -103,12 +103,10 @@ impl<'a> Sync<'a> {
     /// `getReplicaSetsForDeployment`, oldest first.
     fn claim(&mut self) {
         let deployment = &self.deployment;
-        let owner = controller_ref(deployment);
         let sets = self.view.of::<ReplicaSet>();
         let rows = sets.owned_by(deployment.meta.uid);
         let rows = rows.chain(sets.orphans(&deployment.meta.namespace));
-        let (meta, selector) = (&deployment.meta, &deployment.selector);
-        let claimed = claim(meta, &owner, selector, rows, &mut self.plan);
+        let claimed = Claims::of(deployment).claim(rows, &mut self.plan);
         self.sets = claimed
             .into_iter()
             .map(|(id, row)| Set {

@@ -15,11 +15,12 @@ pub mod reconcile;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::api::{EndpointSlice, Kind, KubeEvent, Labels, Pod, Service, Uid};
+use crate::api::{EndpointSlice, Kind, KubeEvent, Labels, Pod, Service, Text, Uid};
 use crate::client::outbox::Reply;
 use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::control::pods;
 use crate::engine::Time;
-use crate::store::{Change, Id, ObjectId, Op, View, Write};
+use crate::store::{ApiError, Change, Id, ObjectId, Op, View, Write};
 
 /// Value of the label `endpointslice.kubernetes.io/managed-by`.
 pub const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
@@ -77,7 +78,8 @@ impl EndpointSliceController {
                 .typed::<EndpointSlice>()
                 .and_then(|id| view.of().get(id));
             match expected {
-                Tracked::Deleted => false,
+                // It should be gone, or at least on its way.
+                Tracked::Deleted => row.is_some_and(|row| !row.meta.deleting()),
                 Tracked::Generation(generation, _) => {
                     row.is_some_and(|row: &std::sync::Arc<EndpointSlice>| {
                         row.meta.generation < *generation
@@ -143,6 +145,15 @@ impl EndpointSliceController {
             return;
         };
         let Some(slice) = new.or(old) else { return };
+        let moved = old.filter(|old| old.service_name() != slice.service_name());
+        if let Some(old) = moved {
+            // The label that names the Service was changed: both are looked at.
+            let both = [slice, old].into_iter();
+            for service in both.filter_map(|s| Self::service_of(s, view)) {
+                keys.add_after(service, SLICE_CHANGE_DELAY.max(self.batch));
+            }
+            return;
+        }
         if slice
             .meta
             .labels
@@ -186,6 +197,41 @@ fn endpoint_changed(old: &Pod, new: &Pod) -> bool {
         || old.status.phase.terminal() != new.status.phase.terminal()
 }
 
+/// A sync of a Service's slices that failed.
+fn failed(service: &Service, error: &str) -> KubeEvent {
+    let name = service.meta.full_name();
+    let message = format!("Error updating Endpoint Slices for Service {name}: {error}");
+    let reason = "FailedToUpdateEndpointSlices";
+    pods::event(service, "endpoint-slice-controller", reason, message, true)
+}
+
+/// What `finalize` returns when a request fails; nothing when that is no failure.
+fn failure(
+    service: &Service,
+    write: &Write,
+    error: &ApiError,
+    cx: &SyncContext<'_>,
+) -> Option<String> {
+    let of = format!("EndpointSlice for Service {}", service.meta.full_name());
+    let slice = |object: &ObjectId| {
+        let row = cx.view.row(*object);
+        row.map_or_else(Text::default, |row| row.meta().name.clone())
+    };
+    match write {
+        Write::Create(_) if error.namespace_terminating() => None,
+        Write::Create(_) => Some(format!("failed to create {of}: {error}")),
+        Write::Update(object, _) => {
+            let name = slice(object);
+            Some(format!("failed to update {name} {of}: {error}"))
+        }
+        Write::Delete { object, .. } if !matches!(error, ApiError::NotFound(_)) => {
+            let name = slice(object);
+            Some(format!("failed to delete {name} {of}: {error}"))
+        }
+        _ => None,
+    }
+}
+
 impl Controller for EndpointSliceController {
     type Key = Id<Service>;
     const NAME: &'static str = "endpointslice-controller";
@@ -220,7 +266,12 @@ impl Controller for EndpointSliceController {
                 ..Plan::none()
             };
         }
-        reconcile::plan(service, view, self.limit())
+        let mut plan = reconcile::plan(service, view, self.limit());
+        if let Some(error) = &plan.error {
+            let event = failed(service, error);
+            plan.event(event);
+        }
+        plan
     }
 
     fn on_reply(
@@ -228,10 +279,18 @@ impl Controller for EndpointSliceController {
         key: Id<Service>,
         write: &Write,
         reply: &Reply,
-        _cx: &SyncContext<'_>,
-        _events: &mut Vec<KubeEvent>,
+        cx: &SyncContext<'_>,
+        events: &mut Vec<KubeEvent>,
     ) {
-        let Ok(receipt) = reply else { return };
+        let receipt = match reply {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                let service = cx.view.of::<Service>().get(key);
+                let told = service.and_then(|s| Some(failed(s, &failure(s, write, error, cx)?)));
+                events.extend(told);
+                return;
+            }
+        };
         let Some(object) = receipt.object else { return };
         let tracked = self.tracker.entry(key).or_default();
         match (write, &receipt.row) {
@@ -244,6 +303,17 @@ impl Controller for EndpointSliceController {
             }
             _ => {}
         }
+    }
+
+    /// In a namespace that is being terminated nothing can be created any more.
+    fn forgives(&self, write: &Write, error: &ApiError) -> bool {
+        matches!(write, Write::Create(_)) && error.namespace_terminating()
+    }
+
+    /// The first list: every Service is looked at.
+    fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Id<Service>>) {
+        keys.now
+            .extend(view.of::<Service>().iter().map(|(id, _)| id));
     }
 
     fn restart(&mut self) {

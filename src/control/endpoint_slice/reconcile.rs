@@ -47,8 +47,8 @@ pub fn plan(service: &Service, view: &View, max_endpoints: usize) -> Plan {
             difference.delete.push((id.into(), slice.clone()));
         }
     }
-    let mut missing_node = None;
-    let desired = desired(service, view, &mut missing_node);
+    let mut missing_nodes = Vec::new();
+    let desired = desired(service, view, &mut missing_nodes);
     for (key, (ports, endpoints)) in &desired {
         let slices = existing.remove(key).unwrap_or_default();
         by_port_mapping(
@@ -64,14 +64,14 @@ pub fn plan(service: &Service, view: &View, max_endpoints: usize) -> Plan {
         difference.delete.extend(slices);
     }
     placeholder(service, existing_count, &mut difference);
-    finalize(service, difference, missing_node)
+    finalize(service, difference, missing_nodes)
 }
 
 /// The endpoints that should be there, grouped by the ports they resolve to.
 fn desired(
     service: &Service,
     view: &View,
-    missing_node: &mut Option<String>,
+    missing_nodes: &mut Vec<String>,
 ) -> BTreeMap<PortKey, (Vec<EndpointPort>, Vec<Endpoint>)> {
     let mut desired: BTreeMap<PortKey, (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
     for (_, pod) in view.pods().in_namespace(&service.meta.namespace) {
@@ -93,7 +93,7 @@ fn desired(
             .or_insert_with(|| (ports, Vec::new()));
         if node.is_none() && !service.publish_not_ready {
             let node = pod.node_name.clone().unwrap_or_default();
-            *missing_node = Some(format!(
+            missing_nodes.push(format!(
                 "skipping Pod {} for Service {}: Node {node} Not Found",
                 pod.meta.name,
                 service.meta.full_name()
@@ -278,8 +278,7 @@ fn placeholder(service: &Service, existing: usize, difference: &mut Difference) 
     if let [(_, only)] = difference.delete.as_slice() {
         let same = only.ports.is_empty()
             && only.endpoints.is_empty()
-            && only.meta.labels == new.meta.labels
-            && owned(only, service);
+            && only.meta.labels == new.meta.labels;
         if same {
             difference.delete.clear();
             return;
@@ -289,7 +288,7 @@ fn placeholder(service: &Service, existing: usize, difference: &mut Difference) 
 }
 
 /// `finalize`: a slice to create takes the place of one to delete; creations, updates, deletions.
-fn finalize(service: &Service, mut difference: Difference, missing_node: Option<String>) -> Plan {
+fn finalize(service: &Service, mut difference: Difference, missing_nodes: Vec<String>) -> Plan {
     let mut plan = Plan::none();
     let mut at = 0;
     while at < difference.delete.len() && !difference.create.is_empty() {
@@ -332,7 +331,11 @@ fn finalize(service: &Service, mut difference: Difference, missing_node: Option<
             "no endpoint is left in this slice",
         );
     }
-    plan.error = missing_node;
+    plan.error = match missing_nodes.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
+    };
     plan
 }
 
@@ -386,4 +389,20 @@ fn new_slice(service: &Service, ports: Vec<EndpointPort>) -> EndpointSlice {
         endpoints: Vec::new(),
         ports,
     }
+}
+
+/// A slice of some of a Service's pods, as it would be made for them alone.
+#[cfg(test)]
+pub(super) fn slice_of(
+    service: &Service,
+    view: &View,
+    takes: impl Fn(&str) -> bool,
+) -> EndpointSlice {
+    let all = desired(service, view, &mut Vec::new());
+    let (ports, endpoints) = all.into_values().next().expect("pods with ports");
+    let mut slice = new_slice(service, ports);
+    let mut endpoints = endpoints;
+    endpoints.retain(|endpoint| takes(&endpoint.pod));
+    slice.endpoints = endpoints;
+    slice
 }

@@ -254,3 +254,97 @@ fn a_full_slice_is_left_alone_and_the_rest_gets_its_own() {
     let plan = sync(&mut controller, &store);
     assert_eq!(show(&plan), "create [80] a:rs- b:rs-; create [80] c:rs-");
 }
+
+/// After `reconciler_test.go :: TestReconcileManyPods`, `TestReconcileEndpointSlicesSomePreexisting`,
+/// `TestReconcileEndpointSlicesUpdatePacking`, `TestReconcileEndpointSlicesReplaceDeprecated`: what
+/// is there first (slices of pods), the pods, and what is written when a slice holds three.
+#[test]
+fn slices_are_filled_before_new_ones_are_made() {
+    let cases = [
+        // one has left: its place is taken, the full slice stays
+        ("a b c, d e", "a b c e f", "update [80] e f"),
+        // nobody left: the slice that has room for all takes them
+        ("a b c, d", "a b c d e f", "update [80] d e f"),
+        // no slice has room for both, so they get a new one
+        ("a b, c d", "a b c d e f", "create [80] e f"),
+        // more than a slice holds
+        ("a", "a b c d e", "create [80] b c d; update [80] a e"),
+        // an emptied slice goes; if one is made at the same time it takes its name
+        ("a b c, d", "a b c", "delete"),
+        ("d", "a b c", "update [80] a b c"),
+        // the last one leaves: a placeholder takes the place
+        ("a", "", "update []"),
+        ("a, b", "", "update []; delete"),
+    ];
+    for (before, after, expected) in cases {
+        let mut store = store();
+        let all: Vec<&str> = "a b c d e f".split(' ').collect();
+        let texts: Vec<String> = all.iter().map(|name| format!("{name} 80 ready")).collect();
+        put_pods(&mut store, &texts.join(", "));
+        for names in before.split(", ") {
+            let service = store.view().of::<Service>().find("default", "web");
+            let service = service.expect("the Service").1.clone();
+            let mut slice = reconcile::slice_of(&service, store.view(), |pod| {
+                names.split(' ').any(|n| n == pod)
+            });
+            slice.meta.name = format!("web-{}", names.replace(' ', "")).into();
+            write(&mut store, Write::Create(slice.into()));
+        }
+        for name in all.iter().filter(|n| !after.split(' ').any(|a| a == **n)) {
+            let (id, _) = store.view().pods().find("default", name).expect("a pod");
+            let gone = Write::Delete {
+                object: id.into(),
+                uid: None,
+                grace_s: Some(0),
+                propagation: Default::default(),
+            };
+            write(&mut store, gone);
+        }
+        let mut controller = EndpointSliceController::new(Duration::ZERO, 3);
+        let got = show(&sync(&mut controller, &store)).replace(":rs-", "");
+        assert_eq!(got, expected, "{before} -> {after}");
+    }
+}
+
+/// A pod on a node that nobody knows is left out, and said so, unless it is to be published anyway.
+#[test]
+fn pods_on_missing_nodes_are_told_and_left_out() {
+    let mut store = store();
+    put_pods(&mut store, "a 80 ready, b 80 ready, c 80 ready");
+    let node = store.view().nodes().find("", "n1").expect("a node").0;
+    let gone = Write::Delete {
+        object: node.into(),
+        uid: None,
+        grace_s: None,
+        propagation: Default::default(),
+    };
+    write(&mut store, gone);
+    let mut controller = EndpointSliceController::default();
+    let plan = sync(&mut controller, &store);
+    let said =
+        |name: &str| format!("skipping Pod {name} for Service default/web: Node n1 Not Found");
+    let all = [said("a"), said("b"), said("c")].join(", ");
+    assert_eq!(plan.error, Some(format!("[{all}]")));
+    let told = plan.steps.iter().find_map(|step| match step {
+        Step::Event(event) => Some((event.reason.to_string(), event.message.to_string())),
+        _ => None,
+    });
+    let message = format!("Error updating Endpoint Slices for Service default/web: [{all}]");
+    let reason = "FailedToUpdateEndpointSlices".to_owned();
+    assert_eq!(told, Some((reason, message)));
+}
+
+/// After a crash the first list finds what changed meanwhile.
+#[test]
+fn every_service_is_looked_at_when_the_controller_starts() {
+    use crate::control::desk::{Desk, PLAIN};
+    let service = serde_json::json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    let mut desk = Desk::new(EndpointSliceController::default(), PLAIN, &[]);
+    desk.crash();
+    desk.create(&service);
+    assert_eq!(desk.log(), "");
+    desk.start();
+    assert_eq!(desk.log(), "+slice web-*");
+}

@@ -21,7 +21,7 @@ use crate::api::{Kind, Meta, OwnerRef, Row, Text, Uid};
 use crate::client::{Controller, Keys, Plan, Step, SyncContext};
 use crate::engine::Time;
 use crate::store::admit::{FOREGROUND, ORPHAN};
-use crate::store::{Change, ObjectId, Op, Patch, Propagation, View, Write};
+use crate::store::{ApiError, Change, ObjectId, Op, Patch, Propagation, View, Write};
 
 /// The two queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,8 @@ enum Standing {
     Solid,
     Dangling,
     WaitingForDependents,
+    /// It cannot be asked for: nothing is decided about the item.
+    Unknown,
 }
 
 fn has_finalizer(meta: &Meta, name: &str) -> bool {
@@ -115,9 +117,9 @@ impl GarbageCollector {
                     Standing::Solid
                 }
             }
-            _ if owner.kind == Kind::Inert && !self.knows(owner) => Standing::Solid,
+            _ if owner.kind == Kind::Inert && !self.knows(owner) => Standing::Unknown,
             // A cluster-scoped object cannot name an owner in a namespace: an error, for ever.
-            _ if item.namespace.is_empty() && owner.kind.namespaced() => Standing::Solid,
+            _ if item.namespace.is_empty() && owner.kind.namespaced() => Standing::Unknown,
             _ => Standing::Dangling,
         }
     }
@@ -195,6 +197,9 @@ impl GarbageCollector {
         let standing: Vec<Standing> = (meta.owners.iter())
             .map(|owner| self.classify(meta, owner, view))
             .collect();
+        if standing.contains(&Standing::Unknown) {
+            return plan;
+        }
         let solid = |standing: &Standing| *standing == Standing::Solid;
         let waiting = standing.contains(&Standing::WaitingForDependents);
         let dependents = self.dependents(meta.uid, view);
@@ -350,6 +355,11 @@ impl Controller for GarbageCollector {
             Key::Delete(object) => self.attempt_to_delete(object, cx.view),
             Key::Orphan(object) => self.attempt_to_orphan(object, cx.view),
         }
+    }
+
+    /// `orphanDependents`: what is gone needs no patch any more.
+    fn forgives(&self, write: &Write, error: &ApiError) -> bool {
+        matches!(write, Write::Patch { .. }) && matches!(error, ApiError::NotFound(_))
     }
 
     /// The first list of everything: what was left undone is found by its owners and finalizers.

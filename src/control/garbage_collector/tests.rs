@@ -269,3 +269,12 @@ fn what_was_left_undone_by_a_crash_is_taken_up_at_the_start() {
         "delete b Background, delete c Background"
     );
 }
+
+/// `attemptToDeleteItem` returns at the first owner that cannot be asked for.
+#[test]
+fn an_owner_of_an_unknown_kind_keeps_the_other_references_as_they_are() {
+    let mut world = family("a:\nb: a Gone");
+    let (log, left) = world.delete("a", Propagation::Background);
+    assert_eq!((log.as_str(), left.as_str()), ("", "b"));
+    assert_eq!(world.find("b").expect("b").1.meta().owners.len(), 2);
+}

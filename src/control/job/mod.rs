@@ -29,13 +29,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::owner::{claim, controller_ref, resolve};
+use super::owner::{self, Claims};
 use crate::api::batch::{COMPLETION_INDEX, TRACKING_FINALIZER};
 use crate::api::meta::recorded;
-use crate::api::{Job, Kind, KubeEvent, Pod, Text, Uid};
-use crate::client::{Controller, Expectations, Keys, Outcome, Plan, Reply, Step, SyncContext};
+use crate::api::{Job, Kind, KubeEvent, Pod, Uid};
+use crate::client::{Controller, Expectations, Keys, Outcome, Plan, Reply, SyncContext};
 use crate::engine::Time;
-use crate::store::{ApiError, Change, Id, Op, Patch, View, Write};
+use crate::store::{ApiError, Change, Id, Op, View, Write};
 use back_off::BackOff;
 use sync::{Row, Stage, Sync};
 
@@ -150,18 +150,9 @@ impl Controller for JobController {
         };
         match write {
             Write::Create(_) => {
-                sync.asked.answered += 1;
-                match reply {
-                    Ok(_) => sync.asked.done += 1,
-                    Err(_) => self.expectations.creation_observed(key),
+                if sync.created(reply, events) {
+                    self.expectations.creation_observed(key);
                 }
-                events.push(told(
-                    &sync.job,
-                    reply,
-                    "SuccessfulCreate",
-                    "Created pod",
-                    "creating",
-                ));
             }
             Write::Delete { .. } => {
                 sync.asked.answered += 1;
@@ -203,7 +194,11 @@ impl Controller for JobController {
     }
 
     fn forgives(&self, write: &Write, error: &ApiError) -> bool {
-        gone(error) && matches!(write, Write::Delete { .. } | Write::Patch { .. })
+        match write {
+            Write::Create(_) => error.namespace_terminating(),
+            Write::Delete { .. } | Write::Patch { .. } => gone(error),
+            _ => false,
+        }
     }
 
     fn finish(&mut self, key: Key, outcome: &Outcome, cx: &SyncContext<'_>) -> Plan {
@@ -224,7 +219,7 @@ impl Controller for JobController {
                 return plan;
             }
         }
-        if sync.stage == Stage::Flushing && !sync.failed_write {
+        if sync.stage == Stage::Flushing && sync.flush && !sync.failed_write {
             self.back_off.insert(key, sync.back_off);
         }
         if sync.stage == Stage::Enacting && !sync.failed_write {
@@ -262,38 +257,25 @@ impl JobController {
 
     /// `addPod`.
     fn pod_added(&mut self, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-        match pod.meta.controller() {
-            Some(owner) => {
-                if let Some(id) = resolve(view, &pod.meta.namespace, owner) {
-                    self.expectations.creation_observed(id);
-                    keys.add_after(id, BATCH_PERIOD);
-                }
-            }
-            None => selecting(pod, view, keys),
+        let concerned = owner::added(&pod.meta, view);
+        if let Some(id) = concerned.owner {
+            self.expectations.creation_observed(id);
         }
+        batched(concerned, keys);
     }
 
     /// `updatePod`.
     fn pod_updated(&mut self, old: &Pod, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-        let (owner, before) = (pod.meta.controller(), old.meta.controller());
-        let concerned = [before.filter(|_| owner != before), owner];
-        for owner in concerned.into_iter().flatten() {
-            if let Some(id) = resolve(view, &pod.meta.namespace, owner) {
-                self.note_finalizer(id, pod, false);
-                keys.add_after(id, BATCH_PERIOD);
-            }
+        let concerned = owner::updated(&old.meta, &pod.meta, view);
+        for id in concerned.before.iter().chain(&concerned.owner) {
+            self.note_finalizer(*id, pod, false);
         }
-        if owner.is_none() && (before.is_some() || old.meta.labels != pod.meta.labels) {
-            selecting(pod, view, keys);
-        }
+        batched(concerned, keys);
     }
 
     /// `deletePod`: the mark counts, not only the removal.
     fn pod_deleted(&mut self, pod: &Pod, last: bool, view: &View, keys: &mut Keys<Key>) {
-        let Some(owner) = pod.meta.controller() else {
-            return;
-        };
-        let Some(id) = resolve::<Job>(view, &pod.meta.namespace, owner) else {
+        let Some(id) = owner::of::<Job>(&pod.meta, view) else {
             return;
         };
         let over = |job: &Arc<Job>| job.status.finished().is_some();
@@ -334,43 +316,20 @@ fn job_updated(id: Key, old: &Job, job: &Job, now: Time, keys: &mut Keys<Key>) {
     }
 }
 
-/// `getPodJobs`: whoever selects an orphan may want to adopt it.
-fn selecting(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-    for (id, job) in view.of::<Job>().in_namespace(&pod.meta.namespace) {
-        let selector = &job.spec.selector;
-        if !selector.is_empty() && selector.matches(&pod.meta.labels) {
-            keys.add_after(id, BATCH_PERIOD);
-        }
+/// `enqueueSyncJobBatched`.
+fn batched(concerned: owner::Concerned<Job>, keys: &mut Keys<Key>) {
+    for id in concerned.all() {
+        keys.add_after(id, BATCH_PERIOD);
     }
 }
 
 /// `getPodsForJob`: an adopted pod gets the finalizer in the same request.
 fn claimed(job: &Arc<Job>, view: &View, plan: &mut Plan) -> Vec<Row> {
     let table = view.pods();
-    let owner = controller_ref(&**job);
     let rows = table.owned_by(job.meta.uid);
     let rows = rows.chain(table.orphans(&job.meta.namespace));
-    let mut pods = claim(&job.meta, &owner, &job.spec.selector, rows, plan);
-    for step in &mut plan.steps {
-        if let Step::One { write, .. } = step
-            && let Write::Patch { patch, .. } = write
-            && matches!(patch, Patch::AddOwner(_))
-        {
-            let finalizer = Patch::AddFinalizer(Text::from(TRACKING_FINALIZER));
-            *patch = Patch::Together(vec![patch.clone(), finalizer]);
-        }
-    }
-    if !plan.steps.is_empty() {
-        for (id, pod) in &mut pods {
-            let before = table.get(*id).and_then(|pod| pod.meta.controller());
-            if before.is_none() && !held(pod) {
-                let meta = &mut Arc::make_mut(pod).meta;
-                let finalizer = Text::from(TRACKING_FINALIZER);
-                meta.finalizers = meta.finalizers.iter().cloned().chain([finalizer]).collect();
-            }
-        }
-    }
-    pods
+    let claims = Claims::of(&**job).holding(TRACKING_FINALIZER);
+    claims.claim(rows, plan)
 }
 
 /// `hasJobTrackingFinalizer`.
@@ -399,6 +358,22 @@ fn event(job: &Job, reason: &str, message: &str, warning: bool) -> KubeEvent {
         message: message.into(),
         warning,
         source: JobController::NAME.into(),
+    }
+}
+
+impl Sync {
+    /// The answer to a creation; whether the pod will not be seen.
+    fn created(&mut self, reply: &Reply, events: &mut Vec<KubeEvent>) -> bool {
+        self.asked.answered += 1;
+        let refused = reply.as_ref().err();
+        // In a namespace that goes away upstream counts it as made and tells nobody.
+        let quiet = refused.is_some_and(ApiError::namespace_terminating);
+        self.asked.done += usize::from(refused.is_none() || quiet);
+        if !quiet {
+            let reason = "SuccessfulCreate";
+            events.push(told(&self.job, reply, reason, "Created pod", "creating"));
+        }
+        refused.is_some() && !quiet
     }
 }
 

@@ -60,6 +60,17 @@ impl Controller for JobOrphanController {
         gone(error)
     }
 
+    /// The first list: pods that lost their Job while nobody looked.
+    fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Id<Pod>>) {
+        let lost = |pod: &Pod| {
+            let orphan = pod.meta.deleting() || pod.meta.controller().is_none();
+            held(pod) && orphan && free(pod, view)
+        };
+        let rows = view.pods().iter();
+        keys.now
+            .extend(rows.filter(|(_, pod)| lost(pod)).map(|(id, _)| id));
+    }
+
     fn restart(&mut self) {}
 }
 
@@ -74,4 +85,58 @@ fn free(pod: &Pod, view: &View) -> bool {
     let job = resolve::<Job>(view, &pod.meta.namespace, owner);
     let job = job.and_then(|id| view.of::<Job>().get(id));
     job.is_none_or(|job| job.spec.managed_by.is_none() && job.status.finished().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::batch::TRACKING_FINALIZER;
+    use crate::control::desk::{Desk, PLAIN};
+
+    fn pod(owner: Value) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "finalizers": [TRACKING_FINALIZER],
+                "ownerReferences": owner},
+            "spec": {"containers": [{"name": "c", "image": "x"}]}})
+    }
+
+    fn owner(kind: &str) -> Value {
+        let version = if kind == "Job" { "batch/v1" } else { "apps/v1" };
+        json!([{"apiVersion": version, "kind": kind, "name": "gone", "uid": "7",
+            "controller": true}])
+    }
+
+    /// After `job_controller_test.go :: TestOrphanPodsFinalizersClearedWithGC` and
+    /// `TestSyncOrphanPod`: who owns the pod, what happens, and whether it is freed.
+    #[test]
+    fn pods_that_nobody_counts_are_let_go() {
+        let freed = "~pod p RemoveFinalizer";
+        let table = [
+            (json!([]), "", freed),
+            // of a Job that is gone: when it is deleted
+            (owner("Job"), "", ""),
+            (owner("Job"), "terminating", freed),
+            // somebody else's business
+            (owner("ReplicaSet"), "terminating", ""),
+        ];
+        for (by, then, expected) in table {
+            for crash in [false, true] {
+                let mut desk = Desk::new(JobOrphanController, PLAIN, &[]);
+                if crash {
+                    desk.crash();
+                }
+                desk.create(&pod(by.clone()));
+                if !then.is_empty() {
+                    desk.pods(&format!("p running, p {then}"));
+                }
+                if crash {
+                    assert_eq!(desk.log(), "");
+                    desk.start();
+                }
+                assert_eq!(desk.log(), expected, "{by} {then:?} {crash}");
+            }
+        }
+    }
 }

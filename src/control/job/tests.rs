@@ -7,12 +7,14 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::Row;
 use crate::api::decode::{DecodeContext, decode_json};
 use crate::api::pod_status::{ContainerState, ContainerStatus, Phase, Terminated};
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
+use crate::api::{Row, Text};
+use crate::client::Step;
+use crate::control::owner::controller_ref;
 use crate::engine::Draws;
-use crate::store::{Cause, Propagation, Store};
+use crate::store::{Cause, Patch, Propagation, Store};
 
 /// A store with one Job, the fields of its spec as JSON, and pods as words: `R` runs and is ready,
 /// `P` waits, `S` succeeded, `F` failed with code 1, `X` with 42, `T` runs and is being deleted; a
@@ -129,7 +131,7 @@ impl Table {
                 let writes = match step {
                     Step::One { write, .. } => vec![write],
                     Step::SlowStart { writes, .. } | Step::Parallel { writes, .. } => writes,
-                    Step::Event(_) => Vec::new(),
+                    Step::Chains(_) | Step::Event(_) => Vec::new(),
                 };
                 for mut write in writes {
                     // A second write of a status builds on the answer to the first.

@@ -251,3 +251,129 @@ impl Zones {
         self.zones.get(key).map(|zone| zone.state)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(zone: &str) -> ZoneKey {
+        ZoneKey(Text::default(), zone.into())
+    }
+
+    /// `a: 3+ 2-, …`: a zone with three ready nodes and two that are not; `?` never said anything.
+    fn conditions(text: &str) -> BTreeMap<ZoneKey, Vec<Option<Truth>>> {
+        let zone = |text: &str| {
+            let (name, nodes) = text.split_once(": ").expect("name: nodes");
+            let some = |word: &str| {
+                let (count, mark) = word.split_at(word.len() - 1);
+                let ready = match mark {
+                    "+" => Some(Truth::True),
+                    "-" => Some(Truth::Unknown),
+                    _ => None,
+                };
+                vec![ready; count.parse().expect("a count")]
+            };
+            (key(name), nodes.split(' ').flat_map(some).collect())
+        };
+        text.split(", ").map(zone).collect()
+    }
+
+    /// After `node_lifecycle_controller_test.go :: TestMonitorNodeHealthEvictPodsWithDisruption`,
+    /// `TestSwapUnreachableNotReadyTaints…` and the comments of `ComputeZoneState`: looks one after
+    /// the other, each with the state of every zone, how many nodes a second may be tainted there,
+    /// and whether everything was lost or found again.
+    #[test]
+    fn zones_slow_down_stop_and_recover() {
+        let stories: [&[(&str, &str)]; 7] = [
+            // two of three: too few to speak of a disruption
+            &[
+                ("a: 3+", "a Normal 0.1"),
+                ("a: 1+ 2-", "a Normal 0.1"),
+                ("a: 3+", "a Normal 0.1"),
+            ],
+            // 3 of 5 are 60 %, more than 55 %; a small cluster stops
+            &[
+                ("a: 5+", "a Normal 0.1"),
+                ("a: 2+ 3-", "a PartialDisruption 0"),
+                ("a: 3+ 2-", "a Normal 0.1"),
+            ],
+            // 3 of 6 are less
+            &[("a: 3+ 3-", "a Normal 0.1")],
+            // a node that never said anything is not ready either
+            &[("a: 2+ 2- 1?", "a PartialDisruption 0")],
+            // more than 50 nodes: slowly
+            &[
+                ("a: 20+ 40-", "a PartialDisruption 0.01"),
+                ("a: 20+ 30-", "a PartialDisruption 0.01"),
+            ],
+            // one zone of two is gone: its pods are wanted elsewhere
+            &[
+                ("a: 2+, b: 2+", "a Normal 0.1, b Normal 0.1"),
+                ("a: 2-, b: 2+", "a FullDisruption 0.1, b Normal 0.1"),
+                (
+                    "a: 2-, b: 2-",
+                    "a FullDisruption 0, b FullDisruption 0, all lost",
+                ),
+                ("a: 2-, b: 2-", "a FullDisruption 0, b FullDisruption 0"),
+                (
+                    "a: 2-, b: 1+ 1-",
+                    "a FullDisruption 0.1, b Normal 0.1, found again",
+                ),
+            ],
+            // a zone without nodes is forgotten
+            &[
+                ("a: 1+, b: 1-", "a Normal 0.1, b FullDisruption 0.1"),
+                ("a: 1+", "a Normal 0.1"),
+            ],
+        ];
+        for story in stories {
+            let mut zones = Zones::new(&Flags::default());
+            for (nth, (text, expected)) in story.iter().enumerate() {
+                let now = Time::from_secs(100 * (nth as u64 + 1));
+                let conditions = conditions(text);
+                let went = zones.handle_disruption(&conditions, now);
+                let known = zones.zones.iter();
+                let mut words: Vec<String> = known
+                    .map(|(key, zone)| format!("{} {:?} {}", key.1, zone.state, zone.limiter.qps))
+                    .collect();
+                words.extend(
+                    went.entered_master_disruption
+                        .then(|| "all lost".to_owned()),
+                );
+                words.extend(
+                    went.left_master_disruption
+                        .then(|| "found again".to_owned()),
+                );
+                assert_eq!(words.join(", "), *expected, "{text}");
+            }
+        }
+    }
+
+    /// After `scheduler/rate_limited_queue_test.go :: TestTry`, `TestAddNode`, `TestDelNode`,
+    /// `TestSwapLimiter`, `TestTryRemovingWhileTry`: one token, a new one every 10 s.
+    #[test]
+    fn nodes_are_taken_one_by_one_at_the_rate_of_their_zone() {
+        let mut zones = Zones::new(&Flags::default());
+        zones.ensure(&key("a"), &Flags::default());
+        for n in [1, 2, 3, 2] {
+            zones.queue(&key("a"), Id::new(n));
+        }
+        zones.forget(&key("a"), Id::new(1));
+        let mut taken = Vec::new();
+        for second in 100..130 {
+            zones.take_due(Time::from_secs(second), |node| {
+                taken.push((second, node.index()));
+                // the third is not done at its first turn
+                taken.len() != 2
+            });
+        }
+        assert_eq!(taken, [(100, 2), (110, 3), (120, 3)]);
+        assert!(!zones.waiting());
+        // it was there and was not forgotten: it is not queued again
+        zones.queue(&key("a"), Id::new(2));
+        assert!(!zones.waiting());
+        zones.forget(&key("a"), Id::new(2));
+        zones.queue(&key("a"), Id::new(2));
+        assert!(zones.waiting());
+    }
+}

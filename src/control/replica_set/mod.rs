@@ -15,14 +15,14 @@ pub mod victims;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::owner::{claim, controller_ref, resolve};
+use super::owner::{self, Claims, controller_ref};
 use super::pods;
 use crate::api::{KubeEvent, OwnerRef, Pod, ReplicaSet, Row, Uid};
 use crate::client::{
     Controller, Keys, Outcome, Plan, Reply, Step, SyncContext, UidExpectations, Written,
 };
 use crate::engine::Time;
-use crate::store::{Change, Id, Op, View, Write};
+use crate::store::{ApiError, Change, Id, Op, View, Write};
 
 /// `pkg/controller/replicaset/replica_set.go :: BurstReplicas`: pods created or deleted in one sync.
 pub const BURST_REPLICAS: usize = 500;
@@ -97,7 +97,7 @@ impl Controller for ReplicaSetController {
         let mut sync = Sync {
             set: set.clone(),
             terminating: terminating.count(),
-            active: claim(&set.meta, &owner, &set.selector, active, &mut plan),
+            active: Claims::of(&**set).claim(active, &mut plan),
             claims: plan.steps.len(),
             creates: 0,
             deletes: BTreeSet::new(),
@@ -125,7 +125,7 @@ impl Controller for ReplicaSetController {
         match write {
             Write::Create(_) => {
                 sync.creates -= 1;
-                if reply.is_err() {
+                if reply.as_ref().is_err_and(|e| !e.namespace_terminating()) {
                     self.expectations.creation_observed(key);
                 }
                 let error = pods::created(&*sync.set, Self::NAME, reply, events);
@@ -141,6 +141,10 @@ impl Controller for ReplicaSetController {
             }
             _ => {}
         }
+    }
+
+    fn forgives(&self, write: &Write, error: &ApiError) -> bool {
+        matches!(write, Write::Create(_)) && error.namespace_terminating()
     }
 
     fn finish(&mut self, key: Key, outcome: &Outcome, cx: &SyncContext<'_>) -> Plan {
@@ -192,49 +196,35 @@ impl ReplicaSetController {
     /// `addPod`.
     fn pod_added(&mut self, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
         if pod.meta.deleting() {
-            self.pod_deleted(pod, view, keys);
-        } else if let Some(owner) = pod.meta.controller() {
-            if let Some(id) = resolve(view, &pod.meta.namespace, owner) {
-                self.expectations.creation_observed(id);
-                keys.add(id);
-            }
-        } else {
-            selecting(pod, view, keys);
+            return self.pod_deleted(pod, view, keys);
         }
+        let concerned = owner::added(&pod.meta, view);
+        if let Some(id) = concerned.owner {
+            self.expectations.creation_observed(id);
+        }
+        keys.now.extend(concerned.all());
     }
 
     /// `updatePod`.
     fn pod_updated(&mut self, old: &Pod, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
         if pod.meta.deleting() {
-            self.pod_deleted(pod, view, keys);
-            return;
+            return self.pod_deleted(pod, view, keys);
         }
-        let (owner, before) = (pod.meta.controller(), old.meta.controller());
-        if owner != before
-            && let Some(before) = before
-            && let Some(id) = resolve(view, &old.meta.namespace, before)
+        let concerned = owner::updated::<ReplicaSet>(&old.meta, &pod.meta, view);
+        if let Some(id) = concerned.owner
+            && pods::became_ready(old, pod)
         {
-            keys.add(id);
-        }
-        if let Some(owner) = owner {
-            let Some(id) = resolve::<ReplicaSet>(view, &pod.meta.namespace, owner) else {
-                return;
-            };
-            keys.add(id);
             let min_ready_s = view.of().get(id).map_or(0, |set| set.min_ready_s);
-            if !old.status.ready() && pod.status.ready() && min_ready_s > 0 {
+            if min_ready_s > 0 {
                 keys.add_after(id, pods::seconds(min_ready_s));
             }
-        } else if owner != before || old.meta.labels != pod.meta.labels {
-            selecting(pod, view, keys);
         }
+        keys.now.extend(concerned.all());
     }
 
     /// `deletePod`: the mark counts, not only the removal.
     fn pod_deleted(&mut self, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-        if let Some(owner) = pod.meta.controller()
-            && let Some(id) = resolve(view, &pod.meta.namespace, owner)
-        {
+        if let Some(id) = owner::of(&pod.meta, view) {
             self.expectations.deletion_observed(id, pod.meta.uid);
             keys.add(id);
         }
@@ -273,18 +263,6 @@ impl ReplicaSetController {
                 writes: writes.collect(),
                 rule: "too many pods",
             });
-        }
-    }
-}
-
-/// `getPodReplicaSets`: whoever selects an orphan may want to adopt it.
-fn selecting(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-    if pod.meta.labels.is_empty() {
-        return;
-    }
-    for (id, set) in view.of::<ReplicaSet>().in_namespace(&pod.meta.namespace) {
-        if !set.selector.is_empty() && set.selector.matches(&pod.meta.labels) {
-            keys.add(id);
         }
     }
 }

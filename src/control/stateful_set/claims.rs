@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::identity::{claim_name, in_range, ordinal};
 use crate::api::selector::Operator;
-use crate::api::{Object, OwnerRef, PersistentVolumeClaim, Pod, Row, StatefulSet, Uid};
+use crate::api::{Object, OwnerRef, PersistentVolumeClaim, Pod, Row, StatefulSet, Text, Uid};
 use crate::control::owner::controller_ref;
 use crate::store::{Id, View, Write};
 
@@ -49,20 +49,32 @@ pub fn stale(set: &StatefulSet, pod: &Pod, view: &View) -> bool {
         && existing(set, pod, view).any(|(_, claim)| stale_owner(claim, pod, pod.meta.uid))
 }
 
-/// The updates that bring the owners of a pod's claims in line with the policy
-/// (`UpdatePodClaimForRetentionPolicy`), and whether one of them has a foreign controller.
-pub fn updates(set: &StatefulSet, pod: &Pod, view: &View) -> Vec<(Write, bool)> {
-    let off = existing(set, pod, view).filter(|(_, claim)| !up_to_date(claim, set, pod));
+/// What `UpdatePodClaimForRetentionPolicy` does about one claim.
+#[derive(Debug)]
+pub struct Update {
+    /// The claim.
+    pub name: Text,
+    /// Somebody else controls it, which is worth a warning each time.
+    pub foreign: bool,
+    /// The request that brings its owners in line with the policy, if they are not.
+    pub write: Option<Write>,
+}
+
+/// `UpdatePodClaimForRetentionPolicy`: what to do about each claim of a pod that exists.
+pub fn updates(set: &StatefulSet, pod: &Pod, view: &View) -> Vec<Update> {
     let update = |(id, claim): (Id<PersistentVolumeClaim>, &Arc<PersistentVolumeClaim>)| {
-        let mut new = PersistentVolumeClaim::clone(claim);
-        new.meta.owners = owners(claim, set, pod).into();
-        let row = Row::PersistentVolumeClaim(Arc::new(new));
-        (
-            Write::Update(id.into(), row),
-            foreign_controller(claim, set, pod),
-        )
+        let write = (!up_to_date(claim, set, pod)).then(|| {
+            let mut new = PersistentVolumeClaim::clone(claim);
+            new.meta.owners = owners(claim, set, pod).into();
+            Write::Update(id.into(), Row::PersistentVolumeClaim(Arc::new(new)))
+        });
+        Update {
+            name: claim.meta.name.clone(),
+            foreign: foreign_controller(claim, set, pod),
+            write,
+        }
     };
-    off.map(update).collect()
+    existing(set, pod, view).map(update).collect()
 }
 
 /// `ClaimsMatchRetentionPolicy`.

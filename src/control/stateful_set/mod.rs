@@ -20,15 +20,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::history::{self, Revision};
-use super::owner::{claim_if, controller_ref, resolve};
+use super::owner::{self, Claims};
 use super::pods;
 use crate::api::stateful::StatefulSetStatus;
-use crate::api::{ControllerRevision, KubeEvent, Pod, Row, StatefulSet};
+use crate::api::{ControllerRevision, KubeEvent, Pod, Row, StatefulSet, Text};
 use crate::client::{Controller, Keys, Outcome, Plan, Reply, SyncContext, Written};
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, View, Write};
 use identity::{Revisions, Specs};
-use round::{Notes, Round};
+use round::{Notes, Round, pod_event};
 
 type Key = Id<StatefulSet>;
 
@@ -69,11 +69,11 @@ impl Controller for StatefulSetController {
             keys.add(id);
         } else if let Some((old, new)) = change.rows::<Pod>() {
             match (change.op, old, new) {
-                (Op::Create, _, Some(new)) => pod_added(new, view, keys),
+                (Op::Create, _, Some(new)) => {
+                    keys.now.extend(owner::added(&new.meta, view).all());
+                }
                 (Op::Update, Some(old), Some(new)) => pod_updated(old, new, view, keys),
-                (Op::Delete, _, Some(last)) => owner_of(last, view).into_iter().for_each(|id| {
-                    keys.add(id);
-                }),
+                (Op::Delete, _, Some(last)) => keys.now.extend(owner::of(&last.meta, view)),
                 _ => {}
             }
         }
@@ -96,12 +96,11 @@ impl Controller for StatefulSetController {
         for write in adoptions {
             plan.write(write, "an orphan matches the selector");
         }
-        let owner = controller_ref(&*set);
         let table = cx.view.pods();
         let rows = table.owned_by(set.meta.uid);
         let rows = rows.chain(table.orphans(&set.meta.namespace));
         let member = |pod: &Pod| identity::member(&set, pod);
-        let all = claim_if(&set.meta, &owner, &set.selector, member, rows, &mut plan);
+        let all = Claims::of(&*set).claim_if(member, rows, &mut plan);
 
         let (between, collisions) = self.revisions(&set, &revisions, cx.view, &mut plan);
         let old = too_old(&set, &all, revisions, &between);
@@ -147,6 +146,11 @@ impl Controller for StatefulSetController {
         if let Some(sync) = self.syncs.get_mut(&key) {
             sync.answered(write, reply, events);
         }
+    }
+
+    /// One claim that cannot be had does not keep the others of its pod from being made.
+    fn despite_failure(&self, next: &Write) -> bool {
+        matches!(next, Write::Create(Row::PersistentVolumeClaim(_)))
     }
 
     fn finish(&mut self, key: Key, outcome: &Outcome, cx: &SyncContext<'_>) -> Plan {
@@ -251,30 +255,15 @@ impl StatefulSetController {
 impl Sync {
     /// `recordPodEvent`, `recordClaimEvent`, and what counts for the status.
     fn answered(&mut self, write: &Write, reply: &Reply, events: &mut Vec<KubeEvent>) {
-        let set = self.set.clone();
-        let set_name = &set.meta.name;
-        let mut tell = |reason: &str, message: String, warning: bool| {
-            let source = StatefulSetController::SOURCE;
-            events.push(pods::event(&*set, source, reason, message, warning));
-        };
-        let mut pod = |verb: &str, pod: &str, error: Option<&ApiError>| match error {
-            None => {
-                let message = format!("{verb} Pod {pod} in StatefulSet {set_name} successful");
-                tell(&format!("Successful{verb}"), message, false);
-            }
-            Some(error) => {
-                let message =
-                    format!("{verb} Pod {pod} in StatefulSet {set_name} failed error: {error}");
-                tell(&format!("Failed{verb}"), message, true);
-            }
-        };
+        let error = reply.as_ref().err().map(ToString::to_string);
+        let error = error.as_deref();
         match (write, reply) {
             (Write::Create(Row::Pod(_)), Err(ApiError::AlreadyExists(_))) => {}
-            (Write::Create(Row::Pod(row)), reply) => {
-                pod("Create", &row.meta.name, reply.as_ref().err());
+            (Write::Create(Row::Pod(row)), _) => {
+                events.push(pod_event(&self.set, "Create", &row.meta.name, error));
             }
-            (Write::Update(_, Row::Pod(row)), reply) => {
-                pod("Update", &row.meta.name, reply.as_ref().err());
+            (Write::Update(_, Row::Pod(row)), _) => {
+                events.push(pod_event(&self.set, "Update", &row.meta.name, error));
             }
             (Write::Delete { uid: Some(uid), .. }, reply) => {
                 let Some((name, for_update)) = self.notes.deletions.get(uid) else {
@@ -282,39 +271,51 @@ impl Sync {
                 };
                 let gone = matches!(reply, Ok(_) | Err(ApiError::NotFound(_)));
                 self.status.current -= i32::from(gone && *for_update);
-                pod("Delete", name, reply.as_ref().err().filter(|_| !gone));
+                let error = error.filter(|_| !gone);
+                events.push(pod_event(&self.set, "Delete", name, error));
             }
             (Write::Create(Row::PersistentVolumeClaim(row)), reply) => {
-                let claim = &row.meta.name;
-                let Some((of, with_pod)) = self.notes.claims.get(claim) else {
-                    return;
-                };
-                match reply {
-                    Ok(_) => {
-                        let message = format!(
-                            "Create Claim {claim} Pod {of} in StatefulSet {set_name} success"
-                        );
-                        tell("SuccessfulCreate", message, false);
-                    }
-                    Err(error) => {
-                        if !matches!(error, ApiError::AlreadyExists(_)) {
-                            let message = format!(
-                                "Create Claim {claim} for Pod {of} in StatefulSet {set_name} \
-                                 failed error: {error}"
-                            );
-                            tell("FailedCreate", message, true);
-                        }
-                        if *with_pod {
-                            let message = format!(
-                                "Create Pod {of} in StatefulSet {set_name} failed error: failed \
-                                 to create PVC {claim}: {error}"
-                            );
-                            tell("FailedCreate", message, true);
-                        }
-                    }
-                }
+                self.claim_answered(&row.meta.name, reply, events);
             }
             _ => {}
+        }
+    }
+
+    /// `recordClaimEvent`; the pod's own event comes when all its claims are answered.
+    fn claim_answered(&mut self, claim: &Text, reply: &Reply, events: &mut Vec<KubeEvent>) {
+        let Some(pod) = self.notes.claims.get(claim) else {
+            return;
+        };
+        let set = &self.set.meta.name;
+        let mut tell = |reason, message, warning| {
+            let source = StatefulSetController::SOURCE;
+            events.push(pods::event(&*self.set, source, reason, message, warning));
+        };
+        let mut failure = None;
+        match reply {
+            Ok(_) => {
+                let message =
+                    format!("Create Claim {claim} Pod {pod} in StatefulSet {set} success");
+                tell("SuccessfulCreate", message, false);
+            }
+            Err(error) => {
+                failure = Some(format!("failed to create PVC {claim}: {error}"));
+                if !matches!(error, ApiError::AlreadyExists(_)) {
+                    let message = format!(
+                        "Create Claim {claim} for Pod {pod} in StatefulSet {set} failed error: \
+                         {error}"
+                    );
+                    tell("FailedCreate", message, true);
+                }
+            }
+        }
+        let Some(claiming) = self.notes.pods.get_mut(pod) else {
+            return;
+        };
+        claiming.left -= 1;
+        claiming.errors.extend(failure);
+        if let (0, Some(verb), Some(error)) = (claiming.left, claiming.verb, claiming.error()) {
+            events.push(pod_event(&self.set, verb, pod, Some(&error)));
         }
     }
 }
@@ -342,50 +343,19 @@ fn too_old(
     old
 }
 
-fn owner_of(pod: &Pod, view: &View) -> Option<Key> {
-    resolve(view, &pod.meta.namespace, pod.meta.controller()?)
-}
-
-/// `addPod`.
-fn pod_added(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-    if pod.meta.deleting() || pod.meta.controller().is_some() {
-        owner_of(pod, view).into_iter().for_each(|id| keys.add(id));
-    } else {
-        selecting(pod, view, keys);
-    }
-}
-
 /// `updatePod`.
 fn pod_updated(old: &Pod, pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-    let (owner, before) = (pod.meta.controller(), old.meta.controller());
-    if owner != before {
-        owner_of(old, view).into_iter().for_each(|id| keys.add(id));
-    }
-    if owner.is_some() {
-        let Some(id) = owner_of(pod, view) else {
-            return;
-        };
-        keys.add(id);
-        let min_ready_s = view
-            .of()
-            .get(id)
-            .map_or(0, |s: &Arc<StatefulSet>| s.min_ready_s);
-        if !old.status.ready() && pod.status.ready() && min_ready_s > 0 {
+    let concerned = owner::updated::<StatefulSet>(&old.meta, &pod.meta, view);
+    if let Some(id) = concerned.owner
+        && pods::became_ready(old, pod)
+    {
+        let min_ready_s = view.of().get(id).map_or(0, |set| set.min_ready_s);
+        if min_ready_s > 0 {
             keys.add_after(id, pods::seconds(min_ready_s));
         }
-    } else if owner != before || old.meta.labels != pod.meta.labels {
-        selecting(pod, view, keys);
     }
+    keys.now.extend(concerned.all());
 }
 
-/// `getStatefulSetsForPod`: whoever selects an orphan may want to adopt it.
-fn selecting(pod: &Pod, view: &View, keys: &mut Keys<Key>) {
-    if pod.meta.labels.is_empty() {
-        return;
-    }
-    for (id, set) in view.of::<StatefulSet>().in_namespace(&pod.meta.namespace) {
-        if !set.selector.is_empty() && set.selector.matches(&pod.meta.labels) {
-            keys.add(id);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,8 @@ use super::identity::{
 use super::{claims, status};
 use crate::api::pod_status::Phase;
 use crate::api::stateful::{StatefulSetStatus, StatefulStrategy};
-use crate::api::{PersistentVolumeClaim, Pod, Row, StatefulSet, Text, Uid};
-use crate::client::{Plan, Step};
+use crate::api::{KubeEvent, PersistentVolumeClaim, Pod, Row, StatefulSet, Text, Uid};
+use crate::client::{Link, Plan, Step};
 use crate::control::pods;
 use crate::engine::Time;
 use crate::store::{Id, View, Write};
@@ -43,19 +43,34 @@ enum Flow {
 /// What the answers to a plan's writes mean.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// Claims that are created: for which pod, and whether that pod is created, too.
-    pub claims: BTreeMap<Text, (Text, bool)>,
+    /// Claims that are created: for which pod.
+    pub claims: BTreeMap<Text, Text>,
+    /// Pods whose claims are created.
+    pub pods: BTreeMap<Text, Claiming>,
     /// Pods that are deleted; true for those that make room for a new revision.
     pub deletions: BTreeMap<Uid, (Text, bool)>,
 }
 
-/// Writes that do not wait for each other.
+/// `createPersistentVolumeClaims` of one pod: what went wrong is told together, at the end.
 #[derive(Debug, Default)]
-struct Batch {
-    claims: Vec<Write>,
-    pods: Vec<Write>,
-    updates: Vec<Write>,
-    deletions: Vec<Write>,
+pub(super) struct Claiming {
+    /// What the claims are made for: to create the pod or to put it right; nothing is told of a pod
+    /// that merely waits.
+    pub verb: Option<&'static str>,
+    /// Claims whose creation was not answered yet.
+    pub left: usize,
+    pub errors: Vec<String>,
+}
+
+impl Claiming {
+    /// `errorutils.NewAggregate`.
+    pub fn error(&self) -> Option<String> {
+        match self.errors.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            many => Some(format!("[{}]", many.join(", "))),
+        }
+    }
 }
 
 pub(super) struct Round<'a> {
@@ -72,7 +87,9 @@ pub(super) struct Round<'a> {
     pub notes: Notes,
     /// What went wrong without a request.
     pub error: Option<String>,
-    batch: Batch,
+    /// The requests for the pod that is looked at, and those for the others of its batch.
+    chain: Vec<Link>,
+    batch: Vec<Vec<Link>>,
 }
 
 impl<'a> Round<'a> {
@@ -102,7 +119,8 @@ impl<'a> Round<'a> {
             plan,
             notes: Notes::default(),
             error: None,
-            batch: Batch::default(),
+            chain: Vec::new(),
+            batch: Vec::new(),
         }
     }
 
@@ -187,6 +205,7 @@ impl<'a> Round<'a> {
             let to = count.min(from + size);
             for i in from..to {
                 let flow = each(self, i);
+                self.batch.push(std::mem::take(&mut self.chain));
                 // In batches only errors stop.
                 if !self.set.parallel && flow == Flow::Exit {
                     self.flush();
@@ -205,17 +224,14 @@ impl<'a> Round<'a> {
         false
     }
 
+    /// A goroutine for each pod of the batch.
     fn flush(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        let mut add = |writes: Vec<Write>, rule| {
-            if !writes.is_empty() {
-                self.plan.steps.push(Step::Parallel { writes, rule });
-            }
-        };
-        add(batch.claims, "a pod needs its claim");
-        add(batch.pods, "too few pods");
-        add(batch.updates, "identity, storage and retention");
-        add(batch.deletions, "this pod must go");
+        let mut chains = std::mem::take(&mut self.batch);
+        chains.push(std::mem::take(&mut self.chain));
+        chains.retain(|chain| !chain.is_empty());
+        if !chains.is_empty() {
+            self.plan.steps.push(Step::Chains(chains));
+        }
     }
 
     /// `processReplica`.
@@ -231,8 +247,7 @@ impl<'a> Round<'a> {
             return self.create(replica);
         };
         if pod.status.phase == Phase::Pending {
-            if let Err(error) = self.create_claims(pod, false) {
-                self.error.get_or_insert(error);
+            if !self.create_claims(pod, None) {
                 return Flow::Exit;
             }
             self.update_claims(pod);
@@ -256,18 +271,11 @@ impl<'a> Round<'a> {
         if claims::stale(&self.set, pod, self.view) {
             return Flow::Exit;
         }
-        if let Err(error) = self.create_claims(pod, true) {
-            let message = format!(
-                "Create Pod {} in StatefulSet {} failed error: {error}",
-                pod.meta.name, self.set.meta.name
-            );
-            let source = StatefulSetController::SOURCE;
-            let event = pods::event(&*self.set, source, "FailedCreate", message, true);
-            self.plan.event(event);
-            self.error.get_or_insert(error);
+        if !self.create_claims(pod, Some("Create")) {
             return Flow::Exit;
         }
-        self.batch.pods.push(Write::Create(Row::Pod(pod.clone())));
+        let create = Write::Create(Row::Pod(pod.clone()));
+        self.chain.push((create, "too few pods"));
         self.update_claims(pod);
         if self.set.parallel {
             Flow::On
@@ -276,66 +284,85 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// `createPersistentVolumeClaims`.
-    fn create_claims(&mut self, pod: &Pod, with_pod: bool) -> Result<(), String> {
-        let mut errors = Vec::new();
+    /// `createPersistentVolumeClaims`: all that are missing are made, even if one of them cannot be
+    /// had; whether the pod can go on.
+    fn create_claims(&mut self, pod: &Pod, verb: Option<&'static str>) -> bool {
+        let mut claiming = Claiming {
+            verb,
+            ..Claiming::default()
+        };
         for claim in claims::wanted(&self.set, ordinal(pod)) {
+            let name = claim.meta.name.clone();
             let all = self.view.of::<PersistentVolumeClaim>();
-            match all.named(&claim.meta.namespace, &claim.meta.name) {
+            match all.named(&claim.meta.namespace, &name) {
                 Some((_, existing)) if existing.meta.deleting() => {
-                    errors.push(format!("pvc {} is being deleted", claim.meta.name));
+                    let error = format!("pvc {name} is being deleted");
+                    claiming.errors.push(error);
                 }
                 Some(_) => {}
                 None => {
-                    let name = claim.meta.name.clone();
-                    let of = (pod.meta.name.clone(), with_pod);
-                    self.notes.claims.insert(name, of);
-                    self.batch.claims.push(Write::Create(claim.into()));
+                    claiming.left += 1;
+                    self.notes.claims.insert(name, pod.meta.name.clone());
+                    let create = Write::Create(claim.into());
+                    self.chain.push((create, "a pod needs its claim"));
                 }
             }
         }
-        match errors.len() {
-            0 => Ok(()),
-            1 => Err(errors.remove(0)),
-            _ => Err(format!("[{}]", errors.join(", "))),
+        let error = claiming.error();
+        if let Some(error) = &error {
+            self.error.get_or_insert_with(|| error.clone());
+            if let (0, Some(verb)) = (claiming.left, verb) {
+                let name = &pod.meta.name;
+                self.plan
+                    .event(pod_event(&self.set, verb, name, Some(error)));
+            }
         }
+        if claiming.left > 0 {
+            self.notes.pods.insert(pod.meta.name.clone(), claiming);
+        }
+        error.is_none()
     }
 
     /// `UpdatePodClaimForRetentionPolicy`.
     fn update_claims(&mut self, pod: &Pod) {
-        for (write, foreign) in claims::updates(&self.set, pod, self.view) {
-            if foreign && let Write::Update(_, row) = &write {
+        for update in claims::updates(&self.set, pod, self.view) {
+            if update.foreign {
                 let message = format!(
                     "PersistentVolumeClaim {} has a conflicting OwnerReference that acts as a \
                      manging controller, the retention policy is ignored for this claim",
-                    row.meta().name
+                    update.name
                 );
                 let source = StatefulSetController::SOURCE;
                 let event = pods::event(&*self.set, source, "ConflictingController", message, true);
                 self.plan.event(event);
             }
-            if !self.batch.updates.contains(&write) {
-                self.batch.updates.push(write);
+            if let Some(write) = update.write {
+                let link = (write, "who owns a claim follows from the retention policy");
+                if !self.chain.contains(&link) {
+                    self.chain.push(link);
+                }
             }
         }
     }
 
     /// `UpdateStatefulPod`.
     fn update(&mut self, id: Id<Pod>, pod: &Arc<Pod>) -> Flow {
-        if !storage_matches(&self.set, pod)
-            && let Err(error) = self.create_claims(pod, false)
-        {
-            self.error.get_or_insert(error);
+        if !storage_matches(&self.set, pod) && !self.create_claims(pod, Some("Update")) {
             return Flow::Exit;
         }
-        self.update_claims(pod);
+        if !claims::all_up_to_date(&self.set, pod, self.view) {
+            self.update_claims(pod);
+        }
         let new = Row::Pod(Arc::new(put_right(&self.set, pod)));
-        self.batch.updates.push(Write::Update(id.into(), new));
+        let update = Write::Update(id.into(), new);
+        self.chain.push((update, "identity, storage and retention"));
         Flow::On
     }
 
     fn fix_claims(&mut self, replica: &Replica) -> Flow {
-        self.update_claims(&replica.row);
+        if !claims::all_up_to_date(&self.set, &replica.row, self.view) {
+            self.update_claims(&replica.row);
+        }
         Flow::On
     }
 
@@ -408,6 +435,27 @@ impl<'a> Round<'a> {
         let meta = &replica.row.meta;
         let note = (meta.name.clone(), for_update);
         self.notes.deletions.insert(meta.uid, note);
-        self.batch.deletions.push(pods::delete(id, &replica.row));
+        let rule = match for_update {
+            true => "it makes room for a pod of the new revision",
+            false => "this pod must go",
+        };
+        self.chain.push((pods::delete(id, &replica.row), rule));
     }
+}
+
+/// `recordPodEvent`.
+pub(super) fn pod_event(
+    set: &StatefulSet,
+    verb: &str,
+    pod: &Text,
+    error: Option<&str>,
+) -> KubeEvent {
+    let (how, end) = match error {
+        None => ("Successful", "successful".to_owned()),
+        Some(error) => ("Failed", format!("failed error: {error}")),
+    };
+    let message = format!("{verb} Pod {pod} in StatefulSet {} {end}", set.meta.name);
+    let source = StatefulSetController::SOURCE;
+    let reason = format!("{how}{verb}");
+    pods::event(set, source, &reason, message, error.is_some())
 }
