@@ -54,7 +54,7 @@ pub enum What {
     Node(NodeMarkKind, Option<Time>),
     /// A workload's desired state changed (generation).
     DesiredChanged(u32),
-    /// The reason of a Deployment's Progressing condition changed.
+    /// The reason of a Deployment's Progressing condition changed, or another rollout is complete.
     Progress(Text),
     /// A ReplicaSet was scaled.
     Scaled {

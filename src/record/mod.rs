@@ -15,6 +15,8 @@ pub mod causes;
 
 pub mod series;
 
+pub mod revisions;
+
 pub mod requests;
 
 pub mod trials;
@@ -149,15 +151,21 @@ impl Recorder {
             });
         }
         let whats = match change.kind() {
-            Kind::Pod => self.milestones.on_pod(change),
+            Kind::Pod => {
+                self.series.on_pod(change);
+                self.milestones.on_pod(change)
+            }
             Kind::Node => self.milestones.on_node(change),
             Kind::Lease => {
                 self.milestones.on_lease(change);
                 Vec::new()
             }
-            Kind::ReplicaSet | Kind::Deployment | Kind::EndpointSlice => {
-                self.series.on_change(change)
-            }
+            Kind::ReplicaSet
+            | Kind::Deployment
+            | Kind::EndpointSlice
+            | Kind::StatefulSet
+            | Kind::DaemonSet
+            | Kind::ControllerRevision => self.series.on_change(change),
             _ => Vec::new(),
         };
         self.causes.on_change(change, whats);

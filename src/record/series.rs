@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::causes::What;
+use super::revisions::Revisions;
 use crate::api::workload::Strategy;
 use crate::api::{Deployment, EndpointSlice, Kind, ReplicaSet, Text};
 use crate::engine::Time;
@@ -44,18 +45,19 @@ pub struct EndpointPoint {
     pub total: u32,
 }
 
-/// A change of a ReplicaSet's `spec.replicas`.
+/// A change of a ReplicaSet's `spec.replicas`, or of the number of pods that a StatefulSet or
+/// DaemonSet has of one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScaleStep {
     /// When.
     pub at: Time,
     /// Namespace.
     pub namespace: Text,
-    /// Owning Deployment; empty for none.
+    /// Owning Deployment, or the StatefulSet or DaemonSet; empty for none.
     pub deployment: Text,
-    /// The ReplicaSet.
+    /// The ReplicaSet, or the ControllerRevision.
     pub replica_set: Text,
-    /// `deployment.kubernetes.io/revision`.
+    /// `deployment.kubernetes.io/revision`, or the number of the ControllerRevision.
     pub revision: Text,
     /// Image of the first container.
     pub image: Text,
@@ -65,7 +67,8 @@ pub struct ScaleStep {
     pub to: i32,
 }
 
-/// A new desired state of a Deployment (its `metadata.generation` changed).
+/// A new desired state of a Deployment (its `metadata.generation` changed), or a new template of a
+/// StatefulSet or DaemonSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecChange {
     /// When.
@@ -140,6 +143,7 @@ pub struct Series {
     endpoints: BTreeMap<String, Vec<EndpointPoint>>,
     rollouts: Vec<ScaleStep>,
     specs: Vec<SpecChange>,
+    revisions: Revisions,
 }
 
 impl Series {
@@ -169,8 +173,13 @@ impl Series {
             Kind::Deployment => self.deployment(change),
             Kind::ReplicaSet => self.replica_set(change),
             Kind::EndpointSlice => self.slice(change),
-            _ => Vec::new(),
+            _ => self.revisions.on_change(change, &mut self.specs),
         }
+    }
+
+    /// A pod came, went or changed.
+    pub fn on_pod(&mut self, change: &Change) {
+        self.revisions.on_pod(change, &mut self.rollouts);
     }
 
     fn deployment(&mut self, change: &Change) -> Vec<What> {

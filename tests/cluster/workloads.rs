@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rehearsal::check::run::{RunOptions, run};
 use rehearsal::record::{PodLife, RunRecord};
+use rehearsal::report::story::{StoryOptions, story};
 use rehearsal::scenario::{LoadOptions, load};
 
 pub fn play(file: &str, seed: u64) -> RunRecord {
@@ -57,4 +58,44 @@ fn a_stateful_set_and_a_daemon_set_do_what_their_verbs_say() {
     }
     // 4 nodes, three templates.
     assert_eq!(lives(&record, "DaemonSet/agent").len(), 12);
+}
+
+/// Rollouts of sets without ReplicaSets are told by their revisions, as those of Deployments are.
+#[test]
+fn rollouts_of_sets_are_recorded_and_told() {
+    let record = play("scenarios/workloads.yaml", 11);
+    let tag = |image: &str| image.rsplit(':').next().unwrap_or_default().to_owned();
+    let steps = record.rollouts.iter().filter(|s| s.deployment == "db");
+    let steps: Vec<String> = steps
+        .map(|s| format!("#{} v{} {}→{}", s.revision, tag(&s.image), s.from, s.to))
+        .collect();
+    // one pod at a time: an old one goes, then a new one comes; then all the way back, under a new
+    // number
+    let expected = [
+        "#1 v1 3→2",
+        "#2 v2 0→1",
+        "#1 v1 2→1",
+        "#2 v2 1→2",
+        "#1 v1 1→0",
+        "#2 v2 2→3",
+        "#2 v2 3→2",
+        "#3 v1 0→1",
+        "#2 v2 2→1",
+        "#3 v1 1→2",
+        "#2 v2 1→0",
+        "#3 v1 2→3",
+    ];
+    assert_eq!(steps[..12], expected);
+    let agents = record.rollouts.iter().filter(|s| s.deployment == "agent");
+    let least = agents.filter(|s| s.revision == "1").map(|s| s.to).min();
+    assert_eq!(least, Some(0));
+
+    let options = StoryOptions {
+        ..StoryOptions::default()
+    };
+    let story = story(&record, &options);
+    let told = |what: &str| story.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(told("rollout of db complete, 2 3/3"), 1, "{story}");
+    assert_eq!(told("rollout of db complete, 1 3/3"), 1, "{story}");
+    assert_eq!(told("rollout of agent complete, 2 4/4"), 2, "{story}");
 }

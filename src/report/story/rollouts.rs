@@ -1,11 +1,15 @@
 //! Rolling updates: when they begin, what they wait for, when they are complete.
+//!
+//! Deployments report their replicas over time; of StatefulSets and DaemonSets the steps are known,
+//! pods of one revision more or fewer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::line::Line;
 use crate::engine::Time;
-use crate::record::{PodLife, ReplicaPoint, SpecChange, What};
+use crate::record::revisions::COMPLETE;
+use crate::record::{PodLife, ReplicaPoint, ScaleStep, SpecChange, What};
 use crate::report::names::{Names, alive, bare, listed, ready_at, tag};
 use crate::report::number::{count, span};
 
@@ -50,7 +54,8 @@ impl<'n, 'r> Rollout<'n, 'r> {
             complete: None,
             points: points.map(Vec::as_slice).unwrap_or_default(),
         };
-        rollout.complete = rollout.progress("NewReplicaSetAvailable");
+        let complete = rollout.progress("NewReplicaSetAvailable");
+        rollout.complete = complete.or_else(|| rollout.progress(COMPLETE));
         rollout
     }
 
@@ -63,7 +68,7 @@ impl<'n, 'r> Rollout<'n, 'r> {
         let full =
             |namespace: &str, name: &str| self.spec.deployment == format!("{namespace}/{name}");
         let found = entries.find(|e| {
-            e.kind == "Deployment"
+            matches!(&*e.kind, "Deployment" | "StatefulSet" | "DaemonSet")
                 && self.spec.at < e.at
                 && e.at <= self.until
                 && matches!(&e.what, What::Progress(r) if **r == *reason)
@@ -74,6 +79,16 @@ impl<'n, 'r> Rollout<'n, 'r> {
 
     fn last_point(&self, at: Time) -> Option<&'r ReplicaPoint> {
         self.points.iter().rfind(|p| p.at <= at)
+    }
+
+    /// Of a StatefulSet or DaemonSet: how many pods of the new version there were at last.
+    fn last_step(&self) -> Option<&'r ScaleStep> {
+        let spec = self.spec;
+        let mut steps = self.names.run.rollouts.iter();
+        steps.rfind(|s| {
+            let inside = spec.at <= s.at && s.at <= self.until && s.image == spec.image;
+            inside && spec.deployment == format!("{}/{}", s.namespace, s.deployment)
+        })
     }
 
     /// A line of its own unless a step began it, which says so itself.
@@ -125,6 +140,15 @@ impl<'n, 'r> Rollout<'n, 'r> {
         let least = spec.to - spec.unavailable;
         let have = self.last_point(look).map_or(0, |p| p.available);
         let mut text = format!("rollout of {} waits: ", self.name());
+        let why = self.why(look);
+        if self.points.is_empty() {
+            text.push_str(if why.is_empty() {
+                "no pod replaced"
+            } else {
+                &why
+            });
+            return Line::new(at, 1, text).note(span(to.since(at)));
+        }
         if have <= least && !spec.recreate {
             text.push_str(&format!(
                 "{have} available, maxUnavailable {} needs {least}",
@@ -133,7 +157,6 @@ impl<'n, 'r> Rollout<'n, 'r> {
         } else {
             text.push_str(&format!("{have} of {} available", spec.to));
         }
-        let why = self.why(look);
         if !why.is_empty() {
             text.push_str(&format!("; {why}"));
         }
@@ -222,10 +245,13 @@ impl<'n, 'r> Rollout<'n, 'r> {
         let (name, version) = (self.name(), tag(&spec.image));
         let Some(at) = self.complete else {
             let over = self.names.run.header.begun + self.names.run.header.simulated;
-            let last = self.last_point(self.until)?;
+            let updated = match self.last_point(self.until) {
+                Some(last) => last.updated,
+                None => self.last_step()?.to,
+            };
             let text = format!(
                 "rollout of {name} not complete: {version} {}/{}",
-                last.updated.min(spec.to),
+                updated.min(spec.to),
                 spec.to
             );
             return (self.until == over).then(|| Line::new(over, 0, text).bad());
