@@ -190,6 +190,7 @@ impl<C: Controller> Desk<C> {
             since: self.now,
             reason: None,
             message: None,
+            observed_generation: 0,
         });
         let patch = Patch::PodStatus(Box::new(status));
         let (object, uid) = (id.into(), None);

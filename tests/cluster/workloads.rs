@@ -90,10 +90,7 @@ fn rollouts_of_sets_are_recorded_and_told() {
     let least = agents.filter(|s| s.revision == "1").map(|s| s.to).min();
     assert_eq!(least, Some(0));
 
-    let options = StoryOptions {
-        ..StoryOptions::default()
-    };
-    let story = story(&record, &options);
+    let story = story(&record, &StoryOptions::default());
     let told = |what: &str| story.lines().filter(|line| line.contains(what)).count();
     assert_eq!(told("rollout of db complete, 2 3/3"), 1, "{story}");
     assert_eq!(told("rollout of db complete, 1 3/3"), 1, "{story}");

@@ -70,6 +70,7 @@ impl Controller for StaleDisruptionController {
             since: cx.now,
             reason: None,
             message: None,
+            observed_generation: pod.meta.generation,
         };
         let write = Write::Patch {
             object: key.into(),

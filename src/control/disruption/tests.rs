@@ -256,6 +256,7 @@ fn an_announced_disruption_that_does_not_happen_is_taken_back() {
         since: now,
         reason: Some(reason.into()),
         message: None,
+        observed_generation: 0,
     };
     let table = [
         ("DeletionByTaintManager", "ready", "~pod p PodConditions"),
