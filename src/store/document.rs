@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::write::ApiError;
-use crate::api::decode::{DecodeContext, with_patched_json};
+use crate::api::decode::{DecodeContext, with_invalid_json};
 use crate::api::patch::{PatchKind, apply_as, kind_for};
 use crate::api::print::to_json;
 use crate::api::yaml::{Node, Span};
@@ -41,13 +41,17 @@ pub(super) fn patched(old: &Row, kind: PatchKind, patch: &Value) -> Result<Row, 
         let before = to_json(old);
         super::service::update::prepare(&before["spec"], &mut json["spec"]);
     }
-    let new = with_patched_json(old, &json, &DecodeContext::default()).map_err(|problems| {
-        let unread = problems.iter().find(|p| p.reason == "BadRequest");
-        match unread {
-            Some(problem) => ApiError::BadRequest(problem.to_string()),
-            None => ApiError::invalid(old, problems.iter().map(ToString::to_string).collect()),
-        }
+    let read = with_invalid_json(old, &json, &DecodeContext::default());
+    let (new, problems) = read.map_err(|problems| {
+        let problem = problems.first().map(ToString::to_string);
+        ApiError::BadRequest(problem.unwrap_or_default())
     })?;
+    if !problems.is_empty() {
+        // What is invalid comes first, then what may not change.
+        let mut causes: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        causes.extend(super::immutable::causes(old, &new));
+        return Err(ApiError::invalid(old, causes));
+    }
     Ok(keep_spec(old, new))
 }
 

@@ -390,10 +390,19 @@ impl fmt::Display for ApiError {
             | ApiError::Forbidden(m)
             | ApiError::Internal(m)
             | ApiError::TooManyRequests { message: m, .. } => f.write_str(m),
-            ApiError::Invalid { kind, name, causes } => match causes.as_slice() {
-                [one] => write!(f, "{kind} \"{name}\" is invalid: {one}"),
-                many => write!(f, "{kind} \"{name}\" is invalid: [{}]", many.join(", ")),
-            },
+            ApiError::Invalid { kind, name, causes } => {
+                // Go's aggregate says the same thing once.
+                let mut said: Vec<&str> = Vec::with_capacity(causes.len());
+                for cause in causes {
+                    if !said.contains(&cause.as_str()) {
+                        said.push(cause);
+                    }
+                }
+                match said.as_slice() {
+                    [one] => write!(f, "{kind} \"{name}\" is invalid: {one}"),
+                    many => write!(f, "{kind} \"{name}\" is invalid: [{}]", many.join(", ")),
+                }
+            }
             ApiError::Gone => f.write_str("too old resource version"),
             ApiError::Unreachable => f.write_str("the API server did not answer"),
         }

@@ -170,7 +170,7 @@ fn template_spec(template: &batch::JobTemplateSpec) -> JobSpec {
     };
     defaults::batch::job(&mut job);
     let mut json = serde_json::to_value(&job).unwrap_or_default();
-    prune(&mut json);
+    prune(&mut json, None);
     let spec = job.spec.as_ref();
     spec.map(|spec| job_spec(spec, spec_json(&json)))
         .unwrap_or_default()

@@ -21,8 +21,8 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration
 
 use super::batch as decode_batch;
 use super::meta::meta;
-use super::typed::{Steps, foreign, known};
-use super::{DecodeContext, Decoded, Problem};
+use super::typed::{Outcome, Steps, foreign, known};
+use super::{DecodeContext, Problem};
 use super::{config, node, pod, quota, service, stateful, volume, workload};
 use crate::api::Namespace;
 use crate::api::validate::names::{dns_label, dns_subdomain, path_segment};
@@ -37,6 +37,7 @@ fn plain<T>(namespaced: bool, name: NameRule) -> Steps<T> {
         defaults: |_| {},
         validate: |_, _, _, _| {},
         meta_last: false,
+        own_finalizers: true,
         row: None,
         admit: |_| {},
     }
@@ -47,8 +48,6 @@ fn given(node: &Node) -> bool {
     node.at("spec.selector")
         .is_some_and(|selector| !selector.is_null())
 }
-
-type Outcome = Result<Decoded, Vec<Problem>>;
 
 /// Decodes an object of any kind in a current version.
 pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Outcome {
@@ -64,9 +63,9 @@ pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Outcome {
     if let Some(outcome) = outcome {
         return outcome;
     }
-    let mut decoded = foreign(node, cx)?;
+    let (mut decoded, problems) = foreign(node, cx)?;
     decoded.warnings.extend(unknown_kind(node, version, kind));
-    Ok(decoded)
+    Ok((decoded, problems))
 }
 
 fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
@@ -120,6 +119,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             cx,
             &Steps {
                 defaults: defaults::core::namespace,
+                validate: |o, _, at, e| validate::node::namespace(o, at, e),
                 row: Some(|o: &core::Namespace, _, cx| {
                     let finalizers = o.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
                     let finalizers = finalizers.into_iter().flatten();
@@ -249,7 +249,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
             },
         ),
         "StatefulSet" => known(
-            node,
+            &stateful::untyped_claims(node),
             cx,
             &Steps {
                 defaults: defaults::workload::stateful_set,
@@ -257,7 +257,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
                     validate::stateful_set::stateful_set(o, given(node), at, e)
                 },
                 row: Some(|o, json, cx| stateful::stateful_set(o, json, cx).into()),
-                ..plain::<apps::StatefulSet>(true, sub)
+                ..plain::<apps::StatefulSet>(true, dns_label)
             },
         ),
         "DaemonSet" => known(
@@ -398,6 +398,7 @@ fn other_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Op
                 defaults: defaults::policy::disruption_budget,
                 // Its own validation does not look at the metadata; the registry does, afterwards.
                 meta_last: true,
+                own_finalizers: false,
                 ..plain::<policy::PodDisruptionBudget>(true, path_segment)
             },
         ),
@@ -435,7 +436,7 @@ fn network_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> 
             node,
             cx,
             &Steps {
-                validate: |o, _, at, e| validate::networking::ingress(o, at, e),
+                validate: |o, node, at, e| validate::networking::ingress(o, node, at, e),
                 ..plain::<networking::Ingress>(true, sub)
             },
         ),
@@ -475,6 +476,17 @@ fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Opt
         ($type:ty, $namespaced:literal) => {
             known(node, cx, &plain::<$type>($namespaced, sub))
         };
+        // Groups whose metadata is checked by the machinery alone.
+        ($type:ty) => {
+            known(
+                node,
+                cx,
+                &Steps {
+                    own_finalizers: false,
+                    ..plain::<$type>(false, sub)
+                },
+            )
+        };
     }
     Some(match (version, kind) {
         ("networking.k8s.io/v1", "IngressClass") => plain_kind!(networking::IngressClass, false),
@@ -484,14 +496,14 @@ fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Opt
         }
         ("admissionregistration.k8s.io/v1", kind) => match kind {
             "MutatingWebhookConfiguration" => {
-                plain_kind!(admission::MutatingWebhookConfiguration, false)
+                plain_kind!(admission::MutatingWebhookConfiguration)
             }
             "ValidatingWebhookConfiguration" => {
-                plain_kind!(admission::ValidatingWebhookConfiguration, false)
+                plain_kind!(admission::ValidatingWebhookConfiguration)
             }
-            "ValidatingAdmissionPolicy" => plain_kind!(admission::ValidatingAdmissionPolicy, false),
+            "ValidatingAdmissionPolicy" => plain_kind!(admission::ValidatingAdmissionPolicy),
             "ValidatingAdmissionPolicyBinding" => {
-                plain_kind!(admission::ValidatingAdmissionPolicyBinding, false)
+                plain_kind!(admission::ValidatingAdmissionPolicyBinding)
             }
             _ => return None,
         },
@@ -501,9 +513,9 @@ fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Opt
         ("flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration") => {
             plain_kind!(flowcontrol::PriorityLevelConfiguration, false)
         }
-        ("apiregistration.k8s.io/v1", "APIService") => plain_kind!(registration::APIService, false),
+        ("apiregistration.k8s.io/v1", "APIService") => plain_kind!(registration::APIService),
         ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
-            plain_kind!(extensions::CustomResourceDefinition, false)
+            plain_kind!(extensions::CustomResourceDefinition)
         }
         _ => return None,
     })

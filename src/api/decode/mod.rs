@@ -121,7 +121,11 @@ pub struct Decoded {
 /// # Errors
 /// What the API server refuses the object for.
 pub fn decode(node: &Node, context: &DecodeContext) -> Result<Decoded, Vec<Problem>> {
-    typed::decode(node, context)
+    let (decoded, problems) = typed::decode(node, context)?;
+    match problems.is_empty() {
+        true => Ok(decoded),
+        false => Err(problems),
+    }
 }
 
 /// As [`decode`], from JSON that no file contains.
@@ -165,7 +169,26 @@ pub fn with_patched_json(
     patched: &Value,
     context: &DecodeContext,
 ) -> Result<Row, Vec<Problem>> {
-    let mut new = decode_json(patched, context)?.row;
+    let (new, problems) = with_invalid_json(row, patched, context)?;
+    match problems.is_empty() {
+        true => Ok(new),
+        false => Err(problems),
+    }
+}
+
+/// As [`with_patched_json`], also of an object that is not valid, with what is wrong with it: the
+/// API server says at once what is invalid and what may not change.
+///
+/// # Errors
+/// When the object cannot be read.
+pub fn with_invalid_json(
+    row: &Row,
+    patched: &Value,
+    context: &DecodeContext,
+) -> Result<(Row, Vec<Problem>), Vec<Problem>> {
+    let node = Node::from_json(patched, Span::NONE);
+    let (decoded, problems) = typed::decode(&node, context)?;
+    let mut new = decoded.row;
     typed::keep_identity(row, &mut new);
-    Ok(new)
+    Ok((new, problems))
 }

@@ -1,5 +1,6 @@
 //! StatefulSets, DaemonSets and ControllerRevisions.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1 as apps;
@@ -18,6 +19,7 @@ use crate::api::stateful::{
     ClaimRetention, DaemonSetStatus, DaemonStrategy, StatefulRolling, StatefulSetStatus,
     StatefulStrategy,
 };
+use crate::api::yaml::{Node, NodeValue};
 use crate::api::{ControllerRevision, DaemonSet, StatefulSet};
 
 pub(super) fn stateful_set(
@@ -158,4 +160,34 @@ pub(super) fn revision(
         template: Arc::new(read.map_or_else(Default::default, |r| template(&r, written.as_ref()))),
         data: Arc::new(json.get("data").cloned().unwrap_or_default()),
     }
+}
+
+/// A StatefulSet whose templates of claims are what they must be: upstream reads no kind there and
+/// writes the right one over whatever was given.
+pub(super) fn untyped_claims(node: &Node) -> Cow<'_, Node> {
+    const CLAIM: [(&str, &str); 2] = [("apiVersion", "v1"), ("kind", "PersistentVolumeClaim")];
+    let other = |claim: &Node| {
+        CLAIM.iter().any(|(field, expected)| {
+            let given = claim.get(field).and_then(Node::as_str);
+            given.is_some_and(|given| given != *expected)
+        })
+    };
+    let spec = node.get("spec");
+    let claims = spec.and_then(|spec| spec.get("volumeClaimTemplates")?.as_list());
+    if !claims.is_some_and(|claims| claims.iter().any(other)) {
+        return Cow::Borrowed(node);
+    }
+    let mut node = node.clone();
+    let spec = node.get_mut("spec");
+    let claims = spec.and_then(|spec| spec.get_mut("volumeClaimTemplates")?.as_list_mut());
+    for claim in claims.into_iter().flatten() {
+        for (field, expected) in CLAIM {
+            if let Some(given) = claim.get_mut(field)
+                && given.as_str().is_some()
+            {
+                given.value = NodeValue::Str(expected.into());
+            }
+        }
+    }
+    Cow::Owned(node)
 }

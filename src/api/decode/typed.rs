@@ -27,6 +27,8 @@ pub(super) struct Steps<T> {
     pub validate: fn(&T, &Node, &At<'_>, &mut Errors),
     /// Whether the metadata is looked at only when all else is good.
     pub meta_last: bool,
+    /// Whether finalizers without a prefix must be Kubernetes' own.
+    pub own_finalizers: bool,
     pub row: Option<fn(&T, &Value, &DecodeContext) -> Row>,
     /// What admission plugins add to the printed object.
     pub admit: fn(&mut Value),
@@ -38,7 +40,11 @@ fn absent(path: &Path<'_>, node: &Node) -> bool {
     let Path::Key(parent, key) = path else {
         return false;
     };
-    is_zero(node) && !crate::api::print::keeps_zero(parent_key(parent), key, node)
+    is_zero(node) && {
+        let (parent, above) = parent_key(parent);
+        let grandparent = above.map_or("", |above| parent_key(above).0);
+        !crate::api::print::keeps_zero(grandparent, parent, key, node)
+    }
 }
 
 fn is_zero(node: &Node) -> bool {
@@ -50,15 +56,19 @@ fn is_zero(node: &Node) -> bool {
     }
 }
 
-fn parent_key<'a>(path: &Path<'a>) -> &'a str {
+/// The field that a place is in, and the place that the field is in.
+fn parent_key<'a>(path: &'a Path<'a>) -> (&'a str, Option<&'a Path<'a>>) {
     match path {
-        Path::Root => "",
-        Path::Key(_, key) => key,
+        Path::Root => ("", None),
+        Path::Key(above, key) => (key, Some(above)),
         Path::Index(parent, _) => parent_key(parent),
     }
 }
 
-pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Problem>> {
+/// The object, and what the API server would refuse it for; an error when it cannot be read.
+pub(super) type Outcome = Result<(Decoded, Vec<Problem>), Vec<Problem>>;
+
+pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Outcome {
     let refused = |path: &str, message: String| {
         vec![Problem {
             path: path.to_owned(),
@@ -94,9 +104,9 @@ pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Pro
         Some((node, warning)) => (node, warning.clone()),
         None => (node, None),
     };
-    let mut decoded = kinds::decode(node, cx)?;
+    let (mut decoded, problems) = kinds::decode(node, cx)?;
     decoded.warnings.extend(warning);
-    Ok(decoded)
+    Ok((decoded, problems))
 }
 
 /// Decodes an object of a kind that Kubernetes has.
@@ -104,7 +114,7 @@ pub(super) fn known<T>(
     node: &Node,
     cx: &DecodeContext,
     steps: &Steps<T>,
-) -> Result<Decoded, Vec<Problem>>
+) -> Outcome
 where
     T: Metadata<Ty = metav1::ObjectMeta> + DeserializeOwned + Serialize,
 {
@@ -112,7 +122,8 @@ where
         span: Some(node.nearest_span(&problem.path)).filter(|span| span.is_known()),
         ..problem
     };
-    let (mut object, unknown) = decoded::<T>(node).map_err(|errors| undecodable(errors, ""))?;
+    let (mut object, unknown) =
+        decode_with::<T>(node, absent).map_err(|errors| undecodable(errors, ""))?;
     let warnings: Vec<_> = unknown.into_iter().map(unknown_field).collect();
     let metadata = object.metadata_mut();
     if !steps.namespaced {
@@ -128,6 +139,9 @@ where
     let check_meta = |object: &T, errors: &mut Errors| {
         let meta = object.metadata();
         validate::meta::object_meta(meta, steps.namespaced, steps.name, &meta_at, errors);
+        if steps.own_finalizers {
+            validate::meta::kube_finalizers(meta, &meta_at, errors);
+        }
     };
     if !steps.meta_last {
         check_meta(&object, &mut errors);
@@ -136,27 +150,27 @@ where
     if steps.meta_last && errors.is_empty() {
         check_meta(&object, &mut errors);
     }
-    if !errors.is_empty() {
+    let mut problems: Vec<_> = errors.into_problems().into_iter().map(located).collect();
+    if !problems.is_empty() {
         // An unknown field is often why another one is missing.
-        let refused = errors.into_problems().into_iter().map(located);
-        return Err(refused.chain(warnings).collect());
+        problems.extend(warnings.iter().cloned());
     }
-
     let mut json = serde_json::to_value(&object).unwrap_or_default();
-    prune(&mut json);
+    prune(&mut json, Some(node));
     let row = match steps.row {
         Some(row) => row(&object, &json, cx),
         None => inert(meta(object.metadata(), cx), &json),
     };
     let not_modelled = not_modelled(row.kind(), &json);
     (steps.admit)(&mut json);
-    Ok(Decoded {
+    let decoded = Decoded {
         row,
         json,
         warnings,
         known: true,
         not_modelled,
-    })
+    };
+    Ok((decoded, problems))
 }
 
 fn unknown_field(field: UnknownField) -> Problem {
@@ -165,23 +179,6 @@ fn unknown_field(field: UnknownField) -> Problem {
         path: field.path,
         span: Some(field.span).filter(|span| span.is_known()),
         reason: "UnknownField".to_owned(),
-    }
-}
-
-/// Decodes an object. That a zero counts as absent is no licence for one of another type: `0` is
-/// no text and `""` no number, so an object with zeros is first read as it is written.
-fn decoded<T: DeserializeOwned>(node: &Node) -> Result<(T, Vec<UnknownField>), Vec<DecodeError>> {
-    if has_zero(node) {
-        decode_with::<T>(node, |_, _| false)?;
-    }
-    decode_with::<T>(node, absent)
-}
-
-fn has_zero(node: &Node) -> bool {
-    match &node.value {
-        NodeValue::Map(map) => map.values().any(|entry| has_zero(&entry.node)),
-        NodeValue::List(items) => items.iter().any(has_zero),
-        _ => is_zero(node),
     }
 }
 
@@ -216,10 +213,10 @@ fn inert(meta: crate::api::Meta, json: &Value) -> Row {
 
 /// Decodes an object of a kind that Kubernetes does not have: its metadata must be readable, the
 /// rest is stored as written.
-pub(super) fn foreign(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Problem>> {
+pub(super) fn foreign(node: &Node, cx: &DecodeContext) -> Outcome {
     let empty = Node::empty_map(node.span);
     let metadata = node.get("metadata").unwrap_or(&empty);
-    let decoded = decoded::<metav1::ObjectMeta>(metadata);
+    let decoded = decode_with::<metav1::ObjectMeta>(metadata, absent);
     let (mut source, _) = decoded.map_err(|errors| undecodable(errors, "metadata."))?;
     let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
     // Nothing says whether a foreign kind is namespaced; cluster-wide ones say so in their name.
@@ -227,7 +224,7 @@ pub(super) fn foreign(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Pr
         source.namespace = Some(cx.default_namespace.clone());
     }
     let json = node.to_json();
-    Ok(Decoded {
+    let decoded = Decoded {
         row: inert(meta(&source, cx), &json),
         json,
         warnings: Vec::new(),
@@ -236,7 +233,8 @@ pub(super) fn foreign(node: &Node, cx: &DecodeContext) -> Result<Decoded, Vec<Pr
             what: kind.to_owned(),
             path: String::new(),
         }],
-    })
+    };
+    Ok((decoded, Vec::new()))
 }
 
 /// The items of a `List` (or `PodList` and its kin), or the node itself when it is none.

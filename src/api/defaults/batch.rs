@@ -3,7 +3,7 @@
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, Job, JobSpec};
 
 use super::core::pod_template;
-use super::text;
+use super::{absent, text};
 
 /// `SetDefaults_Job`: an unlabelled Job takes the labels of its template.
 pub fn job(object: &mut Job) {
@@ -26,14 +26,14 @@ pub fn job(object: &mut Job) {
     if labels.is_some() && object.metadata.labels.as_ref().is_none_or(|l| l.is_empty()) {
         object.metadata.labels = labels;
     }
-    text(&mut spec.completion_mode, "NonIndexed");
+    absent(&mut spec.completion_mode, "NonIndexed");
     spec.suspend.get_or_insert(false);
     let replacement = if spec.pod_failure_policy.is_some() {
         "Failed"
     } else {
         "TerminatingOrFailed"
     };
-    text(&mut spec.pod_replacement_policy, replacement);
+    absent(&mut spec.pod_replacement_policy, replacement);
     spec.manual_selector.get_or_insert(false);
     job_spec(spec);
 }

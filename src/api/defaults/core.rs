@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EphemeralContainer, Lifecycle,
-    LifecycleHandler, Namespace, Node, Pod, PodSecurityContext, PodSpec, PodTemplate,
+    LifecycleHandler, Namespace, Node, NodeSpec, Pod, PodSecurityContext, PodSpec, PodTemplate,
     PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, Secret, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 
+use super::gates;
 use super::image::tag;
 use super::{amount, resource_list, storage, text};
 
@@ -39,6 +40,10 @@ pub fn pod(object: &mut Pod) {
         requests_from_limits(resources);
     }
     pod_spec(spec);
+    // `Convert_v1_Pod_To_core_Pod`; templates keep what they say.
+    spec.termination_grace_period_seconds = spec
+        .termination_grace_period_seconds
+        .map(|grace| if grace < 0 { 1 } else { grace });
 }
 
 /// A limit without a request is the request.
@@ -91,6 +96,7 @@ pub fn pod_spec(spec: &mut PodSpec) {
         resource_list(&mut resources.limits);
         resource_list(&mut resources.requests);
     }
+    gates::pod_spec(spec);
 }
 
 /// The old `serviceAccount` is an alias that both ways show
@@ -298,9 +304,24 @@ pub fn namespace(object: &mut Namespace) {
     }
 }
 
+/// `Convert_v1_NodeSpec_To_core_NodeSpec` and back: the older field is the first of the newer one,
+/// and wins.
+fn pod_networks(spec: &mut NodeSpec) {
+    let own = spec.pod_cidr.take().filter(|own| !own.is_empty());
+    if let Some(own) = own
+        && spec.pod_cidrs.as_ref().and_then(|all| all.first()) != Some(&own)
+    {
+        spec.pod_cidrs = Some(vec![own]);
+    }
+    spec.pod_cidr = spec.pod_cidrs.as_ref().and_then(|all| all.first()).cloned();
+}
+
 /// `SetDefaults_NodeStatus`: what is allocatable is the capacity, unless the node says less.
 pub fn node(object: &mut Node) {
-    object.spec.get_or_insert_default();
+    // `nodeStrategy.PrepareForCreate`: what the dynamic configuration of kubelets left behind.
+    let spec = object.spec.get_or_insert_default();
+    spec.config_source = None;
+    pod_networks(spec);
     if let Some(status) = &mut object.status {
         if status.allocatable.is_none() {
             status.allocatable = status.capacity.clone();

@@ -8,6 +8,7 @@
 pub mod autoscaling;
 pub mod batch;
 pub mod core;
+pub mod gates;
 pub mod image;
 pub mod policy;
 pub mod rbac;
@@ -26,6 +27,11 @@ pub(crate) fn text(field: &mut Option<String>, default: &str) {
     if field.as_deref().is_none_or(str::is_empty) {
         *field = Some(default.to_owned());
     }
+}
+
+/// Sets what is not there; upstream has a pointer, whose empty text is a value.
+pub(crate) fn absent(field: &mut Option<String>, default: &str) {
+    field.get_or_insert_with(|| default.to_owned());
 }
 
 /// One amount in canonical form.

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
-use super::{resource_list, text};
+use super::{absent, resource_list};
 
 /// `SetDefaults_LimitRangeItem`: a container's default limit is the maximum; its default request
 /// is the default limit, else the minimum.
@@ -71,7 +71,7 @@ pub fn network_policy(object: &mut NetworkPolicy) {
         .flat_map(|rule| rule.ports.iter_mut().flatten())
         .chain(egress.flat_map(|rule| rule.ports.iter_mut().flatten()));
     for port in ports {
-        text(&mut port.protocol, "TCP");
+        absent(&mut port.protocol, "TCP");
     }
 }
 

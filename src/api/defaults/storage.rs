@@ -5,19 +5,25 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 
-use super::{resource_list, text};
+use super::{absent, gates, resource_list, text};
 
 /// `SetDefaults_PersistentVolume`.
 pub fn volume(object: &mut PersistentVolume) {
     let spec = object.spec.get_or_insert_default();
     text(&mut spec.persistent_volume_reclaim_policy, "Retain");
-    text(&mut spec.volume_mode, "Filesystem");
+    absent(&mut spec.volume_mode, "Filesystem");
     resource_list(&mut spec.capacity);
+    // A claim's class may be the empty one; a volume's is none then.
+    if spec.storage_class_name.as_deref() == Some("") {
+        spec.storage_class_name = None;
+    }
 }
 
 /// `SetDefaults_PersistentVolumeClaim` and its spec.
 pub fn claim(object: &mut PersistentVolumeClaim) {
-    claim_spec(object.spec.get_or_insert_default());
+    let spec = object.spec.get_or_insert_default();
+    claim_spec(spec);
+    gates::claim_spec(spec);
     if let Some(status) = &mut object.status {
         resource_list(&mut status.capacity);
     }
@@ -25,7 +31,7 @@ pub fn claim(object: &mut PersistentVolumeClaim) {
 
 /// `SetDefaults_PersistentVolumeClaimSpec`.
 pub fn claim_spec(spec: &mut PersistentVolumeClaimSpec) {
-    text(&mut spec.volume_mode, "Filesystem");
+    absent(&mut spec.volume_mode, "Filesystem");
     let resources = spec.resources.get_or_insert_default();
     resource_list(&mut resources.limits);
     resource_list(&mut resources.requests);

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::core::pod_template;
-use super::{storage, text};
+use super::{gates, storage, text};
 
 /// `SetDefaults_Deployment`.
 pub fn deployment(object: &mut Deployment) {
@@ -69,9 +69,12 @@ pub fn stateful_set(object: &mut StatefulSet) {
     text(&mut retention.when_scaled, "Retain");
     spec.replicas.get_or_insert(1);
     spec.revision_history_limit.get_or_insert(10);
+    // Not optional upstream.
+    spec.service_name.get_or_insert_default();
+    gates::stateful_set(spec);
     pod_template(&mut spec.template);
     for claim in spec.volume_claim_templates.iter_mut().flatten() {
-        storage::claim(claim);
+        storage::claim_spec(claim.spec.get_or_insert_default());
         text(&mut claim.status.get_or_insert_default().phase, "Pending");
     }
 }

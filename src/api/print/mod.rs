@@ -43,9 +43,11 @@ const POINTERS: &[&str] = &[
     "defaultMode",
     "deletionGracePeriodSeconds",
     "enableServiceLinks",
+    "endpointsNamespace",
     "endPort",
     "errorCode",
     "expirationSeconds",
+    "failedIndexes",
     "failedJobsHistoryLimit",
     "failurePolicy",
     "fsGroup",
@@ -73,6 +75,7 @@ const POINTERS: &[&str] = &[
     "managedBy",
     "manualSelector",
     "matchPolicy",
+    "maxExpirationSeconds",
     "maxFailedIndexes",
     "maxSurge",
     "maxUnavailable",
@@ -86,7 +89,9 @@ const POINTERS: &[&str] = &[
     "nominalConcurrencyShares",
     "optional",
     "parallelism",
+    "pathType",
     "persistentVolumeName",
+    "podGroupName",
     "podInfoOnMount",
     "podReplacementPolicy",
     "port",
@@ -111,6 +116,7 @@ const POINTERS: &[&str] = &[
     "scope",
     "seLinuxChangePolicy",
     "seLinuxMount",
+    "secretNamespace",
     "selectPolicy",
     "serving",
     "setHostnameAsFQDN",
@@ -119,7 +125,10 @@ const POINTERS: &[&str] = &[
     "stabilizationWindowSeconds",
     "started",
     "startingDeadlineSeconds",
+    "stopSignal",
     "storageCapacity",
+    "succeededCount",
+    "succeededIndexes",
     "successfulJobsHistoryLimit",
     "supplementalGroupsPolicy",
     "suspend",
@@ -143,7 +152,18 @@ const POINTERS: &[&str] = &[
 
 /// Optional scalars that are pointers in one parent only.
 const POINTERS_IN: &[(&str, &str)] = &[
+    ("clusterTrustBundle", "name"),
+    ("clusterTrustBundle", "signerName"),
+    ("containers", "restartPolicy"),
+    ("dataSource", "apiGroup"),
+    ("dataSourceRef", "apiGroup"),
+    ("dataSourceRef", "namespace"),
+    ("ephemeralContainers", "restartPolicy"),
     ("hostPath", "type"),
+    ("initContainers", "restartPolicy"),
+    ("parameters", "apiGroup"),
+    ("parameters", "namespace"),
+    ("resource", "apiGroup"),
     ("rollingUpdate", "partition"),
     ("spec", "replicas"),
     ("spec", "storageClassName"),
@@ -158,9 +178,10 @@ const POINTERS_IN: &[(&str, &str)] = &[
     ("target", "value"),
 ];
 
-/// Whether a zero under `key` of `parent` is a value of its own.
-pub fn keeps_zero(parent: &str, key: &str, node: &Node) -> bool {
+/// Whether a zero under `key` of `parent`, itself in `grandparent`, is a value of its own.
+pub fn keeps_zero(grandparent: &str, parent: &str, key: &str, node: &Node) -> bool {
     match key {
+        "protocol" => parent == "ports" && matches!(grandparent, "ingress" | "egress"),
         // A number in owner references is `controller: false`, elsewhere it is text.
         "controller" => matches!(node.value, NodeValue::Bool(_)),
         _ => POINTERS.contains(&key) || POINTERS_IN.contains(&(parent, key)),
@@ -207,26 +228,66 @@ const REQUIRED_LISTS: &[&str] = &[
     "verbs",
 ];
 
-/// Takes out what upstream does not print: empty optional lists and maps.
-pub fn prune(value: &mut Value) {
+/// Takes out what upstream does not print: empty optional lists and maps. `written` is the tree
+/// that was read: a list that is not optional prints as it was written, `[]` or nothing.
+pub fn prune(value: &mut Value, written: Option<&Node>) {
     match value {
         Value::Object(map) => {
             map.retain(|key, value| match value {
                 Value::Array(items) if items.is_empty() => {
-                    if REQUIRED_LISTS.contains(&key.as_str()) {
-                        *value = Value::Null;
-                        return true;
+                    let as_list = written.and_then(|node| node.get(key));
+                    let as_list = as_list.is_some_and(|n| matches!(n.value, NodeValue::List(_)));
+                    if !REQUIRED_LISTS.contains(&key.as_str()) {
+                        return false;
                     }
-                    false
+                    if !as_list {
+                        *value = Value::Null;
+                    }
+                    true
                 }
                 Value::Object(inner) if inner.is_empty() => !MAPS.contains(&key.as_str()),
                 value => {
-                    prune(value);
+                    prune(value, written.and_then(|node| node.get(key)));
+                    match key.as_str() {
+                        "imagePullSecrets" => unnamed(value),
+                        "dataSource" | "dataSourceRef" | "resource" => with_group(value),
+                        _ => {}
+                    }
                     true
                 }
             });
         }
-        Value::Array(items) => items.iter_mut().for_each(prune),
+        Value::Array(items) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                let written = written.map(|node| &node.value);
+                let written = match written {
+                    Some(NodeValue::List(nodes)) => nodes.get(i),
+                    _ => None,
+                };
+                prune(item, written);
+            }
+        }
         _ => {}
+    }
+}
+
+/// The group of a reference to any kind is printed even when there is none.
+fn with_group(reference: &mut Value) {
+    if let Some(map) = reference.as_object_mut()
+        && map.contains_key("kind")
+        && !map.contains_key("apiGroup")
+    {
+        map.shift_insert(0, "apiGroup".to_owned(), Value::Null);
+    }
+}
+
+/// An empty name of a reference is not printed.
+fn unnamed(references: &mut Value) {
+    for reference in references.as_array_mut().into_iter().flatten() {
+        if let Some(map) = reference.as_object_mut()
+            && map.get("name").and_then(Value::as_str) == Some("")
+        {
+            map.shift_remove("name");
+        }
     }
 }

@@ -83,7 +83,11 @@ fn reference(
     if version.matches('/').count() > 1 {
         let detail = format!("unexpected GroupVersion string: {version}");
         errors.invalid(&at, version, &detail);
-    } else if needs_group && !version.contains('/') {
+    } else if needs_group
+        && version
+            .split_once('/')
+            .is_none_or(|(group, _)| group.is_empty())
+    {
         errors.invalid(&at, version, "apiVersion must specify API group");
     }
 }

@@ -4,32 +4,47 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::batch::v1::{
     CronJob, Job, JobSpec, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
+    SuccessPolicyRule,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::api::Labels;
 use crate::api::cron::{self, Schedule};
 
 use super::field::{At, Errors};
+use super::job_selector::{generated_selector, selects, with_selector};
 use super::meta::label_selector;
 use super::names::{dns_label, dns_subdomain, label_key};
 use super::pod::pod_template;
-use super::workload::shown_selector;
+use super::workload::{mismatch, shown_selector, template_labels};
 
-/// `ValidateJob`, without the metadata. The selector that a Job gets by itself is not looked at.
+/// `ValidateJob`, without the metadata, with the labels and the selector that a Job gets.
 pub fn job(object: &Job, at: &At<'_>, errors: &mut Errors) {
     let Some(spec) = &object.spec else {
         return;
     };
     let spec_at = at.field("spec");
+    let generated;
+    let spec = if spec.manual_selector == Some(true) {
+        spec
+    } else {
+        generated = with_selector(object, spec);
+        generated_selector(object, &generated, &spec_at, errors);
+        &generated
+    };
     job_spec(spec, &spec_at, errors);
-    if let Some(selector) = &spec.selector {
-        let selector_at = spec_at.field("selector");
-        label_selector(selector, &selector_at, errors);
-        // An object that brings its uid comes from a cluster: its selector was generated there.
-        if spec.manual_selector != Some(true) && object.metadata.uid.is_none() {
-            let detail = "`selector` not auto-generated";
-            errors.invalid(&selector_at, &shown_selector(selector), detail);
-        }
+    let selector_at = spec_at.field("selector");
+    match &spec.selector {
+        None => errors.required(&selector_at, ""),
+        Some(selector) => label_selector(selector, &selector_at, errors),
+    }
+    // A selector that is not there selects nothing; one that does not parse is not asked.
+    let labels: Labels = template_labels(&spec.template)
+        .into_iter()
+        .flatten()
+        .collect();
+    if !selects(spec.selector.as_ref(), &labels) {
+        mismatch(&spec.template, &spec_at.field("template"), errors);
     }
     let indexed = spec.completion_mode.as_deref() == Some("Indexed");
     if let Some(completions) = spec.completions.filter(|n| indexed && *n > 0) {
@@ -309,13 +324,21 @@ fn exit_codes(
     }
 }
 
-/// `validateSuccessPolicy`, without the grammar of `succeededIndexes`.
+/// `validateSuccessPolicy`.
 fn success_policy(spec: &JobSpec, at: &At<'_>, errors: &mut Errors) {
     let Some(policy) = &spec.success_policy else {
         return;
     };
     if spec.completion_mode.as_deref() != Some("Indexed") {
-        errors.invalid(at, &json!(policy), "requires indexed completion mode");
+        let rules = policy.rules.iter().map(|rule| {
+            json!({
+                "SucceededIndexes": rule.succeeded_indexes,
+                "SucceededCount": rule.succeeded_count,
+            })
+        });
+        let rules = rules.collect::<Vec<Value>>();
+        let shown = json!({"Rules": Some(rules).filter(|rules| !rules.is_empty())});
+        errors.invalid(at, &shown, "requires indexed completion mode");
         return;
     }
     let at = at.field("rules");
@@ -332,6 +355,7 @@ fn success_policy(spec: &JobSpec, at: &At<'_>, errors: &mut Errors) {
             let detail = "at least one of succeededCount or succeededIndexes must be specified";
             errors.required(&at, detail);
         }
+        let total = succeeded_indexes(spec, rule, &at.field("succeededIndexes"), errors);
         if let Some(count) = rule.succeeded_count {
             let at = at.field("succeededCount");
             errors.non_negative(&at, count.into());
@@ -343,8 +367,76 @@ fn success_policy(spec: &JobSpec, at: &At<'_>, errors: &mut Errors) {
                 );
                 errors.invalid(&at, &count, &detail);
             }
+            if let Some(total) = total.filter(|total| count > *total) {
+                let detail = format!(
+                    "must be less than or equal to {total} (the number of indexes in the \
+                     specified succeededIndexes field)"
+                );
+                errors.invalid(&at, &count, &detail);
+            }
         }
     }
+}
+
+/// How many indexes a rule lists; none when the list does not parse.
+fn succeeded_indexes(
+    spec: &JobSpec,
+    rule: &SuccessPolicyRule,
+    at: &At<'_>,
+    errors: &mut Errors,
+) -> Option<i32> {
+    const LONGEST: usize = 64 << 10;
+    let text = rule.succeeded_indexes.as_deref()?;
+    if text.len() > LONGEST {
+        errors.too_long(at, LONGEST);
+    }
+    match index_list(text, spec.completions.unwrap_or(0).into()) {
+        Ok(total) => Some(i32::try_from(total).unwrap_or(i32::MAX)),
+        Err(error) => {
+            let detail = format!("error parsing succeededIndexes: {error}");
+            errors.invalid(at, text, &detail);
+            Some(0)
+        }
+    }
+}
+
+/// `validateIndexesFormat`: `0,3-5,7`, strictly increasing, below `completions`.
+fn index_list(text: &str, completions: i64) -> Result<i64, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let index = |text: &str| {
+        let number = text.parse::<i64>();
+        let number =
+            number.map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
+        match number >= completions {
+            true => Err(format!("too large index: {text:?}")),
+            false => Ok(number),
+        }
+    };
+    let decreasing = |from, to| format!("non-increasing order, previous: {from}, current: {to}");
+    let (mut total, mut last) = (0, None);
+    for interval in text.split(',') {
+        let parts: Vec<&str> = interval.split('-').collect();
+        if parts.len() > 2 {
+            return Err(format!(
+                "the fragment {interval:?} violates the requirement that an index interval can \
+                 have at most two parts separated by '-'"
+            ));
+        }
+        let first = index(parts[0])?;
+        let end = parts.get(1).map(|end| index(end)).transpose()?;
+        if let Some(end) = end.filter(|end| first >= *end) {
+            return Err(decreasing(first, end));
+        }
+        if let Some(last) = last.filter(|last| *last >= first) {
+            return Err(decreasing(last, first));
+        }
+        let end = end.unwrap_or(first);
+        total += end - first + 1;
+        last = Some(end);
+    }
+    Ok(total)
 }
 
 /// `ValidateCronJobCreate`, without the metadata.

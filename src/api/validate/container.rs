@@ -14,6 +14,7 @@ use super::names::{dns_label, in_range, port_name, port_number};
 use super::probe::{self, Role};
 use super::resources::{self, Of};
 use super::security::{app_armor, seccomp};
+use super::windows;
 
 /// What containers are checked against.
 pub(super) struct PodScope<'a> {
@@ -21,6 +22,8 @@ pub(super) struct PodScope<'a> {
     pub claims: BTreeSet<&'a str>,
     pub grace: Option<i64>,
     pub restart_policy: &'a str,
+    /// Whether containers have the users of their host.
+    pub host_users: bool,
 }
 
 /// `validateContainers`.
@@ -54,13 +57,10 @@ pub(super) fn init_containers(
     for (i, container) in all.iter().enumerate() {
         let item = at.item(i);
         common(container, pod, &item, errors);
-        let rules = container
-            .restart_policy_rules
-            .as_deref()
-            .unwrap_or_default();
+        let rules = container.restart_policy_rules.as_ref();
         match &container.restart_policy {
             Some(_) => restart_policy(container, &item, errors),
-            None if !rules.is_empty() => errors.required(
+            None if rules.is_some_and(|rules| !rules.is_empty()) => errors.required(
                 &item.field("restartPolicy"),
                 "must specify restartPolicy when restart rules are used",
             ),
@@ -76,23 +76,36 @@ pub(super) fn init_containers(
         if sidecar {
             hooks_and_probes(container, pod, &item, errors);
         } else {
-            for (field, there) in [
-                ("lifecycle", container.lifecycle.is_some()),
-                ("livenessProbe", container.liveness_probe.is_some()),
-                ("readinessProbe", container.readiness_probe.is_some()),
-                ("startupProbe", container.startup_probe.is_some()),
-            ] {
-                if there {
-                    let detail = "may not be set for init containers without restartPolicy=Always";
-                    errors.forbidden(&item.field(field), detail);
-                }
-            }
+            once_only(container, &item, errors);
+        }
+    }
+}
+
+/// What only sidecars may have.
+fn once_only(container: &Container, at: &At<'_>, errors: &mut Errors) {
+    for (field, there) in [
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ] {
+        if there {
+            let detail = "may not be set for init containers without restartPolicy=Always";
+            errors.forbidden(&at.field(field), detail);
+        }
+    }
+    let policies = at.field("resizePolicy");
+    for (i, policy) in container.resize_policy.iter().flatten().enumerate() {
+        if policy.restart_policy == "RestartContainer" {
+            let at = policies.item(i);
+            let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+            errors.invalid(&at.field("restartPolicy"), "RestartContainer", detail);
         }
     }
 }
 
 /// `validateContainerCommon`.
-fn common(container: &Container, pod: &PodScope<'_>, at: &At<'_>, errors: &mut Errors) {
+pub(super) fn common(container: &Container, pod: &PodScope<'_>, at: &At<'_>, errors: &mut Errors) {
     if container.name.is_empty() {
         errors.required(&at.field("name"), "");
     } else {
@@ -147,7 +160,8 @@ fn common(container: &Container, pod: &PodScope<'_>, at: &At<'_>, errors: &mut E
     let resize = container.resize_policy.as_deref().unwrap_or_default();
     resize_policy(resize, pod, &at.field("resizePolicy"), errors);
     if let Some(context) = &container.security_context {
-        security_context(context, &at.field("securityContext"), errors);
+        let at = at.field("securityContext");
+        security_context(context, pod.host_users, &at, errors);
     }
 }
 
@@ -457,8 +471,8 @@ fn restart_policy(container: &Container, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-/// `ValidateSecurityContext`, without its Windows part.
-fn security_context(context: &SecurityContext, at: &At<'_>, errors: &mut Errors) {
+/// `ValidateSecurityContext`.
+fn security_context(context: &SecurityContext, host_users: bool, at: &At<'_>, errors: &mut Errors) {
     let most = i64::from(i32::MAX);
     for (field, id) in [
         ("runAsUser", context.run_as_user),
@@ -473,7 +487,7 @@ fn security_context(context: &SecurityContext, at: &At<'_>, errors: &mut Errors)
         if !matches!(mount.as_str(), "Default" | "Unmasked") {
             errors.not_supported(&at, mount, &["Default", "Unmasked"]);
         }
-        if mount == "Unmasked" {
+        if mount == "Unmasked" && host_users {
             errors.invalid(&at, mount, "`hostUsers` must be false to use `Unmasked`");
         }
     }
@@ -501,6 +515,11 @@ fn security_context(context: &SecurityContext, at: &At<'_>, errors: &mut Errors)
             );
         }
     }
+    windows::options(
+        &context.windows_options,
+        &at.field("windowsOptions"),
+        errors,
+    );
     app_armor(
         &context.app_armor_profile,
         &at.field("appArmorProfile"),

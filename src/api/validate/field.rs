@@ -206,9 +206,19 @@ impl Errors {
         self.with_value(at, ("FieldValueNotFound", "Not found"), value, "");
     }
 
+    /// A reference to something that is not there, with what there is.
+    pub fn not_found_because(&mut self, at: &At<'_>, value: &(impl Shown + ?Sized), detail: &str) {
+        self.with_value(at, ("FieldValueNotFound", "Not found"), value, detail);
+    }
+
     /// A value that is not allowed here.
     pub fn forbidden(&mut self, at: &At<'_>, detail: &str) {
         self.push(at, "FieldValueForbidden", with_detail("Forbidden", detail));
+    }
+
+    /// A check that could not be made.
+    pub fn internal(&mut self, at: &At<'_>, detail: &str) {
+        self.push(at, "InternalError", with_detail("Internal error", detail));
     }
 
     /// Text of more than `most` bytes.

@@ -36,32 +36,36 @@ fn sloppy(text: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::new(*a, *b, *c, *d))
 }
 
-/// The parts of a network in CIDR notation.
+/// The parts of a network in CIDR notation; leading zeros count for nothing
+/// (`netutils.ParseCIDRSloppy`).
 pub(super) fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
     let (ip, bits) = text.split_once('/')?;
-    let ip: IpAddr = ip.parse().ok()?;
+    let ip = ip.parse().ok().or_else(|| sloppy(ip).map(IpAddr::from))?;
     let most = if ip.is_ipv4() { 32 } else { 128 };
-    let good = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
-    let bits: u8 = bits.parse().ok().filter(|_| good)?;
-    (bits <= most && (bits == 0 || !text.contains("/0"))).then_some((ip, bits))
+    let digits = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
+    let bits = bits.trim_start_matches('0');
+    let bits = if bits.is_empty() { "0" } else { bits };
+    let bits: u8 = bits.parse().ok().filter(|_| digits)?;
+    (bits <= most).then_some((ip, bits))
 }
 
-/// A network; bits beyond the prefix must be 0.
+/// `IsValidCIDRForLegacyField`, strictly: bits beyond the prefix must be 0.
 pub(super) fn network(text: &str, at: &At<'_>, errors: &mut Errors) {
     let Some((ip, bits)) = parse_network(text) else {
-        errors.invalid(
-            at,
-            text,
-            "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-        );
+        let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+        errors.invalid(at, text, detail);
         return;
     };
-    let first = first_address(ip, bits);
-    if first != ip {
-        let detail = format!(
-            "must not have bits set beyond the prefix length, should be \"{first}/{bits}\""
-        );
-        errors.invalid(at, text, &detail);
+    let (address, prefix) = text.split_once('/').unwrap_or_default();
+    if address.parse::<IpAddr>().is_err() || prefix != bits.to_string() {
+        let detail = "must not have leading 0s in IP or prefix length";
+        errors.invalid(at, text, detail);
+    } else if matches!(ip, IpAddr::V6(six) if six.to_ipv4_mapped().is_some()) {
+        let detail = "must not have an IPv4-mapped IPv6 address";
+        errors.invalid(at, text, detail);
+    } else if first_address(ip, bits) != ip {
+        let detail = "must not have bits set beyond the prefix length";
+        errors.invalid(at, text, detail);
     }
 }
 

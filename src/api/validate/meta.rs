@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::NameRule;
 use super::field::{At, Errors};
@@ -27,7 +27,10 @@ pub fn object_meta(
     let prefix = meta.generate_name.as_deref().unwrap_or_default();
     if !prefix.is_empty() {
         let masked = mask_trailing_dash(prefix);
-        errors.invalid_each(&at.field("generateName"), prefix, rule(&masked));
+        // More follows: the two names that are no path segments are good beginnings.
+        let messages = rule(&masked).into_iter();
+        let messages = messages.filter(|m| !m.starts_with("may not be '"));
+        errors.invalid_each(&at.field("generateName"), prefix, messages);
     }
     if !name.is_empty() {
         errors.invalid_each(&at.field("name"), name, rule(name));
@@ -74,7 +77,12 @@ pub fn annotations(pairs: &Option<BTreeMap<String, String>>, at: &At<'_>, errors
 fn owners(owners: &Option<Vec<OwnerReference>>, at: &At<'_>, errors: &mut Errors) {
     let mut controller: Option<String> = None;
     for owner in owners.iter().flatten() {
-        let version = owner.api_version.rsplit('/').next().unwrap_or_default();
+        // `schema.ParseGroupVersion`: more than one slash is no version at all.
+        let version = match owner.api_version.split_once('/') {
+            None => owner.api_version.as_str(),
+            Some((_, version)) if version.contains('/') => "",
+            Some((_, version)) => version,
+        };
         for (field, value, empty, message) in [
             (
                 "apiVersion",
@@ -100,12 +108,16 @@ fn owners(owners: &Option<Vec<OwnerReference>>, at: &At<'_>, errors: &mut Errors
                 errors.invalid(&at.field(field), value, message);
             }
         }
+        if (owner.api_version.as_str(), owner.kind.as_str()) == ("v1", "Event") {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.invalid(at, &shown_owner(owner), detail);
+        }
         if owner.controller == Some(true) {
             let name = format!("{}/{}", owner.kind, owner.name);
             match &controller {
                 Some(first) => errors.invalid(
                     at,
-                    &json!(owners),
+                    &owners.iter().flatten().map(shown_owner).collect::<Value>(),
                     &format!(
                         "Only one reference can have Controller set to true. Found \"true\" in \
                          references for {first} and {name}"
@@ -115,6 +127,44 @@ fn owners(owners: &Option<Vec<OwnerReference>>, at: &At<'_>, errors: &mut Errors
             }
         }
     }
+}
+
+/// A reference in Go's order of fields.
+fn shown_owner(owner: &OwnerReference) -> Value {
+    let mut shown = json!({
+        "apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid,
+    });
+    for (field, value) in [
+        ("controller", owner.controller),
+        ("blockOwnerDeletion", owner.block_owner_deletion),
+    ] {
+        if let Some(value) = value {
+            shown[field] = value.into();
+        }
+    }
+    shown
+}
+
+/// `validateKubeFinalizerName`.
+fn kube_finalizer(name: &str, at: &At<'_>, errors: &mut Errors) {
+    if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(at, name, detail);
+    }
+}
+
+/// What `pkg/apis/core/validation :: ValidateObjectMeta` adds to the machinery's check.
+pub fn kube_finalizers(meta: &ObjectMeta, at: &At<'_>, errors: &mut Errors) {
+    let at = at.field("finalizers");
+    for (i, name) in meta.finalizers.iter().flatten().enumerate() {
+        kube_finalizer(name, &at.item(i), errors);
+    }
+}
+
+/// `validateFinalizerName`, of namespaces.
+pub(super) fn finalizer_name(name: &str, at: &At<'_>, errors: &mut Errors) {
+    errors.invalid_each(at, name, label_key(name));
+    kube_finalizer(name, at, errors);
 }
 
 fn finalizers(finalizers: &Option<Vec<String>>, at: &At<'_>, errors: &mut Errors) {

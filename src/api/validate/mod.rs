@@ -10,9 +10,12 @@ pub mod autoscaling;
 pub mod batch;
 pub mod config;
 mod container;
+mod disks;
 mod env;
+mod ephemeral;
 pub mod field;
 mod ip;
+mod job_selector;
 pub mod meta;
 pub mod names;
 pub mod networking;
@@ -27,7 +30,9 @@ mod security;
 pub mod service;
 pub mod stateful_set;
 pub mod storage;
+mod sysctls;
 mod volumes;
+mod windows;
 pub mod workload;
 
 /// The rule for an object's name: a message per rule that the name breaks.

@@ -12,10 +12,13 @@ use serde_json::json;
 use super::field::{At, Errors};
 use super::ip;
 use super::meta::label_selector;
-use super::names::{dns_label, dns_subdomain, port_name, port_number, wildcard_subdomain};
+use super::names::{
+    dns_label, dns_subdomain, path_segment, port_name, port_number, wildcard_subdomain,
+};
+use crate::api::yaml::Node;
 
 /// `ValidateIngressCreate`, without the metadata.
-pub fn ingress(object: &Ingress, at: &At<'_>, errors: &mut Errors) {
+pub fn ingress(object: &Ingress, node: &Node, at: &At<'_>, errors: &mut Errors) {
     let spec = object.spec.clone().unwrap_or_default();
     let root = at;
     let at = at.field("spec");
@@ -41,7 +44,9 @@ pub fn ingress(object: &Ingress, at: &At<'_>, errors: &mut Errors) {
                 errors.required(&at, "");
             }
             for (j, path) in http.paths.iter().enumerate() {
-                http_path(path, &at.item(j), errors);
+                let written = node.at(&format!("spec.rules[{i}].http.paths[{j}].pathType"));
+                let typed = written.is_some_and(|node| !node.is_null());
+                http_path(path, typed, &at.item(j), errors);
             }
         }
     }
@@ -97,8 +102,8 @@ fn tls(all: &[IngressTLS], at: &At<'_>, errors: &mut Errors) {
 }
 
 /// `validateHTTPIngressPath`.
-fn http_path(path: &HTTPIngressPath, at: &At<'_>, errors: &mut Errors) {
-    if path.path_type.is_empty() {
+fn http_path(path: &HTTPIngressPath, typed: bool, at: &At<'_>, errors: &mut Errors) {
+    if !typed {
         errors.required(&at.field("pathType"), "pathType must be specified");
         return;
     }
@@ -141,16 +146,14 @@ fn backend(backend: &IngressBackend, at: &At<'_>, errors: &mut Errors) {
         }
         (Some(resource), None) => {
             let at = at.field("resource");
-            let group = resource.api_group.as_deref().unwrap_or_default();
-            if !group.is_empty() {
+            if let Some(group) = &resource.api_group {
                 errors.invalid_each(&at.field("apiGroup"), group, dns_subdomain(group));
             }
-            for (field, value, words) in [
-                ("kind", &resource.kind, "kind is required"),
-                ("name", &resource.name, "name is required"),
-            ] {
+            for (field, value) in [("kind", &resource.kind), ("name", &resource.name)] {
                 if value.is_empty() {
-                    errors.required(&at.field(field), words);
+                    errors.required(&at.field(field), "");
+                } else {
+                    errors.invalid_each(&at.field(field), value, path_segment(value));
                 }
             }
         }

@@ -1,14 +1,14 @@
-//! Nodes (`pkg/apis/core/validation :: ValidateNode`).
+//! Nodes and Namespaces (`pkg/apis/core/validation`).
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use serde_json::json;
 
 use super::affinity::taint_effect;
 use super::field::{At, Errors};
 use super::ip;
-use super::meta::label_name;
+use super::meta::{finalizer_name, label_name};
 use super::names::label_value;
 use super::resources::quantity_value;
 
@@ -48,8 +48,44 @@ pub fn node(object: &Node, at: &At<'_>, errors: &mut Errors) {
             quantity_value(name, written, &at.field(name), errors);
         }
     }
-    let networks = at.field("spec.podCIDRs");
-    for (i, network) in spec.pod_cidrs.iter().flatten().enumerate() {
-        ip::network(network, &networks.item(i), errors);
+    pod_networks(spec.pod_cidrs.as_deref().unwrap_or_default(), at, errors);
+}
+
+/// One network of pods, or one for each family.
+fn pod_networks(networks: &[String], at: &At<'_>, errors: &mut Errors) {
+    let at = at.field("spec.podCIDRs");
+    for (i, network) in networks.iter().enumerate() {
+        ip::network(network, &at.item(i), errors);
+    }
+    if networks.len() < 2 {
+        return;
+    }
+    // As `netutils.IsDualStackCIDRStrings` judges them.
+    let (mut four, mut six) = (false, false);
+    for (i, network) in networks.iter().enumerate() {
+        let Some((ip, _)) = ip::parse_network(network) else {
+            let detail = format!(
+                "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{i}]: \
+                 <nil> (invalid CIDR address: {network})"
+            );
+            errors.internal(&at, &detail);
+            (four, six) = (false, false);
+            break;
+        };
+        four |= ip.is_ipv4();
+        six |= ip.is_ipv6();
+    }
+    if !(four && six) || networks.len() > 2 {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.invalid(&at, &json!(networks), detail);
+    }
+}
+
+/// `ValidateNamespace`, without the metadata.
+pub fn namespace(object: &Namespace, at: &At<'_>, errors: &mut Errors) {
+    let spec = object.spec.as_ref();
+    let finalizers = spec.and_then(|spec| spec.finalizers.as_ref());
+    for name in finalizers.into_iter().flatten() {
+        finalizer_name(name, &at.field("spec.finalizers"), errors);
     }
 }

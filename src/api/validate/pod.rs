@@ -9,13 +9,16 @@ use serde_json::json;
 
 use super::affinity::{affinity, tolerations, topology_spread};
 use super::container::{PodScope, containers, init_containers};
+use super::ephemeral;
 use super::field::{At, Errors};
 use super::ip;
 use super::meta::{annotations, labels};
 use super::names::{dns_label, dns_subdomain, in_range, label_key, subdomain_with_underscore};
 use super::resources::{self, Of};
 use super::security;
+use super::sysctls::sysctls;
 use super::volumes::volumes;
+use super::windows;
 
 /// `ValidatePodCreate`, without the metadata.
 pub fn pod(object: &Pod, at: &At<'_>, errors: &mut Errors) {
@@ -70,12 +73,16 @@ pub fn pod(object: &Pod, at: &At<'_>, errors: &mut Errors) {
 /// Whitespace around an image is refused in pods, not in templates.
 fn images(containers: &[Container], at: &At<'_>, errors: &mut Errors) {
     for (i, container) in containers.iter().enumerate() {
-        let image = container.image.as_deref().unwrap_or_default();
-        if image.trim() != image {
-            let item = at.item(i);
-            let detail = "must not have leading or trailing whitespace";
-            errors.invalid(&item.field("image"), image, detail);
-        }
+        image_spaces(container, &at.item(i), errors);
+    }
+}
+
+/// `validateContainerOnlyForPod`.
+pub(super) fn image_spaces(container: &Container, at: &At<'_>, errors: &mut Errors) {
+    let image = container.image.as_deref().unwrap_or_default();
+    if image.trim() != image {
+        let detail = "must not have leading or trailing whitespace";
+        errors.invalid(&at.field("image"), image, detail);
     }
 }
 
@@ -130,6 +137,7 @@ fn pod_spec(spec: &PodSpec, name: Option<&str>, at: &At<'_>, errors: &mut Errors
         claims: claim_names(spec),
         grace: spec.termination_grace_period_seconds,
         restart_policy: spec.restart_policy.as_deref().unwrap_or_default(),
+        host_users: spec.host_users != Some(false),
     };
     resource_claims(spec, &at.field("resourceClaims"), errors);
     containers(&spec.containers, &scope, &at.field("containers"), errors);
@@ -141,10 +149,8 @@ fn pod_spec(spec: &PodSpec, name: Option<&str>, at: &At<'_>, errors: &mut Errors
         &at.field("initContainers"),
         errors,
     );
-    if let Some(source) = &spec.resources {
-        let at = at.field("resources");
-        resources::requirements(source, Of::Pod, &scope.claims, &at, errors);
-    }
+    ephemeral::containers(spec, &scope, &at.field("ephemeralContainers"), errors);
+    pod_level(spec, &scope, &at.field("resources"), errors);
     host_network(spec, name.is_some(), &at.field("containers"), errors);
     policies(spec, at, errors);
     labels(&spec.node_selector, &at.field("nodeSelector"), errors);
@@ -161,6 +167,7 @@ fn pod_spec(spec: &PodSpec, name: Option<&str>, at: &At<'_>, errors: &mut Errors
         .as_deref()
         .unwrap_or_default();
     topology_spread(spread, &at.field("topologySpreadConstraints"), errors);
+    windows::host_processes(spec, at, errors);
     names(spec, at, errors);
     let tolerated = spec.tolerations.as_deref().unwrap_or_default();
     tolerations(tolerated, &at.field("tolerations"), errors);
@@ -171,6 +178,74 @@ fn pod_spec(spec: &PodSpec, name: Option<&str>, at: &At<'_>, errors: &mut Errors
         let at = limits.key(name);
         resources::container_resource_name(name, &at, errors);
         resources::quantity_value(name, amount, &at, errors);
+        resources::huge_page_value(name, amount, &at, errors);
+    }
+    let mut overhead = spec
+        .overhead
+        .iter()
+        .flatten()
+        .map(|(name, _)| name.as_str());
+    let computes = overhead
+        .clone()
+        .any(|name| name == "cpu" || name == "memory");
+    if !computes && overhead.any(resources::huge_page) {
+        errors.forbidden(&at.field("overhead"), "HugePages require cpu or memory");
+    }
+    windows::operating_system(spec, at, errors);
+    env_files(spec, at, errors);
+}
+
+/// `validatePodResources`.
+fn pod_level(spec: &PodSpec, scope: &PodScope<'_>, at: &At<'_>, errors: &mut Errors) {
+    let Some(source) = &spec.resources else {
+        return;
+    };
+    if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+        errors.forbidden(at, "may not be set for a windows pod");
+        return;
+    }
+    if source.claims.is_some() {
+        let detail = "claims may not be set for Resources at pod-level";
+        errors.forbidden(&at.field("claims"), detail);
+    }
+    resources::requirements(source, Of::Pod, &scope.claims, at, errors);
+    resources::pod_and_containers(spec, source, at, errors);
+}
+
+/// `validateFileKeyRefVolumes`.
+fn env_files(spec: &PodSpec, at: &At<'_>, errors: &mut Errors) {
+    let volumes = spec.volumes.iter().flatten();
+    let volumes: BTreeMap<&str, bool> = volumes
+        .map(|volume| (volume.name.as_str(), volume.empty_dir.is_some()))
+        .collect();
+    let init = spec.init_containers.iter().flatten();
+    let init = init.map(|c| &c.env).enumerate();
+    let regular = spec.containers.iter().map(|c| &c.env).enumerate();
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let ephemeral = ephemeral.map(|c| &c.env).enumerate();
+    let all = init
+        .map(|(i, env)| ("initContainers", i, env))
+        .chain(regular.map(|(i, env)| ("containers", i, env)))
+        .chain(ephemeral.map(|(i, env)| ("ephemeralContainers", i, env)));
+    for (list, i, env) in all {
+        for (j, var) in env.iter().flatten().enumerate() {
+            let from = var.value_from.as_ref();
+            let Some(file) = from.and_then(|from| from.file_key_ref.as_ref()) else {
+                continue;
+            };
+            let (list, name) = (at.field(list), file.volume_name.as_str());
+            let item = list.item(i);
+            let env = item.field("env");
+            let var = env.item(j);
+            let at = var.field("valueFrom.fileKeyRef.volumeName");
+            match volumes.get(name) {
+                None => errors.not_found(&at, name),
+                Some(false) => {
+                    errors.invalid(&at, name, "referenced volume must be of type emptyDir");
+                }
+                Some(true) => {}
+            }
+        }
     }
 }
 
@@ -280,6 +355,17 @@ fn names(spec: &PodSpec, at: &At<'_>, errors: &mut Errors) {
                 errors.forbidden(&at.field(field), "when `hostUsers` is false");
             }
         }
+        let init = spec.init_containers.iter().flatten().enumerate();
+        let init = init.map(|(i, c)| ("initContainers", i, &c.volume_devices));
+        let regular = spec.containers.iter().enumerate();
+        let regular = regular.map(|(i, c)| ("containers", i, &c.volume_devices));
+        for (list, i, devices) in init.chain(regular) {
+            if devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
+                let list = at.field(list);
+                let item = list.item(i);
+                errors.forbidden(&item.field("volumeDevices"), "when `hostUsers` is false");
+            }
+        }
     }
 }
 
@@ -363,7 +449,7 @@ fn dns_config(spec: &PodSpec, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-/// `validatePodSpecSecurityContext`, without its Windows part.
+/// `validatePodSpecSecurityContext`.
 fn security_context(
     context: &PodSecurityContext,
     spec: &PodSpec,
@@ -390,22 +476,28 @@ fn security_context(
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.invalid(&at.field("shareProcessNamespace"), &true, detail);
     }
-    let word = |field: &str, value: &Option<String>, all: [&str; 2], errors: &mut Errors| {
+    sysctls(context, spec, &at.field("sysctls"), errors);
+    let word = |field: &str, value: &Option<String>, all: &[&str], errors: &mut Errors| {
         if let Some(value) = value
             && !all.contains(&value.as_str())
         {
-            errors.not_supported(&at.field(field), value, &all);
+            errors.not_supported(&at.field(field), value, all);
         }
     };
     word(
         "fsGroupChangePolicy",
         &context.fs_group_change_policy,
-        ["Always", "OnRootMismatch"],
+        &["Always", "OnRootMismatch"],
         errors,
     );
     security::seccomp(
         &context.seccomp_profile,
         &at.field("seccompProfile"),
+        errors,
+    );
+    windows::options(
+        &context.windows_options,
+        &at.field("windowsOptions"),
         errors,
     );
     security::app_armor(
@@ -417,12 +509,13 @@ fn security_context(
         (
             "supplementalGroupsPolicy",
             &context.supplemental_groups_policy,
-            ["Merge", "Strict"],
+            ["Merge", "Strict"].as_slice(),
         ),
         (
             "seLinuxChangePolicy",
             &context.se_linux_change_policy,
-            ["MountOption", "Recursive"],
+            // The other, `MountOption`, needs a feature that is off.
+            &["Recursive"],
         ),
     ] {
         word(field, value, all, errors);
@@ -446,16 +539,32 @@ fn resource_claims(spec: &PodSpec, at: &At<'_>, errors: &mut Errors) {
         } else {
             errors.invalid_each(&at.field("name"), &claim.name, dns_label(&claim.name));
         }
+        let shown = json!({
+            "Name": claim.name,
+            "ResourceClaimName": claim.resource_claim_name,
+            "ResourceClaimTemplateName": claim.resource_claim_template_name,
+        });
         let name = claim.resource_claim_name.is_some();
         let template = claim.resource_claim_template_name.is_some();
         if name && template {
             let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may \
                           be specified";
-            errors.invalid(&at, &json!(claim), detail);
+            errors.invalid(&at, &shown, detail);
         }
         if !name && !template {
             let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-            errors.invalid(&at, &json!(claim), detail);
+            errors.invalid(&at, &shown, detail);
+        }
+        for (field, name) in [
+            ("resourceClaimName", &claim.resource_claim_name),
+            (
+                "resourceClaimTemplateName",
+                &claim.resource_claim_template_name,
+            ),
+        ] {
+            if let Some(name) = name {
+                errors.invalid_each(&at.field(field), name, dns_subdomain(name));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::field::{At, Errors};
 use super::meta::label_selector;
-use super::workload::{at_most_all, int_or_percent};
+use super::workload::{at_most_all, int_or_percent, shown_selector};
 
 /// Above this only the system's own classes may go (`scheduling.HighestUserDefinablePriority`).
 const HIGHEST_USER_PRIORITY: i32 = 1_000_000_000;
@@ -18,7 +18,7 @@ pub fn disruption_budget(object: &PodDisruptionBudget, at: &At<'_>, errors: &mut
     if spec.min_available.is_some() && spec.max_unavailable.is_some() {
         let shown = json!({
             "MinAvailable": spec.min_available,
-            "Selector": spec.selector,
+            "Selector": spec.selector.as_ref().map(shown_selector),
             "MaxUnavailable": spec.max_unavailable,
             "UnhealthyPodEvictionPolicy": spec.unhealthy_pod_eviction_policy,
         });

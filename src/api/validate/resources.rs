@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{ResourceClaim, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceClaim, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 
 use super::field::{At, Errors};
 use super::names::{dns_label, label_key};
-use crate::api::quantity::Quantity;
+use crate::api::quantity::{Format, Quantity};
 
 /// A written amount; those that do not parse were refused when the object was read.
 pub(super) fn amount(written: &Written) -> Quantity {
@@ -210,8 +210,101 @@ pub(super) fn requirements(
     claim_names(&source.claims, claims, &at.field("claims"), errors);
 }
 
+/// `validatePodResourceConsistency`: what a pod asks for is enough for its containers.
+pub(super) fn pod_and_containers(
+    spec: &PodSpec,
+    own: &ResourceRequirements,
+    at: &At<'_>,
+    errors: &mut Errors,
+) {
+    let requests_at = at.field("requests");
+    for (name, request) in own.requests.iter().flatten() {
+        let Some(sum) = aggregate(spec, name, false) else {
+            continue;
+        };
+        if sum.nanos() > amount(request).nanos() {
+            let sum = sum.print(sum_format(spec, name));
+            let detail =
+                format!("must be greater than or equal to aggregate container requests of {sum}");
+            errors.invalid(&requests_at.key(name), &request.0, &detail);
+        }
+    }
+    let limits_at = at.field("limits");
+    let limits = own.limits.iter().flatten();
+    for (name, limit) in limits.clone().filter(|(name, _)| huge_page(name)) {
+        let Some(sum) = aggregate(spec, name, true) else {
+            continue;
+        };
+        if sum.nanos() > amount(limit).nanos() {
+            let sum = sum.print(sum_format(spec, name));
+            let detail =
+                format!("must be greater than or equal to aggregate container limits of {sum}");
+            errors.invalid(&limits_at.key(name), &limit.0, &detail);
+        }
+    }
+    let containers_at = at.field("containers");
+    for (i, container) in spec.containers.iter().enumerate() {
+        for (name, limit) in limits.clone() {
+            let own = container.resources.as_ref();
+            let Some(own) = own.and_then(|r| r.limits.as_ref()?.get(name)) else {
+                continue;
+            };
+            if amount(own).nanos() > amount(limit).nanos() {
+                let item = containers_at.item(i);
+                let key = item.key(name);
+                let detail = format!("must be less than or equal to pod limits of {}", limit.0);
+                errors.invalid(&key.field("limits"), &own.0, &detail);
+            }
+        }
+    }
+}
+
+/// `AggregateContainerRequests` or `AggregateContainerLimits` of one resource: the regular
+/// containers and sidecars together, or an init container with the sidecars before it.
+fn aggregate(spec: &PodSpec, name: &str, limits: bool) -> Option<Quantity> {
+    let of = |container: &Container| {
+        let resources = container.resources.as_ref()?;
+        let amounts = if limits {
+            &resources.limits
+        } else {
+            &resources.requests
+        };
+        amounts.as_ref()?.get(name).map(amount)
+    };
+    let nanos = |container: &Container| of(container).map_or(0, Quantity::nanos);
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    let named = spec.containers.iter().chain(init).any(|c| of(c).is_some());
+    let mut sum: i128 = spec.containers.iter().map(nanos).sum();
+    let (mut sidecars, mut most) = (0, 0);
+    for container in init {
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars += nanos(container);
+            sum += nanos(container);
+            most = most.max(sidecars);
+        } else {
+            most = most.max(sidecars + nanos(container));
+        }
+    }
+    named.then(|| Quantity::from_nanos(sum.max(most)))
+}
+
+/// How a sum prints: as the first amount of it was written.
+fn sum_format(spec: &PodSpec, name: &str) -> Format {
+    let init = spec.init_containers.iter().flatten();
+    let first = spec.containers.iter().chain(init).find_map(|container| {
+        let resources = container.resources.as_ref()?;
+        let own =
+            |amounts: &Option<BTreeMap<String, Written>>| amounts.as_ref()?.get(name).cloned();
+        own(&resources.requests).or_else(|| own(&resources.limits))
+    });
+    match first {
+        Some(written) if written.0.ends_with('i') => Format::BinarySi,
+        _ => Format::DecimalSi,
+    }
+}
+
 /// `validateResourceQuantityHugePageValue`.
-fn huge_page_value(name: &str, written: &Written, at: &At<'_>, errors: &mut Errors) {
+pub(super) fn huge_page_value(name: &str, written: &Written, at: &At<'_>, errors: &mut Errors) {
     let Some(page) = name.strip_prefix("hugepages-") else {
         return;
     };
@@ -221,6 +314,38 @@ fn huge_page_value(name: &str, written: &Written, at: &At<'_>, errors: &mut Erro
         let detail = format!("{} is not positive integer multiple of {name}", written.0);
         errors.invalid(at, &written.0, &detail);
     }
+}
+
+/// Each claim once: all of it, or single requests of it.
+fn claim_request(
+    claim: &ResourceClaim,
+    names: &mut BTreeSet<String>,
+    at: &At<'_>,
+    errors: &mut Errors,
+) {
+    let name = &claim.name;
+    if names.contains(name) {
+        errors.duplicate(at, name);
+        return;
+    }
+    let request = claim.request.as_deref().unwrap_or_default();
+    let mut key = name.clone();
+    if !request.is_empty() {
+        errors.invalid_each(&at.field("request"), request, dns_label(request));
+        key = format!("{name}/{request}");
+    }
+    if names.contains(&key) {
+        errors.duplicate(at, &key);
+    } else if request.is_empty() {
+        let parts = names.iter().filter(|other| {
+            let whole = other.split_once('/').map(|(whole, _)| whole);
+            whole == Some(name.as_str())
+        });
+        for _ in parts {
+            errors.duplicate(at, name);
+        }
+    }
+    names.insert(key);
 }
 
 /// `validateResourceClaimNames`.
@@ -237,16 +362,15 @@ fn claim_names(
             errors.required(&at, "");
             continue;
         }
-        let mut key = claim.name.clone();
-        if let Some(request) = claim.request.as_deref().filter(|r| !r.is_empty()) {
-            errors.invalid_each(&at.field("request"), request, dns_label(request));
-            key = format!("{key}/{request}");
-        }
-        if !names.insert(key.clone()) {
-            errors.duplicate(&at, &key);
-        }
+        claim_request(claim, &mut names, &at, errors);
         if !known.contains(claim.name.as_str()) {
-            errors.not_found(&at, &claim.name);
+            let all: Vec<&str> = known.iter().copied().collect();
+            let all = match all.as_slice() {
+                [] => " which is empty".to_owned(),
+                all => format!(": {}", all.join(", ")),
+            };
+            let detail = format!("must be one of the names in pod.spec.resourceClaims{all}");
+            errors.not_found_because(&at, &claim.name, &detail);
         }
     }
 }

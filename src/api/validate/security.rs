@@ -41,7 +41,9 @@ pub(super) fn seccomp(profile: &Option<SeccompProfile>, at: &At<'_>, errors: &mu
         ("Localhost", Some(path)) => descending_path(path, &local_at, errors),
         (_, Some(_)) => {
             let detail = "can only be set when seccomp type is Localhost";
-            errors.invalid(&local_at, &json!(profile), detail);
+            let shown =
+                json!({"Type": profile.type_, "LocalhostProfile": profile.localhost_profile});
+            errors.invalid(&local_at, &shown, detail);
         }
         (_, None) => {}
     }

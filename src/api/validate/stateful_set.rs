@@ -1,5 +1,7 @@
 //! StatefulSets (`pkg/apis/apps/validation :: ValidateStatefulSetSpec`).
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, PodTemplateSpec, Volume};
 use serde_json::json;
@@ -8,6 +10,7 @@ use super::field::{At, Errors};
 use super::meta::{annotations, labels};
 use super::names::dns_label;
 use super::pod::pod_template;
+use super::security::pod_annotations;
 use super::storage::claim_spec;
 use super::workload::{
     Selects, at_most_all, int_or_percent, keeps_running, mismatch, selector, shown_selector, value,
@@ -135,6 +138,9 @@ fn selected(spec: &StatefulSetSpec, given: bool, at: &At<'_>, errors: &mut Error
             &template_at.field("annotations"),
             errors,
         );
+        let pod = spec.template.spec.clone().unwrap_or_default();
+        let at = template_at.field("annotations");
+        pod_annotations(&metadata.annotations, &pod, &at, errors);
     }
 }
 
@@ -146,7 +152,8 @@ fn as_created(spec: &StatefulSetSpec) -> PodTemplateSpec {
     };
     pod.subdomain = None;
     pod.hostname = None;
-    let claims: Vec<&str> = spec
+    // By name: of templates that share one, one counts.
+    let claims: BTreeSet<&str> = spec
         .volume_claim_templates
         .iter()
         .flatten()
@@ -160,7 +167,7 @@ fn as_created(spec: &StatefulSetSpec) -> PodTemplateSpec {
         .map(|name| Volume {
             name: (*name).to_owned(),
             persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: "placeholder".to_owned(),
+                claim_name: (*name).to_owned(),
                 read_only: None,
             }),
             ..Volume::default()
@@ -169,7 +176,7 @@ fn as_created(spec: &StatefulSetSpec) -> PodTemplateSpec {
     let own = pod.volumes.take().unwrap_or_default();
     volumes.extend(
         own.into_iter()
-            .filter(|v| !claims.contains(&v.name.as_str())),
+            .filter(|v| !claims.contains(v.name.as_str())),
     );
     pod.volumes = Some(volumes);
     template

@@ -11,11 +11,12 @@ use serde_json::json;
 
 use super::affinity::node_selector;
 use super::container::no_backsteps;
+use super::disks;
 use super::field::{At, Errors};
 use super::meta::{label_name, label_selector};
 use super::names::{dns_label, dns_subdomain, label_key};
 use super::resources::{amount, positive, quantity_value};
-use super::volumes::host_path_type;
+use super::volumes::{host_path_type, partition};
 
 const ACCESS_MODES: [&str; 4] = [
     "ReadOnlyMany",
@@ -104,7 +105,8 @@ fn data_source(spec: &PersistentVolumeClaimSpec, at: &At<'_>, errors: &mut Error
         .as_ref()
         .and_then(|s| s.namespace.as_deref());
     let namespace = namespace.unwrap_or_default();
-    let shown = at.field("dataSource").to_string();
+    // Upstream shows the path, a struct without public fields.
+    let shown = json!({});
     if !namespace.is_empty() {
         let at_ref = at.field("dataSourceRef");
         errors.invalid_each(&at_ref.field("namespace"), namespace, dns_label(namespace));
@@ -162,7 +164,9 @@ pub fn volume(object: &PersistentVolume, at: &At<'_>, errors: &mut Errors) {
     }
     for (name, size) in &capacity {
         let at = capacity_at.key(name);
-        let value = amount(size).value();
+        // As Go rounds it: what does not fit wraps around.
+        let units = amount(size).nanos().div_euclid(1_000_000_000);
+        let value = (units + i128::from(amount(size).nanos() % 1_000_000_000 != 0)) as i64;
         if value < 0 {
             errors.invalid(&at, &value, "must be a valid resource quantity");
         }
@@ -191,16 +195,29 @@ pub fn volume(object: &PersistentVolume, at: &At<'_>, errors: &mut Errors) {
             ),
         }
     }
-    volume_sources(&spec, &at, errors);
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    volume_sources(&spec, name, &at, errors);
     let class = spec.storage_class_name.as_deref().unwrap_or_default();
     if !class.is_empty() {
         errors.invalid_each(&at.field("storageClassName"), class, dns_subdomain(class));
     }
     volume_mode(&spec.volume_mode, &at.field("volumeMode"), errors);
+    if let Some(class) = &spec.volume_attributes_class_name {
+        let class_at = at.field("volumeAttributesClassName");
+        if class.is_empty() {
+            errors.required(&class_at, "an empty string is disallowed");
+        } else {
+            errors.invalid_each(&class_at, class, dns_subdomain(class));
+        }
+        if spec.csi.is_none() {
+            let detail = "has to be specified when using volumeAttributesClassName";
+            errors.required(&at.field("csi"), detail);
+        }
+    }
 }
 
 /// The source of a volume; exactly one.
-fn volume_sources(spec: &PersistentVolumeSpec, at: &At<'_>, errors: &mut Errors) {
+fn volume_sources(spec: &PersistentVolumeSpec, name: &str, at: &At<'_>, errors: &mut Errors) {
     let mut sources = 0;
     let shown = json!(spec);
     let kinds = [
@@ -231,12 +248,16 @@ fn volume_sources(spec: &PersistentVolumeSpec, at: &At<'_>, errors: &mut Errors)
         if shown.get(kind).is_none() {
             continue;
         }
-        if sources > 0 {
-            errors.forbidden(&at.field(kind), "may not specify more than 1 volume type");
+        // Upstream never counts this one as one too many.
+        if sources > 0 && kind != "flexVolume" {
+            let spelt = if kind == "cephfs" { "cephFS" } else { kind };
+            errors.forbidden(&at.field(spelt), "may not specify more than 1 volume type");
             continue;
         }
         sources += 1;
         volume_source(spec, kind, &at.field(kind), errors);
+        let of = (disks::Of::Volume, name);
+        disks::source(kind, &shown[kind], of, &at.field(kind), errors);
         let bound = spec.node_affinity.is_some();
         if kind == "local" && !bound {
             errors.required(
@@ -285,6 +306,23 @@ fn volume_source(spec: &PersistentVolumeSpec, kind: &str, at: &At<'_>, errors: &
                 if !nfs.path.starts_with('/') {
                     errors.invalid(&at.field("path"), &nfs.path, "must be an absolute path");
                 }
+            }
+        }
+        "gcePersistentDisk" => {
+            // Upstream names this field otherwise.
+            let At::Field(parent, _) = at else { return };
+            if let Some(disk) = &spec.gce_persistent_disk {
+                let at = parent.field("persistentDisk");
+                if disk.pd_name.is_empty() {
+                    errors.required(&at.field("pdName"), "");
+                }
+                partition(disk.partition, &at, errors);
+            }
+        }
+        "awsElasticBlockStore" => {
+            if let Some(disk) = &spec.aws_elastic_block_store {
+                required("volumeID", &disk.volume_id, errors);
+                partition(disk.partition, at, errors);
             }
         }
         "local" => {

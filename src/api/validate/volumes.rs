@@ -7,12 +7,35 @@ use k8s_openapi::api::core::v1::{
     ProjectedVolumeSource, Volume,
 };
 
+use serde_json::json;
+
 use super::container::{descending_path, no_backsteps};
+use super::disks;
 use super::env::{VOLUME_FIELDS, field_ref, resource_field_ref};
 use super::field::{At, Errors};
 use super::meta::{annotations, labels};
 use super::names::{dns_label, dns_subdomain, in_range};
 use super::storage::{claim_spec, csi_driver_name};
+
+/// The kinds of sources that [`disks`] knows.
+pub(super) const DISKS: [&str; 16] = [
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "fc",
+    "flexVolume",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "storageos",
+    "scaleIO",
+];
 
 /// Checks all volumes; those that are good can be mounted.
 pub(super) fn volumes<'a>(
@@ -81,7 +104,8 @@ fn kinds(volume: &Volume) -> [(&'static str, bool); 30] {
         ("cinder", volume.cinder.is_some()),
         ("cephFS", volume.cephfs.is_some()),
         ("quobyte", volume.quobyte.is_some()),
-        ("downwardAPI", volume.downward_api.is_some()),
+        // Upstream's spelling, where a second source is refused.
+        ("downwarAPI", volume.downward_api.is_some()),
         ("fc", volume.fc.is_some()),
         ("flexVolume", volume.flex_volume.is_some()),
         ("configMap", volume.config_map.is_some()),
@@ -118,9 +142,16 @@ fn source(volume: &Volume, pod: Option<&str>, at: &At<'_>, errors: &mut Errors) 
         errors.required(at, "must specify a volume type");
         return;
     };
-    let place = at.field(kind);
+    // Where upstream's checks spell it otherwise.
+    let spelt = match kind {
+        "cephFS" => "cephfs",
+        "downwarAPI" => "downwardAPI",
+        kind => kind,
+    };
+    let place = at.field(spelt);
     simple_source(volume, kind, &place, errors);
-    config_source(volume, kind, &place, errors);
+    disk_source(volume, spelt, at, errors);
+    config_source(volume, kind, pod.is_some(), &place, errors);
     if let (Some(csi), "csi") = (&volume.csi, kind) {
         csi_source(csi, &place, errors);
     }
@@ -133,6 +164,20 @@ fn source(volume: &Volume, pod: Option<&str>, at: &At<'_>, errors: &mut Errors) 
                 errors.invalid(&at.field("name"), &volume.name, &detail);
             }
         }
+    }
+}
+
+/// Sources that belong to one product or protocol.
+fn disk_source(volume: &Volume, kind: &str, at: &At<'_>, errors: &mut Errors) {
+    let name = volume.name.as_str();
+    if DISKS.contains(&kind) {
+        let all = json!(volume);
+        let of = (disks::Of::Pod, name);
+        disks::source(kind, &all[kind], of, &at.field(kind), errors);
+    }
+    let iscsi = volume.iscsi.as_ref().map(|iscsi| json!(iscsi));
+    if iscsi.is_some_and(|iscsi| disks::session_too_long(&iscsi, name)) {
+        errors.invalid(&at.field("name"), name, disks::SESSION_TOO_LONG);
     }
 }
 
@@ -191,7 +236,7 @@ fn simple_source(volume: &Volume, kind: &str, at: &At<'_>, errors: &mut Errors) 
     }
 }
 
-fn partition(partition: Option<i32>, at: &At<'_>, errors: &mut Errors) {
+pub(super) fn partition(partition: Option<i32>, at: &At<'_>, errors: &mut Errors) {
     let number = partition.unwrap_or(0);
     if !(0..=255).contains(&number) {
         let message = in_range(number.into(), 1, 255);
@@ -217,7 +262,7 @@ pub(super) fn host_path_type(kind: &str, at: &At<'_>, errors: &mut Errors) {
 }
 
 /// Sources that hold files of the API's objects.
-fn config_source(volume: &Volume, kind: &str, at: &At<'_>, errors: &mut Errors) {
+fn config_source(volume: &Volume, kind: &str, of_pod: bool, at: &At<'_>, errors: &mut Errors) {
     if let (Some(secret), "secret") = (&volume.secret, kind) {
         if secret.secret_name.as_deref().is_none_or(str::is_empty) {
             errors.required(&at.field("secretName"), "");
@@ -232,7 +277,7 @@ fn config_source(volume: &Volume, kind: &str, at: &At<'_>, errors: &mut Errors) 
         file_mode(map.default_mode, &at.field("defaultMode"), errors);
         items(&map.items, &at.field("items"), errors);
     }
-    if let (Some(downward), "downwardAPI") = (&volume.downward_api, kind) {
+    if let (Some(downward), "downwarAPI") = (&volume.downward_api, kind) {
         file_mode(downward.default_mode, &at.field("defaultMode"), errors);
         for file in downward.items.iter().flatten() {
             downward_file(file, at, errors);
@@ -243,6 +288,9 @@ fn config_source(volume: &Volume, kind: &str, at: &At<'_>, errors: &mut Errors) 
         projected(source, at, errors);
     }
     if let (Some(image), "image") = (&volume.image, kind) {
+        if of_pod && image.reference.as_deref().is_none_or(str::is_empty) {
+            errors.required(&at.field("reference"), "");
+        }
         let policy = image.pull_policy.as_deref().unwrap_or_default();
         let all = ["Always", "IfNotPresent", "Never"];
         if !all.contains(&policy) {
@@ -342,9 +390,9 @@ fn projected(source: &ProjectedVolumeSource, at: &At<'_>, errors: &mut Errors) {
             }
         }
         if let Some(token) = &source.service_account_token {
-            let at = at.field("serviceAccountToken");
             let seconds = token.expiration_seconds.unwrap_or(0);
-            let expiration = at.field("expirationSeconds");
+            let token_at = at.field("serviceAccountToken");
+            let expiration = token_at.field("expirationSeconds");
             if seconds < 600 {
                 let detail = "may not specify a duration less than 10 minutes";
                 errors.invalid(&expiration, &seconds, detail);
@@ -385,6 +433,22 @@ fn csi_source(csi: &CSIVolumeSource, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
+/// What the metadata of a claim's template may not have.
+const META_FIELDS: [&str; 12] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "resourceVersion",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+    "uid",
+];
+
 fn ephemeral_source(source: &EphemeralVolumeSource, at: &At<'_>, errors: &mut Errors) {
     let at = at.field("volumeClaimTemplate");
     let Some(template) = &source.volume_claim_template else {
@@ -395,6 +459,14 @@ fn ephemeral_source(source: &EphemeralVolumeSource, at: &At<'_>, errors: &mut Er
         let at = at.field("metadata");
         annotations(&metadata.annotations, &at.field("annotations"), errors);
         labels(&metadata.labels, &at.field("labels"), errors);
+        let shown = json!(metadata);
+        // In the order of upstream's struct.
+        for field in META_FIELDS
+            .iter()
+            .filter(|field| shown.get(field).is_some())
+        {
+            errors.forbidden(&at.field(field), "cannot be set");
+        }
     }
     claim_spec(&template.spec, &at.field("spec"), errors);
 }

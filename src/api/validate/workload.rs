@@ -40,14 +40,20 @@ pub(super) fn shown_selector(selector: &LabelSelector) -> Value {
         .as_ref()
         .filter(|l| !l.is_empty())
     {
-        map.insert("matchExpressions".to_owned(), json!(list));
+        let shown = list.iter().map(|requirement| {
+            let mut shown = json!({"key": requirement.key, "operator": requirement.operator});
+            if let Some(values) = requirement.values.as_ref().filter(|v| !v.is_empty()) {
+                shown["values"] = json!(values);
+            }
+            shown
+        });
+        map.insert("matchExpressions".to_owned(), shown.collect());
     }
     Value::Object(map)
 }
 
-fn template_labels(template: &PodTemplateSpec) -> Option<&BTreeMap<String, String>> {
-    let labels = template.metadata.as_ref()?.labels.as_ref()?;
-    (!labels.is_empty()).then_some(labels)
+pub(super) fn template_labels(template: &PodTemplateSpec) -> Option<&BTreeMap<String, String>> {
+    template.metadata.as_ref()?.labels.as_ref()
 }
 
 /// Checks a selector and what it selects; `given` is whether one was written at all, and a missing
@@ -191,8 +197,12 @@ fn deployment_strategy(strategy: &DeploymentStrategy, at: &At<'_>, errors: &mut 
             at_most_all(unavailable, &unavailable_at, errors);
         }
         kind => {
-            let rolling = rolling
-                .map(|r| json!({"MaxUnavailable": r.max_unavailable, "MaxSurge": r.max_surge}));
+            let zero = IntOrString::Int(0);
+            let rolling = rolling.map(|r| {
+                let unavailable = r.max_unavailable.as_ref().unwrap_or(&zero);
+                let surge = r.max_surge.as_ref().unwrap_or(&zero);
+                json!({"MaxUnavailable": unavailable, "MaxSurge": surge})
+            });
             let shown = json!({"Type": kind, "RollingUpdate": rolling});
             errors.not_supported(at, &shown, &["Recreate", "RollingUpdate"]);
         }
@@ -222,7 +232,10 @@ pub(super) fn value(value: &IntOrString) -> i64 {
     match value {
         IntOrString::Int(number) => (*number).into(),
         IntOrString::String(text) => {
-            let number = text.strip_suffix('%').unwrap_or(text);
+            let number = match percent(text) {
+                None => text.trim_end_matches('%'),
+                Some(_) => text,
+            };
             number.parse().unwrap_or(0)
         }
     }

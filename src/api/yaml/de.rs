@@ -23,12 +23,19 @@ use crate::api::quantity::{Quantity, QuantityError};
 pub(super) struct Unknown {
     /// The unknown fields found so far.
     pub(super) fields: RefCell<Vec<UnknownField>>,
-    /// Whether an optional field's value counts as not written.
+    /// Whether an optional field's value counts as not written. It must still be of the field's
+    /// type: such an entry is read twice, as written and then as `null`.
     pub(super) absent: fn(&Path<'_>, &Node) -> bool,
     /// Where values of the wrong kind are noted; they count as zero then, as in Go. `None` stops
     /// at the first.
     pub(super) wrong: Option<RefCell<Vec<DecodeError>>>,
 }
+
+/// What a field that counts as absent is read as.
+static NULL: Node = Node {
+    value: NodeValue::Null,
+    span: Span::NONE,
+};
 
 /// One node to read, and where it stands.
 #[derive(Clone, Copy)]
@@ -200,6 +207,7 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
         let result = visitor.visit_map(Entries {
             iter,
             last: &mut last,
+            again: None,
             fields,
             path,
             unknown,
@@ -277,7 +285,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        let result = if self.node.is_null() || (self.unknown.absent)(self.path, self.node) {
+        let result = if self.node.is_null() {
             visitor.visit_none()
         } else {
             visitor.visit_some(self)
@@ -403,6 +411,9 @@ struct Entries<'de, 'p, 'l> {
     iter: Option<indexmap::map::Iter<'de, Arc<str>, Entry>>,
     /// The entry last read, for errors that the visitor raises about it.
     last: &'l mut Option<(&'de str, &'de Entry)>,
+    /// Whether the last entry counts as absent: `Some(false)` when it is still to be read as
+    /// `null`, `Some(true)` while that happens.
+    again: Option<bool>,
     fields: Option<&'static [&'static str]>,
     path: &'p Path<'p>,
     unknown: &'p Unknown,
@@ -415,7 +426,17 @@ impl<'de> MapAccess<'de> for Entries<'de, '_, '_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, DecodeError> {
-        let Some((key, entry)) = self.iter.as_mut().and_then(Iterator::next) else {
+        let next = match (self.again.take(), *self.last) {
+            (Some(false), last @ Some(_)) => {
+                self.again = Some(true);
+                last
+            }
+            _ => {
+                let next = self.iter.as_mut().and_then(Iterator::next);
+                next.map(|(key, entry)| (&**key, entry))
+            }
+        };
+        let Some((key, entry)) = next else {
             return Ok(None);
         };
         *self.last = Some((key, entry));
@@ -432,6 +453,12 @@ impl<'de> MapAccess<'de> for Entries<'de, '_, '_> {
             return Err(de::Error::custom("a value is asked for before its key"));
         };
         let path = Path::Key(self.path, key);
+        if self.again == Some(true) {
+            return seed.deserialize(NodeDeserializer::new(&NULL, &path, self.unknown));
+        }
+        if self.fields.is_some() && (self.unknown.absent)(&path, &entry.node) {
+            self.again = Some(false);
+        }
         let field = self.fields.map(|fields| (entry.key_span, fields));
         seed.deserialize(NodeDeserializer {
             node: &entry.node,

@@ -20,13 +20,19 @@ use crate::api::{Inert, Meta, Row};
 
 /// Refuses an update in the API server's words.
 pub(super) fn check(old: &Row, new: &Row) -> Result<(), ApiError> {
-    let mut causes = Vec::new();
-    finalizers(old.meta(), new.meta(), &mut causes);
-    spec(old, new, &mut causes);
+    let causes = causes(old, new);
     match causes.is_empty() {
         true => Ok(()),
         false => Err(ApiError::invalid(old, causes)),
     }
+}
+
+/// What an update changes that may not change.
+pub(super) fn causes(old: &Row, new: &Row) -> Vec<String> {
+    let mut causes = Vec::new();
+    finalizers(old.meta(), new.meta(), &mut causes);
+    spec(old, new, &mut causes);
+    causes
 }
 
 /// `ValidateImmutableField`.
