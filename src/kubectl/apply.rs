@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::edit::{Action, printed_name};
 use crate::api::Row;
-use crate::api::patch::three_way_patch;
+use crate::api::patch::{PatchKind, three_way_patch};
 use crate::api::print::to_json;
 use crate::api::yaml::{Node, Span};
 use crate::store::{Patch, View, Write};
@@ -82,6 +82,52 @@ pub fn apply(row: &Row, written: &Value, view: &View) -> Result<Action, String> 
         patch: Patch::Document(kind, Arc::new(patch.to_json())),
     };
     Ok(Action::Write(write, say("configured")))
+}
+
+/// The write of `kubectl create -f` for an object, and what it prints.
+pub fn create(row: &Row) -> Action {
+    let line = format!("{} created", printed_name(row));
+    Action::Write(Write::Create(row.clone()), line)
+}
+
+/// The write of `kubectl replace -f`: the object becomes what is written, but for what the server
+/// keeps of it.
+///
+/// # Errors
+/// When there is no such object, in kubectl's words.
+pub fn replace(row: &Row, written: &Value, view: &View) -> Result<Action, String> {
+    let meta = row.meta();
+    let found = view.lookup(row.kind(), &meta.namespace, &row.key());
+    let Some((object, old)) = found.and_then(|object| Some((object, view.row(object)?))) else {
+        return Err(missing(row));
+    };
+    let mut new = written.clone();
+    new["metadata"]["uid"] = json!(old.meta().uid.to_string());
+    let patch = json!([{"op": "replace", "path": "", "value": new}]);
+    let write = Write::Patch {
+        object,
+        uid: None,
+        patch: Patch::Document(PatchKind::Json, Arc::new(patch)),
+    };
+    Ok(Action::Write(
+        write,
+        format!("{} replaced", printed_name(row)),
+    ))
+}
+
+/// What kubectl says of a written object that is not there.
+pub fn missing(row: &Row) -> String {
+    let name = printed_name(row);
+    let (kind, _) = name.split_once('/').unwrap_or_default();
+    let plural = match row {
+        Row::Inert(_) => kind.to_owned(),
+        row => {
+            let group = kind.split_once('.').map(|(_, group)| format!(".{group}"));
+            format!("{}{}", row.kind().plural(), group.unwrap_or_default())
+        }
+    };
+    let name = &row.meta().name;
+    format!("Error from server (NotFound): {plural} \"{name}\" not found")
 }
 
 /// `deployments/web`, as warnings name an object.

@@ -123,7 +123,7 @@ pub fn action(verb: &Verb, target: &Target, view: &View, now: Time) -> Result<Ac
             let write = patch(target, Patch::Document(*kind, document.clone()));
             Ok(Action::Write(write, format!("{} patched", target.name)))
         }
-        Verb::Apply | Verb::Delete(..) | Verb::Drain(..) => {
+        Verb::Apply | Verb::Create | Verb::Replace | Verb::Delete(..) | Verb::Drain(..) => {
             Err(format!("{} is not an edit of one object", target.name))
         }
     }

@@ -26,6 +26,8 @@ mod refusal;
 
 pub mod resources;
 
+mod selector;
+
 pub mod rollout;
 
 pub mod wait;

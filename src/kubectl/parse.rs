@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use super::autoscale;
 use super::resources::resource;
+use super::selector::selector;
 use super::verb::{DeleteFlags, DrainFlags, ParseError, ResourceKind, Rollout, Targets, Verb};
 use super::words::{Word, Words, split};
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::patch::PatchKind;
-use crate::api::selector::{LabelSelector, Operator, Requirement};
 use crate::api::{Kind, Text};
 
 const VERBS: &[&str] = &[
     "apply",
+    "create",
+    "replace",
     "delete",
     "scale",
     "autoscale",
@@ -87,6 +89,7 @@ impl Parser {
                     _ => Ok(Verb::Apply),
                 }
             }
+            "create" | "replace" => self.from_files(words),
             "delete" => self.delete(words),
             "scale" => self.scale(words),
             "autoscale" => {
@@ -122,6 +125,40 @@ impl Parser {
         }
     }
 
+    /// `create -f` and `replace -f`.
+    fn from_files(self, words: Vec<Word>) -> Result<Verb, ParseError> {
+        let creates = self.verb.text == "create";
+        // `create deployment web …` and its kin make an object of their arguments.
+        if let Some(word) = first_word(&words).map(|at| &words[at])
+            && creates
+            && !words
+                .iter()
+                .any(|w| w.text == "-f" || w.text.starts_with("--filename"))
+        {
+            let message = format!("kubectl create {} is not modelled", word.text);
+            let mut error = ParseError::new(message, word.at.clone());
+            error.hint = Some("write the object into a file: kubectl create -f".into());
+            return Err(error);
+        }
+        let allowed = ["namespace", "filename", "recursive", "save-config"];
+        let words = Words::new(words, &allowed)?;
+        if words.value("filename").is_none() {
+            return Err(ParseError::new(
+                "must specify one of -f and -k",
+                self.verb.at,
+            ));
+        }
+        if words.switch("save-config", false) {
+            let mut error = ParseError::new("--save-config is not modelled", self.verb.at);
+            error.hint = Some("kubectl apply keeps the manifest in its annotation".into());
+            return Err(error);
+        }
+        Ok(match creates {
+            true => Verb::Create,
+            false => Verb::Replace,
+        })
+    }
+
     fn delete(self, words: Vec<Word>) -> Result<Verb, ParseError> {
         let words = Words::new(
             words,
@@ -137,6 +174,8 @@ impl Parser {
                 "ignore-not-found",
                 "all-namespaces",
                 "now",
+                "filename",
+                "recursive",
             ],
         )?;
         let force = words.switch("force", false);
@@ -167,9 +206,18 @@ impl Parser {
             ignore_not_found: words.switch("ignore-not-found", false),
             propagation,
             timeout: words.duration("timeout")?,
+            files: words.value("filename").is_some(),
         };
         let all = words.switch("all", false);
-        let targets = self.targets(&words, 0, all)?;
+        if let (true, Some(word)) = (flags.files, words.positional.first()) {
+            let message = "when paths, URLs, or stdin is provided as input, you may not specify \
+                           resource arguments as well";
+            return Err(ParseError::new(message, word.at.clone()));
+        }
+        let targets = match flags.files {
+            true => Targets::default(),
+            false => self.targets(&words, 0, all)?,
+        };
         Ok(Verb::Delete(targets, flags))
     }
 
@@ -515,62 +563,4 @@ fn taint_effect(effect: &str, word: &Word) -> Result<TaintEffect, ParseError> {
             Err(error)
         }
     }
-}
-
-/// `-l a=b,c!=d,e,!f,g in (x,y)`.
-fn selector(words: &Words) -> Result<Option<LabelSelector>, ParseError> {
-    let Some((text, at)) = words.value("selector") else {
-        return Ok(None);
-    };
-    let mut requirements = Vec::new();
-    for part in split_outside_brackets(text) {
-        let part = part.trim();
-        let requirement = |key: &str, operator, values: Vec<Text>| Requirement {
-            key: Text::from(key.trim()),
-            operator,
-            values,
-        };
-        let set = |rest: &str| -> Option<Vec<Text>> {
-            let inner = rest.trim().strip_prefix('(')?.strip_suffix(')')?;
-            let mut values: Vec<Text> = inner.split(',').map(|v| Text::from(v.trim())).collect();
-            values.sort();
-            Some(values)
-        };
-        let found = if let Some((key, rest)) = part.split_once(" notin ") {
-            set(rest).map(|values| requirement(key, Operator::NotIn, values))
-        } else if let Some((key, rest)) = part.split_once(" in ") {
-            set(rest).map(|values| requirement(key, Operator::In, values))
-        } else if let Some((key, value)) = part.split_once("!=") {
-            Some(requirement(key, Operator::NotIn, vec![value.trim().into()]))
-        } else if let Some((key, value)) = part.split_once("==").or(part.split_once('=')) {
-            Some(requirement(key, Operator::In, vec![value.trim().into()]))
-        } else if let Some(key) = part.strip_prefix('!') {
-            Some(requirement(key, Operator::DoesNotExist, Vec::new()))
-        } else {
-            (!part.is_empty()).then(|| requirement(part, Operator::Exists, Vec::new()))
-        };
-        let message = || format!("unable to parse requirement: {part}");
-        requirements.push(found.ok_or_else(|| ParseError::new(message(), at.clone()))?);
-    }
-    Ok(Some(LabelSelector {
-        requirements,
-        nothing: false,
-    }))
-}
-
-fn split_outside_brackets(text: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut start) = (Vec::new(), 0i32, 0);
-    for (i, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(&text[start..i]);
-                start = i + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
 }

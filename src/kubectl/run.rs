@@ -179,12 +179,16 @@ impl Run {
 
     /// The next object of a verb that edits objects one after the other.
     fn next_write(&mut self, view: &View, now: Time, out: &mut Outbox<()>) {
-        if self.verb == Verb::Apply {
+        if matches!(self.verb, Verb::Apply | Verb::Create | Verb::Replace) {
             let Some((row, written)) = self.objects.pop_front() else {
                 self.done();
                 return;
             };
-            let action = apply::apply(&row, &written, view);
+            let action = match self.verb {
+                Verb::Create => Ok(apply::create(&row)),
+                Verb::Replace => apply::replace(&row, &written, view),
+                _ => apply::apply(&row, &written, view),
+            };
             let object = view
                 .lookup(row.kind(), &row.meta().namespace, &row.key())
                 .unwrap_or(crate::store::ObjectId {
@@ -199,9 +203,10 @@ impl Run {
             return;
         }
         if self.targets.is_none() {
-            let resolved = match self.verb.targets() {
-                Some(targets) => edit::resolve(targets, view),
-                None => Ok(Vec::new()),
+            let resolved = match (&self.verb, self.verb.targets()) {
+                (Verb::Delete(_, flags), _) if flags.files => Ok(self.written(view)),
+                (_, Some(targets)) => edit::resolve(targets, view),
+                (_, None) => Ok(Vec::new()),
             };
             match (resolved, &self.verb) {
                 (Ok(found), Verb::Rollout(_, Rollout::Status(_))) => {
@@ -235,6 +240,24 @@ impl Run {
             return;
         };
         self.write_target(target, 0, view, now, out);
+    }
+
+    /// The objects of a `delete -f` that are there; what is missing is said.
+    fn written(&mut self, view: &View) -> Vec<Target> {
+        let quiet = matches!(&self.verb, Verb::Delete(_, flags) if flags.ignore_not_found);
+        let mut found = Vec::new();
+        for (row, _) in std::mem::take(&mut self.objects) {
+            let meta = row.meta();
+            match view.lookup(row.kind(), &meta.namespace, &row.key()) {
+                Some(object) => found.push(Target {
+                    object,
+                    name: edit::printed_name(&row),
+                }),
+                None if quiet => {}
+                None => self.errors.push(apply::missing(&row)),
+            }
+        }
+        found
     }
 
     fn after_writes(&mut self, found: Vec<Target>, flags: &DeleteFlags) {
@@ -332,7 +355,10 @@ impl Run {
                 let unchanged = if same { " (no change)" } else { "" };
                 self.lines.push(format!("{}{unchanged}", sent.line));
             }
-            Err(ApiError::Conflict(_)) if sent.tries < TRIES && self.verb != Verb::Apply => {
+            Err(ApiError::Conflict(_))
+                if sent.tries < TRIES
+                    && !matches!(self.verb, Verb::Apply | Verb::Create | Verb::Replace) =>
+            {
                 self.write_target(sent.target, sent.tries + 1, view, now, out);
                 return;
             }

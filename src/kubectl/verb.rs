@@ -103,6 +103,8 @@ pub struct DeleteFlags {
     pub propagation: crate::store::Propagation,
     /// `--timeout`.
     pub timeout: Option<Duration>,
+    /// `-f`: the objects that come with it instead of named ones.
+    pub files: bool,
 }
 
 /// A parsed command.
@@ -110,6 +112,10 @@ pub struct DeleteFlags {
 pub enum Verb {
     /// Create or update the objects that come with it.
     Apply,
+    /// Create the objects that come with it.
+    Create,
+    /// Replace the objects that come with it, all but their status.
+    Replace,
     /// Delete objects.
     Delete(Targets, DeleteFlags),
     /// Set replicas, if they are as many as given.
@@ -141,7 +147,7 @@ impl Verb {
     /// Which objects it names, for checking references before the run.
     pub fn targets(&self) -> Option<&Targets> {
         match self {
-            Verb::Apply => None,
+            Verb::Apply | Verb::Create | Verb::Replace => None,
             Verb::Delete(t, ..)
             | Verb::Scale(t, ..)
             | Verb::Autoscale(t, _)

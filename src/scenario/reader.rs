@@ -47,7 +47,7 @@ impl Reader<'_> {
     pub fn scenario(&mut self, path: &Path, head: &Node, rest: &[&Node]) -> Option<Scenario> {
         let spec = spec::read(head, self.problems)?;
         let linux = linux::read(spec.linux.as_ref(), &self.base, self.problems);
-        let context = DecodeContext {
+        let mut context = DecodeContext {
             default_namespace: spec.namespace.to_string(),
             version: spec.version.to_string(),
             ..DecodeContext::default()
@@ -65,6 +65,7 @@ impl Reader<'_> {
         edits.patches(&spec.patches, &mut sorted.objects);
         edits.images(&spec.images, &mut sorted.objects);
         edits.replicas(&spec.replicas, &mut sorted.objects);
+        context.learn(&sorted.objects);
         let mut digest = InputDigest::new();
         digest.scenario(head);
         let mut decoded = objects::decode_all(&sorted.objects, &context, self.problems);

@@ -48,7 +48,9 @@ pub fn load_snapshot(paths: &[PathBuf]) -> Result<Snapshot, Rejected> {
         }
         !own
     });
-    let decoded = objects::decode_all(&nodes, &DecodeContext::default(), &mut problems);
+    let mut context = DecodeContext::default();
+    context.learn(&nodes);
+    let decoded = objects::decode_all(&nodes, &context, &mut problems);
     twice(&decoded.objects, &files.sources, &mut problems);
     if problems.iter().any(Diagnostic::is_error) {
         return Err(Rejected {

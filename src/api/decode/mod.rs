@@ -31,6 +31,7 @@ mod versions;
 mod volume;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
@@ -54,6 +55,9 @@ pub struct DecodeContext {
     /// Seconds from the Unix epoch to the beginning of the run: timestamps of a snapshot become
     /// instants of the run with it; earlier ones fall on the beginning.
     pub epoch_s: i64,
+    /// Whether objects of a custom kind have a namespace, by its group and name, as far as
+    /// definitions were seen ([`DecodeContext::learn`]).
+    pub scopes: BTreeMap<(String, String), bool>,
 }
 
 impl Default for DecodeContext {
@@ -63,6 +67,24 @@ impl Default for DecodeContext {
             default_namespace: "default".to_owned(),
             version: "1.36".to_owned(),
             epoch_s: 0,
+            scopes: BTreeMap::new(),
+        }
+    }
+}
+
+impl DecodeContext {
+    /// Takes the scopes of custom kinds from the CustomResourceDefinitions among these objects.
+    pub fn learn(&mut self, objects: &[Node]) {
+        for object in objects.iter().flat_map(expand_list) {
+            let text = |path: &str| object.at(path).and_then(Node::as_str);
+            if text("kind") != Some("CustomResourceDefinition") {
+                continue;
+            }
+            let group = text("spec.group").unwrap_or_default().to_owned();
+            if let (Some(kind), Some(scope)) = (text("spec.names.kind"), text("spec.scope")) {
+                let namespaced = scope == "Namespaced";
+                self.scopes.insert((group, kind.to_owned()), namespaced);
+            }
         }
     }
 }

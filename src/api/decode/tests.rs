@@ -402,3 +402,29 @@ fn a_patched_object_keeps_its_identity_and_status() {
         "spec.containers[0].image: Required value"
     );
 }
+
+#[test]
+fn a_definition_says_whether_its_kind_has_a_namespace() {
+    let definition = |kind: &str, scope: &str| {
+        format!(
+            "{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: \
+             {{name: x}}, spec: {{group: example.com, scope: {scope}, names: {{kind: {kind}}}}}}}"
+        )
+    };
+    let read = |text: &str| parse_documents(FileId(0), text.as_bytes(), &Limits::default());
+    let mut context = DecodeContext::default();
+    for (kind, scope) in [("Fleet", "Cluster"), ("ClusterRole", "Namespaced")] {
+        context.learn(&read(&definition(kind, scope)).unwrap());
+    }
+    for (kind, version, namespace) in [
+        ("Fleet", "example.com/v1", ""),
+        ("Fleet", "example.org/v1", "default"),
+        ("ClusterRole", "example.com/v1", "default"),
+        ("ClusterThing", "example.com/v1", ""),
+        ("Thing", "example.com/v1", "default"),
+    ] {
+        let text = format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: a}}}}");
+        let row = decode(&read(&text).unwrap()[0], &context).unwrap().row;
+        assert_eq!(row.meta().namespace, namespace, "{text}");
+    }
+}

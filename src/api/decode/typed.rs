@@ -110,11 +110,7 @@ pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Outcome {
 }
 
 /// Decodes an object of a kind that Kubernetes has.
-pub(super) fn known<T>(
-    node: &Node,
-    cx: &DecodeContext,
-    steps: &Steps<T>,
-) -> Outcome
+pub(super) fn known<T>(node: &Node, cx: &DecodeContext, steps: &Steps<T>) -> Outcome
 where
     T: Metadata<Ty = metav1::ObjectMeta> + DeserializeOwned + Serialize,
 {
@@ -219,9 +215,18 @@ pub(super) fn foreign(node: &Node, cx: &DecodeContext) -> Outcome {
     let decoded = decode_with::<metav1::ObjectMeta>(metadata, absent);
     let (mut source, _) = decoded.map_err(|errors| undecodable(errors, "metadata."))?;
     let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
-    // Nothing says whether a foreign kind is namespaced; cluster-wide ones say so in their name.
-    if source.namespace.is_none() && !kind.starts_with("Cluster") {
-        source.namespace = Some(cx.default_namespace.clone());
+    // Where no definition says whether a kind is namespaced, cluster-wide ones say so in their name.
+    let version = node.get("apiVersion").and_then(Node::as_str);
+    let group = version.and_then(|version| version.split_once('/'));
+    let group = group.map_or("", |(group, _)| group).to_owned();
+    match cx.scopes.get(&(group, kind.to_owned())) {
+        Some(false) => source.namespace = None,
+        None if kind.starts_with("Cluster") => {}
+        _ => {
+            source
+                .namespace
+                .get_or_insert_with(|| cx.default_namespace.clone());
+        }
     }
     let json = node.to_json();
     let decoded = Decoded {

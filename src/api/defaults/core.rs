@@ -11,7 +11,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 
 use super::gates;
 use super::image::tag;
-use super::{amount, resource_list, storage, text};
+use super::{absent, amount, resource_list, storage, text};
+use crate::api::validate::sum_of_requests;
 
 /// `SetObjectDefaults_Pod`.
 pub fn pod(object: &mut Pod) {
@@ -34,16 +35,35 @@ pub fn pod(object: &mut Pod) {
             }
         }
     }
-    if let Some(resources) = &mut spec.resources
-        && resources.limits.as_ref().is_some_and(|l| !l.is_empty())
-    {
-        requests_from_limits(resources);
-    }
+    pod_level_requests(spec);
     pod_spec(spec);
     // `Convert_v1_Pod_To_core_Pod`; templates keep what they say.
     spec.termination_grace_period_seconds = spec
         .termination_grace_period_seconds
         .map(|grace| if grace < 0 { 1 } else { grace });
+}
+
+/// `defaultPodRequests`: what a pod with limits asks for is what its containers ask for together,
+/// else its limits.
+fn pod_level_requests(spec: &mut PodSpec) {
+    let Some(mut resources) = spec.resources.take() else {
+        return;
+    };
+    let limits = resources.limits.clone().unwrap_or_default();
+    let mut requests = resources.requests.take().unwrap_or_default();
+    if !limits.is_empty() {
+        for name in ["cpu", "memory"] {
+            if let Some(sum) = sum_of_requests(spec, name) {
+                requests.entry(name.to_owned()).or_insert(sum);
+            }
+        }
+        let known = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
+        for (name, limit) in limits.into_iter().filter(|(name, _)| known(name)) {
+            requests.entry(name).or_insert(limit);
+        }
+    }
+    resources.requests = Some(requests).filter(|requests| !requests.is_empty());
+    spec.resources = Some(resources);
 }
 
 /// A limit without a request is the request.
@@ -257,9 +277,9 @@ fn rare_volume(volume: &mut Volume) {
         text(&mut source.keyring, "/etc/ceph/keyring");
     }
     if let Some(source) = &mut volume.azure_disk {
-        text(&mut source.caching_mode, "ReadWrite");
-        text(&mut source.kind, "Shared");
-        text(&mut source.fs_type, "ext4");
+        absent(&mut source.caching_mode, "ReadWrite");
+        absent(&mut source.kind, "Shared");
+        absent(&mut source.fs_type, "ext4");
         source.read_only.get_or_insert(false);
     }
     if let Some(source) = &mut volume.scale_io {

@@ -1,7 +1,7 @@
 //! Volumes, claims and storage classes (`pkg/apis/core/v1`, `pkg/apis/storage/v1`).
 
 use k8s_openapi::api::core::v1::{
-    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 
@@ -13,9 +13,35 @@ pub fn volume(object: &mut PersistentVolume) {
     text(&mut spec.persistent_volume_reclaim_policy, "Retain");
     absent(&mut spec.volume_mode, "Filesystem");
     resource_list(&mut spec.capacity);
+    persistent_sources(spec);
     // A claim's class may be the empty one; a volume's is none then.
     if spec.storage_class_name.as_deref() == Some("") {
         spec.storage_class_name = None;
+    }
+}
+
+/// The defaults of the sources that pods' volumes have, too.
+fn persistent_sources(spec: &mut PersistentVolumeSpec) {
+    if let Some(source) = &mut spec.host_path {
+        source.type_.get_or_insert_default();
+    }
+    if let Some(source) = &mut spec.iscsi {
+        text(&mut source.iscsi_interface, "default");
+    }
+    if let Some(source) = &mut spec.rbd {
+        text(&mut source.pool, "rbd");
+        text(&mut source.user, "admin");
+        text(&mut source.keyring, "/etc/ceph/keyring");
+    }
+    if let Some(source) = &mut spec.azure_disk {
+        absent(&mut source.caching_mode, "ReadWrite");
+        absent(&mut source.kind, "Shared");
+        absent(&mut source.fs_type, "ext4");
+        source.read_only.get_or_insert(false);
+    }
+    if let Some(source) = &mut spec.scale_io {
+        text(&mut source.storage_mode, "ThinProvisioned");
+        text(&mut source.fs_type, "xfs");
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, ContainerResizePolicy, ContainerRestartRule, SecurityContext, Volume,
     VolumeDevice, VolumeMount,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::env;
 use super::field::{At, Errors};
@@ -471,6 +471,47 @@ fn restart_policy(container: &Container, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
+/// A security context as Go's struct prints.
+fn shown_context(context: &SecurityContext) -> Value {
+    let capabilities = context
+        .capabilities
+        .as_ref()
+        .map(|c| json!({"Add": c.add, "Drop": c.drop}));
+    let labels = context.se_linux_options.as_ref().map(|o| {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        json!({
+            "User": text(&o.user), "Role": text(&o.role), "Type": text(&o.type_),
+            "Level": text(&o.level),
+        })
+    });
+    let windows = context.windows_options.as_ref().map(|o| {
+        json!({
+            "GMSACredentialSpecName": o.gmsa_credential_spec_name,
+            "GMSACredentialSpec": o.gmsa_credential_spec,
+            "RunAsUserName": o.run_as_user_name,
+            "HostProcess": o.host_process,
+        })
+    });
+    let seccomp = context.seccomp_profile.as_ref();
+    let app_armor = context.app_armor_profile.as_ref();
+    json!({
+        "Capabilities": capabilities,
+        "Privileged": context.privileged,
+        "SELinuxOptions": labels,
+        "WindowsOptions": windows,
+        "RunAsUser": context.run_as_user,
+        "RunAsGroup": context.run_as_group,
+        "RunAsNonRoot": context.run_as_non_root,
+        "ReadOnlyRootFilesystem": context.read_only_root_filesystem,
+        "AllowPrivilegeEscalation": context.allow_privilege_escalation,
+        "ProcMount": context.proc_mount,
+        "SeccompProfile":
+            seccomp.map(|p| json!({"Type": p.type_, "LocalhostProfile": p.localhost_profile})),
+        "AppArmorProfile":
+            app_armor.map(|p| json!({"Type": p.type_, "LocalhostProfile": p.localhost_profile})),
+    })
+}
+
 /// `ValidateSecurityContext`.
 fn security_context(context: &SecurityContext, host_users: bool, at: &At<'_>, errors: &mut Errors) {
     let most = i64::from(i32::MAX);
@@ -497,7 +538,7 @@ fn security_context(context: &SecurityContext, host_users: bool, at: &At<'_>, er
         errors,
     );
     if context.allow_privilege_escalation == Some(false) {
-        let shown = json!(context);
+        let shown = shown_context(context);
         if context.privileged == Some(true) {
             errors.invalid(
                 at,

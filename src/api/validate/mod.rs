@@ -35,6 +35,8 @@ mod volumes;
 mod windows;
 pub mod workload;
 
+pub(crate) use resources::sum_of_requests;
+
 /// The rule for an object's name: a message per rule that the name breaks.
 pub type NameRule = fn(&str) -> Vec<String>;
 

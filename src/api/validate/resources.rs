@@ -259,6 +259,12 @@ pub(super) fn pod_and_containers(
     }
 }
 
+/// What the containers of a pod ask for of one resource together, if any of them does.
+pub(crate) fn sum_of_requests(spec: &PodSpec, name: &str) -> Option<Written> {
+    let sum = aggregate(spec, name, false)?;
+    Some(Written(sum.print(sum_format(spec, name))))
+}
+
 /// `AggregateContainerRequests` or `AggregateContainerLimits` of one resource: the regular
 /// containers and sidecars together, or an init container with the sidecars before it.
 fn aggregate(spec: &PodSpec, name: &str, limits: bool) -> Option<Quantity> {

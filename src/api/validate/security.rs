@@ -190,26 +190,56 @@ pub(super) fn seccomp_agrees(
     }
 }
 
-/// `validateSeccompAnnotationsAndFieldsMatch`.
-fn seccomp_matches(annotation: &str, profile: &SeccompProfile, at: &At<'_>, errors: &mut Errors) {
-    let other = "seccomp type in annotation and field must match";
-    let same = match profile.type_.as_str() {
-        "Unconfined" => annotation == "unconfined",
-        "RuntimeDefault" => matches!(annotation, "runtime/default" | "docker/default"),
-        "Localhost" => match annotation.strip_prefix("localhost/") {
-            Some(path) if profile.localhost_profile.as_deref() == Some(path) => true,
-            Some(_) => {
-                let other = "seccomp profile in annotation and field must match";
-                errors.forbidden(&at.field("localhostProfile"), other);
-                true
-            }
-            None => false,
-        },
-        _ => true,
-    };
-    if !same {
-        errors.forbidden(&at.field("type"), other);
+/// How one of the two is written in annotations.
+struct Spelling {
+    what: &'static str,
+    defaults: &'static [&'static str],
+}
+
+const SECCOMP: Spelling = Spelling {
+    what: "seccomp",
+    defaults: &["runtime/default", "docker/default"],
+};
+const APPARMOR: Spelling = Spelling {
+    what: "apparmor",
+    defaults: &["runtime/default"],
+};
+
+impl Spelling {
+    /// `validateSeccompAnnotationsAndFieldsMatch` and its twin: an annotation beside a profile of
+    /// this kind, with this name where it is a local one.
+    fn agrees(
+        &self,
+        annotation: &str,
+        (kind, name): (&str, Option<&str>),
+        at: &At<'_>,
+        errors: &mut Errors,
+    ) {
+        let same = match kind {
+            "Unconfined" => annotation == "unconfined",
+            "RuntimeDefault" => self.defaults.contains(&annotation),
+            "Localhost" => match annotation.strip_prefix("localhost/") {
+                Some(local) if name == Some(local) => true,
+                Some(_) => {
+                    let what = self.what;
+                    let other = format!("{what} profile in annotation and field must match");
+                    errors.forbidden(&at.field("localhostProfile"), &other);
+                    true
+                }
+                None => false,
+            },
+            _ => true,
+        };
+        if !same {
+            let other = format!("{} type in annotation and field must match", self.what);
+            errors.forbidden(&at.field("type"), &other);
+        }
     }
+}
+
+fn seccomp_matches(annotation: &str, profile: &SeccompProfile, at: &At<'_>, errors: &mut Errors) {
+    let name = profile.localhost_profile.as_deref();
+    SECCOMP.agrees(annotation, (&profile.type_, name), at, errors);
 }
 
 /// `validateAppArmorAnnotationsAndFieldsMatchOnCreate`.
@@ -238,23 +268,7 @@ pub(super) fn app_armor_agrees(
         let item = list.item(index);
         let context = item.field("securityContext");
         let at = context.field("appArmorProfile");
-        let same = match profile.type_.as_str() {
-            "Unconfined" => annotation == "unconfined",
-            "RuntimeDefault" => annotation == "runtime/default",
-            "Localhost" => match annotation.strip_prefix("localhost/") {
-                Some(name) if profile.localhost_profile.as_deref() == Some(name) => true,
-                Some(_) => {
-                    let other = "apparmor profile in annotation and field must match";
-                    errors.forbidden(&at.field("localhostProfile"), other);
-                    true
-                }
-                None => false,
-            },
-            _ => true,
-        };
-        if !same {
-            let other = "apparmor type in annotation and field must match";
-            errors.forbidden(&at.field("type"), other);
-        }
+        let name = profile.localhost_profile.as_deref();
+        APPARMOR.agrees(annotation, (&profile.type_, name), &at, errors);
     }
 }

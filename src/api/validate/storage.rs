@@ -165,8 +165,11 @@ pub fn volume(object: &PersistentVolume, at: &At<'_>, errors: &mut Errors) {
     for (name, size) in &capacity {
         let at = capacity_at.key(name);
         // As Go rounds it: what does not fit wraps around.
-        let units = amount(size).nanos().div_euclid(1_000_000_000);
-        let value = (units + i128::from(amount(size).nanos() % 1_000_000_000 != 0)) as i64;
+        let exact = amount(size).nanos() / 1_000_000_000;
+        let value = match i64::try_from(exact) {
+            Ok(_) => amount(size).value(),
+            Err(_) => exact as i64,
+        };
         if value < 0 {
             errors.invalid(&at, &value, "must be a valid resource quantity");
         }

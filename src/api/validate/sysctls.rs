@@ -7,6 +7,20 @@ use k8s_openapi::api::core::v1::{PodSecurityContext, PodSpec};
 
 use super::field::{At, Errors};
 
+/// Parameters of communication between processes.
+const IPC: [&str; 10] = [
+    "kernel.shm",
+    "kernel.msg",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+];
+
 /// `validateSysctls`: parameters of the kernel, and that they are the pod's own.
 pub(super) fn sysctls(
     context: &PodSecurityContext,
@@ -29,8 +43,7 @@ pub(super) fn sysctls(
             errors.duplicate(&at, name);
         }
         let dotted = dotted(name);
-        let own = ["kernel.shm", "kernel.msg", "fs.mqueue."];
-        let of_ipc = dotted == "kernel.sem" || own.iter().any(|own| dotted.starts_with(own));
+        let of_ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
         if spec.host_network == Some(true) && dotted.starts_with("net.") {
             errors.invalid(&at, name, "may not be specified when 'hostNetwork' is true");
         } else if spec.host_ipc == Some(true) && of_ipc {

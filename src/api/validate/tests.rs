@@ -255,3 +255,25 @@ fn annotations_of_profiles_are_checked_and_agree_with_the_fields() {
         );
     }
 }
+
+/// Rows of `words.txt`: an object on a line, what is said of it indented below. Upstream walks maps
+/// in any order, so the lines of one object are compared as a set.
+#[test]
+fn objects_are_judged_in_the_words_of_the_server() {
+    let mut rows: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in include_str!("tests/words.txt").lines() {
+        match line.strip_prefix("  ") {
+            _ if line.is_empty() || line.starts_with('#') => {}
+            Some(words) => rows.last_mut().expect("an object first").1.push(words),
+            None => rows.push((line, Vec::new())),
+        }
+    }
+    assert!(rows.len() > 90, "{} rows", rows.len());
+    for (object, mut wanted) in rows {
+        let said = said(object);
+        let mut said: Vec<&str> = said.lines().collect();
+        said.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(said, wanted, "{object}");
+    }
+}

@@ -366,3 +366,63 @@ fn what_is_not_modelled_of_pods_is_refused_by_name() {
         "ephemeral containers (kubectl debug) are not modelled"
     );
 }
+
+#[test]
+fn files_are_created_replaced_and_deleted() {
+    let mut shell = Shell::new();
+    let missing = "Error from server (NotFound): deployments.apps \"web\" not found";
+    assert_eq!(shell.run("replace -f web.yaml", &[WEB]), missing);
+    let create = "create -f web.yaml";
+    assert_eq!(shell.run(create, &[WEB]), "deployment.apps/web created");
+    assert_eq!(
+        shell.run(create, &[WEB]),
+        "Error from server (AlreadyExists): deployments.apps \"web\" already exists"
+    );
+    let deployment = crate::api::Kind::Deployment;
+    let made = shell.get(deployment, "web");
+    assert!(made["metadata"]["annotations"][LAST_APPLIED].is_null());
+    // What left the file goes, also without a manifest kept from before.
+    let fewer = WEB.replace("  minReadySeconds: 5\n", "");
+    let fewer = fewer.replace("replicas: 3", "replicas: 1");
+    let said = shell.run("replace -f web.yaml", &[&fewer]);
+    assert_eq!(said, "deployment.apps/web replaced");
+    let replaced = shell.get(deployment, "web");
+    assert_eq!(replaced["spec"]["replicas"], 1);
+    assert!(replaced["spec"]["minReadySeconds"].is_null());
+    assert_eq!(replaced["metadata"]["uid"], made["metadata"]["uid"]);
+    let delete = "delete -f web.yaml --wait=false";
+    assert_eq!(shell.run(delete, &[WEB]), "deployment.apps \"web\" deleted");
+    assert_eq!(shell.run(delete, &[WEB]), missing);
+    let quiet = "delete -f web.yaml --ignore-not-found";
+    assert_eq!(shell.run(quiet, &[WEB]), "");
+    for (line, message) in [
+        (
+            "create deployment web --image=web:1",
+            "kubectl create deployment is not modelled",
+        ),
+        ("create", "must specify one of -f and -k"),
+        (
+            "delete deploy web -f web.yaml",
+            "when paths, URLs, or stdin is provided as input, you may not specify resource \
+             arguments as well",
+        ),
+    ] {
+        assert_eq!(parse(line, "default").expect_err(line).message, message);
+    }
+}
+
+#[test]
+fn an_update_says_at_once_what_is_invalid_and_what_may_not_change() {
+    let mut shell = Shell::new();
+    shell.run("apply -f web.yaml", &[WEB]);
+    let selector = "{replicas: -1, selector: {matchLabels: {app: x}}}";
+    let line = format!("patch deploy/web --type merge -p '{{spec: {selector}}}'");
+    assert_eq!(
+        shell.run(&line, &[]),
+        "The Deployment \"web\" is invalid:\n\
+         * spec.replicas: Invalid value: -1: must be greater than or equal to 0\n\
+         * spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: \
+         `selector` does not match template `labels`\n\
+         * spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"x\"}}: field is immutable"
+    );
+}
