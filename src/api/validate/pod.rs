@@ -456,22 +456,7 @@ fn security_context(
     at: &At<'_>,
     errors: &mut Errors,
 ) {
-    let id = |id: i64, at: &At<'_>, errors: &mut Errors| {
-        errors.invalid_each(at, &id, in_range(id, 0, i32::MAX.into()));
-    };
-    for (field, value) in [
-        ("fsGroup", context.fs_group),
-        ("runAsUser", context.run_as_user),
-        ("runAsGroup", context.run_as_group),
-    ] {
-        if let Some(value) = value {
-            id(value, &at.field(field), errors);
-        }
-    }
-    let groups = at.field("supplementalGroups");
-    for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
-        id(*group, &groups.item(i), errors);
-    }
+    users_and_groups(context, at, errors);
     if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.invalid(&at.field("shareProcessNamespace"), &true, detail);
@@ -519,6 +504,25 @@ fn security_context(
         ),
     ] {
         word(field, value, all, errors);
+    }
+}
+
+fn users_and_groups(context: &PodSecurityContext, at: &At<'_>, errors: &mut Errors) {
+    let id = |id: i64, at: &At<'_>, errors: &mut Errors| {
+        errors.invalid_each(at, &id, in_range(id, 0, i32::MAX.into()));
+    };
+    for (field, value) in [
+        ("fsGroup", context.fs_group),
+        ("runAsUser", context.run_as_user),
+        ("runAsGroup", context.run_as_group),
+    ] {
+        if let Some(value) = value {
+            id(value, &at.field(field), errors);
+        }
+    }
+    let groups = at.field("supplementalGroups");
+    for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
+        id(*group, &groups.item(i), errors);
     }
 }
 

@@ -205,17 +205,23 @@ pub fn volume(object: &PersistentVolume, at: &At<'_>, errors: &mut Errors) {
         errors.invalid_each(&at.field("storageClassName"), class, dns_subdomain(class));
     }
     volume_mode(&spec.volume_mode, &at.field("volumeMode"), errors);
-    if let Some(class) = &spec.volume_attributes_class_name {
-        let class_at = at.field("volumeAttributesClassName");
-        if class.is_empty() {
-            errors.required(&class_at, "an empty string is disallowed");
-        } else {
-            errors.invalid_each(&class_at, class, dns_subdomain(class));
-        }
-        if spec.csi.is_none() {
-            let detail = "has to be specified when using volumeAttributesClassName";
-            errors.required(&at.field("csi"), detail);
-        }
+    attributes_class(&spec, &at, errors);
+}
+
+/// A class of attributes is for volumes of CSI drivers.
+fn attributes_class(spec: &PersistentVolumeSpec, at: &At<'_>, errors: &mut Errors) {
+    let Some(class) = &spec.volume_attributes_class_name else {
+        return;
+    };
+    let class_at = at.field("volumeAttributesClassName");
+    if class.is_empty() {
+        errors.required(&class_at, "an empty string is disallowed");
+    } else {
+        errors.invalid_each(&class_at, class, dns_subdomain(class));
+    }
+    if spec.csi.is_none() {
+        let detail = "has to be specified when using volumeAttributesClassName";
+        errors.required(&at.field("csi"), detail);
     }
 }
 
@@ -311,23 +317,7 @@ fn volume_source(spec: &PersistentVolumeSpec, kind: &str, at: &At<'_>, errors: &
                 }
             }
         }
-        "gcePersistentDisk" => {
-            // Upstream names this field otherwise.
-            let At::Field(parent, _) = at else { return };
-            if let Some(disk) = &spec.gce_persistent_disk {
-                let at = parent.field("persistentDisk");
-                if disk.pd_name.is_empty() {
-                    errors.required(&at.field("pdName"), "");
-                }
-                partition(disk.partition, &at, errors);
-            }
-        }
-        "awsElasticBlockStore" => {
-            if let Some(disk) = &spec.aws_elastic_block_store {
-                required("volumeID", &disk.volume_id, errors);
-                partition(disk.partition, at, errors);
-            }
-        }
+        "gcePersistentDisk" | "awsElasticBlockStore" => partitioned(spec, kind, at, errors),
         "local" => {
             if let Some(local) = &spec.local {
                 required("path", &local.path, errors);
@@ -359,6 +349,25 @@ fn volume_source(spec: &PersistentVolumeSpec, kind: &str, at: &At<'_>, errors: &
             }
         }
         _ => {}
+    }
+}
+
+/// Disks of clouds, of which one partition is mounted.
+fn partitioned(spec: &PersistentVolumeSpec, kind: &str, at: &At<'_>, errors: &mut Errors) {
+    if let (Some(disk), "gcePersistentDisk") = (&spec.gce_persistent_disk, kind) {
+        // Upstream names this field otherwise.
+        let At::Field(parent, _) = at else { return };
+        let at = parent.field("persistentDisk");
+        if disk.pd_name.is_empty() {
+            errors.required(&at.field("pdName"), "");
+        }
+        partition(disk.partition, &at, errors);
+    }
+    if let (Some(disk), "awsElasticBlockStore") = (&spec.aws_elastic_block_store, kind) {
+        if disk.volume_id.is_empty() {
+            errors.required(&at.field("volumeID"), "");
+        }
+        partition(disk.partition, at, errors);
     }
 }
 

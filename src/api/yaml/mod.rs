@@ -18,6 +18,7 @@ mod de;
 mod decode;
 mod documents;
 mod json;
+mod key;
 mod node;
 mod parse;
 mod path;
