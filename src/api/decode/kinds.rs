@@ -257,6 +257,7 @@ fn workload_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome
                     validate::stateful_set::stateful_set(o, given(node), at, e)
                 },
                 row: Some(|o, json, cx| stateful::stateful_set(o, json, cx).into()),
+                admit: print::admit::stateful_set,
                 ..plain::<apps::StatefulSet>(true, dns_label)
             },
         ),

@@ -1,12 +1,10 @@
 //! What the API server of the reference version drops from a request because the feature is off
 //! there.
 //!
-//! `dropDisabledFields` of `pkg/api/pod/util.go`, `dropStatefulSetDisabledFields`,
-//! `pkg/api/persistentvolumeclaim/util.go` and their kin, with the gates of 1.36 as they stand by
+//! `dropDisabledFields` of `pkg/api/pod/util.go`, `pkg/api/persistentvolumeclaim/util.go` and their kin, with the gates of 1.36 as they stand by
 //! default. It runs after the defaults and before validation, so that a dropped field is neither
 //! judged nor printed.
 
-use k8s_openapi::api::apps::v1::StatefulSetSpec;
 use k8s_openapi::api::core::v1::{
     Lifecycle, PersistentVolumeClaimSpec, PodSpec, TypedLocalObjectReference, TypedObjectReference,
 };
@@ -42,14 +40,6 @@ fn stop_signal(hooks: &mut Option<Lifecycle>) {
         if *some == Lifecycle::default() {
             *hooks = None;
         }
-    }
-}
-
-/// `MaxUnavailableStatefulSet` is off.
-pub fn stateful_set(spec: &mut StatefulSetSpec) {
-    let strategy = spec.update_strategy.as_mut();
-    if let Some(rolling) = strategy.and_then(|strategy| strategy.rolling_update.as_mut()) {
-        rolling.max_unavailable = None;
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::core::pod_template;
-use super::{gates, storage, text};
+use super::{storage, text};
 
 /// `SetDefaults_Deployment`.
 pub fn deployment(object: &mut Deployment) {
@@ -71,7 +71,6 @@ pub fn stateful_set(object: &mut StatefulSet) {
     spec.revision_history_limit.get_or_insert(10);
     // Not optional upstream.
     spec.service_name.get_or_insert_default();
-    gates::stateful_set(spec);
     pod_template(&mut spec.template);
     for claim in spec.volume_claim_templates.iter_mut().flatten() {
         storage::claim_spec(claim.spec.get_or_insert_default());

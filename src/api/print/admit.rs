@@ -79,3 +79,11 @@ pub fn daemon_set(set: &mut Value) {
         annotations["deprecated.daemonset.template.generation"] = json!("1");
     }
 }
+
+/// `dropStatefulSetDisabledFields`: `MaxUnavailableStatefulSet` is off in the reference version.
+pub fn stateful_set(json: &mut Value) {
+    let rolling = json.pointer_mut("/spec/updateStrategy/rollingUpdate");
+    if let Some(rolling) = rolling.and_then(Value::as_object_mut) {
+        rolling.shift_remove("maxUnavailable");
+    }
+}

@@ -12,11 +12,10 @@ use super::names::dns_label;
 use super::pod::pod_template;
 use super::security::pod_annotations;
 use super::storage::claim_spec;
-use super::workload::{
-    Selects, at_most_all, int_or_percent, keeps_running, mismatch, selector, shown_selector, value,
-};
+use super::workload::{Selects, keeps_running, mismatch, selector, shown_selector};
 
-/// `ValidateStatefulSet`, without the metadata.
+/// `ValidateStatefulSet`, without the metadata. `maxUnavailable` is not looked at: its feature is off,
+/// so that the server drops it; the row keeps it for a controller whose feature is on.
 pub fn stateful_set(object: &StatefulSet, selector_given: bool, at: &At<'_>, errors: &mut Errors) {
     let at = at.field("spec");
     let Some(spec) = &object.spec else {
@@ -64,9 +63,8 @@ fn update_strategy(spec: &StatefulSetSpec, at: &At<'_>, errors: &mut Errors) {
     let strategy = spec.update_strategy.clone().unwrap_or_default();
     let rolling = strategy.rolling_update.as_ref();
     let rolling_at = at.field("rollingUpdate");
-    let shown = rolling.map(
-        |r| json!({"Partition": r.partition.unwrap_or(0), "MaxUnavailable": r.max_unavailable}),
-    );
+    let shown =
+        rolling.map(|r| json!({"Partition": r.partition.unwrap_or(0), "MaxUnavailable": null}));
     match strategy.type_.as_deref().unwrap_or_default() {
         "" => errors.required(at, ""),
         "OnDelete" => {
@@ -81,14 +79,6 @@ fn update_strategy(spec: &StatefulSetSpec, at: &At<'_>, errors: &mut Errors) {
             };
             let partition = rolling.partition.unwrap_or(0);
             errors.non_negative(&rolling_at.field("partition"), partition.into());
-            if let Some(unavailable) = &rolling.max_unavailable {
-                let at = rolling_at.field("maxUnavailable");
-                int_or_percent(unavailable, &at, errors);
-                if value(unavailable) == 0 {
-                    errors.invalid(&at, &json!(unavailable), "cannot be 0");
-                }
-                at_most_all(unavailable, &at, errors);
-            }
         }
         kind => {
             let shown = json!({"Type": kind, "RollingUpdate": shown});
