@@ -89,7 +89,7 @@ impl Parser {
                     _ => Ok(Verb::Apply),
                 }
             }
-            "create" | "replace" => self.from_files(words),
+            "create" | "replace" => self.of_files(words),
             "delete" => self.delete(words),
             "scale" => self.scale(words),
             "autoscale" => {
@@ -126,7 +126,7 @@ impl Parser {
     }
 
     /// `create -f` and `replace -f`.
-    fn from_files(self, words: Vec<Word>) -> Result<Verb, ParseError> {
+    fn of_files(self, words: Vec<Word>) -> Result<Verb, ParseError> {
         let creates = self.verb.text == "create";
         // `create deployment web …` and its kin make an object of their arguments.
         if let Some(word) = first_word(&words).map(|at| &words[at])

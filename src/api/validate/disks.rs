@@ -111,10 +111,8 @@ pub(super) fn source(
             Of::Volume => source.secret(&["name", "namespace"], errors),
         },
         "flexVolume" => flex(&source, errors),
-        "azureFile" => {
-            if of == Of::Volume && source.given("secretNamespace") == Some("") {
-                errors.required(&at.field("secretNamespace"), "");
-            }
+        "azureFile" if of == Of::Volume && source.given("secretNamespace") == Some("") => {
+            errors.required(&at.field("secretNamespace"), "");
         }
         "azureDisk" => azure_disk(&source, errors),
         "storageos" => storage_os(&source, errors),

@@ -100,7 +100,8 @@ fn patch(object: ObjectId, patch: Patch) -> Write {
 #[test]
 fn budgets_count_healthy_pods_against_the_sizes_that_are_wanted() {
     let (r, u) = (("web", "ready"), ("web", "running"));
-    let table: Vec<(Value, i32, Vec<(&str, &str)>, &str)> = vec![
+    type Case<'a> = (Value, i32, Vec<(&'a str, &'a str)>, &'a str);
+    let table: Vec<Case<'_>> = vec![
         (json!({"minAvailable": 2}), 4, vec![r; 4], "2 of 4/2/4"),
         (
             json!({"minAvailable": 2}),

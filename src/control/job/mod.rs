@@ -150,7 +150,8 @@ impl Controller for JobController {
         };
         match write {
             Write::Create(_) => {
-                if sync.created(reply, events) {
+                let counts = sync.created(reply, events);
+                if counts {
                     self.expectations.creation_observed(key);
                 }
             }
