@@ -5,7 +5,7 @@
 //! released. Both are patches that the API server may refuse when another was faster.
 //!
 //! All workload controllers react in the same way to what may be theirs: [`added`] and [`updated`]
-//! say whom a change concerns, [`claim`] sorts what is owned from what is not.
+//! say whom a change concerns, [`Claims`] sorts what is owned from what is not.
 
 use std::sync::Arc;
 
