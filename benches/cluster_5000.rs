@@ -116,8 +116,9 @@ impl Observer<Cluster> for Onlooker {
                 _ => {}
             }
             if let Some((recorder, digest)) = &mut self.recording {
-                digest_change(digest, change);
-                digest_change(&mut self.history, change);
+                let view = world.api.store.view();
+                digest_change(digest, change, view);
+                digest_change(&mut self.history, change, view);
                 recorder.on_change(change);
             }
         }

@@ -60,6 +60,7 @@ impl Bench {
             new: Some(row),
             event: None,
             cause: Cause::default(),
+            renewed: None,
         };
         self.plane.on_change(&change, Time::ZERO);
     }

@@ -8,8 +8,13 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use mimalloc::MiMalloc;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// What the command line asked for.
 #[derive(Clone, Debug, Default)]

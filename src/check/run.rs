@@ -108,7 +108,7 @@ impl Onlooker<'_> {
             unreachable!("the log keeps what was not observed yet");
         };
         for change in changes {
-            digest_change(&mut self.digest, change);
+            digest_change(&mut self.digest, change, world.api.store.view());
             self.recorder.on_change(change);
             self.watcher.on_change(change);
             if let Some(expect) = &mut self.expect {

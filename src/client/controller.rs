@@ -98,6 +98,14 @@ impl<K> Default for Keys<K> {
 }
 
 impl<K> Keys<K> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.now.is_empty()
+            && self.after.is_empty()
+            && self.limited.is_empty()
+            && self.events.is_empty()
+    }
+
     /// Add at once.
     pub fn add(&mut self, key: K) {
         self.now.push(key);

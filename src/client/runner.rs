@@ -450,6 +450,9 @@ impl<C: Controller> Driven for Runner<C> {
         }
         let mut keys = Keys::default();
         self.controller.keys(change, view, now, &mut keys);
+        if keys.is_empty() {
+            return;
+        }
         let tells = !keys.events.is_empty();
         self.enqueue(keys, Trigger::Change(change.revision), now);
         if tells {

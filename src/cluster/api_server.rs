@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
-use crate::api::{Kind, Meta};
+use fixedbitset::FixedBitSet;
+
+use crate::api::{Kind, Lease, Meta};
 use crate::client::{Reply, Send};
-use crate::engine::{Digest, Dist, Draws, Purpose, Time, entity_key};
+use crate::engine::{Digest, Dist, Draws, Purpose, Sampler, Time, entity_key};
 use crate::kubelet::Renew;
 use crate::load::{Key, Slab};
-use crate::store::{ApiError, Store, Write};
+use crate::store::{ApiError, Cause, Id, ObjectId, Store, View, Write};
 
 const LATENCY: Purpose = Purpose::new("api/latency");
 
@@ -34,14 +36,17 @@ pub enum Sender {
 #[derive(Debug)]
 struct InFlight {
     from: Sender,
-    send: Send,
+    token: u64,
+    cause: Cause,
+    /// Until it is carried out.
+    write: Option<Write>,
     /// From sending to the answer.
     latency: Duration,
     reply: Option<Reply>,
 }
 
 /// A renewal of a lease on its way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Renewing {
     /// Whose.
     pub node: u32,
@@ -49,10 +54,26 @@ pub struct Renewing {
     pub renew: Renew,
     /// When it was sent.
     pub sent: Time,
-    /// From its arrival to the answer.
-    pub back: Duration,
+    /// From its arrival to the answer, in nanoseconds.
+    back_ns: u64,
+    /// Key of the lease's draws.
+    about: u64,
     /// Its kubelet has stopped since.
-    pub last: bool,
+    last: bool,
+}
+
+impl Renewing {
+    /// From its arrival to the answer.
+    pub fn back(&self) -> Duration {
+        Duration::from_nanos(self.back_ns)
+    }
+
+    /// It is sent, and takes so long with its answer; returns when it arrives.
+    fn set_out(&mut self, sent: Time, latency: Duration) -> Time {
+        self.sent = sent;
+        self.back_ns = u64::try_from((latency / 4).as_nanos()).unwrap_or(u64::MAX);
+        sent + latency * 3 / 4
+    }
 }
 
 /// How long requests take.
@@ -88,14 +109,20 @@ pub struct ApiServer {
     pub store: Store,
     /// Latency model.
     pub latency: ApiLatency,
+    /// Of [`ApiLatency::write`].
+    writes: Sampler,
     draws: Draws,
     in_flight: Vec<Option<InFlight>>,
     free: Vec<u32>,
     renewals: Slab<Renewing>,
     /// The renewal of each node.
     renewing: Vec<Key>,
+    /// Keys of the draws of pods, by number; 0 for one that is not known yet.
+    pod_keys: Vec<u64>,
     /// Keys of the leases' draws, by number.
     lease_keys: Vec<Option<u64>>,
+    /// Nodes whose machines do not reach the server.
+    cut_off: FixedBitSet,
 }
 
 impl ApiServer {
@@ -103,13 +130,16 @@ impl ApiServer {
     pub fn new(draws: Draws, latency: ApiLatency) -> Self {
         ApiServer {
             store: Store::new(draws),
+            writes: latency.write.sampler(),
             latency,
             draws,
             in_flight: Vec::new(),
             free: Vec::new(),
             renewals: Slab::default(),
             renewing: Vec::new(),
+            pod_keys: Vec::new(),
             lease_keys: Vec::new(),
+            cut_off: FixedBitSet::new(),
         }
     }
 
@@ -117,20 +147,41 @@ impl ApiServer {
     pub fn accept(&mut self, from: Sender, send: Send) -> (u32, Time) {
         // The draw is keyed by what the request is about and when it was sent, so that requests
         // about other objects cannot move it.
-        let latency = self.latency(about(&self.store, &send.write), send.at);
+        let about = self.about(&send.write);
+        let latency = self.latency(about, send.at);
         let arrives = send.at + latency * 3 / 4;
         let request = InFlight {
             from,
-            send,
+            token: send.token,
+            cause: send.cause,
+            write: Some(send.write),
             latency,
             reply: None,
         };
         (self.place(request), arrives)
     }
 
+    /// A stable key of the object that a write is about.
+    fn about(&mut self, write: &Write) -> u64 {
+        let Some(object) = object_of(write).filter(|object| object.kind == Kind::Pod) else {
+            return about(&self.store, write);
+        };
+        let Some(pod) = self.store.view().pods().get(Id::new(object.index)) else {
+            return 0;
+        };
+        let at = object.index as usize;
+        if self.pod_keys.len() <= at {
+            self.pod_keys.resize(at + 1, 0);
+        }
+        if self.pod_keys[at] == 0 {
+            self.pod_keys[at] = key(Kind::Pod, &pod.meta);
+        }
+        self.pod_keys[at]
+    }
+
     fn latency(&self, about: u64, sent: Time) -> Duration {
         let unit = self.draws.unit(LATENCY, about, sent.as_nanos());
-        self.latency.write.sample(unit)
+        self.writes.sample(unit)
     }
 
     fn place(&mut self, request: InFlight) -> u32 {
@@ -149,60 +200,85 @@ impl ApiServer {
     /// Takes a renewal that a kubelet sends at `sent`; returns its key and when it arrives.
     pub fn accept_renewal(&mut self, node: u32, renew: Renew, sent: Time) -> (Key, Time) {
         self.end_renewals(node, Time::ZERO);
-        let renewing = Renewing {
+        let mut renewing = Renewing {
             node,
+            about: self.lease_key(renew.lease),
             renew,
             sent,
-            back: Duration::ZERO,
+            back_ns: 0,
             last: false,
         };
+        let arrives = self.send_renewal(&mut renewing, sent);
         let key = self.renewals.insert(renewing);
         let at = node as usize;
         if self.renewing.len() <= at {
             self.renewing.resize(at + 1, Key::NONE);
         }
         self.renewing[at] = key;
-        (key, self.send_renewal(key, sent))
+        (key, arrives)
     }
 
-    /// Sends a renewal at `sent`; returns when it arrives.
-    fn send_renewal(&mut self, key: Key, sent: Time) -> Time {
-        let Some(lease) = self.renewals.get(key).map(|r| r.renew.lease) else {
-            return sent;
-        };
+    /// The key of a lease's draws, 0 when it has never been there.
+    fn lease_key(&mut self, lease: Id<Lease>) -> u64 {
         let at = lease.index();
         if self.lease_keys.len() <= at {
             self.lease_keys.resize(at + 1, None);
         }
-        let about = self.lease_keys[at].unwrap_or_else(|| {
+        self.lease_keys[at].unwrap_or_else(|| {
             let meta = self.store.view().meta(lease.into());
             let about = meta.map(|meta| self::key(Kind::Lease, meta));
             self.lease_keys[at] = about;
             about.unwrap_or(0)
-        });
-        let latency = self.latency(about, sent);
-        if let Some(renewing) = self.renewals.get_mut(key) {
-            renewing.sent = sent;
-            renewing.back = latency / 4;
+        })
+    }
+
+    /// Sends a renewal at `sent`; returns when it arrives.
+    fn send_renewal(&self, renewing: &mut Renewing, sent: Time) -> Time {
+        let latency = self.latency(renewing.about, sent);
+        renewing.set_out(sent, latency)
+    }
+
+    /// Whether the machine of a node has power and reaches the server.
+    pub fn reached_from(&self, node: u32) -> bool {
+        !self.cut_off.contains(node as usize)
+    }
+
+    /// Notes whether the machine of a node has power and reaches the server.
+    pub fn set_reached(&mut self, node: u32, reached: bool) {
+        let at = node as usize;
+        self.cut_off.grow(at + 1);
+        self.cut_off.set(at, !reached);
+    }
+
+    /// Carries out a renewal that arrived; the next one is sent when its answer is back. Returns
+    /// when that arrives, if there is one.
+    pub fn renew(&mut self, key: Key, now: Time) -> Result<Option<Time>, ApiError> {
+        let ApiServer {
+            store,
+            renewals,
+            writes,
+            draws,
+            ..
+        } = self;
+        let Some(renewing) = renewals.get_mut(key) else {
+            return Ok(None);
+        };
+        let renew = &mut renewing.renew;
+        store.renew(renew.lease, renewing.sent, now, renew.cause())?;
+        if renewing.last {
+            renewals.remove(key);
+            return Ok(None);
         }
-        sent + latency * 3 / 4
+        let answered = now + Duration::from_nanos(renewing.back_ns);
+        let sent = renew.next(answered, draws);
+        let unit = draws.unit(LATENCY, renewing.about, sent.as_nanos());
+        let latency = writes.sample(unit);
+        Ok(Some(renewing.set_out(sent, latency)))
     }
 
     /// A renewal that is under way.
     pub fn renewal(&self, key: Key) -> Option<&Renewing> {
         self.renewals.get(key)
-    }
-
-    /// A renewal was carried out; returns when the next one arrives, if there is one.
-    pub fn renewed(&mut self, key: Key, now: Time) -> Option<Time> {
-        let draws = self.draws;
-        let renewing = self.renewals.get_mut(key)?;
-        if renewing.last {
-            self.renewals.remove(key);
-            return None;
-        }
-        let sent = renewing.renew.next(now + renewing.back, &draws);
-        Some(self.send_renewal(key, sent))
     }
 
     /// A renewal did not arrive, or was refused: no other follows.
@@ -226,9 +302,12 @@ impl ApiServer {
 
     /// A renewal is answered like any other write: with `reply`, at `at`.
     pub fn refuse_renewal(&mut self, renewing: &Renewing, reply: Reply) -> u32 {
+        let send = renewing.renew.send(renewing.sent);
         self.place(InFlight {
             from: Sender::Kubelet(renewing.node),
-            send: renewing.renew.send(renewing.sent),
+            token: send.token,
+            cause: send.cause,
+            write: None,
             latency: Duration::ZERO,
             reply: Some(reply),
         })
@@ -237,8 +316,8 @@ impl ApiServer {
     /// Carries out a request that arrived; returns when its answer is back at the sender.
     pub fn commit(&mut self, number: u32, now: Time) -> Option<(Sender, Time)> {
         let request = self.in_flight[number as usize].as_mut()?;
-        let send = &request.send;
-        request.reply = Some(self.store.write(&send.write, now, send.cause));
+        let write = request.write.take()?;
+        request.reply = Some(self.store.carry_out(write, now, request.cause));
         Some((request.from, now + request.latency / 4))
     }
 
@@ -260,7 +339,7 @@ impl ApiServer {
         let request = self.in_flight[number as usize].take()?;
         self.free.push(number);
         let reply = request.reply.unwrap_or(Err(ApiError::Unreachable));
-        Some((request.from, request.send.token, reply))
+        Some((request.from, request.token, reply))
     }
 }
 
@@ -273,27 +352,42 @@ fn key(kind: Kind, meta: &Meta) -> u64 {
     entity_key(&[kind.name(), &meta.namespace, name])
 }
 
+/// The object that a write is about, if there is one already.
+fn object_of(write: &Write) -> Option<ObjectId> {
+    match write {
+        Write::Create(_) | Write::Emit(_) => None,
+        Write::Update(object, _) | Write::UpdateStatus(object, _) => Some(*object),
+        Write::Patch { object, .. } | Write::Delete { object, .. } => Some(*object),
+        Write::Bind { pod, .. } | Write::Evict { pod, .. } => Some((*pod).into()),
+    }
+}
+
 /// A stable key of the object that a write is about.
 fn about(store: &Store, write: &Write) -> u64 {
-    let object = match write {
+    match write {
         Write::Create(row) => return key(row.kind(), row.meta()),
         Write::Emit(event) => {
             return entity_key(&["Event", &event.namespace, &event.name, &event.reason]);
         }
-        Write::Update(object, _) | Write::UpdateStatus(object, _) => *object,
-        Write::Patch { object, .. } | Write::Delete { object, .. } => *object,
-        Write::Bind { pod, .. } | Write::Evict { pod, .. } => (*pod).into(),
-    };
-    let meta = store.view().meta(object);
-    meta.map_or(0, |meta| key(object.kind, meta))
+        _ => {}
+    }
+    let found = object_of(write).and_then(|object| Some((object, store.view().meta(object)?)));
+    found.map_or(0, |(object, meta)| key(object.kind, meta))
 }
 
-/// Feeds what happened to an object into the run's digest.
-pub fn digest_change(digest: &mut Digest, change: &crate::store::Change) {
+/// Feeds what happened to an object into the run's digest; `view` is the API server's, just after
+/// the change.
+pub fn digest_change(digest: &mut Digest, change: &crate::store::Change, view: &View) {
     use std::hash::Hash;
     (change.revision, change.time, change.object, change.op).hash(digest);
     if let Some(row) = &change.new {
         digest_row(digest, row);
+    }
+    if let Some(renewed) = change.renewed
+        && let Some(meta) = change.object.and_then(|object| view.meta(object))
+    {
+        (&meta.name, meta.generation, meta.deletion).hash(digest);
+        renewed.hash(digest);
     }
     if let Some(event) = &change.event {
         event.hash(digest);

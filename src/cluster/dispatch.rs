@@ -1,6 +1,5 @@
 //! Who handles which event, and where the consequences go.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -42,7 +41,7 @@ pub struct Cluster {
     pub(super) containers: Containers,
     pub(super) node_ids: FxHashMap<Text, u32>,
     /// Which machine runs a pod's containers, also after the pod is gone from the API.
-    pub(super) homes: BTreeMap<u32, u32>,
+    pub(super) homes: FxHashMap<u32, u32>,
     /// The log up to which consequences were passed on.
     pub(super) settled: Cursor,
     pub(super) requests: Vec<RuntimeRequest>,
@@ -57,7 +56,7 @@ pub struct Cluster {
     /// Lookups that go wrong.
     pub(super) dns_rules: Vec<(crate::fault::DnsRule, crate::net::RuleId)>,
     /// Containers whose start was asked for.
-    pub(super) starting: BTreeMap<ContainerId, Arc<Pod>>,
+    pub(super) starting: FxHashMap<ContainerId, Arc<Pod>>,
     /// By pool; the empty name is for nodes of none.
     pub(super) kubelet_configs: FxHashMap<Text, Arc<crate::kubelet::KubeletConfig>>,
     /// What begins when the initial workloads serve.
@@ -69,7 +68,8 @@ pub struct Cluster {
 }
 
 /// Entries that the log may hold before what everybody has read is forgotten.
-const LOG_SLACK: usize = 1024;
+/// They go while they are still in the processor's cache.
+const LOG_SLACK: usize = 64;
 
 /// The events and requests of one dispatch.
 pub type Consequences<'a, 'b> = &'a mut Turn<'b, Event, Request>;
@@ -165,26 +165,37 @@ impl Cluster {
     /// A renewal of a lease arrives; while it succeeds the kubelet need not be asked.
     fn renewal_arrives(&mut self, key: Key, turn: Consequences<'_, '_>) {
         let now = turn.now;
-        let Some(renewing) = self.api.renewal(key).copied() else {
+        let Some(node) = self.api.renewal(key).map(|renewing| renewing.node) else {
             return;
         };
-        let (node, renew, sent) = (renewing.node, renewing.renew, renewing.sent);
-        let arrives = self.machine(node).is_some_and(|m| m.powered && m.reachable);
-        let (reply, back) = match arrives {
-            false => (ApiError::Unreachable, self.api.latency.timeout),
-            true => match (self.api.store).renew(renew.lease, sent, now, renew.cause) {
-                Err(error) => (error, renewing.back),
-                Ok(()) => {
-                    if let Some(next) = self.api.renewed(key, now) {
-                        turn.at(next, Event::Renew(key));
-                    }
-                    return;
-                }
-            },
+        let arrives = self.api.reached_from(node);
+        debug_assert_eq!(
+            arrives,
+            self.machine(node).is_some_and(|m| m.powered && m.reachable),
+            "what is kept of a machine's reach holds"
+        );
+        let failure = match arrives {
+            false => Err(ApiError::Unreachable),
+            true => self.api.renew(key, now),
         };
-        self.api.lose_renewal(key);
+        let reply = match failure {
+            Err(error) => error,
+            Ok(next) => {
+                if let Some(next) = next {
+                    turn.at(next, Event::Renew(key));
+                }
+                return;
+            }
+        };
+        let Some(renewing) = self.api.lose_renewal(key) else {
+            return;
+        };
+        let back = match arrives {
+            false => self.api.latency.timeout,
+            true => renewing.back(),
+        };
         self.kubelet(node, turn, |kubelet, cx| {
-            kubelet.renewal_lost(&renew, sent, cx);
+            kubelet.renewal_lost(&renewing.renew, renewing.sent, cx);
         });
         let number = self.api.refuse_renewal(&renewing, Err(reply));
         turn.at(now + back, Event::Answer(number));
@@ -223,15 +234,19 @@ impl Cluster {
 
     fn deliver_to_manager(&mut self, turn: Consequences<'_, '_>) {
         self.manager.begin_delivery();
+        let mut wanted = Vec::new();
         while let Some(change) = self.manager.next(&self.api.store, turn.now) {
             let mut out = Outbox::default();
-            for which in 0..self.controllers.len() {
+            for (which, controller) in (0u8..).zip(&mut self.controllers) {
                 let view = &self.manager.view;
-                self.controllers[which].on_change(&change, view, turn.now, &self.draws, &mut out);
+                controller.on_change(&change, view, turn.now, &self.draws, &mut out);
                 if !out.is_empty() {
-                    let which = u8::try_from(which).expect("few controllers");
-                    self.controller_wants(which, std::mem::take(&mut out), turn);
+                    wanted.push((which, std::mem::take(&mut out)));
                 }
+            }
+            drop(change);
+            for (which, out) in wanted.drain(..) {
+                self.controller_wants(which, out, turn);
             }
         }
     }
@@ -242,6 +257,7 @@ impl Cluster {
             let mut out = Outbox::default();
             let view = &self.scheduler_process.view;
             self.scheduler.on_change(&change, view, turn.now, &mut out);
+            drop(change);
             self.scheduler_wants(out, turn);
         }
     }
@@ -436,13 +452,19 @@ impl Cluster {
             if matches!(change.kind(), Kind::Lease | Kind::KubeEvent) {
                 continue;
             }
+            self.data.on_change(change, now);
+            if change.kind() == Kind::Pod {
+                self.pass_on_pod(next, turn);
+                continue;
+            }
             let change = change.clone();
-            self.data.on_change(&change, now);
             if self.containers == Containers::Real && WATCHED.contains(&change.kind()) {
                 turn.request(Request::Changed(change.clone()));
             }
             self.new_node(&change, turn);
-            self.pass_on(&change, turn);
+            if change.kind() == Kind::Node {
+                self.node_changed(&change, turn);
+            }
             if change.kind() == Kind::HorizontalPodAutoscaler {
                 self.look_at_usage(turn);
             }
@@ -476,25 +498,20 @@ impl Cluster {
         }
     }
 
-    /// A change that a kubelet watches.
-    fn pass_on(&mut self, change: &Change, turn: Consequences<'_, '_>) {
-        if change.kind() == Kind::Node {
-            self.node_changed(change, turn);
-        }
-        if change.kind() != Kind::Pod {
+    /// A change of a pod, which the kubelet of its node watches.
+    fn pass_on_pod(&mut self, revision: u64, turn: Consequences<'_, '_>) {
+        let due = turn.now + self.api.latency.watch;
+        let Some(change) = self.api.store.log().get(revision) else {
             return;
-        }
+        };
         let Some((old, new)) = change.rows::<Pod>() else {
             return;
         };
-        let Some(name) = new.or(old).and_then(|pod| pod.node_name.clone()) else {
+        let name = new.or(old).and_then(|pod| pod.node_name.as_ref());
+        let Some(&node) = name.and_then(|name| self.node_ids.get(name)) else {
             return;
         };
-        let Some(&node) = self.node_ids.get(&name) else {
-            return;
-        };
-        let due = turn.now + self.api.latency.watch;
-        if let Some(machine) = self.machine_mut(node)
+        if let Some(Some(machine)) = self.machines.get_mut(node as usize)
             && machine.watch(change, due)
         {
             turn.at(due, Event::ToKubelet(node));

@@ -80,7 +80,10 @@ impl Cluster {
 
     fn power_off(&mut self, name: &Text, turn: Consequences<'_, '_>) {
         self.end_renewals(name, turn.now);
-        let Some(machine) = self.machine_by_name(name) else {
+        let Some(&node) = self.node_ids.get(name) else {
+            return;
+        };
+        let Some(machine) = self.machine_mut(node) else {
             return;
         };
         machine.powered = false;
@@ -88,6 +91,7 @@ impl Cluster {
         machine.going_down = None;
         machine.kubelet.stop();
         machine.cut();
+        self.api.set_reached(node, false);
         self.data.node_power(name, false, turn.now);
         self.on_machine(name, MachineCall::PowerOff, turn);
     }
@@ -148,6 +152,8 @@ impl Cluster {
         }
         machine.powered = true;
         machine.kubelet_up = true;
+        let reached = machine.reachable;
+        self.api.set_reached(node, reached);
         self.data.node_power(&name, true, now);
         self.on_machine(&name, MachineCall::PowerOn, turn);
         self.homes.retain(|_, home| *home != node);
@@ -312,8 +318,12 @@ impl Cluster {
                 continue;
             }
             machine.reachable = reachable;
+            let reached = machine.powered && reachable;
             if !reachable {
                 machine.cut();
+            }
+            self.api.set_reached(node, reached);
+            if !reachable {
                 continue;
             }
             let view = self.api.store.view();

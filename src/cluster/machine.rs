@@ -4,13 +4,13 @@
 //! while the machine cannot reach the API server nothing is queued, and when it can again the
 //! kubelet relists, as after a broken watch.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::api::{Node, Pod, Row, Text};
 use crate::engine::Time;
 use crate::kubelet::Kubelet;
-use crate::store::{Cause, Change, Id, ObjectId, Op, View};
+use crate::store::{Cause, Change, Id, Op, View};
 
 /// One machine of the cluster.
 pub struct Machine {
@@ -30,8 +30,6 @@ pub struct Machine {
     pub going_down: Option<bool>,
     /// Changes on their way, with the time at which they are delivered.
     queue: VecDeque<(Time, Change)>,
-    /// The pods that were delivered and not deleted since: what a relist is compared with.
-    known: BTreeMap<Id<Pod>, Arc<Pod>>,
     /// A broken watch: relist when possible.
     stale: bool,
 }
@@ -48,7 +46,6 @@ impl Machine {
             reachable: true,
             going_down: None,
             queue: VecDeque::new(),
-            known: BTreeMap::new(),
             stale: false,
         }
     }
@@ -74,35 +71,15 @@ impl Machine {
         if !self.listening() || self.queue.front().is_none_or(|(due, _)| *due > now) {
             return None;
         }
-        let (_, change) = self.queue.pop_front()?;
-        self.learn(&change);
-        Some(change)
+        self.queue.pop_front().map(|(_, change)| change)
     }
 
-    fn learn(&mut self, change: &Change) {
-        let (Some(id), Some(Row::Pod(row))) =
-            (change.object.and_then(ObjectId::typed::<Pod>), &change.new)
-        else {
-            return;
-        };
-        if change.op == Op::Delete {
-            self.known.remove(&id);
-        } else {
-            self.known.insert(id, row.clone());
-        }
-    }
-
-    /// The pods that the API server lists for this node, and what the kubelet knows from now on.
+    /// The pods that the API server lists for this node, which the kubelet is to know from now on.
     pub fn list(&mut self, view: &View, name: &str) -> Vec<(Id<Pod>, Arc<Pod>)> {
         self.stale = false;
         self.queue.clear();
-        let pods: Vec<_> = view
-            .pods()
-            .on_node(name)
-            .map(|(id, row)| (id, row.clone()))
-            .collect();
-        self.known = pods.iter().cloned().collect();
-        pods
+        let pods = view.pods().on_node(name);
+        pods.map(|(id, row)| (id, row.clone())).collect()
     }
 
     /// The watch broke (partition, stopped kubelet, power).
@@ -117,8 +94,9 @@ impl Machine {
         if !self.stale || !self.listening() {
             return Vec::new();
         }
-        let before = std::mem::take(&mut self.known);
         let pods = self.list(view, name);
+        let before: BTreeMap<_, _> = self.kubelet.configured().collect();
+        let listed: BTreeSet<_> = pods.iter().map(|(id, _)| *id).collect();
         let change = |id: Id<Pod>, op: Op, row: &Arc<Pod>| Change {
             revision: view.revision,
             time: Time::ZERO,
@@ -128,10 +106,11 @@ impl Machine {
             new: Some(Row::Pod(row.clone())),
             event: None,
             cause: Cause::default(),
+            renewed: None,
         };
         let gone = before
             .iter()
-            .filter(|(id, _)| !self.known.contains_key(id))
+            .filter(|(id, _)| !listed.contains(id))
             .map(|(id, row)| change(*id, Op::Delete, row));
         let present = pods.iter().map(|(id, row)| {
             let op = if before.contains_key(id) {

@@ -9,6 +9,7 @@
 //! happens when another kind changes, so no event is spent on it: the view takes such changes in
 //! whenever the process next does something, before it looks.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -119,26 +120,26 @@ impl Process {
     }
 
     /// The next change that is due and has handlers; the view already contains it.
-    pub fn next(&mut self, store: &Store, now: Time) -> Option<Change> {
+    pub fn next<'a>(&mut self, store: &'a Store, now: Time) -> Option<Cow<'a, Change>> {
         if !self.up {
             return None;
         }
         loop {
             if let Some(change) = self.listed.pop_front() {
                 self.view.apply(&change);
-                return Some(change);
+                return Some(Cow::Owned(change));
             }
             self.catch_up(store.log(), now);
             let change = match store.log().since(self.cursor) {
-                Ok(mut changes) => changes.next().filter(|c| c.time + self.lag <= now)?.clone(),
+                Ok(mut changes) => changes.next().filter(|c| c.time + self.lag <= now)?,
                 Err(Gone) => {
                     self.relist(store, now);
                     continue;
                 }
             };
             self.cursor = Cursor(change.revision);
-            self.view.apply(&change);
-            return Some(change);
+            self.view.apply(change);
+            return Some(Cow::Borrowed(change));
         }
     }
 
@@ -170,6 +171,7 @@ impl Process {
             new,
             event: None,
             cause: crate::store::Cause::default(),
+            renewed: None,
         };
         for &kind in crate::api::Kind::ALL {
             if (self.interest)(kind) == Interest::None {

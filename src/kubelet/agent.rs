@@ -4,7 +4,7 @@
 //! its lease and its node status. Everything about one pod is in its pod worker; everything
 //! node-wide is in [`Host`]. A process that stops forgets all but what the runtime would tell again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::admission::{self, Rejection};
 use super::conditions;
 use super::config::KubeletConfig;
 use super::host::{Cx, Host, Topic};
+use super::pod_map::PodMap;
 use super::pod_worker::{Copy, End, PodWorker, Work};
 use super::record::{Record, Sandbox};
 use super::rounds::Rounds;
@@ -101,7 +102,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Kubelet {
     pub(super) host: Host,
-    pub(super) pods: BTreeMap<Id<Pod>, Box<PodWorker>>,
+    pub(super) pods: PodMap,
     pub(super) rounds: Rounds,
     pub(super) up: bool,
 }
@@ -112,7 +113,7 @@ impl Kubelet {
     pub fn new(node: Id<Node>, row: Arc<Node>, config: Arc<KubeletConfig>) -> Kubelet {
         Kubelet {
             host: Host::new(node, row, config),
-            pods: BTreeMap::new(),
+            pods: PodMap::default(),
             rounds: Rounds::default(),
             up: false,
         }
@@ -151,7 +152,7 @@ impl Kubelet {
             self.add(*id, row.clone(), cx);
         }
         self.pods
-            .retain(|_, pod| pod.in_config || pod.record.any_running());
+            .retain(|pod| pod.in_config || pod.record.any_running());
         self.note_all();
         if self.pods.values().any(|pod| !pod.in_config) {
             cx.out.at(cx.now + HOUSEKEEPING, Event::Housekeeping);
@@ -164,9 +165,15 @@ impl Kubelet {
         self.up = false;
         for pod in self.pods.values_mut() {
             let record = std::mem::take(&mut pod.record);
-            **pod = PodWorker::new(pod.id, pod.row.clone(), record);
+            *pod = PodWorker::new(pod.id, pod.row.clone(), record);
         }
         self.note_all();
+    }
+
+    /// The pods that the API server has for this node, as last heard.
+    pub fn configured(&self) -> impl Iterator<Item = (Id<Pod>, &Arc<Pod>)> {
+        let pods = self.pods.values().filter(|pod| pod.in_config);
+        pods.map(|pod| (pod.id, &pod.row))
     }
 
     /// Whether the process runs.
@@ -407,7 +414,10 @@ impl Kubelet {
     /// `HandlePodAdditions`.
     fn add(&mut self, id: Id<Pod>, row: Arc<Pod>, cx: &mut Cx<'_>) {
         let record = match self.pods.remove(&id) {
-            Some(mut old) => std::mem::take(&mut old.record),
+            Some(mut old) => {
+                self.rounds.forget(id);
+                std::mem::take(&mut old.record)
+            }
             None => Record::new(&row.spec),
         };
         let mut worker = Box::new(PodWorker::new(id, row.clone(), record));
@@ -419,7 +429,7 @@ impl Kubelet {
             }
             Ok(victims) => self.make_room(&mut worker, victims, cx),
         }
-        self.rounds.note(&worker);
+        self.rounds.note(&mut worker);
         self.pods.insert(id, worker);
     }
 
@@ -445,9 +455,7 @@ impl Kubelet {
                 && (pod.work == Work::Terminating || !status.phase.terminal())
         };
         let alive = self.rounds.alive.iter();
-        alive
-            .filter_map(|id| self.pods.get(&id).map(|pod| &**pod))
-            .filter(active)
+        alive.filter_map(|id| self.pods.get(&id)).filter(active)
     }
 
     /// `HandlePodUpdates` and `HandlePodReconcile`: which it is, is decided as by

@@ -16,7 +16,7 @@ use crate::client::{Reply, Send};
 use crate::engine::Time;
 use crate::engine::draws::{Draws, Purpose};
 use crate::store::write::Trigger;
-use crate::store::{ApiError, Cause, Id, Patch, Write};
+use crate::store::{ApiError, Cause, Id, Origin, Patch, Write};
 
 const PHASE: Purpose = Purpose::new("kubelet/lease-phase");
 const JITTER: Purpose = Purpose::new("kubelet/lease-jitter");
@@ -31,28 +31,58 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(7);
 /// A renewal that is to be sent now, and again whenever the one before was answered with success
 /// and its wait is over. The first that is not is answered like the write that it stands for
 /// ([`Renew::send`]), after [`Kubelet::renewal_lost`]. A kubelet that stops sends no further ones.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Renew {
     /// What is renewed.
     pub lease: Id<Lease>,
-    /// How long the kubelet waits for an answer.
-    pub interval: Duration,
-    /// Why.
-    pub cause: Cause,
-    /// Comes back with the answer.
-    pub token: u64,
+    /// The machine, as [`Origin::Kubelet`] numbers them.
+    machine: u32,
+    /// Others were sent before, so that this one's cause is the time that has passed.
+    again: bool,
     entity: u64,
     /// The number of the next wait's draw.
     n: u64,
+    /// How long the kubelet waits for an answer, in nanoseconds.
+    interval_ns: u64,
+    /// Not looked at while all goes well.
+    first: Box<First>,
 }
 
+/// What is kept of the first renewal of a series.
+#[derive(Clone, Debug)]
+struct First {
+    cause: Cause,
+    /// Comes back with the answer.
+    token: u64,
+}
+
+/// Why a lease is renewed.
+const RENEWED: &str = "lease renewed";
+
 impl Renew {
+    /// Why.
+    pub fn cause(&self) -> Cause {
+        match self.again {
+            true => Cause {
+                origin: Origin::Kubelet(self.machine),
+                trigger: Trigger::Timer,
+                rule: RENEWED,
+            },
+            false => self.first.cause,
+        }
+    }
+
+    /// How long the kubelet waits for an answer, and between two renewals at the least.
+    fn interval(&self) -> Duration {
+        Duration::from_nanos(self.interval_ns)
+    }
+
     /// When the next one is sent, after one that was answered at `answered`.
     pub fn next(&mut self, answered: Time, draws: &Draws) -> Time {
         let n = self.n;
         self.n += 1;
-        self.cause.trigger = Trigger::Timer;
-        answered + Host::jittered(draws, JITTER, self.entity, n, self.interval, FACTOR)
+        self.again = true;
+        answered + Host::jittered(draws, JITTER, self.entity, n, self.interval(), FACTOR)
     }
 
     /// The write that it stands for, sent at `now`.
@@ -64,8 +94,8 @@ impl Renew {
                 uid: None,
                 patch: Patch::Renew(now),
             },
-            cause: self.cause,
-            token: self.token,
+            cause: self.cause(),
+            token: self.first.token,
         }
     }
 }
@@ -98,7 +128,7 @@ impl Kubelet {
     /// The renewal that was sent at `sent` did not succeed. Its answer comes as for any other write.
     pub fn renewal_lost(&mut self, renew: &Renew, sent: Time, cx: &mut Cx<'_>) {
         let same = |(topic, life, _)| topic == Topic::Lease && life == self.host.life;
-        if self.up && Topic::parse(renew.token).is_some_and(same) {
+        if self.up && Topic::parse(renew.first.token).is_some_and(same) {
             self.host.renewal_lost(renew, sent, cx);
         }
     }
@@ -124,7 +154,7 @@ impl Host {
             self.renewal.n = renew.n;
             self.renewal.tries = 1;
         }
-        let give_up = sent + renew.interval;
+        let give_up = sent + renew.interval();
         self.lease_due(cx, give_up.max(cx.now));
     }
 
@@ -162,11 +192,15 @@ impl Host {
             self.renewal.due = Time::MAX;
             *cx.renew = Some(Renew {
                 lease,
-                interval,
-                cause: self.cause("lease renewed"),
-                token: Topic::Lease.token(self.life, 0),
+                machine: self.machine.0,
+                again: false,
                 entity: self.entity,
                 n: self.renewal.n,
+                interval_ns: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX),
+                first: Box::new(First {
+                    cause: self.cause(RENEWED),
+                    token: Topic::Lease.token(self.life, 0),
+                }),
             });
             return;
         }

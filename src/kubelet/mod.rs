@@ -41,6 +41,8 @@ mod probes;
 
 mod kill;
 
+mod pod_map;
+
 mod pod_status;
 
 mod conditions;

@@ -15,6 +15,7 @@ use super::host::{Cx, Host};
 use super::kill::Kill;
 use super::probes::ProbeWorker;
 use super::record::{Record, Sandbox};
+use super::rounds::Noted;
 use super::start::Failure;
 use super::telling::{About, Quiet};
 use super::usage::Usage;
@@ -197,6 +198,8 @@ pub(super) struct PodWorker {
     /// Asked to be sent.
     pub(super) queued: bool,
     pub(super) quiet: Quiet,
+    /// In which lists of the kubelet's rounds it stands.
+    pub(super) noted: Noted,
     /// As measured last.
     pub(super) usage: Option<Box<Usage>>,
 }
@@ -233,6 +236,7 @@ impl PodWorker {
             finished: false,
             queued: false,
             quiet: Quiet::default(),
+            noted: Noted::default(),
             usage: None,
         }
     }

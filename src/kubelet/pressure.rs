@@ -179,7 +179,7 @@ impl Kubelet {
         }
         let gone = |pod: &PodWorker| pod.work >= Work::Terminated;
         let waits = shortage.leaving.iter().any(|(pod, since)| {
-            let cleaned = self.pods.get(pod).is_none_or(|pod| gone(pod));
+            let cleaned = self.pods.get(pod).is_none_or(gone);
             !cleaned && cx.now.since(*since) < CLEANUP
         });
         if waits {

@@ -45,6 +45,14 @@ pub(super) struct Rounds {
     pub(super) alive: Few,
 }
 
+/// In which lists of [`Rounds`] a pod stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Noted {
+    relist: bool,
+    batch: bool,
+    alive: bool,
+}
+
 /// What a relist acts on.
 fn stirred(pod: &PodWorker) -> bool {
     pod.lag.is_some() || pod.pending
@@ -52,11 +60,22 @@ fn stirred(pod: &PodWorker) -> bool {
 
 impl Rounds {
     /// Somebody acted on the pod.
-    pub(super) fn note(&mut self, pod: &PodWorker) {
-        self.relist.set(pod.id, stirred(pod));
-        let unsettled = pod.needs_update() || matches!(pod.status, Copy::Own(_));
-        self.batch.set(pod.id, unsettled);
-        self.alive.set(pod.id, pod.work < Work::Terminated);
+    pub(super) fn note(&mut self, pod: &mut PodWorker) {
+        let now = Noted {
+            relist: stirred(pod),
+            batch: pod.needs_update() || matches!(pod.status, Copy::Own(_)),
+            alive: pod.work < Work::Terminated,
+        };
+        let before = std::mem::replace(&mut pod.noted, now);
+        if before.relist != now.relist {
+            self.relist.set(pod.id, now.relist);
+        }
+        if before.batch != now.batch {
+            self.batch.set(pod.id, now.batch);
+        }
+        if before.alive != now.alive {
+            self.alive.set(pod.id, now.alive);
+        }
     }
 
     /// The pod is gone.
@@ -71,7 +90,8 @@ impl Kubelet {
     /// All pods are to be visited again.
     pub(super) fn note_all(&mut self) {
         self.rounds = Rounds::default();
-        for pod in self.pods.values() {
+        for pod in self.pods.values_mut() {
+            pod.noted = Noted::default();
             self.rounds.note(pod);
         }
     }
@@ -82,7 +102,7 @@ impl Kubelet {
             return;
         }
         self.host.relist_at = Time::MAX;
-        let known = |id: &Id<Pod>| self.pods.get(id).is_some_and(|pod| stirred(pod));
+        let known = |id: &Id<Pod>| self.pods.get(id).is_some_and(stirred);
         let pods: SmallVec<[Id<Pod>; 8]> = self.rounds.relist.iter().filter(known).collect();
         debug_assert!(
             self.pods
@@ -123,6 +143,7 @@ impl Kubelet {
             if unsettled {
                 pod.queue_status(host);
             }
+            pod.noted.batch = unsettled;
             unsettled
         });
     }

@@ -135,6 +135,11 @@ impl Milestones {
 
     /// A lease was renewed.
     pub fn on_lease(&mut self, change: &Change) {
+        if let (Some(object), Some(renewed)) = (change.object, change.renewed) {
+            let at = object.index as usize;
+            at_least(&mut self.renewals, at + 1);
+            self.renewals[at] = renewed;
+        }
         if let (Some(object), Some((old, Some(lease)))) = (change.object, change.rows::<Lease>()) {
             let at = object.index as usize;
             at_least(&mut self.renewals, at + 1);

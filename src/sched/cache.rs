@@ -84,6 +84,8 @@ pub struct Cache {
     /// By place: grows whenever what plugins may see of the node alone has changed.
     stamps: Vec<u64>,
     stamp: u64,
+    /// By place: grows whenever the node's row has changed, or it came or went.
+    row_stamps: Vec<u64>,
     /// By place: grows also when a pod there changes in a way that only preemption looks at.
     pod_stamps: Vec<u64>,
     /// Grows whenever the number of nodes or of the nodes with an image has changed.
@@ -207,7 +209,8 @@ impl Cache {
         self.nodes.push(NodeInfo::new(ix, name.clone()));
         self.stamps.push(0);
         self.pod_stamps.push(0);
-        self.touch(ix);
+        self.row_stamps.push(0);
+        self.touch_row(ix);
         self.by_name.insert(name.clone(), ix);
         self.set_domains(ix);
         ix
@@ -217,6 +220,16 @@ impl Cache {
         self.stamp += 1;
         self.stamps[ix] = self.stamp;
         self.pod_stamps[ix] = self.stamp;
+    }
+
+    fn touch_row(&mut self, ix: NodeIx) {
+        self.touch(ix);
+        self.row_stamps[ix] = self.stamp;
+    }
+
+    /// A number that changes whenever the row of this node does, as far as scheduling looks at it.
+    pub fn row_stamp(&self, ix: NodeIx) -> u64 {
+        self.row_stamps[ix]
     }
 
     /// A number that changes whenever anything changes that a plugin may see of this node alone:
@@ -277,7 +290,7 @@ impl Cache {
         if old.is_none_or(|o| !o.meta.labels.same(&node.meta.labels)) {
             self.set_domains(ix);
         }
-        self.touch(ix);
+        self.touch_row(ix);
     }
 
     /// Removes a node; pods that are still bound to its name keep their place.
@@ -291,7 +304,7 @@ impl Cache {
         self.topology_stamp += 1;
         self.drop_images(ix);
         self.set_domains(ix);
-        self.touch(ix);
+        self.touch_row(ix);
     }
 
     fn take_images(&mut self, ix: NodeIx, node: &Node) {

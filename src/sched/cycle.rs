@@ -278,6 +278,7 @@ fn try_nodes(
     if !framework.any(Point::Score) {
         wanted = 1;
     }
+    found.feasible.reserve(wanted.min(nodes.len()));
     let start = search.start % nodes.len();
     let (first, second) = nodes.split_at(start);
     for &ix in second.iter().chain(first) {

@@ -52,15 +52,21 @@ pub struct ClassMemo {
     /// Keeps its address from being used again.
     template: Arc<Template>,
     last_use: u64,
-    /// Filters that are remembered: those before the first that looks beyond the node.
+    /// Filters that are remembered: those before the first that looks beyond the node. The first
+    /// of them look at the node's row alone.
+    row_filters: SmallVec<[usize; 8]>,
     filters: SmallVec<[usize; 8]>,
     /// Filters that are not.
     rest: SmallVec<[usize; 4]>,
-    /// Scores that need no normalisation, and are summed up with their weights.
+    /// Scores that need no normalisation, and are summed up with their weights; those that look at
+    /// the node's row alone, and others.
+    row_plain: SmallVec<[usize; 4]>,
     plain: SmallVec<[usize; 4]>,
-    /// Scores that are normalised over the feasible nodes.
-    normalized: SmallVec<[usize; 4]>,
+    /// Scores that are normalised over the feasible nodes, and whether they look at the row alone.
+    normalized: SmallVec<[(usize, bool); 4]>,
     rows: Vec<Row>,
+    /// By node: what follows from its row alone.
+    fixed: Vec<Row>,
     /// By node and place in `normalized`.
     raw: Vec<i64>,
     statuses: Vec<Status>,
@@ -162,11 +168,14 @@ impl ClassMemo {
         let mut class = ClassMemo {
             template: pod.template.clone(),
             last_use: 0,
+            row_filters: SmallVec::new(),
             filters: SmallVec::new(),
             rest: SmallVec::new(),
+            row_plain: SmallVec::new(),
             plain: SmallVec::new(),
             normalized: SmallVec::new(),
             rows: Vec::new(),
+            fixed: Vec::new(),
             raw: Vec::new(),
             statuses: Vec::new(),
             images: Images::default(),
@@ -179,7 +188,10 @@ impl ClassMemo {
                 continue;
             }
             if class.rest.is_empty() && plugin.by_node(pod) {
-                class.filters.push(*index);
+                match class.filters.is_empty() && plugin.by_row(pod) {
+                    true => class.row_filters.push(*index),
+                    false => class.filters.push(*index),
+                }
             } else {
                 class.rest.push(*index);
             }
@@ -195,10 +207,10 @@ impl ClassMemo {
                 if asked && !plugin.pre_score(cx, &mut scratch, pod, &[]) {
                     continue;
                 }
-                if plugin.normalizes() {
-                    class.normalized.push(*index);
-                } else {
-                    class.plain.push(*index);
+                match (plugin.normalizes(), plugin.by_row(pod)) {
+                    (true, by_row) => class.normalized.push((*index, by_row)),
+                    (false, true) => class.row_plain.push(*index),
+                    (false, false) => class.plain.push(*index),
                 }
             }
         }
@@ -214,6 +226,7 @@ impl ClassMemo {
         let places = cx.cache.places();
         if self.rows.len() < places {
             self.rows.resize(places, Row::default());
+            self.fixed.resize(places, Row::default());
             self.raw.resize(places * self.normalized.len(), 0);
         }
         if self.images.weight.is_some() && self.images.stamp != cx.cache.image_stamp() {
@@ -322,33 +335,65 @@ impl ClassMemo {
         pod: &PodEntry,
         ix: NodeIx,
     ) -> u16 {
+        if self.fixed[ix].stamp != cx.cache.row_stamp(ix) {
+            self.ask_row(framework, cx, state, pod, ix);
+        }
         let node = cx.cache.node(ix);
         let mut row = Row {
             stamp: cx.cache.stamp(ix),
-            ..Row::default()
+            ..self.fixed[ix]
         };
-        let refused = self.filters.iter().find_map(|index| {
-            let plugin = framework.plugin_at(*index);
-            let verdict = plugin.filter(cx, state, pod, node);
-            verdict.err().map(|status| status.by(plugin.name()))
-        });
-        match refused {
-            Some(status) => row.refusal = self.number(status),
-            None => {
-                for index in &self.plain {
-                    let score = framework.plugin_at(*index).score(cx, state, pod, node);
-                    row.plain += score * framework.weight_at(*index);
+        if row.refusal == 0 {
+            match refused(framework, &self.filters, (cx, state, pod), node) {
+                Some(status) => row.refusal = self.number(status),
+                None => {
+                    let asked = (cx, state, pod);
+                    row.plain += weighted(framework, &self.plain, asked, node);
+                    self.score_raw(framework, asked, ix, false);
                 }
-                let width = self.normalized.len();
-                for (at, index) in self.normalized.iter().enumerate() {
-                    let score = framework.plugin_at(*index).score(cx, state, pod, node);
-                    self.raw[ix * width + at] = score;
-                }
-                row.images = self.images_on(pod, node);
             }
         }
         self.rows[ix] = row;
         row.refusal
+    }
+
+    /// Asks the plugins that look at nothing but the node's row.
+    fn ask_row(
+        &mut self,
+        framework: &Framework,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        ix: NodeIx,
+    ) {
+        let node = cx.cache.node(ix);
+        let asked = (cx, state, pod);
+        let mut row = Row {
+            stamp: cx.cache.row_stamp(ix),
+            ..Row::default()
+        };
+        match refused(framework, &self.row_filters, asked, node) {
+            Some(status) => row.refusal = self.number(status),
+            None => {
+                row.plain = weighted(framework, &self.row_plain, asked, node);
+                self.score_raw(framework, asked, ix, true);
+                row.images = self.images_on(pod, node);
+            }
+        }
+        self.fixed[ix] = row;
+    }
+
+    /// Notes the scores of a node that are normalised later: of plugins that look at its row alone,
+    /// or of the others.
+    fn score_raw(&mut self, framework: &Framework, asked: Asked<'_>, ix: NodeIx, by_row: bool) {
+        let (cx, state, pod) = asked;
+        let width = self.normalized.len();
+        for (at, (index, of_row)) in self.normalized.iter().enumerate() {
+            if *of_row == by_row {
+                let plugin = framework.plugin_at(*index);
+                self.raw[ix * width + at] = plugin.score(cx, state, pod, cx.cache.node(ix));
+            }
+        }
     }
 
     fn number(&mut self, status: Status) -> u16 {
@@ -375,6 +420,7 @@ impl ClassMemo {
             self.images.sizes.truncate(1);
             self.images.scores.clear();
             self.rows.fill(Row::default());
+            self.fixed.fill(Row::default());
             self.images.sizes.push(image_locality::sizes(pod, node));
             1
         })
@@ -437,10 +483,10 @@ impl ClassMemo {
                 continue;
             }
             scores.clear();
-            if let Some(at) = self.normalized.iter().position(|i| i == index) {
+            if let Some(at) = self.normalized.iter().position(|(i, _)| i == index) {
                 let width = self.normalized.len();
                 scores.extend(nodes.iter().map(|ix| self.raw[ix * width + at]));
-            } else if self.plain.contains(index) {
+            } else if self.plain.contains(index) || self.row_plain.contains(index) {
                 continue;
             } else {
                 let each = nodes.iter().map(|ix| cx.cache.node(*ix));
@@ -465,4 +511,35 @@ impl ClassMemo {
         }
         Some(weight)
     }
+}
+
+/// What plugins are asked with.
+type Asked<'a> = (&'a Cx<'a>, &'a CycleState, &'a PodEntry);
+
+/// The first refusal of a node by these plugins.
+fn refused(
+    framework: &Framework,
+    filters: &[usize],
+    (cx, state, pod): Asked<'_>,
+    node: &NodeInfo,
+) -> Option<Status> {
+    filters.iter().find_map(|index| {
+        let plugin = framework.plugin_at(*index);
+        let verdict = plugin.filter(cx, state, pod, node);
+        verdict.err().map(|status| status.by(plugin.name()))
+    })
+}
+
+/// The weighted sum of these plugins' scores of a node.
+fn weighted(
+    framework: &Framework,
+    plugins: &[usize],
+    (cx, state, pod): Asked<'_>,
+    node: &NodeInfo,
+) -> i64 {
+    let scores = plugins.iter().map(|index| {
+        let score = framework.plugin_at(*index).score(cx, state, pod, node);
+        score * framework.weight_at(*index)
+    });
+    scores.sum()
 }

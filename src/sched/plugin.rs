@@ -406,6 +406,11 @@ pub trait Plugin: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether they depend on the template and on the node's row alone, whatever pods are there.
+    fn by_row(&self, _pod: &PodEntry) -> bool {
+        false
+    }
+
     /// Which GPUs of the node the pod gets (Reserve); none to leave it to the node.
     fn devices(&self, _pod: &PodEntry, _node: &NodeInfo) -> Devices {
         0

@@ -349,13 +349,7 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
     let mut new = old.clone();
     match (patch, &mut new) {
         (Patch::PodStatus(status), Row::Pod(pod)) => {
-            // Not `make_mut`: it would copy the status that is replaced.
-            *pod = Arc::new(Pod {
-                meta: pod.meta.clone(),
-                spec: pod.spec.clone(),
-                node_name: pod.node_name.clone(),
-                status: merge_kubelet_status(&pod.status, status),
-            });
+            *pod = Arc::new(with_kubelet_status(pod, (**status).clone()));
         }
         (
             Patch::PodConditions {
@@ -498,14 +492,24 @@ fn add_owner(row: &mut Row, owner: &OwnerRef) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// The pod with a status as its kubelet sends it.
+pub(super) fn with_kubelet_status(pod: &Pod, status: PodStatus) -> Pod {
+    // Not a copy of the row: its status is what is replaced.
+    Pod {
+        meta: pod.meta.clone(),
+        spec: pod.spec.clone(),
+        node_name: pod.node_name.clone(),
+        status: merge_kubelet_status(&pod.status, status),
+    }
+}
+
 /// `pkg/kubelet/status :: mergePodStatus`: conditions that the kubelet does not own survive.
-fn merge_kubelet_status(old: &PodStatus, new: &PodStatus) -> PodStatus {
-    let mut merged = new.clone();
+fn merge_kubelet_status(old: &PodStatus, mut merged: PodStatus) -> PodStatus {
     merged.nominated_node = old.nominated_node.clone();
     for kept in &old.conditions {
         let owned = match kept.kind {
             PodConditionKind::DisruptionTarget | PodConditionKind::Other(_) => {
-                new.condition(&kept.kind).is_some()
+                merged.condition(&kept.kind).is_some()
             }
             _ => true,
         };

@@ -13,7 +13,7 @@ use super::admit::Admission;
 use super::log::Log;
 use super::service::Pools;
 use super::table::Id;
-use super::view::{Tabled, View};
+use super::view::View;
 use super::write::{
     ApiError, Cause, Change, ObjectId, Op, Patch, Propagation, Receipt, Write, resource_name,
 };
@@ -111,7 +111,32 @@ impl Store {
         }
     }
 
-    /// Renews a lease: as `Patch::Renew`, which is the commonest write of a large cluster.
+    /// As [`Store::write`], for a request that nobody needs afterwards: what it brings is not copied.
+    pub fn carry_out(
+        &mut self,
+        write: Write,
+        now: Time,
+        cause: Cause,
+    ) -> Result<Receipt, ApiError> {
+        match write {
+            Write::Patch {
+                object,
+                uid,
+                patch: Patch::PodStatus(status),
+            } if object.kind == Kind::Pod => {
+                let old = self.checked(object, uid)?;
+                let Row::Pod(pod) = &old else {
+                    unreachable!("only pods are in the table of pods")
+                };
+                let new = super::admit::with_kubelet_status(pod, *status);
+                Ok(self.replace(object, old, new.into(), Commit { now, cause }))
+            }
+            write => self.write(&write, now, cause),
+        }
+    }
+
+    /// Renews a lease: as `Patch::Renew`, which is the commonest write of a large cluster. The
+    /// lease's row stays as it is: the view keeps what was renewed beside it.
     pub fn renew(
         &mut self,
         lease: Id<Lease>,
@@ -119,10 +144,8 @@ impl Store {
         now: Time,
         cause: Cause,
     ) -> Result<(), ApiError> {
-        let Some(old) = self.view.of::<Lease>().get(lease).cloned() else {
-            return self.current(lease.into()).map(|_| ());
-        };
-        if old.meta.deleting() || old.renewed == renewed {
+        let revision = self.log.head() + 1;
+        if !self.view.renew(lease, revision, renewed) {
             let write = Write::Patch {
                 object: lease.into(),
                 uid: None,
@@ -130,22 +153,16 @@ impl Store {
             };
             return self.write(&write, now, cause).map(|_| ());
         }
-        let revision = self.log.head() + 1;
-        let mut new = Lease::clone(&old);
-        new.renewed = renewed;
-        new.meta.revision = revision;
-        let new = Arc::new(new);
-        Lease::table_mut(&mut self.view).renew(lease, new.clone());
-        self.view.revision = revision;
         self.log.push(Change {
             revision,
             time: now,
             object: Some(lease.into()),
             op: Op::Update,
-            old: Some(Row::Lease(old)),
-            new: Some(Row::Lease(new)),
+            old: None,
+            new: None,
             event: None,
             cause,
+            renewed: Some(renewed),
         });
         Ok(())
     }
@@ -166,6 +183,7 @@ impl Store {
             new: None,
             event: Some(event.clone()),
             cause: at.cause,
+            renewed: None,
         });
         self.view.revision = revision;
         Ok(Receipt {
@@ -206,6 +224,7 @@ impl Store {
             new: Some(new.clone()),
             event: None,
             cause: at.cause,
+            renewed: None,
         });
         Receipt {
             revision,

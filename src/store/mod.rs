@@ -21,6 +21,10 @@ pub mod admit;
 
 pub mod lifecycle;
 
+mod id_set;
+
+mod renewals;
+
 mod document;
 
 mod evict;

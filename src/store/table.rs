@@ -3,7 +3,6 @@
 //! Ids are given out by the store, grow, and are never used twice, so that a stale id reads as
 //! nothing. Every index iterates in the order of ids (= order of creation).
 
-use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::id_set::IdSet;
 use crate::api::{Object, Text, Uid};
 
 /// The number of an object within its kind.
@@ -86,9 +86,9 @@ pub struct Table<T> {
     rows: Vec<Option<Arc<T>>>,
     /// By namespace, then by name.
     names: FxHashMap<Text, FxHashMap<Text, u32>>,
-    namespaces: FxHashMap<Text, BTreeSet<u32>>,
-    owners: FxHashMap<Owner, BTreeSet<u32>>,
-    nodes: FxHashMap<Text, BTreeSet<u32>>,
+    namespaces: FxHashMap<Text, IdSet>,
+    owners: FxHashMap<Owner, IdSet>,
+    nodes: FxHashMap<Text, IdSet>,
     len: usize,
 }
 
@@ -104,8 +104,6 @@ impl<T> Default for Table<T> {
         }
     }
 }
-
-static NONE: BTreeSet<u32> = BTreeSet::new();
 
 impl<T: Object> Table<T> {
     /// The row of `id`, if it exists (still, or already, in this view).
@@ -169,11 +167,9 @@ impl<T: Object> Table<T> {
         self.len == 0
     }
 
-    fn set<'a>(
-        &'a self,
-        set: Option<&'a BTreeSet<u32>>,
-    ) -> impl Iterator<Item = (Id<T>, &'a Arc<T>)> {
-        set.unwrap_or(&NONE).iter().filter_map(|i| self.pair(*i))
+    fn set<'a>(&'a self, set: Option<&'a IdSet>) -> impl Iterator<Item = (Id<T>, &'a Arc<T>)> {
+        let ids = set.into_iter().flat_map(IdSet::iter);
+        ids.filter_map(|id| self.pair(id))
     }
 
     fn pair(&self, index: u32) -> Option<(Id<T>, &Arc<T>)> {
@@ -198,13 +194,6 @@ impl<T: Object> Table<T> {
         if let Some(new) = row {
             self.link(id.0, &new);
             self.len += 1;
-        }
-    }
-
-    /// Puts a newer row in place of one that differs in nothing that an index looks at.
-    pub(super) fn renew(&mut self, id: Id<T>, row: Arc<T>) {
-        if let Some(Some(place)) = self.rows.get_mut(id.index()) {
-            *place = row;
         }
     }
 
@@ -264,9 +253,9 @@ fn owner_of<T: Object>(row: &T) -> Owner {
     }
 }
 
-fn remove<K: Hash + Eq>(index: &mut FxHashMap<K, BTreeSet<u32>>, key: &K, id: u32) {
+fn remove<K: Hash + Eq>(index: &mut FxHashMap<K, IdSet>, key: &K, id: u32) {
     if let Some(set) = index.get_mut(key) {
-        set.remove(&id);
+        set.remove(id);
         if set.is_empty() {
             index.remove(key);
         }

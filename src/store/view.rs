@@ -3,10 +3,12 @@
 //! Controllers of one process share a view (as shared informers do); the scheduler, the proxies and
 //! the expectations have their own. A view only changes by [`View::apply`].
 
+use super::renewals::Renewals;
 use super::table::{Id, Table};
 use super::write::{Change, ObjectId, Op};
 use crate::api::row::for_each_kind;
-use crate::api::{Kind, Object, OwnerRef, Row, Text, Uid};
+use crate::api::{Kind, Lease, Object, OwnerRef, Row, Text, Uid};
+use crate::engine::Time;
 
 macro_rules! view {
     ($($kind:ident $node:expr, $api:literal, $plural:literal, $namespaced:literal;)*) => {
@@ -19,6 +21,7 @@ macro_rules! view {
             /// What the resource metrics API answers; nothing where there is none. It is no object:
             /// whoever scrapes puts it here.
             pub pod_metrics: Option<std::sync::Arc<crate::api::autoscaling::PodMetricsList>>,
+            renewals: Renewals,
             $(pub(super) $kind: Table<crate::api::$kind>,)*
         }
 
@@ -31,12 +34,15 @@ macro_rules! view {
             /// The row of any kind.
             pub fn row(&self, object: ObjectId) -> Option<Row> {
                 match object.kind {
-                    $(Kind::$kind => self.$kind.get(Id::new(object.index)).map(|o| Row::$kind(o.clone())),)*
+                    $(Kind::$kind => {
+                        let row = Row::$kind(self.$kind.get(Id::new(object.index))?.clone());
+                        Some(self.renewals.whole(object.index, row))
+                    })*
                     Kind::KubeEvent => None,
                 }
             }
 
-            /// The metadata of any row.
+            /// The metadata of any row. The revision of a lease may be of before its last renewal.
             pub fn meta(&self, object: ObjectId) -> Option<&crate::api::Meta> {
                 match object.kind {
                     $(Kind::$kind => self.$kind.get(Id::new(object.index)).map(|o| &o.meta),)*
@@ -57,7 +63,10 @@ macro_rules! view {
             pub fn rows(&self, kind: Kind) -> Vec<(ObjectId, Row)> {
                 match kind {
                     $(Kind::$kind => self.$kind.iter()
-                        .map(|(id, o)| (ObjectId { kind, index: id.0 }, Row::$kind(o.clone()))).collect(),)*
+                        .map(|(id, o)| {
+                            let row = self.renewals.whole(id.0, Row::$kind(o.clone()));
+                            (ObjectId { kind, index: id.0 }, row)
+                        }).collect(),)*
                     Kind::KubeEvent => Vec::new(),
                 }
             }
@@ -88,13 +97,17 @@ macro_rules! view {
                         };
                         let (id, row) = found.or_else(|| table.named(&none, &key))?;
                         let object = ObjectId { kind: Kind::$kind, index: id.0 };
-                        Some((object, Row::$kind(row.clone())))
+                        Some((object, self.renewals.whole(id.0, Row::$kind(row.clone()))))
                     })*
                     Kind::KubeEvent => None,
                 }
             }
 
             pub(super) fn put(&mut self, object: ObjectId, row: Option<&Row>) {
+                if object.kind == Kind::Lease {
+                    let lease = row.and_then(Lease::from_row);
+                    self.renewals.put(Id::new(object.index), lease.map(|lease| &**lease));
+                }
                 match object.kind {
                     $(Kind::$kind => self.$kind.put(
                         Id::new(object.index),
@@ -133,6 +146,16 @@ impl View {
         &self.Node
     }
 
+    /// What a lease was renewed at. Its row in the table may be of before its last renewals.
+    pub fn renewed(&self, lease: Id<Lease>) -> Option<Time> {
+        self.renewals.at(lease)
+    }
+
+    /// Notes a renewal of a lease that exists and says something else; returns whether it does.
+    pub(super) fn renew(&mut self, lease: Id<Lease>, revision: u64, at: Time) -> bool {
+        self.renewals.renew(lease, revision, at)
+    }
+
     /// Advances by one change.
     pub fn apply(&mut self, change: &Change) {
         if let Some(object) = change.object {
@@ -141,11 +164,11 @@ impl View {
             } else {
                 change.new.as_ref()
             };
-            match (change.op, row) {
-                (Op::Update, Some(Row::Lease(lease))) => {
-                    self.Lease.renew(Id::new(object.index), lease.clone());
+            match change.renewed {
+                Some(at) => {
+                    self.renew(Id::new(object.index), change.revision, at);
                 }
-                _ => self.put(object, row),
+                None => self.put(object, row),
             }
         }
         self.revision = change.revision;

@@ -207,6 +207,9 @@ pub struct Change {
     pub event: Option<Arc<KubeEvent>>,
     /// Why.
     pub cause: Cause,
+    /// For the renewal of a lease: what it was renewed at. Such a change has no rows; nothing else
+    /// of the lease differs.
+    pub renewed: Option<Time>,
 }
 
 impl Change {

@@ -104,6 +104,7 @@ fn view(case: &Case) -> Result<View, String> {
                 new: Some(placed(row)),
                 event: None,
                 cause: Default::default(),
+                renewed: None,
             });
         }
     }

@@ -80,6 +80,14 @@ impl Invariants {
         let Some(object) = change.object else {
             return;
         };
+        if let Some(renewed) = change.renewed {
+            // A renewal has no rows; the lease was there, and said something else.
+            let before = object.typed().and_then(|lease| self.view.renewed(lease));
+            if before.is_none_or(|before| before == renewed) {
+                self.report(at, RULE, format!("{object:?} was there for no renewal"));
+            }
+            return;
+        }
         let known = self.view.row(object);
         let expected = if change.op == Op::Create {
             None

@@ -114,5 +114,6 @@ fn put(view: &mut View, object: ObjectId, row: Option<Row>) {
         new: row,
         event: None,
         cause: Default::default(),
+        renewed: None,
     });
 }

@@ -28,6 +28,20 @@ pub struct Health {
     lease: Option<(Id<Lease>, Time)>,
 }
 
+impl Health {
+    /// Its lease with what that was renewed at, and when the last sign of life was seen.
+    pub(super) fn seen(&self) -> Option<(Id<Lease>, Time, Time)> {
+        let (lease, renewed) = self.lease?;
+        Some((lease, renewed, self.probed))
+    }
+
+    /// What was seen of the node while nothing but its lease was looked at.
+    pub(super) fn saw(&mut self, lease: Id<Lease>, renewed: Time, probed: Time) {
+        self.lease = Some((lease, renewed));
+        self.probed = probed;
+    }
+}
+
 /// The result of one look.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -98,35 +112,20 @@ pub fn try_update(
     verdict
 }
 
-/// The same look at a node whose row has not changed since it was found well: only its lease has to
-/// be looked at. Returns whether it is still well; otherwise nothing is noted.
-pub fn still_well(health: &mut Option<Health>, cx: &SyncContext<'_>, flags: &Flags) -> bool {
-    let Some(seen) = health else { return false };
-    let Some((id, renewed)) = seen.lease else {
-        return false;
-    };
-    let Some(lease) = cx.view.of::<Lease>().get(id) else {
-        return false;
-    };
-    if renewed < lease.renewed {
-        seen.lease = Some((id, lease.renewed));
-        seen.probed = cx.now;
-        return true;
-    }
-    cx.now < seen.probed + flags.grace_period
-}
-
 /// A renewal that was not seen before counts as a sign of life now.
 fn see_lease(seen: &mut Health, node: &Node, cx: &SyncContext<'_>) {
     let leases = cx.view.of::<Lease>();
-    let cached = seen.lease.and_then(|(id, _)| Some((id, leases.get(id)?)));
-    let found = cached.or_else(|| leases.named(&Text::from("kube-node-lease"), &node.meta.name));
-    let Some((id, lease)) = found else { return };
-    if seen
-        .lease
-        .is_none_or(|(_, renewed)| renewed < lease.renewed)
-    {
-        seen.lease = Some((id, lease.renewed));
+    let cached = seen.lease.map(|(id, _)| id);
+    let cached = cached.filter(|id| leases.get(*id).is_some());
+    let named = || leases.named(&Text::from("kube-node-lease"), &node.meta.name);
+    let Some(id) = cached.or_else(|| Some(named()?.0)) else {
+        return;
+    };
+    let Some(at) = cx.view.renewed(id) else {
+        return;
+    };
+    if seen.lease.is_none_or(|(_, renewed)| renewed < at) {
+        seen.lease = Some((id, at));
         seen.probed = cx.now;
     }
 }

@@ -15,6 +15,8 @@ pub mod mirror;
 
 mod pass;
 
+mod well;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +34,8 @@ use crate::store::{Change, Id, ObjectId, Op, Patch, View, Write};
 use pass::Pass;
 
 use health::{Health, Verdict};
-use zones::{ZoneKey, Zones};
+use well::Well;
+use zones::{Seen, ZoneKey, Zones};
 
 /// Flags of the controller manager, with upstream's names and defaults
 /// (`pkg/controller/nodelifecycle/config/v1alpha1/defaults.go`).
@@ -104,23 +107,16 @@ pub struct NodeLifecycleController {
     looked: Option<Looked>,
     /// By node: what was found well at the last look.
     well: Vec<Option<Well>>,
+    /// The zones of nodes that were ever well.
+    zone_keys: Vec<ZoneKey>,
 }
 
 /// What one monitor pass saw, for its end.
 #[derive(Debug)]
 struct Looked {
-    conditions: BTreeMap<ZoneKey, Vec<Option<Truth>>>,
+    zones: BTreeMap<ZoneKey, Seen>,
     /// Nodes that had a NoExecute taint of ours when the pass began.
     tainted: BTreeSet<Id<Node>>,
-}
-
-/// A node that was found ready, without a taint to take away.
-#[derive(Clone, Debug)]
-struct Well {
-    row: Arc<Node>,
-    zone: ZoneKey,
-    /// It does not count in its zone.
-    excluded: bool,
 }
 
 impl NodeLifecycleController {
@@ -147,22 +143,28 @@ impl NodeLifecycleController {
         plan.requeue(self.flags.monitor_period);
         self.classify(cx.view, &mut plan);
         let mut pass = Pass::default();
+        let mut tainted = BTreeSet::new();
+        let mut well = vec![0; self.zone_keys.len()];
         for (id, node) in cx.view.nodes().iter() {
-            if !self.is_well(id, node, cx, &mut pass) {
-                self.look_at(id, node, cx, &mut pass);
-                self.note_well(id, node);
+            match self.is_well(id, node, cx) {
+                Some(None) => {}
+                Some(Some(zone)) => well[usize::from(zone)] += 1,
+                None => {
+                    self.wake(id);
+                    self.look_at(id, node, cx, &mut pass);
+                    self.note_well(id, node);
+                    if is_tainted(node) {
+                        tainted.insert(id);
+                    }
+                }
             }
         }
-        let tainted = |node: &Node| {
-            let no_execute = |key| has_taint(node, key, TaintEffect::NoExecute);
-            no_execute(UNREACHABLE) || no_execute(NOT_READY)
-        };
-        let nodes = cx.view.nodes().iter();
+        for (key, count) in self.zone_keys.iter().zip(well) {
+            pass.count(key, Some(Truth::True), count);
+        }
         self.looked = Some(Looked {
-            conditions: std::mem::take(&mut pass.conditions),
-            tainted: nodes
-                .filter_map(|(id, n)| tainted(n).then_some(id))
-                .collect(),
+            zones: std::mem::take(&mut pass.zones),
+            tainted,
         });
         pass.into_plan(&mut plan);
         plan
@@ -177,7 +179,7 @@ impl NodeLifecycleController {
         let Some(looked) = self.looked.take() else {
             return plan;
         };
-        let exit = self.zones.handle_disruption(&looked.conditions, cx.now);
+        let exit = self.zones.handle_disruption(&looked.zones, cx.now);
         let mut taints = Vec::new();
         if exit.entered_master_disruption {
             for (id, node) in cx.view.nodes().iter() {
@@ -192,6 +194,9 @@ impl NodeLifecycleController {
                 health.probed = cx.now;
                 health.transition = cx.now;
             }
+            for well in self.well.iter_mut().flatten() {
+                well.probed = cx.now;
+            }
         }
         if !taints.is_empty() {
             let rule = "no node answers at all: evictions stop";
@@ -201,44 +206,6 @@ impl NodeLifecycleController {
             });
         }
         plan
-    }
-
-    /// Whether a node that was found well is so still; then nothing else is to be done about it.
-    fn is_well(
-        &mut self,
-        id: Id<Node>,
-        node: &Arc<Node>,
-        cx: &SyncContext<'_>,
-        pass: &mut Pass,
-    ) -> bool {
-        let Some(Some(well)) = self.well.get(id.index()) else {
-            return false;
-        };
-        let Some(health) = self.health.get_mut(id.index()) else {
-            return false;
-        };
-        if !Arc::ptr_eq(&well.row, node) || !health::still_well(health, cx, &self.flags) {
-            return false;
-        }
-        if !well.excluded {
-            pass.count(&well.zone, Some(Truth::True));
-        }
-        true
-    }
-
-    /// Remembers a node that was looked at, when it is well.
-    fn note_well(&mut self, id: Id<Node>, node: &Arc<Node>) {
-        if self.well.len() <= id.index() {
-            self.well.resize(id.index() + 1, None);
-        }
-        let tainted = [UNREACHABLE, NOT_READY].into_iter();
-        let mut tainted = tainted.filter(|key| has_taint(node, key, TaintEffect::NoExecute));
-        let well = node.ready() && tainted.next().is_none();
-        self.well[id.index()] = well.then(|| Well {
-            row: node.clone(),
-            zone: ZoneKey::of(node),
-            excluded: node.meta.labels.contains(EXCLUDED),
-        });
     }
 
     /// `classifyNodes`: new and removed nodes, new zones.
@@ -290,7 +257,7 @@ impl NodeLifecycleController {
         let verdict = health::try_update(self.health(id), node, cx, &flags);
         let current = verdict.current;
         if !node.meta.labels.contains(EXCLUDED) {
-            pass.count(&ZoneKey::of(node), current);
+            pass.count(&ZoneKey::of(node), current, 1);
         }
         if let Some(conditions) = &verdict.write {
             let patch = Patch::NodeConditions(conditions.clone());
@@ -456,6 +423,13 @@ fn has_taint(node: &Node, key: &str, effect: TaintEffect) -> bool {
     node.taints
         .iter()
         .any(|t| t.key == key && t.effect == effect)
+}
+
+/// Whether a node has a NoExecute taint of this controller.
+fn is_tainted(node: &Node) -> bool {
+    [UNREACHABLE, NOT_READY]
+        .iter()
+        .any(|key| has_taint(node, key, TaintEffect::NoExecute))
 }
 
 /// `SwapNodeControllerTaint`: adds one NoExecute taint, removes its opposite.

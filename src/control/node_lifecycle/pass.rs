@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::NodeLifecycleController;
-use super::zones::ZoneKey;
+use super::zones::{Seen, ZoneKey};
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
 use crate::api::{Kind, KubeEvent, Node, Pod};
 use crate::client::{Controller, Plan, Step, SyncContext};
@@ -13,7 +13,7 @@ use crate::store::{Id, Patch, Write};
 /// The writes of one monitor pass, in the order in which they are sent.
 #[derive(Default)]
 pub(super) struct Pass {
-    pub(super) conditions: BTreeMap<ZoneKey, Vec<Option<Truth>>>,
+    pub(super) zones: BTreeMap<ZoneKey, Seen>,
     pub(super) nodes: Vec<Write>,
     pub(super) taints: Vec<Write>,
     /// Node by node.
@@ -22,12 +22,18 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// Counts a node in its zone.
-    pub(super) fn count(&mut self, zone: &ZoneKey, ready: Option<Truth>) {
-        match self.conditions.get_mut(zone) {
-            Some(nodes) => nodes.push(ready),
-            None => {
-                self.conditions.insert(zone.clone(), vec![ready]);
+    /// Counts nodes in their zone.
+    pub(super) fn count(&mut self, zone: &ZoneKey, ready: Option<Truth>, nodes: usize) {
+        if nodes == 0 {
+            return;
+        }
+        if !self.zones.contains_key(zone) {
+            self.zones.insert(zone.clone(), Seen::default());
+        }
+        if let Some(seen) = self.zones.get_mut(zone) {
+            seen.nodes += nodes;
+            if ready == Some(Truth::True) {
+                seen.ready += nodes;
             }
         }
     }

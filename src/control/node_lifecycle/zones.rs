@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::api::pod_status::Truth;
 use crate::api::{Node, Text};
 use crate::engine::Time;
 use crate::store::Id;
@@ -41,6 +40,15 @@ pub enum ZoneState {
     FullDisruption,
     /// Many nodes are not ready.
     PartialDisruption,
+}
+
+/// What one pass saw of a zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Nodes that count in it.
+    pub nodes: usize,
+    /// Those of them that are ready.
+    pub ready: usize,
 }
 
 /// A token bucket of one token; `None` never gives any.
@@ -166,14 +174,11 @@ impl Zones {
     }
 
     /// `ComputeZoneState`.
-    fn state(&self, conditions: &[Option<Truth>]) -> ZoneState {
-        let ready = conditions
-            .iter()
-            .filter(|c| **c == Some(Truth::True))
-            .count();
-        let not_ready = conditions.len() - ready;
+    fn state(&self, seen: Seen) -> ZoneState {
+        let ready = seen.ready;
+        let not_ready = seen.nodes - ready;
         // Upstream divides in float32; node counts are far below where that matters.
-        let share = not_ready as f64 / conditions.len().max(1) as f64;
+        let share = not_ready as f64 / seen.nodes.max(1) as f64;
         if ready == 0 && not_ready > 0 {
             ZoneState::FullDisruption
         } else if not_ready > 2 && share as f32 >= self.flags.unhealthy_zone as f32 {
@@ -196,14 +201,10 @@ impl Zones {
     }
 
     /// `handleDisruption`.
-    pub fn handle_disruption(
-        &mut self,
-        conditions: &BTreeMap<ZoneKey, Vec<Option<Truth>>>,
-        now: Time,
-    ) -> Transition {
-        let new: BTreeMap<ZoneKey, ZoneState> = conditions
+    pub fn handle_disruption(&mut self, seen: &BTreeMap<ZoneKey, Seen>, now: Time) -> Transition {
+        let new: BTreeMap<ZoneKey, ZoneState> = seen
             .iter()
-            .map(|(k, c)| (k.clone(), self.state(c)))
+            .map(|(k, seen)| (k.clone(), self.state(*seen)))
             .collect();
         let all_are = new.values().all(|s| *s == ZoneState::FullDisruption);
         let flags = self.flags.clone();
@@ -231,7 +232,7 @@ impl Zones {
         }
         transition.left_master_disruption = all_were;
         for (key, state) in new {
-            let size = conditions.get(&key).map_or(0, Vec::len);
+            let size = seen.get(&key).map_or(0, |seen| seen.nodes);
             let rate = self.rate(size, state);
             let Some(zone) = self.zones.get_mut(&key) else {
                 continue;
@@ -261,19 +262,17 @@ mod tests {
     }
 
     /// `a: 3+ 2-, …`: a zone with three ready nodes and two that are not; `?` never said anything.
-    fn conditions(text: &str) -> BTreeMap<ZoneKey, Vec<Option<Truth>>> {
+    fn conditions(text: &str) -> BTreeMap<ZoneKey, Seen> {
         let zone = |text: &str| {
-            let (name, nodes) = text.split_once(": ").expect("name: nodes");
-            let some = |word: &str| {
+            let (name, words) = text.split_once(": ").expect("name: nodes");
+            let mut seen = Seen::default();
+            for word in words.split(' ') {
                 let (count, mark) = word.split_at(word.len() - 1);
-                let ready = match mark {
-                    "+" => Some(Truth::True),
-                    "-" => Some(Truth::Unknown),
-                    _ => None,
-                };
-                vec![ready; count.parse().expect("a count")]
-            };
-            (key(name), nodes.split(' ').flat_map(some).collect())
+                let count: usize = count.parse().expect("a count");
+                seen.nodes += count;
+                seen.ready += if mark == "+" { count } else { 0 };
+            }
+            (key(name), seen)
         };
         text.split(", ").map(zone).collect()
     }

@@ -322,3 +322,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_sampler_gives_the_samples_of_its_distribution() {
+    for (name, dist) in every_kind() {
+        let sampler = dist.sampler();
+        for n in 0..1_000 {
+            let unit = f64::from(n) / 1_000.0;
+            assert_eq!(sampler.sample(unit), dist.sample(unit), "{name} at {unit}");
+        }
+    }
+}

@@ -64,6 +64,7 @@ impl Cluster {
             new: Some(row),
             event: None,
             cause: Cause::default(),
+            renewed: None,
         };
         self.net.on_change(&change, time);
     }
@@ -192,6 +193,7 @@ fn a_service_that_is_gone_is_no_name_and_no_rule() {
         new: Some(service.into()),
         event: None,
         cause: Cause::default(),
+        renewed: None,
     };
     cluster.net.on_change(&change, Time::from_secs(10));
     let mut ask = |from: Place, ms| {

@@ -79,6 +79,10 @@ impl Plugin for NodeAffinity {
         true
     }
 
+    fn by_row(&self, _pod: &PodEntry) -> bool {
+        true
+    }
+
     fn points(&self) -> Points {
         Points::PRE_FILTER
             .and(Points::FILTER)

@@ -54,6 +54,10 @@ impl Plugin for NodeUnschedulable {
         true
     }
 
+    fn by_row(&self, _pod: &PodEntry) -> bool {
+        true
+    }
+
     fn points(&self) -> Points {
         Points::FILTER
     }
@@ -101,6 +105,10 @@ impl Plugin for NodeName {
         pod.pod.node_name.is_none()
     }
 
+    fn by_row(&self, pod: &PodEntry) -> bool {
+        self.by_node(pod)
+    }
+
     fn points(&self) -> Points {
         Points::FILTER
     }
@@ -137,6 +145,10 @@ impl Plugin for TaintToleration {
     }
 
     fn by_node(&self, _pod: &PodEntry) -> bool {
+        true
+    }
+
+    fn by_row(&self, _pod: &PodEntry) -> bool {
         true
     }
 

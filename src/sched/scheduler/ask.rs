@@ -88,6 +88,7 @@ impl Scheduler {
                 new: Some(Row::Pod(Arc::new(pod))),
                 event: None,
                 cause: Default::default(),
+                renewed: None,
             });
         }
         known

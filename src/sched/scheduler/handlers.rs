@@ -142,6 +142,9 @@ impl Scheduler {
                 let entry = self.cache.entry(id, new);
                 self.cache.update_pod(entry, node);
             }
+            if !self.queue.has_unschedulable() {
+                return;
+            }
             let involved = Involved::Pod(Some(old), Some(new));
             for event in pod_changes(old, new) {
                 self.move_all(event, &involved, None, view, now);

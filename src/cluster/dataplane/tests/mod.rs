@@ -151,6 +151,7 @@ impl World {
             new: Some(row),
             event: None,
             cause: Cause::default(),
+            renewed: None,
         };
         self.plane.on_change(&change, self.queue.now());
     }

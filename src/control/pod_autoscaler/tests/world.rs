@@ -81,6 +81,7 @@ impl World {
             new: Some(row),
             event: None,
             cause: Cause::default(),
+            renewed: None,
         };
         self.view.apply(&change);
         let mut keys = Keys::default();

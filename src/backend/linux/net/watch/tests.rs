@@ -38,6 +38,7 @@ impl Log {
             revision: self.revision,
             time: now,
             cause: Cause::default(),
+            renewed: None,
             event: None,
             object: Some(ObjectId { kind, index }),
             op,
