@@ -19,7 +19,7 @@ use crate::engine::{
 use crate::load::tally::{Cause, Tally};
 use crate::record::requests::{FailureGroup, TrafficRecord, TrafficSecond};
 use crate::record::{
-    CheckRow, EndpointsProgrammed, FaultNote, Header, Recorder, RunRecord, StepNote,
+    CheckRow, ComponentNote, EndpointsProgrammed, FaultNote, Header, Recorder, RunRecord, StepNote,
 };
 use crate::scenario::Scenario;
 use crate::store::{Change, Cursor};
@@ -149,8 +149,21 @@ fn take_note(recorder: &mut Recorder, world: &Cluster, note: &Note) {
                     .collect(),
                 healed: matches!(note, Note::FaultEnded { .. }),
                 candidates: targets.candidates,
+                components: targets.components.clone(),
+                detail: known.detail(),
             });
         }
+        Note::Component {
+            at,
+            component,
+            what,
+            bad,
+        } => recorder.on_component(ComponentNote {
+            at: *at,
+            component: component.clone(),
+            what: what.clone(),
+            bad: *bad,
+        }),
         Note::StepBegan { at, step, text } => recorder.on_step(StepNote {
             at: *at,
             step: *step,

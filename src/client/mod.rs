@@ -16,6 +16,10 @@ pub mod controller;
 
 pub mod back_off;
 
+pub mod election;
+
+pub mod reflector;
+
 pub mod written;
 
 pub mod budget;

@@ -71,7 +71,7 @@ impl Recorder {
         budget: &mut Budget,
     ) -> Option<(Time, KubeEvent, Cause)> {
         let (event, cause, tries) = self.sending.take()?;
-        if !matches!(reply, Err(ApiError::Unreachable)) || tries >= TRIES {
+        if !reply.as_ref().is_err_and(ApiError::of_transport) || tries >= TRIES {
             return None;
         }
         self.sending = Some((event.clone(), cause, tries + 1));

@@ -40,9 +40,29 @@ struct InFlight {
     cause: Cause,
     /// Until it is carried out.
     write: Option<Write>,
+    sent: Time,
     /// From sending to the answer.
     latency: Duration,
     reply: Option<Reply>,
+    /// How often its client has sent it before.
+    tries: u8,
+    /// A fault has kept it waiting.
+    late: bool,
+    /// Of which life of its sender.
+    life: u32,
+}
+
+/// A request that has not been carried out yet.
+pub(super) struct UnderWay<'a> {
+    pub(super) from: Sender,
+    pub(super) write: &'a Write,
+    /// From sending to the answer.
+    pub(super) latency: Duration,
+    /// What it is about, by key.
+    pub(super) about: u64,
+    pub(super) sent: Time,
+    pub(super) tries: u8,
+    pub(super) late: bool,
 }
 
 /// A renewal of a lease on its way.
@@ -60,6 +80,10 @@ pub struct Renewing {
     about: u64,
     /// Its kubelet has stopped since.
     last: bool,
+    /// How often this one was sent before.
+    pub tries: u8,
+    /// A fault has kept it waiting.
+    pub late: bool,
 }
 
 impl Renewing {
@@ -71,6 +95,7 @@ impl Renewing {
     /// It is sent, and takes so long with its answer; returns when it arrives.
     fn set_out(&mut self, sent: Time, latency: Duration) -> Time {
         self.sent = sent;
+        (self.tries, self.late) = (0, false);
         self.back_ns = u64::try_from((latency / 4).as_nanos()).unwrap_or(u64::MAX);
         sent + latency * 3 / 4
     }
@@ -123,6 +148,8 @@ pub struct ApiServer {
     lease_keys: Vec<Option<u64>>,
     /// Nodes whose machines do not reach the server.
     cut_off: FixedBitSet,
+    /// Lives of controller manager and scheduler so far, and when the last one ended.
+    lives: [(u32, Time); 2],
 }
 
 impl ApiServer {
@@ -140,6 +167,7 @@ impl ApiServer {
             pod_keys: Vec::new(),
             lease_keys: Vec::new(),
             cut_off: FixedBitSet::new(),
+            lives: [(0, Time::ZERO); 2],
         }
     }
 
@@ -155,8 +183,12 @@ impl ApiServer {
             token: send.token,
             cause: send.cause,
             write: Some(send.write),
+            sent: send.at,
             latency,
             reply: None,
+            tries: 0,
+            late: false,
+            life: self.life(from).map_or(0, |life| life.0),
         };
         (self.place(request), arrives)
     }
@@ -207,6 +239,8 @@ impl ApiServer {
             sent,
             back_ns: 0,
             last: false,
+            tries: 0,
+            late: false,
         };
         let arrives = self.send_renewal(&mut renewing, sent);
         let key = self.renewals.insert(renewing);
@@ -308,8 +342,12 @@ impl ApiServer {
             token: send.token,
             cause: send.cause,
             write: None,
+            sent: renewing.sent,
             latency: Duration::ZERO,
             reply: Some(reply),
+            tries: 0,
+            late: false,
+            life: 0,
         })
     }
 
@@ -327,6 +365,75 @@ impl ApiServer {
             request.reply = Some(Err(ApiError::Unreachable));
         }
         now + self.latency.timeout
+    }
+
+    fn life(&self, from: Sender) -> Option<(u32, Time)> {
+        match from {
+            Sender::Controller(_) => Some(self.lives[0]),
+            Sender::Scheduler => Some(self.lives[1]),
+            _ => None,
+        }
+    }
+
+    /// The controller manager (0) or the scheduler (1) ended.
+    pub(super) fn ended(&mut self, process: usize, now: Time) {
+        let (lives, _) = self.lives[process];
+        self.lives[process] = (lives + 1, now);
+    }
+
+    /// Whether a request was never sent, because its sender ended while it waited for its budget.
+    pub(super) fn orphaned(&self, number: u32) -> bool {
+        let request = self.in_flight.get(number as usize).and_then(Option::as_ref);
+        request.is_some_and(|request| {
+            let life = self.life(request.from);
+            life.is_some_and(|(life, ended)| life != request.life && request.sent >= ended)
+        })
+    }
+
+    /// A request that has not been carried out yet.
+    pub(super) fn under_way(&self, number: u32) -> Option<UnderWay<'_>> {
+        let request = self.in_flight.get(number as usize)?.as_ref()?;
+        let write = request.write.as_ref()?;
+        Some(UnderWay {
+            from: request.from,
+            write,
+            latency: request.latency,
+            about: about(&self.store, write),
+            sent: request.sent,
+            tries: request.tries,
+            late: request.late,
+        })
+    }
+
+    /// A fault keeps a request waiting, or its client sends it again.
+    pub(super) fn delayed(&mut self, number: u32, again: bool) {
+        if let Some(request) = self
+            .in_flight
+            .get_mut(number as usize)
+            .and_then(Option::as_mut)
+        {
+            request.tries += u8::from(again);
+            request.late = !again;
+        }
+    }
+
+    /// The same for a renewal.
+    pub(super) fn renewal_delayed(&mut self, key: Key, again: bool) {
+        if let Some(renewing) = self.renewals.get_mut(key) {
+            renewing.tries += u8::from(again);
+            renewing.late = !again;
+        }
+    }
+
+    /// A request is answered without being carried out.
+    pub(super) fn answer(&mut self, number: u32, reply: Reply) {
+        if let Some(request) = self
+            .in_flight
+            .get_mut(number as usize)
+            .and_then(Option::as_mut)
+        {
+            request.reply = Some(reply);
+        }
     }
 
     /// Who sent a request.

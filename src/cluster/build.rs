@@ -51,6 +51,7 @@ use crate::store::admit::Tolerated;
 use crate::store::{Cause, Change, Op, Pools, Write};
 
 use super::api_server::{ApiLatency, ApiServer};
+use super::control_plane::ControlPlane;
 use super::dataplane::DataPlane;
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
@@ -87,18 +88,16 @@ impl Cluster {
     ) -> Result<(Cluster, Queue<Event>), Box<Refused>> {
         let draws = Draws::new(scenario.seed);
         let flags = &scenario.cluster.flags;
+        let watch = ApiLatency::default().watch;
         let mut cluster = Cluster {
             api: ApiServer::new(draws, ApiLatency::default()),
             draws,
             data: DataPlane::new(net_config(&scenario.cluster), draws),
             timeline: Timeline::new(scenario.timeline.clone(), &scenario.namespace),
             machines: Vec::new(),
-            manager: Process::new(ApiLatency::default().watch, process::manager_interest),
+            manager: Process::new(watch, process::manager_interest),
             controllers: controllers(flags),
-            scheduler_process: Process::new(
-                ApiLatency::default().watch,
-                process::scheduler_interest,
-            ),
+            scheduler_process: Process::new(watch, process::scheduler_interest),
             scheduler: Scheduler::new(scheduler_config(scenario).unwrap_or_default(), draws),
             containers,
             node_ids: FxHashMap::default(),
@@ -115,6 +114,7 @@ impl Cluster {
             kubelet_configs: kubelet_configs(scenario, containers),
             traffic: scenario.traffic.clone(),
             feeds: Vec::new(),
+            control: ControlPlane::new(&scenario.cluster),
             metrics: MetricsServer::default(),
         };
         cluster.api.store.tolerate(Tolerated {
@@ -545,8 +545,7 @@ fn namespace(name: &str) -> Namespace {
     }
 }
 
-/// The n-th node of a pool, with what a kubelet sets by itself.
-/// The Node object of a pool's machine, as its kubelet registers it.
+/// The Node object of a pool's n-th machine, as its kubelet registers it.
 pub fn node(pool: &NodePool, nth: u32) -> Node {
     let name = Text::from(format!("{}-{nth}", pool.name));
     let mut labels: Labels = [

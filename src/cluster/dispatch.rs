@@ -1,10 +1,12 @@
 //! Who handles which event, and where the consequences go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use super::api_server::{ApiServer, Sender};
+use super::control_plane::{ControlPlane, Ruling};
 use super::dataplane::DataPlane;
 use super::event::Event;
 use super::machine::Machine;
@@ -63,6 +65,8 @@ pub struct Cluster {
     pub(super) traffic: Vec<crate::load::Traffic>,
     /// Pods that are created in the course of the run.
     pub(super) feeds: Vec<super::feed::Feed>,
+    /// The control plane's processes, and what is wrong with them.
+    pub(super) control: ControlPlane,
     /// What the resource metrics API answers from.
     pub(super) metrics: super::metrics_server::MetricsServer,
 }
@@ -86,6 +90,9 @@ impl World for Cluster {
                 .catch_up(self.api.store.log(), turn.now);
             let slowest = self.slowest();
             self.api.store.log_mut().compact(slowest);
+        }
+        if self.control.touched && self.holds(event) {
+            return;
         }
         match event {
             Event::Arrive(number) => self.arrive(number, turn),
@@ -134,6 +141,13 @@ impl World for Cluster {
             Event::Feed(stream) => self.feed_due(stream, turn),
             Event::Housekeeping => return self.housekeep(turn),
             Event::Scrape => return self.scrape(),
+            Event::Election {
+                which,
+                replica,
+                number,
+            } => self.election((which, replica, number), turn),
+            Event::Reconnect(watcher) => self.reconnect(watcher, turn),
+            Event::ControlLook => self.look_at_watches(turn),
         }
         self.settle(turn);
     }
@@ -144,6 +158,9 @@ impl Cluster {
         if !self.request_passes(number) {
             let back = self.api.lose(number, turn.now);
             turn.at(back, Event::Answer(number));
+            return;
+        }
+        if self.control.touched && !self.admitted(number, turn) {
             return;
         }
         if let Some((_, back)) = self.api.commit(number, turn.now) {
@@ -174,9 +191,17 @@ impl Cluster {
             self.machine(node).is_some_and(|m| m.powered && m.reachable),
             "what is kept of a machine's reach holds"
         );
-        let failure = match arrives {
-            false => Err(ApiError::Unreachable),
-            true => self.api.renew(key, now),
+        let ruling = match arrives && self.control.touched {
+            true => self.judge_renewal(key, turn),
+            false => Some(Ruling::Pass),
+        };
+        let Some(ruling) = ruling else {
+            return;
+        };
+        let (failure, longer) = match ruling {
+            Ruling::Answer(error, after) => (Err(error), Some(after)),
+            Ruling::Pass if arrives => (self.api.renew(key, now), Some(Duration::ZERO)),
+            _ => (Err(ApiError::Unreachable), None),
         };
         let reply = match failure {
             Err(error) => error,
@@ -190,9 +215,9 @@ impl Cluster {
         let Some(renewing) = self.api.lose_renewal(key) else {
             return;
         };
-        let back = match arrives {
-            false => self.api.latency.timeout,
-            true => renewing.back(),
+        let back = match longer {
+            None => self.api.latency.timeout,
+            Some(longer) => longer + renewing.back(),
         };
         self.kubelet(node, turn, |kubelet, cx| {
             kubelet.renewal_lost(&renewing.renew, renewing.sent, cx);

@@ -62,6 +62,8 @@ impl Cluster {
             Effect::Relieve(strain) => self.relieve(strain, turn),
             Effect::Mislead(rule) => self.mislead(rule, true, turn),
             Effect::Inform(rule) => self.mislead(rule, false, turn),
+            Effect::Trouble(trouble) => self.trouble(trouble, turn),
+            Effect::Mend(trouble) => self.mend(trouble, turn),
         }
         self.drain_data(turn);
     }
@@ -174,6 +176,9 @@ impl Cluster {
             return;
         };
         self.api.end_renewals(node, turn.now);
+        if self.must_wait(node, boot, turn.now) {
+            return;
+        }
         let view = self.api.store.view();
         let pods = match self.machines.get_mut(node as usize) {
             Some(Some(machine)) => machine.list(view, &name),
@@ -326,14 +331,22 @@ impl Cluster {
             if !reachable {
                 continue;
             }
-            let view = self.api.store.view();
-            let changes = match self.machines.get_mut(node as usize) {
-                Some(Some(machine)) => machine.relist(view, &name),
-                _ => Vec::new(),
-            };
-            for change in changes {
-                self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(&change, cx));
+            self.relist_kubelet(node, turn);
+        }
+    }
+
+    /// A kubelet whose watch broke lists its pods, if it can.
+    pub(super) fn relist_kubelet(&mut self, node: u32, turn: Consequences<'_, '_>) {
+        let view = self.api.store.view();
+        let changes = match self.machines.get_mut(node as usize) {
+            Some(Some(machine)) => {
+                let name = machine.name.clone();
+                machine.relist(view, &name)
             }
+            _ => Vec::new(),
+        };
+        for change in changes {
+            self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(&change, cx));
         }
     }
 

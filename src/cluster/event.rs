@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::control_plane::Watcher;
 use super::dataplane;
 use crate::client::runner;
 use crate::kubelet::{self, RuntimeEvent};
@@ -57,6 +58,19 @@ pub enum Event {
     Housekeeping,
     /// The metrics server asks the kubelets what they saw.
     Scrape,
+    /// A process of an elected component asks for its lease.
+    Election {
+        /// 0 the controller manager, 1 the scheduler.
+        which: u8,
+        /// Which of its replicas.
+        replica: u8,
+        /// Events of an older number mean nothing.
+        number: u32,
+    },
+    /// Somebody whose watch broke tries again.
+    Reconnect(Watcher),
+    /// Connections to a silent API server are given up.
+    ControlLook,
 }
 
 const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

@@ -26,6 +26,8 @@ pub struct Machine {
     pub kubelet_up: bool,
     /// Whether packets between the kubelet and the API server get through.
     pub reachable: bool,
+    /// Whether an API server serves its watch.
+    pub served: bool,
     /// An orderly shutdown is under way; whether power comes back at once after it.
     pub going_down: Option<bool>,
     /// Changes on their way, with the time at which they are delivered.
@@ -44,6 +46,7 @@ impl Machine {
             powered: true,
             kubelet_up: true,
             reachable: true,
+            served: true,
             going_down: None,
             queue: VecDeque::new(),
             stale: false,
@@ -52,7 +55,7 @@ impl Machine {
 
     /// Whether the kubelet runs and hears the API server.
     pub fn listening(&self) -> bool {
-        self.powered && self.kubelet_up && self.reachable
+        self.powered && self.kubelet_up && self.reachable && self.served
     }
 
     /// Puts a change on its way; returns whether a delivery must be scheduled for `due`.

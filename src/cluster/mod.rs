@@ -13,6 +13,8 @@ pub mod event;
 
 pub mod api_server;
 
+pub mod control_plane;
+
 pub mod machine;
 
 pub mod dataplane;

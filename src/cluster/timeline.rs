@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::api::Text;
 use crate::client::{Outbox, Reply};
 use crate::engine::Time;
 use crate::fault::{Effect, Fault, Targets};
@@ -35,6 +36,17 @@ pub enum Note {
         fault: u32,
         /// Whom it hit.
         targets: Targets,
+    },
+    /// A component of the control plane does something that is seldom seen.
+    Component {
+        /// When.
+        at: Time,
+        /// Which: `kube-scheduler`.
+        component: Text,
+        /// What, in words.
+        what: String,
+        /// Whether that is trouble.
+        bad: bool,
     },
     /// A step begins.
     StepBegan {

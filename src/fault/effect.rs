@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::control_plane::ControlAction;
 use super::model::{Action, Fault, Mode, Stressors, WrongAnswer};
 use crate::api::{Text, Uid};
 
@@ -33,12 +34,14 @@ pub struct Targets {
     pub from: Ends,
     /// Whereto packets of `nodes` are lost (partition).
     pub to: Ends,
+    /// Components of the control plane (ControlPlaneChaos).
+    pub components: Vec<Text>,
 }
 
 impl Targets {
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.pods.is_empty()
+        self.nodes.is_empty() && self.pods.is_empty() && self.components.is_empty()
     }
 }
 
@@ -176,6 +179,17 @@ pub struct DnsRule {
     pub answer: WrongAnswer,
 }
 
+/// Something that is wrong with the control plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlTrouble {
+    /// The fault's name, which keys its draws.
+    pub fault: Text,
+    /// What.
+    pub action: ControlAction,
+    /// How many of the component's replicas.
+    pub mode: Mode,
+}
+
 /// One thing to carry out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -236,6 +250,10 @@ pub enum Effect {
     Mislead(DnsRule),
     /// They go right again.
     Inform(DnsRule),
+    /// Trouble with the control plane begins.
+    Trouble(ControlTrouble),
+    /// It ends.
+    Mend(ControlTrouble),
 }
 
 impl Effect {
@@ -256,6 +274,8 @@ impl Effect {
             Effect::Relieve(strain) => Effect::Strain(strain),
             Effect::Mislead(rule) => Effect::Inform(rule),
             Effect::Inform(rule) => Effect::Mislead(rule),
+            Effect::Trouble(trouble) => Effect::Mend(trouble),
+            Effect::Mend(trouble) => Effect::Trouble(trouble),
             Effect::Reboot(_) | Effect::DeletePod { .. } | Effect::KillContainer { .. } => {
                 return None;
             }
@@ -327,6 +347,11 @@ impl Fault {
                 })]
             }
             Action::Dns { .. } => Vec::new(),
+            Action::ControlPlane(action) => vec![Effect::Trouble(ControlTrouble {
+                fault: self.name.clone(),
+                action: action.clone(),
+                mode: self.mode,
+            })],
         }
     }
 

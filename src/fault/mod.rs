@@ -13,9 +13,14 @@ pub mod model;
 
 pub mod effect;
 
+pub mod control_plane;
+
 mod select;
 
-pub use effect::{DnsRule, Effect, Ends, LinkEffect, LinkRule, PodKey, Strain, Strained, Targets};
+pub use control_plane::{BadAnswer, Component, ControlAction, Requests};
+pub use effect::{
+    ControlTrouble, DnsRule, Effect, Ends, LinkEffect, LinkRule, PodKey, Strain, Strained, Targets,
+};
 pub use model::{
     Action, CpuStressor, Fault, MemoryStressor, Mode, Peers, Place, Selector, Stressors,
     WorkloadRef, WrongAnswer,

@@ -1,10 +1,11 @@
-//! The words of a fault: NodeChaos of this project, PodChaos, NetworkChaos, StressChaos and DNSChaos
+//! The words of a fault: NodeChaos and ControlPlaneChaos of this project, PodChaos, NetworkChaos, StressChaos and DNSChaos
 //! of Chaos Mesh.
 //!
 //! Everything here was read from a file; nothing is chosen yet.
 
 use std::time::Duration;
 
+use super::control_plane::ControlAction;
 use super::effect::LinkEffect;
 use crate::api::Text;
 use crate::api::selector::LabelSelector;
@@ -89,6 +90,8 @@ pub enum Action {
         /// What is answered.
         answer: WrongAnswer,
     },
+    /// ControlPlaneChaos: the control plane itself.
+    ControlPlane(ControlAction),
 }
 
 /// What is used up.
@@ -152,6 +155,17 @@ impl Fault {
                 WrongAnswer::Error => "DNS errors",
                 WrongAnswer::Random => "random DNS answers",
             },
+            Action::ControlPlane(action) => action.name(),
+        }
+    }
+}
+
+impl Fault {
+    /// What more there is to say than its action and whom it hits.
+    pub fn detail(&self) -> String {
+        match &self.action {
+            Action::ControlPlane(action) => action.detail(),
+            _ => String::new(),
         }
     }
 }

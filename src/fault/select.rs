@@ -28,6 +28,11 @@ impl Fault {
             | Action::Freeze
             | Action::NodeStress(_)
             | Action::NodePartition { .. } => self.select_nodes(view, draws),
+            Action::ControlPlane(action) => Targets {
+                candidates: 1,
+                components: vec![Text::literal(action.component().name())],
+                ..Targets::default()
+            },
             _ => self.select_pods(view, draws),
         }
     }

@@ -22,6 +22,11 @@ pub fn refusal(error: &ApiError) -> String {
             }
         }
         ApiError::Unreachable => format!("Unable to connect to the server: {error}"),
+        ApiError::Refused => {
+            "The connection to the server was refused - did you specify the right host or port?"
+                .to_owned()
+        }
+        error if error.reason().is_empty() => format!("Error from server: {error}"),
         error => format!("Error from server ({}): {error}", error.reason()),
     }
 }

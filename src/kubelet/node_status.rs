@@ -429,7 +429,7 @@ impl Host {
     pub(super) fn on_node_status_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
         match reply {
             Ok(_) => self.reporting.reported = Some(cx.now),
-            Err(ApiError::Unreachable) => {
+            Err(error) if error.of_transport() => {
                 // Whether the images were among what was lost is not remembered.
                 self.reporting.images_changed |= !self.images.present.is_empty();
             }

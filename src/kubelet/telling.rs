@@ -106,7 +106,7 @@ impl Host {
         let Some(mut sent) = self.telling.sending.take() else {
             return;
         };
-        if matches!(reply, Err(ApiError::Unreachable)) && sent.2 < TRIES {
+        if reply.as_ref().is_err_and(ApiError::of_transport) && sent.2 < TRIES {
             sent.2 += 1;
             let at: Time = self.telling.budget.take(cx.now + PAUSE);
             let token = Topic::Event.token(self.life, 0);

@@ -122,6 +122,8 @@ pub struct Net {
     affinity: FxHashMap<(Place, ServiceId, u16, u64), Sticky>,
     /// Proxies that do not run: nodes without power, stopped processes.
     stopped: FxHashMap<Place, ()>,
+    /// Proxies whose watch of the API server is broken for want of a server.
+    deaf: FxHashMap<Place, ()>,
 }
 
 impl Net {
@@ -140,6 +142,7 @@ impl Net {
             addresses: Vec::new(),
             affinity: FxHashMap::default(),
             stopped: FxHashMap::default(),
+            deaf: FxHashMap::default(),
         }
     }
 
@@ -204,9 +207,19 @@ impl Net {
         self.hear_or_not(place, now, reboot);
     }
 
+    /// The watch of a place's proxy breaks because nobody serves it, or is there again.
+    pub fn hear(&mut self, place: Place, hears: bool, now: Time) {
+        match hears {
+            true => drop(self.deaf.remove(&place)),
+            false => drop(self.deaf.insert(place, ())),
+        }
+        self.hear_or_not(place, now, false);
+    }
+
     fn hear_or_not(&mut self, place: Place, now: Time, rebooted: bool) {
         let server = Place::CONTROL_PLANE.into();
         let cut = self.stopped.contains_key(&place)
+            || self.deaf.contains_key(&place)
             || self.links.cut(server, place.into())
             || self.links.cut(place.into(), server);
         match cut {

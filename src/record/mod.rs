@@ -84,6 +84,23 @@ pub struct FaultNote {
     pub healed: bool,
     /// How many candidates there were.
     pub candidates: usize,
+    /// Components of the control plane that it hits.
+    pub components: Vec<Text>,
+    /// More about it, in words: which requests, with what.
+    pub detail: String,
+}
+
+/// A component of the control plane did something that is seldom seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentNote {
+    /// When.
+    pub at: Time,
+    /// Which: `kube-scheduler`.
+    pub component: Text,
+    /// What, in words.
+    pub what: String,
+    /// Whether that is trouble.
+    pub bad: bool,
 }
 
 /// A step of the timeline that began or ended.
@@ -126,6 +143,7 @@ pub struct Recorder {
     events: Vec<EventRow>,
     faults: Vec<FaultNote>,
     steps: Vec<StepNote>,
+    components: Vec<ComponentNote>,
     changes: u64,
 }
 
@@ -177,6 +195,11 @@ impl Recorder {
         self.faults.push(note);
     }
 
+    /// A component of the control plane ends, leads, or starts.
+    pub fn on_component(&mut self, note: ComponentNote) {
+        self.components.push(note);
+    }
+
     /// A timeline step begins or ends.
     pub fn on_step(&mut self, note: StepNote) {
         if note.result.is_none() {
@@ -205,6 +228,7 @@ impl Recorder {
             events: self.events,
             faults: self.faults,
             steps: self.steps,
+            components: self.components,
             traffic,
             checks: Vec::new(),
         }
@@ -287,6 +311,8 @@ pub struct RunRecord {
     pub events: Vec<EventRow>,
     /// Faults.
     pub faults: Vec<FaultNote>,
+    /// What components of the control plane did.
+    pub components: Vec<ComponentNote>,
     /// Timeline steps.
     pub steps: Vec<StepNote>,
     /// Requests.

@@ -212,11 +212,24 @@ fn timeline(run: &RunRecord) -> Vec<u8> {
                 what.to_owned(),
                 text(&f.name),
                 text(&f.action),
-                joined(&f.nodes),
+                joined(&[f.nodes.as_slice(), &f.components].concat()),
                 joined(&f.pods),
-                String::new(),
+                f.detail.clone(),
             ],
         ));
+    }
+    for c in &run.components {
+        let none = String::new;
+        let what = "component".to_owned();
+        let cells = [
+            what,
+            text(&c.component),
+            c.what.clone(),
+            none(),
+            none(),
+            none(),
+        ];
+        rows.push((c.at, cells));
     }
     for s in &run.steps {
         let (what, outcome) = match &s.result {

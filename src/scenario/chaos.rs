@@ -1,4 +1,4 @@
-//! Faults out of documents: NodeChaos, our own kind.
+//! Faults out of documents: NodeChaos, our own kind; [`control_plane`] reads the other one.
 //!
 //! ```yaml
 //! apiVersion: rehearsal.dev/v1
@@ -22,6 +22,8 @@ use crate::api::Text;
 use crate::api::selector::LabelSelector;
 use crate::api::yaml::Node;
 use crate::fault::{Action, Fault, Mode, Place, Selector, WorkloadRef};
+
+mod control_plane;
 
 /// A fault with the references that have to be checked later.
 #[derive(Debug)]
@@ -59,8 +61,10 @@ pub fn family(node: &Node) -> Family {
 
 /// Reads a fault; `namespace` is that of the scenario.
 pub fn read(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<FaultDraft> {
+    let control_plane = node.get("kind").and_then(Node::as_str) == Some("ControlPlaneChaos");
     match family(node) {
         Family::ChaosMesh => chaos_mesh::read(node, namespace, problems),
+        _ if control_plane => control_plane::read(node, namespace, problems),
         _ => node_chaos(node, namespace, problems),
     }
 }
@@ -77,17 +81,6 @@ const ACTIONS: [&str; 7] = [
 
 fn node_chaos(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<FaultDraft> {
     let fields = Fields::document(node);
-    if node.get("kind").and_then(Node::as_str) == Some("ControlPlaneChaos") {
-        let refused = Diagnostic::error(
-            "NotModelled",
-            "ControlPlaneChaos is not modelled",
-            node.span,
-        );
-        problems.push(
-            refused.hint("modelled are NodeChaos, and PodChaos, NetworkChaos, StressChaos and DNSChaos of Chaos Mesh"),
-        );
-        return None;
-    }
     let (name, namespace) = spec::metadata(&fields, namespace, problems);
     let spec = fields
         .require("spec", problems)

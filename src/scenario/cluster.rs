@@ -78,6 +78,7 @@ pub fn read(
         .get("scheduler")
         .and_then(|value| scheduler(&value, problems));
     let latency = super::latency::read(fields.get("latency").as_ref(), problems);
+    let control_plane_replicas = control_plane(&fields, problems);
     fields.finish(problems);
     let spec = ClusterSpec {
         pools,
@@ -85,8 +86,25 @@ pub fn read(
         storage_classes,
         scheduler,
         latency,
+        control_plane_replicas,
     };
     Some((spec, unused))
+}
+
+/// `controlPlane: {replicas: 3}`.
+fn control_plane(fields: &Fields<'_>, problems: &mut Problems) -> u32 {
+    let Some(fields) = fields.fields("controlPlane", problems) else {
+        return 1;
+    };
+    let replicas = fields.require("replicas", problems).and_then(|value| {
+        let count = value.count(problems)?;
+        if !(1..=9).contains(&count) {
+            problems.push(value.invalid("must be between 1 and 9"));
+        }
+        Some(count)
+    });
+    fields.finish(problems);
+    replicas.unwrap_or(1).clamp(1, 9)
 }
 
 fn scheduler(value: &Value<'_>, problems: &mut Problems) -> Option<serde_json::Value> {

@@ -27,6 +27,10 @@ const MODELLED: [(&str, &[&str]); 5] = [
             "max-endpoints-per-slice",
             "kube-api-qps",
             "kube-api-burst",
+            "leader-elect",
+            "leader-elect-lease-duration",
+            "leader-elect-renew-deadline",
+            "leader-elect-retry-period",
             "concurrent-deployment-syncs",
             "concurrent-replicaset-syncs",
             "concurrent-service-endpoint-syncs",
@@ -44,7 +48,17 @@ const MODELLED: [(&str, &[&str]); 5] = [
             "horizontal-pod-autoscaler-tolerance",
         ],
     ),
-    ("kube-scheduler", &["kube-api-qps", "kube-api-burst"]),
+    (
+        "kube-scheduler",
+        &[
+            "kube-api-qps",
+            "kube-api-burst",
+            "leader-elect",
+            "leader-elect-lease-duration",
+            "leader-elect-renew-deadline",
+            "leader-elect-retry-period",
+        ],
+    ),
     (
         "kube-apiserver",
         &[
@@ -76,10 +90,6 @@ const OTHERS: [(&str, &[&str]); 5] = [
         "kube-controller-manager",
         &[
             "controllers",
-            "leader-elect",
-            "leader-elect-lease-duration",
-            "leader-elect-renew-deadline",
-            "leader-elect-retry-period",
             "attach-detach-reconcile-sync-period",
             "cluster-cidr",
             "concurrent-endpoint-syncs",
@@ -103,7 +113,6 @@ const OTHERS: [(&str, &[&str]); 5] = [
         &[
             "config",
             "feature-gates",
-            "leader-elect",
             "pod-max-in-unschedulable-pods-duration",
             "v",
         ],
@@ -273,6 +282,9 @@ fn set(component: &str, name: &str, value: &Value<'_>, flags: &mut Flags, proble
             flags.serialize_image_pulls = value.flag(problems).unwrap_or(true);
             return;
         }
+        _ if name.starts_with("leader-elect") => {
+            return set_election(component, name, value, flags, problems);
+        }
         _ => return set_count(component, name, value, flags, problems),
     };
     if let Some(span) = value.duration(problems) {
@@ -282,6 +294,36 @@ fn set(component: &str, name: &str, value: &Value<'_>, flags: &mut Flags, proble
         ];
         if span.is_zero() && periods.contains(&name) {
             problems.push(value.invalid("must be longer than 0"));
+        }
+        *target = span;
+    }
+}
+
+/// `--leader-elect` and its periods, each at least what upstream's validation asks for.
+fn set_election(
+    component: &str,
+    name: &str,
+    value: &Value<'_>,
+    flags: &mut Flags,
+    problems: &mut Problems,
+) {
+    let timing = match component {
+        "kube-scheduler" => &mut flags.scheduler_election,
+        _ => &mut flags.manager_election,
+    };
+    let target = match name {
+        "leader-elect" => {
+            timing.elect = value.flag(problems).unwrap_or(true);
+            return;
+        }
+        "leader-elect-lease-duration" => &mut timing.lease,
+        "leader-elect-renew-deadline" => &mut timing.renew_deadline,
+        _ => &mut timing.retry,
+    };
+    if let Some(span) = value.duration(problems) {
+        if span < std::time::Duration::from_secs(1) {
+            problems.push(value.invalid("must be at least 1s"));
+            return;
         }
         *target = span;
     }

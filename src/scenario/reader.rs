@@ -42,6 +42,15 @@ struct Sorted {
     objects: Vec<Node>,
 }
 
+/// The kinds that a scenario file may hold beside the Scenario itself, and it.
+pub const OUR_KINDS: [&str; 5] = [
+    "Scenario",
+    "AppModel",
+    "Traffic",
+    "NodeChaos",
+    "ControlPlaneChaos",
+];
+
 impl Reader<'_> {
     /// Reads the scenario of the document `head`; `rest` are the other documents of its file.
     pub fn scenario(&mut self, path: &Path, head: &Node, rest: &[&Node]) -> Option<Scenario> {
@@ -159,11 +168,10 @@ impl Reader<'_> {
                     if chaos::family(&node) == Family::Own && version == OWN {
                         sorted.faults.push(node);
                     } else {
-                        let known = ["Scenario", "AppModel", "Traffic", "NodeChaos"];
                         let message = format!("no kind {kind:?} in version {version:?}");
                         let wrong = Diagnostic::error("BadRequest", message, node.span);
                         self.problems.push(match version == OWN {
-                            true => wrong.suggest(kind, known),
+                            true => wrong.suggest(kind, OUR_KINDS),
                             false => wrong.hint(format!("apiVersion: {OWN}")),
                         });
                     }

@@ -12,6 +12,7 @@ use crate::api::affinity::Taint;
 use crate::api::quantity::Resources;
 use crate::api::yaml::Span;
 use crate::api::{Labels, Row, Text};
+use crate::client::election::Timing;
 use crate::control::pod_autoscaler;
 use crate::engine::Dist;
 use crate::fault::Fault;
@@ -127,6 +128,8 @@ pub struct ClusterSpec {
     pub scheduler: Option<Value>,
     /// How long container runtimes and proxies take.
     pub latency: LatencySpec,
+    /// How many of each component of the control plane there are; 0 is taken for 1.
+    pub control_plane_replicas: u32,
 }
 
 /// `spec.cluster.latency`: spans of a simulated run; none leaves the usual one.
@@ -239,6 +242,10 @@ pub struct Flags {
     pub max_endpoints_per_slice: u32,
     /// kube-controller-manager `--kube-api-qps` and `--kube-api-burst` (20, 30).
     pub manager_qps: (u32, u32),
+    /// kube-controller-manager `--leader-elect*` (15 s, 10 s, 2 s).
+    pub manager_election: Timing,
+    /// kube-scheduler `--leader-elect*` (15 s, 10 s, 2 s).
+    pub scheduler_election: Timing,
     /// kube-scheduler client's qps and burst (50, 100).
     pub scheduler_qps: (u32, u32),
     /// kube-apiserver `--default-not-ready-toleration-seconds` (300).
@@ -286,6 +293,8 @@ impl Default for Flags {
             endpoint_updates_batch_period: Duration::ZERO,
             max_endpoints_per_slice: 100,
             manager_qps: (20, 30),
+            manager_election: Timing::default(),
+            scheduler_election: Timing::default(),
             scheduler_qps: (50, 100),
             default_not_ready_toleration_s: 300,
             default_unreachable_toleration_s: 300,

@@ -259,9 +259,9 @@ fn ours(node: &Node, own: bool, object: &mut ValidatedObject) {
         (true, "Scenario") => {}
         (true, "AppModel") => drop(app_model::read(node, &namespace, problems)),
         (true, "Traffic") => drop(traffic::read(node, &namespace, Duration::MAX, problems)),
-        (true, "NodeChaos") => drop(chaos::read(node, &namespace, problems)),
+        (true, "NodeChaos" | "ControlPlaneChaos") => drop(chaos::read(node, &namespace, problems)),
         (true, kind) => {
-            let known = ["Scenario", "AppModel", "Traffic", "NodeChaos"];
+            let known = super::reader::OUR_KINDS;
             let message = format!("no kind {kind:?} in version {OWN:?}");
             let wrong = Diagnostic::error("BadRequest", message, node.span);
             problems.push(wrong.suggest(kind, known));

@@ -330,6 +330,15 @@ pub enum ApiError {
     Gone,
     /// No answer: the server or the way to it is down.
     Unreachable,
+    /// No connection: nobody listens.
+    Refused,
+    /// 500, 503 or 504 of a server that cannot do its work now.
+    Unavailable {
+        /// HTTP status.
+        code: u16,
+        /// The server's words.
+        message: String,
+    },
 }
 
 impl ApiError {
@@ -361,7 +370,10 @@ impl ApiError {
             ApiError::TooManyRequests { .. } => "TooManyRequests",
             ApiError::Internal(_) => "InternalError",
             ApiError::Gone => "Expired",
-            ApiError::Unreachable => "",
+            ApiError::Unavailable { code: 503, .. } => "ServiceUnavailable",
+            ApiError::Unavailable { code: 504, .. } => "Timeout",
+            // `writers.go :: ErrorToAPIStatus`: an error of the storage has no reason.
+            ApiError::Unavailable { .. } | ApiError::Unreachable | ApiError::Refused => "",
         }
     }
 
@@ -377,8 +389,14 @@ impl ApiError {
             ApiError::TooManyRequests { .. } => 429,
             ApiError::Internal(_) => 500,
             ApiError::Gone => 410,
-            ApiError::Unreachable => 0,
+            ApiError::Unavailable { code, .. } => *code,
+            ApiError::Unreachable | ApiError::Refused => 0,
         }
+    }
+
+    /// Whether it is the transport's and not the server's: client-go sends events again then.
+    pub fn of_transport(&self) -> bool {
+        matches!(self, ApiError::Unreachable | ApiError::Refused)
     }
 }
 
@@ -392,7 +410,8 @@ impl fmt::Display for ApiError {
             | ApiError::UnsupportedMediaType(m)
             | ApiError::Forbidden(m)
             | ApiError::Internal(m)
-            | ApiError::TooManyRequests { message: m, .. } => f.write_str(m),
+            | ApiError::TooManyRequests { message: m, .. }
+            | ApiError::Unavailable { message: m, .. } => f.write_str(m),
             ApiError::Invalid { kind, name, causes } => {
                 // Go's aggregate says the same thing once.
                 let mut said: Vec<&str> = Vec::with_capacity(causes.len());
@@ -408,6 +427,7 @@ impl fmt::Display for ApiError {
             }
             ApiError::Gone => f.write_str("too old resource version"),
             ApiError::Unreachable => f.write_str("the API server did not answer"),
+            ApiError::Refused => f.write_str("connect: connection refused"),
         }
     }
 }

@@ -9,6 +9,7 @@ use rehearsal::record::{NodeMarkKind, RunRecord};
 use rehearsal::scenario::{LoadOptions, load};
 
 mod autoscaling;
+mod control_plane;
 mod operations;
 mod overload;
 

@@ -3,6 +3,7 @@
 //!
 //! One test binary for all of it: linking is most of what a small test file costs.
 
+mod control_plane;
 mod determinism;
 mod expectations;
 mod flags;

@@ -44,6 +44,11 @@ impl DataPlane {
         }
     }
 
+    /// The proxy of a place loses its watch of the API server for want of a server, or has it again.
+    pub fn hear(&mut self, place: Place, hears: bool, now: Time) {
+        self.net.hear(place, hears, now);
+    }
+
     fn units_at(&self, place: Place) -> Vec<Key> {
         self.at.get(place.index()).cloned().unwrap_or_default()
     }

@@ -21,6 +21,7 @@ pub fn lines(names: &Names<'_>) -> Vec<Line> {
     let mut lines = steps(names);
     lines.extend(faults(names));
     lines.extend(marks(names));
+    lines.extend(components(names));
     lines
 }
 
@@ -112,6 +113,7 @@ fn fault(names: &Names<'_>, fault: &FaultNote) -> Line {
         .flat_map(|node| names.pods_on(node, fault.at))
         .collect();
     let mut line = Line::new(fault.at, 0, format!("{whom} {}", fault.action)).bad();
+    line = line.note(fault.detail.clone());
     if fault.nodes.is_empty() {
         return line;
     }
@@ -147,8 +149,20 @@ fn fault(names: &Names<'_>, fault: &FaultNote) -> Line {
     }
 }
 
+/// What components of the control plane did.
+fn components(names: &Names<'_>) -> Vec<Line> {
+    let told = names.run.components.iter().map(|note| {
+        let line = Line::new(note.at, 1, format!("{} {}", note.component, note.what));
+        if note.bad { line.bad() } else { line }
+    });
+    told.collect()
+}
+
 /// Whom a fault hits.
 fn whom(names: &Names<'_>, fault: &FaultNote) -> String {
+    if !fault.components.is_empty() {
+        return listed(&fault.components);
+    }
     match (fault.nodes.as_slice(), fault.pods.as_slice()) {
         ([], []) => String::new(),
         ([node], _) => format!("node {node}{}", names.zone(node)),

@@ -12,7 +12,14 @@ use serde_json::{Map, Value, json};
 use self::list::{Definition, Field, Type};
 
 /// The kinds that have a schema.
-pub const KINDS: [&str; 5] = ["Scenario", "AppModel", "Traffic", "NodeChaos", "Experiment"];
+pub const KINDS: [&str; 6] = [
+    "Scenario",
+    "AppModel",
+    "Traffic",
+    "NodeChaos",
+    "ControlPlaneChaos",
+    "Experiment",
+];
 
 const KINDS_TXT: &str = include_str!("kinds.txt");
 

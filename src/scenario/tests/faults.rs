@@ -1,7 +1,9 @@
 //! Faults as they are written, ours and Chaos Mesh's.
 
 use super::{Folder, with_web};
-use crate::fault::{Action, CpuStressor, Fault, LinkEffect, MemoryStressor, Place};
+use crate::fault::{
+    Action, Component, ControlAction, CpuStressor, Fault, LinkEffect, MemoryStressor, Mode, Place,
+};
 use crate::scenario::{LoadOptions, StepAction, StepItem};
 
 /// A scenario that applies this fault; or the messages.
@@ -52,6 +54,104 @@ fn a_partition_is_both_ways_unless_directions_are_given() {
         let spec = format!("action: partition, mode: all, selector: {{zone: b}}{words}");
         let fault = node_chaos(&spec).expect(&spec);
         assert_eq!(fault.action, Action::NodePartition { from, to }, "{words}");
+    }
+}
+
+fn control_plane(spec: &str) -> Result<Fault, String> {
+    load(&format!(
+        "apiVersion: rehearsal.dev/v1\nkind: ControlPlaneChaos\nmetadata: {{name: f}}\n\
+         spec: {{{spec}}}\n"
+    ))
+}
+
+#[test]
+fn faults_of_the_control_plane_are_read() {
+    let crash = control_plane("action: crash, component: etcd, mode: fixed, value: 2");
+    let crash = crash.expect("it loads");
+    let action = Action::ControlPlane(ControlAction::Crash(Component::Etcd));
+    assert_eq!((crash.action, crash.mode), (action, Mode::Fixed(2)));
+    let outage = control_plane("action: outage, duration: 10m").expect("it loads");
+    assert_eq!(outage.mode, Mode::All);
+    assert_eq!(outage.action_name(), "outage");
+    for (spec, retry_after_s) in [
+        ("status: 429", Some(1)),
+        ("status: 429, retryAfter: 5s", Some(5)),
+        ("status: 503", None),
+        ("status: timeout", None),
+    ] {
+        let spec = format!("action: errors, percent: 12.5, {spec}, requests: {{verbs: [patch]}}");
+        let fault = control_plane(&spec).expect(&spec);
+        let Action::ControlPlane(ControlAction::Errors {
+            per_million,
+            answer,
+            requests,
+        }) = fault.action
+        else {
+            panic!("{:?}", fault.action);
+        };
+        assert_eq!(
+            (per_million, answer.retry_after_s),
+            (125_000, retry_after_s),
+            "{spec}"
+        );
+        assert!(requests.take("patch", "pods", "kubelet"));
+        assert!(!requests.take("create", "pods", "kubelet"));
+    }
+}
+
+#[test]
+fn what_a_fault_of_the_control_plane_cannot_mean_is_said() {
+    for (spec, expected) in [
+        ("action: crash", "spec.component: Required value"),
+        (
+            "action: crash, component: kube-schedular",
+            "did you mean \"kube-scheduler\"?",
+        ),
+        ("action: down", "supported values: \"crash\""),
+        (
+            "action: outage, component: etcd",
+            "belongs to `action: crash` or `freeze`",
+        ),
+        (
+            "action: outage, latency: 1s",
+            "spec.latency: Invalid value: \"1s\": belongs to `action: latency`",
+        ),
+        ("action: latency", "spec.latency: Required value"),
+        (
+            "action: errors, status: 500",
+            "spec.percent: Required value",
+        ),
+        (
+            "action: errors, status: 404, percent: 10",
+            "is no status that a server in trouble answers with",
+        ),
+        (
+            "action: errors, status: 500, percent: 0",
+            "must be a percentage greater than 0, at most 100",
+        ),
+        (
+            "action: errors, status: 429, percent: 1, retryAfter: 1500ms",
+            "must be whole seconds",
+        ),
+        (
+            "action: errors, status: timeout, percent: 1, retryAfter: 1s",
+            "needs an answer",
+        ),
+        (
+            "action: latency, latency: 1s, requests: {resources: [pod]}",
+            "did you mean \"pods\"?",
+        ),
+        (
+            "action: latency, latency: 1s, requests: {userAgents: [kubelt]}",
+            "did you mean \"kubelet\"?",
+        ),
+        (
+            "action: no-leader, selector: {}",
+            "spec.selector: unknown field",
+        ),
+    ] {
+        let text = control_plane(spec).expect_err(spec);
+        assert!(text.contains(expected), "{spec}\n{text}");
     }
 }
 
