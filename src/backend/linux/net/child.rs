@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use super::sys::check;
 
 /// Descriptors that may travel with one message.
-pub const MOST_FDS: usize = 4;
+pub const MOST_FDS: usize = 9;
 /// The longest message.
 const LONGEST: usize = 160 << 10;
 /// Where a child finds its channel.
@@ -90,7 +90,7 @@ impl Channel {
         if !raw.is_empty() {
             let size = size_of_val(&raw[..]) as libc::c_uint;
             header.msg_control = control.0.as_mut_ptr().cast();
-            // SAFETY: CMSG_SPACE only computes; four descriptors need 32 bytes of the 64.
+            // SAFETY: CMSG_SPACE only computes; nine descriptors need 56 bytes of the 64.
             header.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as usize;
             // SAFETY: the control buffer is large enough for one header and the descriptors, so the
             // first header exists and its data has room for them.
@@ -224,6 +224,19 @@ impl Child {
         })
     }
 
+    /// Ends it, and waits until it is gone.
+    pub fn end(&self) {
+        let pidfd = self.pidfd.as_raw_fd();
+        // SAFETY: a null siginfo is allowed; signal and wait go to our own child by its pidfd.
+        unsafe {
+            let null = std::ptr::null::<libc::siginfo_t>();
+            libc::syscall(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, null, 0);
+            let mut ended: libc::siginfo_t = std::mem::zeroed();
+            let id = pidfd.cast_unsigned();
+            libc::waitid(libc::P_PIDFD, id, &raw mut ended, libc::WEXITED);
+        }
+    }
+
     /// Readable when the child has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
@@ -251,15 +264,7 @@ fn isolate(channel: &Channel) -> Channel {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let pidfd = self.pidfd.as_raw_fd();
-        // SAFETY: a null siginfo is allowed; signal and wait go to our own child by its pidfd.
-        unsafe {
-            let null = std::ptr::null::<libc::siginfo_t>();
-            libc::syscall(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, null, 0);
-            let mut ended: libc::siginfo_t = std::mem::zeroed();
-            let id = pidfd.cast_unsigned();
-            libc::waitid(libc::P_PIDFD, id, &raw mut ended, libc::WEXITED);
-        }
+        self.end();
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Fabric {
     spares: Vec<Spare>,
     /// Pods come one by one: spares are worth having.
     used: bool,
+    /// The kernel has IPv6.
+    ipv6: bool,
     nodes: BTreeMap<String, Node>,
 }
 
@@ -90,12 +92,7 @@ const SPARES: usize = 2;
 
 impl Spare {
     fn make(home: BorrowedFd<'_>) -> io::Result<Spare> {
-        let (netns, inside) = sys::new_netns_of(home, || {
-            // As containerd has it: ports below 1024 need no right of their own. A kernel that does
-            // not let us leaves the usual limit.
-            let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-            Socket::route()
-        })?;
+        let (netns, inside) = sys::new_netns_of(home, Socket::route)?;
         Ok(Spare { netns, inside })
     }
 }
@@ -116,6 +113,7 @@ impl Fabric {
             home: sys::current_netns().step(|| "hold this namespace".to_owned())?,
             spares: Vec::new(),
             used: false,
+            ipv6: std::path::Path::new("/proc/net/if_inet6").exists(),
             nodes: BTreeMap::new(),
         })
     }
@@ -220,7 +218,8 @@ impl Fabric {
             )
         };
         let spare = spare.step(step)?;
-        self.node_mut(node)?.add_pod(ip, spare)?;
+        let ipv6 = self.ipv6;
+        self.node_mut(node)?.add_pod(ip, spare, ipv6)?;
         self.wire.pod(ip, Some(number))?;
         let node = self.node_mut(node)?;
         Ok(node.pods[&ip].netns.as_fd())
@@ -248,8 +247,14 @@ impl Fabric {
     pub fn add_client(&mut self, node: &str, network: Cidr) -> Result<OwnedFd> {
         let spare =
             Spare::make(self.home.as_fd()).step(|| "make the users' namespace".to_owned())?;
+        let ipv6 = self.ipv6;
         let node = self.node_mut(node)?;
-        node.cable(network.ip, network, network.ip.wrapping_add(1), &spare)?;
+        node.cable(
+            (network.ip, network.ip.wrapping_add(1)),
+            network,
+            &spare,
+            ipv6,
+        )?;
         Ok(spare.netns)
     }
 }
@@ -290,8 +295,8 @@ impl Node {
         self.pods.get(&ip).map(|pod| pod.link)
     }
 
-    fn add_pod(&mut self, ip: u32, spare: Spare) -> Result<()> {
-        let link = self.cable(ip, Cidr::host(ip), ip, &spare)?;
+    fn add_pod(&mut self, ip: u32, spare: Spare, ipv6: bool) -> Result<()> {
+        let link = self.cable((ip, ip), Cidr::host(ip), &spare, ipv6)?;
         let netns = spare.netns;
         self.pods.insert(ip, Pod { netns, link });
         Ok(())
@@ -299,7 +304,13 @@ impl Node {
 
     /// Lays a cable from a namespace to this one; its number. `network` is routed to it, its own
     /// address there is `source`.
-    fn cable(&mut self, ip: u32, network: Cidr, source: u32, to: &Spare) -> Result<u32> {
+    fn cable(
+        &mut self,
+        (ip, source): (u32, u32),
+        network: Cidr,
+        to: &Spare,
+        ipv6: bool,
+    ) -> Result<u32> {
         let address = Ipv4Addr::from(ip);
         let step = |what: &str| format!("pod {address} on node {}: {what}", self.spec.name);
         let Spare { netns, inside } = to;
@@ -308,6 +319,9 @@ impl Node {
         let mut m = Messages::default();
         let name = format!("v{link}");
         route::veth(&mut m, &name, link, "eth0", POD_LINK, netns.as_raw_fd());
+        if ipv6 {
+            route::no_address_of_its_own(&mut m, link);
+        }
         route::address(&mut m, link, GATEWAY);
         route::up(&mut m, link, true);
         route::neighbour(&mut m, link, source, route::FAR);
@@ -316,6 +330,9 @@ impl Node {
             .map_err(|e| failed(&step("join it to the node"), e))?;
         let mut m = Messages::default();
         route::up(&mut m, LOOPBACK, false);
+        if ipv6 {
+            route::no_address_of_its_own(&mut m, POD_LINK);
+        }
         route::address(&mut m, POD_LINK, source);
         route::up(&mut m, POD_LINK, false);
         route::neighbour(&mut m, POD_LINK, GATEWAY, route::NEAR);

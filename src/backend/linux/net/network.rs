@@ -306,6 +306,12 @@ impl Network {
         self.fabric.remove_pod(node, ip)
     }
 
+    /// Ends the wire, before everything else ends: while the kernel takes namespaces down, whoever has
+    /// a link to close must wait.
+    pub fn end(&mut self) {
+        self.fabric.wire().end();
+    }
+
     /// The namespace of a node.
     pub fn node(&self, name: &str) -> Result<OwnedFd> {
         let found = self.fabric.node(name).ok_or_else(|| NetError {

@@ -124,6 +124,26 @@ pub fn up(m: &mut Messages, index: u32, forwards: bool) {
     );
 }
 
+/// Spares a link the IPv6 address that it would give itself when it is switched on, and the questions
+/// to nobody whether somebody else has it: pods have IPv4 addresses. To be sent before the link is
+/// up, and not to a kernel without IPv6.
+pub fn no_address_of_its_own(m: &mut Messages, index: u32) {
+    const ADDRESS_MODE: u16 = 8;
+    const NONE: u8 = 1;
+    m.push(
+        libc::RTM_NEWLINK,
+        REQUEST,
+        &link_header(index, 0, 0),
+        |attrs| {
+            attrs.nest(libc::IFLA_AF_SPEC, |families| {
+                families.nest(libc::AF_INET6 as u16, |inet6| {
+                    inet6.put(ADDRESS_MODE, &[NONE]);
+                });
+            });
+        },
+    );
+}
+
 /// Waits until a link that was switched on before its other end was can send: the kernel notices
 /// in the background that the cable is whole now, and drops what is sent until then; being asked
 /// about the link it looks at once.

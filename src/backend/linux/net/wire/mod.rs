@@ -171,6 +171,11 @@ impl Wire {
         self.tell(&Command::Unplug { place }, &[])
     }
 
+    /// Ends it: nothing passes any more.
+    pub fn end(&self) {
+        self.child.end();
+    }
+
     /// Pulls a node's cable out or puts it in again.
     pub fn carrier(&self, place: u32, up: bool) -> Result<()> {
         self.tell(&Command::Carrier { place, up }, &[])
