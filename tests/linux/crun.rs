@@ -289,10 +289,9 @@ fn groups_and_ends_are_what_they_are_under_crun() {
         String::from_utf8_lossy(&output.stderr)
     );
     bench.start(&spec);
-    let own = format!(
-        "n/kubepods/burstable/podu1/{}-{}",
-        spec.id.index, spec.id.attempt
-    );
+    let name = format!("{}-{}", spec.id.index, spec.id.attempt);
+    // Beside the pod, in hierarchies in which nothing is said of the pod as a whole.
+    let places = ["podu1/", "podu1-"].map(|pod| format!("n/kubepods/burstable/{pod}{name}"));
     let unified = bench.cell.layout == Layout::Unified;
     let table: &[(&str, &str)] = match unified {
         true => &[
@@ -315,7 +314,10 @@ fn groups_and_ends_are_what_they_are_under_crun() {
             true => groups.v2.clone(),
             false => groups.v1.get(*controller).cloned(),
         };
-        let ours = ours.map(|folder| folder.join(&own).join(file));
+        let ours = ours.and_then(|folder| {
+            let mut each = places.iter().map(|place| folder.join(place).join(file));
+            each.find(|path| path.exists())
+        });
         let theirs = Path::new("/sys/fs/cgroup")
             .join(controller)
             .join(&crun.group)

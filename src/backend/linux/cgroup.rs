@@ -1,7 +1,8 @@
 //! Values of cgroups as a kubelet computes them, and groups that exist.
 //!
 //! A run's groups look as on a node: `<run>/<node>/kubepods[/burstable|/besteffort]/pod<uid>/
-//! <container>`, in every hierarchy alike. The numbers are upstream's
+//! <container>`, and `pod<uid>-<container>` in hierarchies of v1 in which nothing is said of the pod as
+//! a whole. The numbers are upstream's
 //! (`pkg/kubelet/cm/helpers_linux.go`), except that CPU quotas are scaled where the nodes of the
 //! scenario have more cores than the host.
 
@@ -73,6 +74,19 @@ pub fn write(folder: &Path, file: &str, value: &str) -> io::Result<()> {
     file.write_all(value.as_bytes())
 }
 
+/// Puts the calling process, which has one thread, into v1 groups (it was forked into the v2 one). A
+/// thread that moves itself spares the kernel the lock that stops every fork and exit of the host.
+///
+/// # Errors
+/// The kernel's.
+pub fn join(folders: &[PathBuf]) -> io::Result<()> {
+    let mut each = folders.iter();
+    each.try_for_each(|folder| write(folder, "tasks", "0"))
+}
+
+/// The v2 hierarchy that has no controllers, beside those of v1.
+const CORE: &str = "";
+
 /// A group that this program made.
 #[derive(Debug)]
 pub struct Group {
@@ -80,10 +94,22 @@ pub struct Group {
     pub at: Hierarchies,
     /// Its v2 folder, for forking into it.
     v2: Option<OwnedFd>,
-    /// v1 controllers in which it has no limit.
+    /// Hierarchies in which it has no folder: v1 controllers, and [`CORE`].
     absent: Vec<&'static str>,
     /// Limits that could not be set, with the reason.
     pub lost: Vec<String>,
+}
+
+/// v1 controllers that these limits do not need.
+fn idle(limits: &Limits) -> Vec<&'static str> {
+    let mut idle = Vec::new();
+    if limits.shares.is_none() && limits.quota_us.is_none() {
+        idle.push("cpu");
+    }
+    if limits.pids.is_none() {
+        idle.push("pids");
+    }
+    idle
 }
 
 impl Group {
@@ -95,15 +121,43 @@ impl Group {
     ///
     /// # Errors
     /// A folder cannot be made.
-    pub fn create(parent: &Hierarchies, name: &str, limits: &Limits) -> io::Result<Group> {
-        let mut absent = Vec::new();
-        if limits.shares.is_none() && limits.quota_us.is_none() {
-            absent.push("cpu");
+    pub fn create(at: Hierarchies, limits: &Limits) -> io::Result<Group> {
+        Group::create_without(at, limits, idle(limits))
+    }
+
+    /// Makes a group around others that are made [`Group::inside`] it. Where v2 has no controllers
+    /// it has no folder there; nor in the memory hierarchy, if it has no limit and is not `counted`.
+    ///
+    /// # Errors
+    /// A folder cannot be made.
+    pub fn create_around(at: Hierarchies, limits: &Limits, counted: bool) -> io::Result<Group> {
+        let mut absent = idle(limits);
+        if !at.v1.is_empty() {
+            absent.push(CORE);
+            if limits.memory.is_none() && !counted {
+                absent.push("memory");
+            }
         }
-        if limits.pids.is_none() {
-            absent.push("pids");
+        Group::create_without(at, limits, absent)
+    }
+
+    /// Where a group inside this one is: beside it, where this one has no folder.
+    pub fn inside(&self, name: &str) -> Hierarchies {
+        let place = |controller: &str, path: &PathBuf| {
+            if !self.absent.contains(&controller) {
+                return path.join(name);
+            }
+            let mut beside = path.clone().into_os_string();
+            beside.push("-");
+            beside.push(name);
+            PathBuf::from(beside)
+        };
+        Hierarchies {
+            v2: self.at.v2.as_ref().map(|path| place(CORE, path)),
+            v1: (self.at.v1.iter())
+                .map(|(controller, path)| (controller.clone(), place(controller, path)))
+                .collect(),
         }
-        Group::create_without(parent, name, limits, absent)
     }
 
     /// As [`Group::create`], in every hierarchy.
@@ -111,17 +165,16 @@ impl Group {
     /// # Errors
     /// A folder cannot be made.
     pub fn create_in_all(parent: &Hierarchies, name: &str, limits: &Limits) -> io::Result<Group> {
-        Group::create_without(parent, name, limits, Vec::new())
+        Group::create_without(parent.below(name), limits, Vec::new())
     }
 
     fn create_without(
-        parent: &Hierarchies,
-        name: &str,
+        at: Hierarchies,
         limits: &Limits,
         absent: Vec<&'static str>,
     ) -> io::Result<Group> {
         let mut group = Group {
-            at: parent.below(name),
+            at,
             v2: None,
             absent,
             lost: Vec::new(),
@@ -141,7 +194,7 @@ impl Group {
         let wanted = |(name, _): &(&String, &PathBuf)| !self.absent.contains(&name.as_str());
         let mut seen: Vec<&Path> = Vec::new();
         let v1 = self.at.v1.iter().filter(wanted).map(|(_, path)| path);
-        for path in self.at.v2.iter().chain(v1) {
+        for path in self.v2_folder().into_iter().chain(v1) {
             if !seen.contains(&path.as_path()) {
                 seen.push(path);
             }
@@ -153,18 +206,19 @@ impl Group {
         for folder in self.folders() {
             match fs::create_dir(folder) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                // Groups above have no limit in this hierarchy.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    fs::create_dir_all(folder)?;
-                }
                 other => other?,
             }
         }
-        self.v2 = match &self.at.v2 {
+        self.v2 = match self.v2_folder() {
             Some(path) => Some(fs::File::open(path)?.into()),
             None => None,
         };
         Ok(())
+    }
+
+    fn v2_folder(&self) -> Option<&PathBuf> {
+        let there = !self.absent.contains(&CORE);
+        self.at.v2.as_ref().filter(|_| there)
     }
 
     /// Whether v2 controls resources here (else v1 does, or nobody).
@@ -224,7 +278,7 @@ impl Group {
 
     /// Lets groups below this one be limited (v2: controllers are handed down level by level).
     pub fn delegate(&mut self) {
-        if !self.unified() || self.at.v2.is_none() {
+        if !self.unified() || self.v2_folder().is_none() {
             return;
         }
         for controller in CONTROLLERS {
@@ -241,24 +295,21 @@ impl Group {
         self.v2.as_ref().map(AsFd::as_fd)
     }
 
-    /// Puts the calling process, which has one thread, into the v1 groups (it was forked into the
-    /// v2 one). A thread that moves itself spares the kernel the lock that stops every fork and
-    /// exit of the host.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn join(&self) -> io::Result<()> {
-        for folder in self.folders() {
-            if Some(folder) != self.at.v2.as_deref() {
-                write(folder, "tasks", "0")?;
-            }
-        }
-        Ok(())
+    /// Its v1 folders, for [`join`].
+    pub fn tasks(&self) -> Vec<PathBuf> {
+        let v2 = self.v2_folder();
+        let v1 = self
+            .folders()
+            .filter(|folder| Some(*folder) != v2.map(PathBuf::as_path));
+        v1.map(Path::to_owned).collect()
     }
 
-    /// Kills all that is in it or below; false where the kernel has no such call.
+    /// Kills all that is in it or below; false where the kernel has no such call, or it has no folder
+    /// in v2.
     pub fn kill(&self) -> bool {
-        let Some(v2) = &self.at.v2 else { return false };
+        let Some(v2) = self.v2_folder() else {
+            return false;
+        };
         write(v2, "cgroup.kill", "1").is_ok()
     }
 
@@ -267,11 +318,8 @@ impl Group {
     /// # Errors
     /// There is no v2 hierarchy.
     pub fn freeze(&self, frozen: bool) -> io::Result<()> {
-        let v2 = self
-            .at
-            .v2
-            .as_ref()
-            .ok_or_else(|| io::Error::other("no cgroup v2"))?;
+        let v2 = self.v2_folder();
+        let v2 = v2.ok_or_else(|| io::Error::other("no cgroup v2"))?;
         write(v2, "cgroup.freeze", if frozen { "1" } else { "0" })
     }
 
@@ -282,6 +330,11 @@ impl Group {
             false => ("memory", "memory.oom_control"),
         };
         self.numbers(controller, file, "oom_kill").unwrap_or(0)
+    }
+
+    /// Whether its memory is counted.
+    pub fn counts(&self) -> bool {
+        !self.absent.contains(&"memory")
     }
 
     /// Its memory in bytes: usage without file pages that nobody used lately
@@ -315,11 +368,11 @@ impl Group {
 
     /// Removes its folders; false while something is in it still.
     pub fn remove(&self) -> bool {
-        let gone = |folder: &std::path::PathBuf| match fs::remove_dir(folder) {
+        let gone = |folder: &Path| match fs::remove_dir(folder) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
-        self.at.folders().map(gone).fold(true, |all, one| all & one)
+        self.folders().map(gone).fold(true, |all, one| all & one)
     }
 }
 

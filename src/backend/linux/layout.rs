@@ -127,6 +127,17 @@ impl Hierarchies {
         }
     }
 
+    /// The same place one level up.
+    pub fn above(&self) -> Hierarchies {
+        let above = |path: &PathBuf| path.parent().unwrap_or(path).to_owned();
+        Hierarchies {
+            v2: self.v2.as_ref().map(above),
+            v1: (self.v1.iter())
+                .map(|(controller, path)| (controller.clone(), above(path)))
+                .collect(),
+        }
+    }
+
     /// Whether a controller can limit what is in these groups.
     pub fn controls(&self, controller: &str) -> bool {
         match (&self.v2, self.v1.is_empty()) {
@@ -144,20 +155,35 @@ impl Hierarchies {
         let host = std::fs::read_to_string("/proc/meminfo").ok()?;
         let line = host.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-        let (own, limit, usage) = match self.v1.get("memory") {
-            Some(own) => (Some(own), "memory.limit_in_bytes", "memory.usage_in_bytes"),
-            None => (self.v2.as_ref(), "memory.max", "memory.current"),
+        let left = match self.v1.contains_key("memory") {
+            true => self.left("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+            false => self.left("memory", "memory.max", "memory.current"),
         };
+        let left = left.into_iter().map(|(left, _)| left);
+        left.chain([kib.saturating_mul(1024)]).min()
+    }
+
+    /// How many processes and threads more may be in these groups, and which group's limit that is;
+    /// `None` where there is no limit.
+    pub fn places(&self) -> Option<(u64, PathBuf)> {
+        self.left("pids", "pids.max", "pids.current")
+    }
+
+    /// The least that a group or one above it has left of what a controller limits.
+    fn left(&self, controller: &str, limit: &str, usage: &str) -> Option<(u64, PathBuf)> {
+        let own = self.v1.get(controller).or(self.v2.as_ref())?;
         let read = |folder: &Path, file: &str| -> Option<u64> {
             let text = std::fs::read_to_string(folder.join(file)).ok()?;
             text.trim().parse().ok()
         };
-        let above = own.into_iter().flat_map(|own| own.ancestors());
-        let left = above.filter_map(|folder| {
+        let left = own.ancestors().filter_map(|folder| {
             let limit = read(folder, limit)?;
-            Some(limit.saturating_sub(read(folder, usage)?))
+            Some((
+                limit.saturating_sub(read(folder, usage)?),
+                folder.to_owned(),
+            ))
         });
-        left.chain([kib.saturating_mul(1024)]).min()
+        left.min()
     }
 
     /// All folders, v1 and v2; where controllers share a hierarchy, once.
@@ -323,15 +349,18 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
 
 /// Removes a group after those below it, whose processes are dead or dying.
 fn remove_below(folder: &Path) -> io::Result<()> {
-    for child in children(folder) {
-        remove_below(&child)?;
-    }
     let mut tries = 0;
     loop {
+        // Most have nothing below: to look first would cost more than to try.
         match std::fs::remove_dir(folder) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if tries == 100 => return Err(error),
+            Err(_) if tries == 0 => {
+                for child in children(folder) {
+                    remove_below(&child)?;
+                }
+            }
             // Processes that were killed leave their group a moment later.
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }

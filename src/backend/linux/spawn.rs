@@ -157,21 +157,15 @@ impl Drop for CellProcess {
 }
 
 fn remove_groups(groups: &Hierarchies) {
-    let mut folders: Vec<&PathBuf> = groups.folders().collect();
     // Those of v1 must wait for processes that v2 kills at once.
     if let Some(v2) = &groups.v2 {
         // What stays is swept by the next run.
         let _ = cgroup::write(v2, "cgroup.kill", "1");
     }
-    let last = folders.pop();
-    std::thread::scope(|scope| {
-        for folder in folders {
-            scope.spawn(move || remove_tree(folder));
-        }
-        if let Some(folder) = last {
-            let _ = remove_tree(folder);
-        }
-    });
+    // One after the other: the kernel has one lock for all groups.
+    for folder in groups.folders() {
+        let _ = remove_tree(folder);
+    }
 }
 
 /// Makes the run's folder in every hierarchy. In a user namespace, what cannot be made is done

@@ -91,16 +91,19 @@ pub enum Forked {
     Parent(OwnedFd, libc::pid_t),
 }
 
-/// Forks with new namespaces, into the v2 cgroup of a descriptor where one is given. The caller
+/// Forks with new namespaces (and as a sister with `CLONE_PARENT`), into the v2 cgroup of a descriptor where one is given. The caller
 /// must be single-threaded, or the child must do nothing but async-signal-safe calls before exec.
 pub fn clone3(namespaces: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     let mut pidfd: RawFd = -1;
     let mut arguments = CloneArguments {
         flags: (libc::CLONE_PIDFD | namespaces) as u64,
         pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
         ..CloneArguments::default()
     };
+    // A sister's is the caller's own.
+    if namespaces & libc::CLONE_PARENT == 0 {
+        arguments.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
@@ -231,6 +234,21 @@ pub fn prctl(option: libc::c_int, a: u64, b: u64) -> io::Result<()> {
         libc::prctl(option, a, b, 0u64, 0u64)
     }))?;
     Ok(())
+}
+
+/// Whether this process and what it forks have pages of the usual size alone.
+pub fn has_small_pages_only() -> bool {
+    // SAFETY: this request takes no pointers.
+    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0u64, 0u64, 0u64, 0u64) == 1 }
+}
+
+/// Has pages of the usual size alone, or huge ones as well where the host allows them. What is
+/// forked or executed inherits it.
+///
+/// # Errors
+/// The kernel's.
+pub fn keep_to_small_pages(only: bool) -> io::Result<()> {
+    prctl(libc::PR_SET_THP_DISABLE, u64::from(only), 0)
 }
 
 /// Ends this process at once, without running anything of the parent's that was copied.

@@ -16,7 +16,10 @@ use nix::sys::socket::{
 use super::super::protocol::{Ask, Purpose, Way};
 use super::super::sys;
 use super::super::workload::http::{self, Parsed};
+use super::container::Container;
 use super::grpc::{self, Answer};
+use super::mother::Expected;
+use super::{Cell, Source};
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::ProbeOutcome;
 
@@ -45,6 +48,54 @@ pub enum By {
     },
     /// By a process.
     Process(OwnedFd),
+}
+
+/// Looking out for the answer of a server that was just asked. Most answer within microseconds, and
+/// to be woken takes as long again; so the cell stays awake for a moment. Where that was in vain it
+/// does without for a while.
+#[derive(Default)]
+pub struct Spin {
+    /// Until when.
+    until: u64,
+    /// So many questions are asked without.
+    without: u32,
+    /// There is another CPU for whoever is to answer.
+    beside: Option<bool>,
+}
+
+impl Spin {
+    /// For so long.
+    const NANOS: u64 = 60_000;
+    /// After one that was in vain.
+    const WITHOUT: u32 = 32;
+
+    /// A server was asked.
+    fn begin(&mut self) {
+        let cpus = || std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+        if self.without > 0 {
+            self.without -= 1;
+        } else if *self.beside.get_or_insert_with(cpus) {
+            self.until = sys::monotonic() + Spin::NANOS;
+        }
+    }
+
+    /// Whether it goes on.
+    pub fn goes_on(&self) -> bool {
+        self.until != 0
+    }
+
+    /// So many things happened until now.
+    pub fn turned(&mut self, ready: usize, now: u64) {
+        if self.until == 0 {
+            return;
+        }
+        if ready > 0 {
+            self.until = 0;
+        } else if self.until <= now {
+            self.until = 0;
+            self.without = Spin::WITHOUT;
+        }
+    }
 }
 
 impl Asking {
@@ -225,5 +276,126 @@ pub fn connection(
             Err(ProbeOutcome::Refused)
         }
         Err(_) => Err(ProbeOutcome::Unknown),
+    }
+}
+
+/// The instant from which on nobody waits for an answer any more.
+fn due(ask: &Ask) -> u64 {
+    sys::monotonic().saturating_add(u64::try_from(ask.timeout.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// An answer without anybody having been asked.
+pub fn at_once(ask: &Ask, outcome: ProbeOutcome) -> RuntimeEvent {
+    let container = ask.container;
+    match ask.purpose {
+        Purpose::Probe(which, n) => RuntimeEvent::Probed {
+            container,
+            which,
+            n,
+            outcome,
+        },
+        Purpose::Hook(hook) => RuntimeEvent::HookDone {
+            container,
+            hook,
+            ok: false,
+        },
+    }
+}
+
+impl Cell {
+    /// Asks a container.
+    pub(super) fn ask(&mut self, ask: Ask) {
+        if matches!(ask.way, Way::Exec(_)) {
+            return self.ask_inside(ask);
+        }
+        let due = due(&ask);
+        let begun = self.begin_to_ask(&ask);
+        let mut asking = Asking {
+            ask,
+            due,
+            by: match begun {
+                Ok(by) => by,
+                Err(outcome) => return self.event(at_once(&outcome.0, outcome.1)),
+            },
+        };
+        if let Some(outcome) = match asking.by {
+            By::Socket { .. } => asking.go_on(),
+            By::Process(_) => None,
+        } {
+            let event = asking.answer(outcome);
+            return self.event(event);
+        }
+        if let Err(error) = self.add(Source::Asked(asking)) {
+            self.problem(format!("a probe cannot be watched: {error}"));
+        }
+        self.spin.begin();
+    }
+
+    /// Asks by a process in the container.
+    fn ask_inside(&mut self, ask: Ask) {
+        let runs = self.pods.contains_key(&ask.container.pod.0)
+            && self
+                .containers
+                .get(&ask.container)
+                .is_some_and(Container::runs);
+        if !runs {
+            return self.event(at_once(&ask, ProbeOutcome::Refused));
+        }
+        let due = due(&ask);
+        self.expect(Expected::Visitor(ask, due));
+    }
+
+    fn begin_to_ask(&mut self, ask: &Ask) -> Result<By, (Ask, ProbeOutcome)> {
+        let refused = |outcome| (ask.clone(), outcome);
+        let Some(pod) = self.pods.get(&ask.container.pod.0) else {
+            return Err(refused(ProbeOutcome::Refused));
+        };
+        match &ask.way {
+            Way::Unsupported(why) => {
+                let text = format!("{:?}: {why}", ask.purpose);
+                self.problem(text);
+                Err(refused(ProbeOutcome::Unknown))
+            }
+            Way::Exec(_) | Way::Http { .. } | Way::Tcp { .. } | Way::Grpc { .. } => {
+                connection(ask, pod.network.as_fd(), self.home.as_fd()).map_err(refused)
+            }
+        }
+    }
+
+    pub(super) fn asked_due(&self) -> Option<u64> {
+        let asked = self.sources.values().filter_map(|source| match source {
+            Source::Asked(asking) => Some(asking.due),
+            _ => None,
+        });
+        asked.min()
+    }
+
+    /// Questions whose time is over.
+    pub(super) fn expire(&mut self, now: u64) {
+        let late = self
+            .sources
+            .iter()
+            .filter_map(|(token, source)| match source {
+                Source::Asked(asking) if asking.due <= now => Some(*token),
+                _ => None,
+            });
+        for token in late.collect::<Vec<u64>>() {
+            self.answered(token, ProbeOutcome::TimedOut);
+        }
+    }
+
+    pub(super) fn answered(&mut self, token: u64, outcome: ProbeOutcome) {
+        let Some(Source::Asked(asking)) = self.sources.remove(&token) else {
+            return;
+        };
+        sys::epoll_drop(self.epoll.as_fd(), asking.watch().0);
+        if let (By::Process(pidfd), ProbeOutcome::TimedOut) = (&asking.by, outcome) {
+            // Its end is waited for: a killed process is gone in a moment.
+            if sys::signal(pidfd.as_fd(), libc::SIGKILL).is_ok() {
+                let _ = sys::reap(pidfd.as_fd(), true);
+            }
+        }
+        let event = asking.answer(outcome);
+        self.event(event);
     }
 }

@@ -1,14 +1,15 @@
 //! What a new process does between its birth in the cell and the container's program.
 //!
-//! It is a copy of the single-threaded cell, so it may allocate and call what it likes. It tells
+//! It is a copy of the mother, who has one thread, so it may allocate and call what it likes. It tells
 //! how it went on a pipe that closes when the program begins: nothing is success.
 
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::libc;
 
-use super::super::cgroup::Group;
+use super::super::cgroup;
 use super::super::net::child::Channel;
 use super::super::net::conntrack::Choices;
 use super::super::protocol::{ContainerSpec, Program, Purpose};
@@ -24,10 +25,16 @@ const NOT_EXECUTED: u8 = 127;
 pub struct Birth<'a> {
     /// What it becomes.
     pub spec: &'a ContainerSpec,
-    /// Its group.
-    pub group: &'a Group,
+    /// v1 groups to join.
+    pub groups: &'a [PathBuf],
     /// Where its root is made.
     pub place: Place<'a>,
+    /// The pod's network namespace.
+    pub network: OwnedFd,
+    /// Ports below 1024 of that are to need no right.
+    pub low_ports: bool,
+    /// Its program may have huge pages.
+    pub huge_pages: bool,
     /// The pod's host name.
     pub hostname: &'a str,
     /// A byte comes when the cell watches it.
@@ -73,7 +80,7 @@ pub fn become_container(birth: Birth<'_>) -> ! {
             workload::server::serve((**model).clone(), ears)
         }
         Program::Exec { argv, cwd, .. } => {
-            let failed = execute(birth.spec, argv, cwd, Some(status.as_fd()));
+            let failed = execute(birth.spec, argv, cwd, birth.huge_pages);
             tell(&status, 'R', &failed)
         }
     }
@@ -86,7 +93,12 @@ fn tell(mut status: &std::fs::File, kind: char, failed: &Failed) -> ! {
 }
 
 fn prepare(birth: &Birth<'_>) -> Result<(), Failed> {
-    birth.group.join().step("join its cgroups")?;
+    sys::setns(birth.network.as_fd(), libc::CLONE_NEWNET).step("enter the pod's network")?;
+    if birth.low_ports {
+        // As containerd has it. A kernel that does not let us leaves the usual limit.
+        let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    }
+    cgroup::join(birth.groups).step("join its cgroups")?;
     sys::unshare(libc::CLONE_NEWCGROUP).step("unshare cgroup")?;
     nix::unistd::setsid().map_err(Into::into).step("setsid")?;
     nix::unistd::sethostname(birth.hostname)
@@ -142,16 +154,11 @@ fn close_all_but_standard() {
 }
 
 /// Becomes a program of a container, in whose root this process is.
-fn execute(
-    spec: &ContainerSpec,
-    argv: &[String],
-    cwd: &str,
-    status: Option<BorrowedFd<'_>>,
-) -> Failed {
+fn execute(spec: &ContainerSpec, argv: &[String], cwd: &str, huge_pages: bool) -> Failed {
     let ready = || -> Result<(), Failed> {
         sys::close_from(3, true).step("close_range")?;
-        if let Some(status) = status {
-            debug_assert!(status.as_raw_fd() > 2, "not a standard descriptor");
+        if huge_pages {
+            sys::keep_to_small_pages(false).step("huge pages")?;
         }
         std::env::set_current_dir(cwd).step(&format!("chdir {cwd}"))?;
         rights::take_on(&spec.rights).step("rights")
@@ -199,36 +206,30 @@ pub struct Visit<'a> {
     pub argv: &'a [String],
     /// What for.
     pub purpose: Purpose,
-    /// The container's group.
-    pub group: &'a Group,
+    /// The container's v1 groups.
+    pub groups: &'a [PathBuf],
+    /// Its program may have huge pages.
+    pub huge_pages: bool,
 }
 
-const ALL_NAMESPACES: libc::c_int = libc::CLONE_NEWPID
-    | libc::CLONE_NEWNS
+/// All of a container's but that of its processes, in which a visitor is born.
+const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP;
 
-/// Enters a container's namespaces, runs the command there, exits with its code.
-pub fn visit(visit: Visit<'_>) -> ! {
-    if let Err(error) = visit.group.join() {
+/// Enters a container's namespaces and becomes the command there.
+pub fn visit(visit: &Visit<'_>) -> ! {
+    if let Err(error) = cgroup::join(visit.groups) {
         eprintln!("its cgroups: {error}");
         sys::exit_now(126);
     }
-    if let Err(error) = sys::setns(visit.pidfd, ALL_NAMESPACES) {
+    if let Err(error) = sys::setns(visit.pidfd, NAMESPACES) {
         eprintln!("setns: {error}");
         sys::exit_now(126);
     }
-    // A process enters a PID namespace with its next child.
-    match sys::clone3(0, None) {
-        Ok(sys::Forked::Child) => inside(&visit),
-        Ok(sys::Forked::Parent(pidfd, _)) => {
-            let end = sys::reap(pidfd.as_fd(), true);
-            sys::exit_now(end.ok().flatten().map_or(126, sys::End::code))
-        }
-        Err(_) => sys::exit_now(126),
-    }
+    inside(visit)
 }
 
 fn inside(visit: &Visit<'_>) -> ! {
@@ -254,7 +255,7 @@ fn inside(visit: &Visit<'_>) -> ! {
             sys::exit_now(imitate(model, visit.purpose))
         }
         Program::Exec { cwd, .. } => {
-            execute(visit.spec, visit.argv, cwd, None);
+            execute(visit.spec, visit.argv, cwd, visit.huge_pages);
             sys::exit_now(126)
         }
     }

@@ -12,11 +12,10 @@ use super::super::cgroup::Group;
 use super::super::net::child::Channel;
 use super::super::net::conntrack::Choices;
 use super::super::net::sys::within;
-use super::super::protocol::{ContainerSpec, Program, Purpose, Report};
-use super::super::sys::{self, Forked};
+use super::super::protocol::{ContainerSpec, Program, Report};
+use super::super::sys;
 use super::super::workload::CallTold;
-use super::child::{self, Birth, Visit};
-use super::root::Place;
+use super::mother::{Dowry, Expected};
 use super::{Cell, Source, log};
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{ContainerId, StartOutcome};
@@ -26,10 +25,12 @@ use crate::store::Id;
 pub struct Container {
     /// What it was made with.
     pub spec: ContainerSpec,
-    /// Its first process.
-    pub pidfd: OwnedFd,
-    /// That process's number, for looking into `/proc` alone.
+    /// Its first process, once it is born.
+    pub pidfd: Option<OwnedFd>,
+    /// That process's number, for looking into `/proc` alone; 0 before it is born.
     pub pid: i32,
+    /// What is kept for the birth of that process.
+    pub unborn: Option<Unborn>,
     /// Its group.
     pub group: Group,
     /// Tells how its start went, until that is known.
@@ -47,40 +48,23 @@ pub struct Container {
 impl Container {
     /// Whether its program runs.
     pub fn runs(&self) -> bool {
-        self.status.is_none()
-    }
-
-    /// Starts a further process in it.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn visit(&self, argv: &[String], purpose: Purpose) -> io::Result<OwnedFd> {
-        match sys::clone3(0, self.group.v2())? {
-            Forked::Child => child::visit(Visit {
-                spec: &self.spec,
-                pidfd: self.pidfd.as_fd(),
-                argv,
-                purpose,
-                group: &self.group,
-            }),
-            Forked::Parent(pidfd, _) => Ok(pidfd),
-        }
+        self.unborn.is_none() && self.status.is_none()
     }
 }
 
 /// What a server that makes calls is born with: its node's news, its way to tell.
 type Own = (Option<OwnedFd>, OwnedFd);
 
-/// A container's first process, which waits.
-struct Born {
-    pidfd: OwnedFd,
-    pid: i32,
+/// A container's first process before it is born.
+pub struct Unborn {
+    /// What it is given.
+    pub dowry: Option<Dowry>,
     status: OwnedFd,
     streams: Vec<log::Stream>,
     /// A byte makes it go on.
     go: OwnedFd,
-    /// What it tells of its calls.
-    calls: Option<Channel>,
+    /// A signal that it was sent.
+    signal: Option<libc::c_int>,
 }
 
 /// Kills a process and waits for its end, which takes a moment.
@@ -90,16 +74,12 @@ pub(super) fn end_now(pidfd: BorrowedFd<'_>) {
     let _ = sys::reap(pidfd, true);
 }
 
-const NAMESPACES: libc::c_int = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-
 impl Cell {
     pub(super) fn start_container(&mut self, spec: ContainerSpec) {
         let container = spec.id;
         let name = spec.name.clone();
         if let Err(error) = self.create(spec) {
-            self.problem(format!("container {name}: {}", sys::with_advice(&error)));
-            let outcome = StartOutcome::CreateFailed;
-            self.event(RuntimeEvent::Started { container, outcome });
+            self.not_created(container, &name, &error);
         }
     }
 
@@ -109,12 +89,12 @@ impl Cell {
         let pod = self.pods.get(&id.pod.0).filter(|pod| !pod.removing);
         let pod = pod.ok_or_else(|| io::Error::other("no such pod"))?;
         let name = format!("{}-{}", id.index, id.attempt);
-        let group = Group::create(&pod.group.at, &name, &spec.limits)?;
+        let group = Group::create(pod.group.inside(&name), &spec.limits)?;
         for text in group.lost.clone() {
             self.problem(format!("container {}: {text}", spec.name));
         }
-        let born = match self.bear(&spec, &group) {
-            Ok(born) => born,
+        let (unborn, calls) = match self.conceive(&spec) {
+            Ok(made) => made,
             Err(error) => {
                 self.graves.push(group);
                 return Err(error);
@@ -122,32 +102,23 @@ impl Cell {
         };
         let container = Container {
             spec,
-            pidfd: born.pidfd,
-            pid: born.pid,
+            pidfd: None,
+            pid: 0,
+            unborn: Some(unborn),
             group,
-            status: Some(born.status),
+            status: None,
             ended: None,
             failed: false,
-            calls: born.calls,
+            calls,
             open_calls: BTreeMap::new(),
         };
         self.containers.insert(id, container);
-        let begun = self.watch(id, born.streams);
-        let begun = begun.and_then(|()| match nix::unistd::write(&born.go, b"!") {
-            // It has failed already, and says why itself.
-            Ok(_) | Err(nix::Error::EPIPE) => Ok(()),
-            Err(error) => Err(error.into()),
-        });
-        if let Err(error) = begun {
-            self.unmake(id);
-            return Err(error);
-        }
+        self.expect(Expected::First(id));
         Ok(())
     }
 
-    /// Forks a container's first process, which waits to be told to go on.
-    fn bear(&mut self, spec: &ContainerSpec, group: &Group) -> io::Result<Born> {
-        let id = spec.id;
+    /// Makes what a container's first process is born with, and what stays here.
+    fn conceive(&mut self, spec: &ContainerSpec) -> io::Result<(Unborn, Option<Channel>)> {
         self.step("container pipes")?;
         let (wait, go) = sys::pipe()?;
         let (status, tells) = sys::pipe()?;
@@ -158,44 +129,49 @@ impl Cell {
             None => (None, None),
         };
         self.step("container fork")?;
-        let pod = self.pods.get(&id.pod.0).ok_or(io::ErrorKind::NotFound)?;
-        sys::setns(pod.network.as_fd(), libc::CLONE_NEWNET)?;
-        let forked = sys::clone3(NAMESPACES, group.v2());
-        if let Ok(Forked::Child) = forked {
-            drop((go, status));
-            child::become_container(Birth {
-                spec,
-                group,
-                place: Place {
-                    stage: self.stage.as_fd(),
-                    scratch: &self.begin.scratch,
-                    pod: &pod.folder,
-                    rootless: self.begin.rootless,
-                },
-                hostname: &pod.spec.hostname,
-                go: wait,
-                status: tells,
-                output,
-                ears,
-            })
-        }
-        let back = sys::setns(self.home.as_fd(), libc::CLONE_NEWNET);
-        drop((tells, wait, output, ears));
-        let Forked::Parent(pidfd, pid) = forked? else {
-            unreachable!("the child became a container");
+        let dowry = Dowry {
+            go: wait,
+            status: tells,
+            output,
+            ears,
         };
-        if let Err(error) = back.and_then(|()| self.step("container born")) {
-            end_now(pidfd.as_fd());
-            return Err(error);
-        }
-        Ok(Born {
-            pidfd,
-            pid,
+        let unborn = Unborn {
+            dowry: Some(dowry),
             status,
             streams,
             go,
-            calls,
-        })
+            signal: None,
+        };
+        Ok((unborn, calls))
+    }
+
+    /// A container's first process is there, and waits.
+    pub(super) fn first_is_born(&mut self, id: ContainerId, pidfd: OwnedFd, pid: i32) {
+        let Some(container) = self.containers.get_mut(&id) else {
+            return end_now(pidfd.as_fd());
+        };
+        (container.pidfd, container.pid) = (Some(pidfd), pid);
+        let Some(unborn) = container.unborn.take() else {
+            return;
+        };
+        container.status = Some(unborn.status);
+        let begun = self.step("container born");
+        let begun = begun.and_then(|()| self.watch(id, unborn.streams));
+        let begun = begun.and_then(|()| match nix::unistd::write(&unborn.go, b"!") {
+            // It has failed already, and says why itself.
+            Ok(_) | Err(nix::Error::EPIPE) => Ok(()),
+            Err(error) => Err(error.into()),
+        });
+        match (begun, unborn.signal) {
+            (Ok(()), Some(number)) => self.signal_first(id, number),
+            (Ok(()), None) => {}
+            (Err(error), _) => self.unmake(id, &error),
+        }
+    }
+
+    /// A container's first process could not be made.
+    pub(super) fn first_is_not_born(&mut self, id: ContainerId, error: &io::Error) {
+        self.unmake(id, error);
     }
 
     /// Watches a new container.
@@ -213,14 +189,28 @@ impl Cell {
     }
 
     /// Takes back a container whose program was never told to begin.
-    fn unmake(&mut self, id: ContainerId) {
+    fn unmake(&mut self, id: ContainerId, error: &io::Error) {
         self.sources.retain(
             |_, source| !matches!(source, Source::Status(of) | Source::Exit(of) | Source::Calls(of) if *of == id),
         );
-        if let Some(container) = self.containers.remove(&id) {
-            end_now(container.pidfd.as_fd());
-            self.graves.push(container.group);
+        let Some(container) = self.containers.remove(&id) else {
+            return;
+        };
+        if let Some(pidfd) = &container.pidfd {
+            end_now(pidfd.as_fd());
         }
+        self.graves.push(container.group);
+        let removing = self.pods.get(&id.pod.0).is_none_or(|pod| pod.removing);
+        if removing {
+            return self.removed_if_empty(id.pod.0);
+        }
+        self.not_created(id, &container.spec.name, error);
+    }
+
+    fn not_created(&mut self, container: ContainerId, name: &str, error: &io::Error) {
+        self.problem(format!("container {name}: {}", sys::with_advice(error)));
+        let outcome = StartOutcome::CreateFailed;
+        self.event(RuntimeEvent::Started { container, outcome });
     }
 
     /// What a built-in server that makes calls is born with: this end and its own.
@@ -372,12 +362,15 @@ impl Cell {
         let Some(container) = self.containers.get_mut(&id) else {
             return true;
         };
-        let end = match sys::reap(container.pidfd.as_fd(), false) {
+        let Some(pidfd) = &container.pidfd else {
+            return true;
+        };
+        let end = match sys::reap(pidfd.as_fd(), false) {
             Ok(None) => return false,
             Ok(Some(end)) => end,
             Err(_) => sys::End::Signal(libc::SIGKILL as u8),
         };
-        sys::epoll_drop(self.epoll.as_fd(), container.pidfd.as_fd());
+        sys::epoll_drop(self.epoll.as_fd(), pidfd.as_fd());
         // Whatever it left in its group goes with it.
         container.group.kill();
         if container.status.is_some() {
@@ -425,27 +418,39 @@ impl Cell {
             false => container.spec.stop_signal,
         };
         // Everything in the container goes, also what left its first process.
-        if kill && container.group.kill() {
+        if kill && container.group.kill() && container.unborn.is_none() {
             return;
         }
-        if let Err(error) = sys::signal(container.pidfd.as_fd(), number) {
-            let text = format!(
-                "container {}: signal {number}: {error}",
-                container.spec.name
-            );
+        self.signal_first(id, number);
+    }
+
+    /// Sends a signal to a container's first process; at once after its birth, if it is not born yet.
+    fn signal_first(&mut self, id: ContainerId, number: libc::c_int) {
+        let Some(container) = self.containers.get_mut(&id) else {
+            return;
+        };
+        if let Some(unborn) = &mut container.unborn {
+            // Nothing takes back that it is to be killed.
+            if unborn.signal != Some(libc::SIGKILL) {
+                unborn.signal = Some(number);
+            }
+            return;
+        }
+        let sent = container
+            .pidfd
+            .as_ref()
+            .map(|pidfd| sys::signal(pidfd.as_fd(), number));
+        if let Some(Err(error)) = sent {
+            let name = &container.spec.name;
+            let text = format!("container {name}: signal {number}: {error}");
             self.problem(text);
         }
     }
 
     pub(super) fn kill_pod(&mut self, pod: u32) {
-        if let Some(found) = self.pods.get(&pod) {
-            found.group.kill();
-        }
-        for (id, container) in &self.containers {
-            if id.pod.0 == pod {
-                // A process that has ended already is as good.
-                let _ = sys::signal(container.pidfd.as_fd(), libc::SIGKILL);
-            }
+        let of = self.containers.keys().filter(|id| id.pod.0 == pod);
+        for id in of.copied().collect::<Vec<_>>() {
+            self.signal(id, true);
         }
     }
 
@@ -480,14 +485,16 @@ impl Cell {
         pod.clear();
         let _ = self.step("remove: network");
         let silent = pod.silent;
-        // Dropping the network namespace is all that it takes to remove it.
+        // To give up its network namespace is all that it takes to remove it.
         if let Some(network) = &mut self.network
             && !pod.spec.host_network
             && let Err(error) = network.remove_pod(&pod.spec.node, pod.spec.ip)
         {
             self.problem(error.to_string());
         }
-        drop(pod.network);
+        if !pod.spec.host_network {
+            self.dead.take(pod.network);
+        }
         let _ = self.step("remove: group");
         self.graves.push(pod.group);
         self.bury();

@@ -8,7 +8,7 @@
 //! It decides nothing: what a pod consists of comes as data ([`super::protocol`]).
 //!
 //! Read first: [`Cell`], [`place`] (nodes and pods), [`container`] (from start to end),
-//! [`child`] and [`root`] (what a new process does), [`ask`] (probes).
+//! [`mother`] (who forks), [`child`] and [`root`] (what a new process does), [`ask`] (probes).
 
 pub mod ask;
 pub mod child;
@@ -16,6 +16,7 @@ pub mod container;
 pub mod failpoint;
 pub mod grpc;
 pub mod log;
+pub mod mother;
 pub mod network;
 pub mod place;
 pub mod rights;
@@ -31,16 +32,17 @@ use std::time::Duration;
 
 use nix::libc;
 
-use self::ask::{Asking, By};
+use self::ask::{Asking, Spin};
 use self::container::Container;
 use self::failpoint::Failpoints;
-use self::place::{Node, Pod};
+use self::mother::{Ground, Mother};
+use self::place::{Dead, Node, Pod};
 use super::cgroup::Group;
 use super::net::network::Network;
-use super::protocol::{Ask, Begin, Channel, Command, Purpose, Report, Stamped, Way};
+use super::protocol::{Begin, Channel, Command, Report, Stamped};
 use super::sys;
 use crate::kubelet::RuntimeEvent;
-use crate::kubelet::runtime::{ContainerId, ProbeOutcome};
+use crate::kubelet::runtime::ContainerId;
 use crate::store::Id;
 
 /// The argument that makes this program a cell.
@@ -52,6 +54,8 @@ pub const SOCKET: i32 = 3;
 enum Source {
     /// The conversation.
     Main,
+    /// Who is born.
+    Mother,
     /// The end of a container's first process.
     Exit(ContainerId),
     /// A container's start.
@@ -75,8 +79,8 @@ struct Cell {
     begin: Begin,
     /// The cell's own network namespace.
     home: OwnedFd,
-    /// The mount namespace that containers' own are copies of.
-    stage: OwnedFd,
+    /// Who bears containers' processes.
+    mother: Mother,
     /// The network; none leaves nodes and pods alone with themselves.
     network: Option<Network>,
     nodes: BTreeMap<String, Node>,
@@ -88,8 +92,12 @@ struct Cell {
     next: u64,
     /// Groups to be removed once they are empty.
     graves: Vec<Group>,
+    /// Network namespaces of pods that are gone.
+    dead: Dead,
     ended: bool,
     failpoints: Failpoints,
+    /// Looking out for answers.
+    spin: Spin,
 }
 
 /// How often groups that should be empty are looked at.
@@ -141,13 +149,22 @@ impl Cell {
                 return Err(failed.error);
             }
         };
+        // What is shared by pages of the usual size is not copied by the 2 MiB.
+        let huge_pages = !sys::has_small_pages_only();
+        sys::keep_to_small_pages(true)?;
+        let ground = Ground {
+            scratch: begin.scratch.clone(),
+            rootless: begin.rootless,
+            huge_pages,
+        };
+        let mother = Mother::start(&ground, stage.as_fd())?;
         let epoll = sys::epoll_create()?;
         let mut cell = Cell {
             channel,
             epoll,
             begin,
             home,
-            stage,
+            mother,
             network: None,
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -156,10 +173,13 @@ impl Cell {
             sources: BTreeMap::new(),
             next: 0,
             graves: Vec::new(),
+            dead: Dead::default(),
+            spin: Spin::default(),
             ended: false,
             failpoints: Failpoints::default(),
         };
         cell.add(Source::Main)?;
+        cell.add(Source::Mother)?;
         cell.tell(Report::Ready);
         Ok(cell)
     }
@@ -181,13 +201,8 @@ impl Cell {
                 break;
             }
             self.bury();
-            let now = sys::monotonic();
-            let due = self.asked_due().map(|due| due.saturating_sub(now));
-            let due = due.map(Duration::from_nanos);
-            let graves = (!self.graves.is_empty()).then_some(GRAVES);
             let spare = self.network.as_ref().is_some_and(Network::wants_spare);
-            let spare_time = spare.then_some(Duration::ZERO);
-            let timeout = due.into_iter().chain(graves).chain(spare_time).min();
+            let timeout = self.patience(spare);
             let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
             let ready = sys::epoll_wait(self.epoll.as_fd(), &mut events, timeout)?;
             for event in &events[..ready] {
@@ -198,9 +213,23 @@ impl Cell {
             if let Some(network) = self.network.as_mut().filter(|_| spare && ready == 0) {
                 network.make_spare();
             }
-            self.expire(sys::monotonic());
+            let now = sys::monotonic();
+            self.dead.give_up(now);
+            self.spin.turned(ready, now);
+            self.expire(now);
         }
         Ok(())
+    }
+
+    /// How long to wait for something to happen.
+    fn patience(&self, spare: bool) -> Option<Duration> {
+        if spare || self.spin.goes_on() {
+            return Some(Duration::ZERO);
+        }
+        let due = self.asked_due().into_iter().chain(self.dead.due()).min();
+        let due = due.map(|due| Duration::from_nanos(due.saturating_sub(sys::monotonic())));
+        let graves = (!self.graves.is_empty()).then_some(GRAVES);
+        due.into_iter().chain(graves).min()
     }
 
     fn next_command(&mut self) -> io::Result<Option<Command>> {
@@ -217,7 +246,11 @@ impl Cell {
         let read = libc::EPOLLIN as u32;
         let (fd, interest) = match &source {
             Source::Main => (self.channel.as_fd(), read),
-            Source::Exit(id) => (self.container(*id)?.pidfd.as_fd(), read),
+            Source::Mother => (self.mother.fd(), read),
+            Source::Exit(id) => {
+                let pidfd = self.container(*id)?.pidfd.as_ref();
+                (pidfd.ok_or(io::ErrorKind::NotFound)?.as_fd(), read)
+            }
             Source::Status(id) => {
                 let status = self.container(*id)?.status.as_ref();
                 let status = status.ok_or(io::ErrorKind::NotFound)?;
@@ -299,6 +332,7 @@ impl Cell {
                     None => sys::epoll_set(self.epoll.as_fd(), fd, interest, token)?,
                 }
             }
+            Source::Mother => self.hear_mother()?,
             Source::Net(_) => self.hear_network()?,
             Source::Calls(id) => {
                 let id = *id;
@@ -354,7 +388,12 @@ impl Cell {
             Command::Remove(pod) => self.remove_pod(pod),
             Command::Strain(number, spec) => self.strain(number, spec),
             Command::Stats(node, number) => self.stats(&node, number),
-            Command::End => self.ended = true,
+            Command::End => {
+                if let Some(network) = &mut self.network {
+                    network.end();
+                }
+                self.ended = true;
+            }
         }
     }
 
@@ -451,7 +490,9 @@ impl Cell {
         };
         let done = match node.group.v2() {
             Some(_) => node.group.freeze(frozen),
-            None => self.stop_each(name, frozen),
+            None => self
+                .await_births()
+                .and_then(|()| self.stop_each(name, frozen)),
         };
         if let Err(error) = done {
             self.problem(format!("node {name}: freeze: {error}"));
@@ -463,118 +504,9 @@ impl Cell {
         self.failpoints.pass(name, &mut self.channel)
     }
 
-    fn ask(&mut self, ask: Ask) {
-        let due = sys::monotonic()
-            .saturating_add(u64::try_from(ask.timeout.as_nanos()).unwrap_or(u64::MAX));
-        let begun = self.begin_to_ask(&ask);
-        let mut asking = Asking {
-            ask,
-            due,
-            by: match begun {
-                Ok(by) => by,
-                Err(outcome) => return self.event(at_once(&outcome.0, outcome.1)),
-            },
-        };
-        if let Some(outcome) = match asking.by {
-            By::Socket { .. } => asking.go_on(),
-            By::Process(_) => None,
-        } {
-            let event = asking.answer(outcome);
-            return self.event(event);
-        }
-        if let Err(error) = self.add(Source::Asked(asking)) {
-            self.problem(format!("a probe cannot be watched: {error}"));
-        }
-    }
-
-    fn begin_to_ask(&mut self, ask: &Ask) -> Result<By, (Ask, ProbeOutcome)> {
-        let refused = |outcome| (ask.clone(), outcome);
-        let running = self.containers.get(&ask.container);
-        let Some(pod) = self.pods.get(&ask.container.pod.0) else {
-            return Err(refused(ProbeOutcome::Refused));
-        };
-        match &ask.way {
-            Way::Unsupported(why) => {
-                let text = format!("{:?}: {why}", ask.purpose);
-                self.problem(text);
-                Err(refused(ProbeOutcome::Unknown))
-            }
-            Way::Exec(argv) => {
-                let Some(container) = running.filter(|c| c.runs()) else {
-                    return Err(refused(ProbeOutcome::Refused));
-                };
-                match container.visit(argv, ask.purpose) {
-                    Ok(pidfd) => Ok(By::Process(pidfd)),
-                    Err(error) => {
-                        let why = sys::with_advice(&error);
-                        self.problem(format!("{}: {:?}: {why}", container.spec.name, ask.purpose));
-                        Err(refused(ProbeOutcome::Unknown))
-                    }
-                }
-            }
-            Way::Http { .. } | Way::Tcp { .. } | Way::Grpc { .. } => {
-                ask::connection(ask, pod.network.as_fd(), self.home.as_fd()).map_err(refused)
-            }
-        }
-    }
-
-    fn asked_due(&self) -> Option<u64> {
-        let asked = self.sources.values().filter_map(|source| match source {
-            Source::Asked(asking) => Some(asking.due),
-            _ => None,
-        });
-        asked.min()
-    }
-
-    /// Questions whose time is over.
-    fn expire(&mut self, now: u64) {
-        let late = self
-            .sources
-            .iter()
-            .filter_map(|(token, source)| match source {
-                Source::Asked(asking) if asking.due <= now => Some(*token),
-                _ => None,
-            });
-        for token in late.collect::<Vec<u64>>() {
-            self.answered(token, ProbeOutcome::TimedOut);
-        }
-    }
-
-    fn answered(&mut self, token: u64, outcome: ProbeOutcome) {
-        let Some(Source::Asked(asking)) = self.sources.remove(&token) else {
-            return;
-        };
-        sys::epoll_drop(self.epoll.as_fd(), asking.watch().0);
-        if let (By::Process(pidfd), ProbeOutcome::TimedOut) = (&asking.by, outcome) {
-            // Its end is waited for: a killed process is gone in a moment.
-            if sys::signal(pidfd.as_fd(), libc::SIGKILL).is_ok() {
-                let _ = sys::reap(pidfd.as_fd(), true);
-            }
-        }
-        let event = asking.answer(outcome);
-        self.event(event);
-    }
-
     /// Removes groups whose processes are gone.
     fn bury(&mut self) {
         self.graves.retain(|group| !group.remove());
-    }
-}
-
-fn at_once(ask: &Ask, outcome: ProbeOutcome) -> RuntimeEvent {
-    let container = ask.container;
-    match ask.purpose {
-        Purpose::Probe(which, n) => RuntimeEvent::Probed {
-            container,
-            which,
-            n,
-            outcome,
-        },
-        Purpose::Hook(hook) => RuntimeEvent::HookDone {
-            container,
-            hook,
-            ok: false,
-        },
     }
 }
 

@@ -10,7 +10,7 @@ use nix::libc;
 use super::super::cgroup::Group;
 use super::super::layout::Hierarchies;
 use super::super::mounts;
-use super::super::protocol::{File, Limits, NodeSpec, PodSpec, Qos};
+use super::super::protocol::{File, Limits, NodeSpec, PodSpec, Program, Qos};
 use super::super::sys;
 use super::root::{self, Failed, Step};
 
@@ -116,6 +116,8 @@ pub struct Pod {
     pub network: OwnedFd,
     /// Its folder in the cell's memory.
     pub folder: String,
+    /// Ports below 1024 need no right in it, or will not.
+    low_ports: bool,
     /// It is being removed.
     pub removing: bool,
     /// Nobody is told when it is.
@@ -138,7 +140,10 @@ impl Pod {
     ) -> io::Result<Pod> {
         step("pod group")?;
         let name = format!("pod{}", spec.uid);
-        let mut group = Group::create(&node.level(spec.qos).at, &name, &spec.limits)?;
+        let at = node.level(spec.qos).at.below(&name);
+        // What is written to its volumes stays when the container that wrote it is gone.
+        let counted = !spec.empty_dirs.is_empty();
+        let mut group = Group::create_around(at, &spec.limits, counted)?;
         group.delegate();
         let own = || match network {
             Some(network) => Ok(network),
@@ -158,6 +163,7 @@ impl Pod {
             group,
             network,
             folder,
+            low_ports: false,
             removing: false,
             silent: false,
         };
@@ -169,6 +175,17 @@ impl Pod {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a container with this program must see to it that ports below 1024 need no right of
+    /// their own in the pod, as containerd has it. It costs a walk through the kernel's settings, the
+    /// longer the more pods there are, so it is done once, and not for a server that has no such port.
+    pub fn opens_low_ports_for(&mut self, program: &Program) -> bool {
+        let wanted = match program {
+            Program::BuiltIn(model) => model.ports.iter().any(|port| *port < 1024),
+            Program::Exec { .. } => true,
+        };
+        wanted && !self.spec.host_network && !std::mem::replace(&mut self.low_ports, true)
     }
 
     fn fill(&self, step: &mut dyn FnMut(&str) -> io::Result<()>) -> io::Result<()> {
@@ -229,6 +246,41 @@ impl Pod {
     }
 }
 
+/// Network namespaces of pods that are gone. The kernel takes down what is given up together in one
+/// go, which costs little more than one alone, and keeps others from making links meanwhile.
+#[derive(Default)]
+pub struct Dead {
+    networks: Vec<OwnedFd>,
+    due: u64,
+}
+
+impl Dead {
+    /// So many are given up at once.
+    const MANY: usize = 24;
+    /// Or as many as there are after so long.
+    const NANOS: u64 = 100_000_000;
+
+    /// Takes one more.
+    pub fn take(&mut self, network: OwnedFd) {
+        if self.networks.is_empty() {
+            self.due = sys::monotonic() + Dead::NANOS;
+        }
+        self.networks.push(network);
+    }
+
+    /// When they are to be given up.
+    pub fn due(&self) -> Option<u64> {
+        (!self.networks.is_empty()).then_some(self.due)
+    }
+
+    /// Gives them up, if it is time.
+    pub fn give_up(&mut self, now: u64) {
+        if self.networks.len() >= Dead::MANY || self.due <= now {
+            self.networks.clear();
+        }
+    }
+}
+
 /// A new network namespace whose loopback device is up, perhaps with an address; the caller is left
 /// in the namespace `home`.
 ///
@@ -239,8 +291,6 @@ pub fn new_network(home: BorrowedFd<'_>, address: Option<u32>) -> io::Result<Own
     let made = || -> io::Result<OwnedFd> {
         let network = fs::File::open("/proc/self/ns/net")?;
         sys::loopback(address)?;
-        // As containerd has it: ports below 1024 need no right of their own.
-        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
         Ok(network.into())
     };
     let network = made();

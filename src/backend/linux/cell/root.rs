@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{Mode, SFlag, mknod};
+
 use nix::libc::{MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT};
 
 use super::super::mounts::{self, LOWER, MOST_LAYERS, ROOT, WRITABLE, attribute};
@@ -59,6 +61,39 @@ pub struct Place<'a> {
     pub pod: &'a str,
     /// It is in a user namespace.
     pub rootless: bool,
+    /// What the host has.
+    pub host: &'a Host,
+}
+
+/// What the host has of the paths that are shown or hidden: looked up once, not for every container.
+#[derive(Debug)]
+pub struct Host {
+    /// Folders for its own programs, and where they lead if they are links.
+    programs: Vec<(&'static str, Option<PathBuf>)>,
+    masked_folders: Vec<&'static str>,
+    masked_files: Vec<&'static str>,
+    read_only: Vec<&'static str>,
+}
+
+impl Host {
+    /// Looks it up; to be called where `/proc` and `/sys` are what containers will see.
+    pub fn look_up() -> Host {
+        let there = |paths: &[&'static str]| -> Vec<&'static str> {
+            let there = paths.iter().filter(|path| Path::new(path).exists());
+            there.copied().collect()
+        };
+        let program = |path: &&'static str| {
+            let known = fs::symlink_metadata(path).ok()?;
+            let link = known.is_symlink().then(|| fs::read_link(path));
+            Some((*path, link.transpose().ok()?))
+        };
+        Host {
+            programs: HOST.iter().filter_map(program).collect(),
+            masked_folders: there(&MASKED_FOLDERS),
+            masked_files: there(&MASKED_FILES),
+            read_only: there(&READ_ONLY),
+        }
+    }
 }
 
 /// A mount to attach.
@@ -154,7 +189,7 @@ pub fn enter(spec: &ContainerSpec, place: &Place<'_>) -> Result<(), Failed> {
         attach(mount)?;
     }
     if !spec.rights.privileged && !built_in {
-        mask(&luggage.masks)?;
+        mask(&luggage.masks, place.host)?;
     }
     if let Program::Exec { cwd, .. } = &spec.program {
         // As runc does for a working folder that the image does not have.
@@ -220,7 +255,7 @@ fn pack(spec: &ContainerSpec, place: &Place<'_>) -> Result<Luggage, Failed> {
     }
     if !spec.rights.privileged && !built_in {
         let empty = format!("{}/empty", place.scratch);
-        for path in MASKED_FOLDERS.into_iter().filter(|p| Path::new(p).exists()) {
+        for path in &place.host.masked_folders {
             let attributes = PLAIN | attribute::RDONLY;
             let mask = detached(&empty, path, attributes, true).step("mask")?;
             luggage.masks.push(mask);
@@ -242,17 +277,13 @@ fn pack_base(spec: &ContainerSpec, place: &Place<'_>, luggage: &mut Luggage) -> 
             root: Root::Host, ..
         } => {
             luggage.base.push(mounts::open_tree("/etc").step("/etc")?);
-            for path in HOST {
-                let Ok(known) = fs::symlink_metadata(path) else {
-                    continue;
-                };
-                if known.is_symlink() {
-                    luggage.links.push((path, fs::read_link(path).step(path)?));
+            for (path, link) in &place.host.programs {
+                if let Some(link) = link {
+                    luggage.links.push((path, link.clone()));
                 } else {
                     let attributes = attribute::RDONLY | attribute::NODEV | attribute::NOSUID;
-                    luggage
-                        .first
-                        .push(detached(path, path, attributes, true).step(path)?);
+                    let tree = detached(path, path, attributes, true).step(path)?;
+                    luggage.first.push(tree);
                 }
             }
         }
@@ -380,6 +411,12 @@ fn own_file_systems() -> Result<(), Failed> {
     ] {
         symlink(to, format!("/dev/{name}")).step("/dev links")?;
     }
+    for device in DEVICES {
+        let at = format!("/dev/{device}");
+        let (kind, mode) = (SFlag::S_IFREG, Mode::from_bits_truncate(0o644));
+        let made = mknod(at.as_str(), kind, mode, 0).map_err(io::Error::from);
+        made.step("/dev files")?;
+    }
     if made("/tmp").step("/tmp")? {
         fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777)).step("/tmp")?;
     }
@@ -396,17 +433,17 @@ fn made(folder: &str) -> io::Result<bool> {
 }
 
 /// Hides paths of the kernel's, and makes others read-only.
-fn mask(folders: &[Detached]) -> Result<(), Failed> {
+fn mask(folders: &[Detached], host: &Host) -> Result<(), Failed> {
     for mask in folders {
         let step = format!("mask {}", mask.to);
         mounts::move_mount(mask.tree.as_fd(), &mask.to).step(&step)?;
     }
-    for path in MASKED_FILES.into_iter().filter(|p| Path::new(p).exists()) {
+    for path in &host.masked_files {
         let step = format!("mask {path}");
         let null = mounts::open_tree("/dev/null").step(&step)?;
         mounts::move_mount(null.as_fd(), path).step(&step)?;
     }
-    for path in READ_ONLY {
+    for path in &host.read_only {
         let attributes = attribute::RDONLY | attribute::NOSUID | attribute::NODEV;
         match detached(path, path, attributes, true) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::libc;
 
-use super::super::cgroup::Group;
+use super::super::cgroup::{self, Group};
 use super::super::protocol::{Limits, StrainSpec};
 use super::super::sys::{self, Forked};
 use super::super::workload::ballast::Ballast;
@@ -63,7 +63,7 @@ impl Cell {
                     ..Limits::default()
                 };
                 let name = format!("load-{number}");
-                Some(Group::create(&node.group.at, &name, &limits)?)
+                Some(Group::create(node.group.at.below(&name), &limits)?)
             }
         };
         let on = spec.on.clone();
@@ -150,7 +150,7 @@ fn become_work(work: Work, group: &Group) -> ! {
     // When the cell is gone, so is this process.
     let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0);
     // Outside of its groups it would burden the wrong ones.
-    if group.join().is_err() {
+    if cgroup::join(&group.tasks()).is_err() {
         sys::exit_now(1);
     }
     // It holds nothing of the cell's.
