@@ -107,6 +107,7 @@ impl BackendArguments {
             logs: folder.map(|folder| folder.join("logs")),
             cpu_permille: self.cpu_scale,
             speed: self.speed,
+            tell: |problem| eprintln!("note: {problem}"),
             ..LinuxOptions::default()
         };
         for rule in &self.image {

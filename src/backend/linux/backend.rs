@@ -18,8 +18,8 @@ use nix::sys::time::TimeSpec;
 
 use super::calls::call_event;
 use super::clock::{Clock, Doings};
-use super::fitting::{fitting, short_of_cpu, short_of_memory};
-use super::layout::Layout;
+use super::fitting::{fitting, full, least, short_of_cpu, short_of_memory};
+use super::layout::{Hierarchies, Layout};
 use super::net::network;
 use super::net::watch::Watch;
 use super::plan::Planner;
@@ -29,7 +29,7 @@ use super::precedence;
 use super::protocol::{Command, Purpose, Report, Stamped, StrainSpec};
 use super::spawn::CellProcess;
 use super::sys;
-use super::timings::Timings;
+use super::timings::{LATE, Lag, Timings};
 use crate::api::Pod;
 use crate::api::pod_status::PodIp;
 use crate::backend::sim::{RuntimeLatency, Simulated};
@@ -57,6 +57,9 @@ pub struct LinuxOptions {
     pub cpu_permille: Option<u32>,
     /// How many times faster than the wall's the clock goes while nothing real goes on.
     pub speed: u32,
+    /// Who is told at once what cannot be done as asked: nobody need wait for the end of a run to
+    /// learn why it does not go on.
+    pub tell: fn(&str),
 }
 
 impl Default for LinuxOptions {
@@ -67,25 +70,13 @@ impl Default for LinuxOptions {
             images: Images::default(),
             cpu_permille: None,
             speed: 1,
+            tell: |_| (),
         }
     }
 }
 
-/// How late things happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// How often the loop waited for an instant.
-    pub waits: u64,
-    /// How often it was later than [`LATE`].
-    pub late: u64,
-    /// The latest that it was.
-    pub most: Duration,
-}
-
-/// A wait that ends later than this after its instant is late.
-pub const LATE: Duration = Duration::from_millis(10);
-/// A run that was ever later than this is not to be trusted.
-pub const TOO_LATE: Duration = Duration::from_secs(1);
+/// After so many problems nobody is told at once any more.
+const MANY: usize = 20;
 
 /// Real processes on this host.
 #[derive(Debug)]
@@ -109,6 +100,7 @@ pub struct Linux {
     lag: Lag,
     timings: Timings,
     lost: BTreeSet<String>,
+    tell: fn(&str),
     problems: Vec<String>,
     failed: Option<String>,
 }
@@ -120,6 +112,8 @@ impl Linux {
     /// Why this host cannot run it; the text says what to do.
     pub fn start(scenario: &Scenario, options: LinuxOptions) -> Result<Linux, String> {
         let permille = options.cpu_permille.unwrap_or_else(|| fitting(scenario));
+        let own = Hierarchies::detect().map_err(|e| format!("cgroups cannot be read: {e}"))?;
+        least(&own)?;
         if let Some(folder) = &options.logs {
             std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         }
@@ -152,6 +146,7 @@ impl Linux {
             lag: Lag::default(),
             timings: Timings::default(),
             lost,
+            tell: options.tell,
             problems: Vec::new(),
             failed: None,
         };
@@ -219,19 +214,7 @@ impl Linux {
                 self.ahead.as_secs_f64()
             ));
         }
-        let Lag { waits, late, most } = self.lag;
-        if most > LATE {
-            let word = if most > TOO_LATE {
-                "not to be trusted: "
-            } else {
-                ""
-            };
-            all.push(format!(
-                "{word}{late} of {waits} waits ended more than {} ms late, one {} ms",
-                LATE.as_millis(),
-                most.as_millis()
-            ));
-        }
+        all.extend(self.lag.word());
         // What happened again and again is said once.
         let mut times: IndexMap<&str, usize> = IndexMap::new();
         for problem in &self.problems {
@@ -338,7 +321,7 @@ impl Linux {
             }
             Err(why) => {
                 let name = row.meta.full_name();
-                self.problems.push(format!("container of {name}: {why}"));
+                self.trouble(format!("container of {name}: {why}"));
                 let outcome = StartOutcome::CreateFailed;
                 let container = id;
                 self.say(now, RuntimeEvent::Started { container, outcome });
@@ -439,7 +422,7 @@ impl Linux {
                         let clock = &self.clock;
                         inbox.extend(told.map(|(at, event)| (clock.at(at), event)));
                     }
-                    Report::Problem(text) => self.problems.push(text),
+                    Report::Problem(text) => self.trouble(text),
                 },
                 Ok(None) => return,
                 Err(error) => {
@@ -449,6 +432,20 @@ impl Linux {
                 }
             }
         }
+    }
+
+    /// Something could not be done. Where the host has no room for the run, to go on is to wait for
+    /// nothing.
+    fn trouble(&mut self, text: String) {
+        if self.failed.is_none()
+            && let Some(why) = full(&self.cell.groups)
+        {
+            self.failed = Some(format!("{text}; {why}"));
+        }
+        if self.problems.len() < MANY && !self.problems.contains(&text) {
+            (self.tell)(&text);
+        }
+        self.problems.push(text);
     }
 
     /// What was to be said by now.

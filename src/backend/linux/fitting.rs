@@ -15,6 +15,47 @@ pub fn fitting(scenario: &Scenario) -> u32 {
     u32::try_from(part.clamp(1, 1000)).unwrap_or(1000)
 }
 
+/// Processes without which no run gets anywhere: the run's own, and some for containers.
+const LEAST_PROCESSES: u64 = 24;
+/// Bytes without which none does.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+/// Why no run gets anywhere in the groups of this process, and what to do.
+///
+/// # Errors
+/// It does not.
+pub fn least(own: &Hierarchies) -> Result<(), String> {
+    if let Some((left, group)) = own.places().filter(|(left, _)| *left < LEAST_PROCESSES) {
+        return Err(format!(
+            "a real run needs room for {LEAST_PROCESSES} processes and one for each container, and \
+             {} leaves room for {left}: raise its pids.max, or run in another group",
+            group.display()
+        ));
+    }
+    match own.room().filter(|room| *room < LEAST_MEMORY) {
+        Some(room) => Err(format!(
+            "a real run needs {} MiB of memory and what its containers use, and {} MiB are left \
+             here: free some, raise the limit of this program's cgroup, or use --backend sim",
+            LEAST_MEMORY >> 20,
+            room >> 20
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Why the run can only get worse: its group has no room for another process, however often it is
+/// tried again.
+pub fn full(groups: &Hierarchies) -> Option<String> {
+    // Limits of the run's own groups are the scenario's.
+    let above = groups.above();
+    let (_, group) = above.places().filter(|(left, _)| *left < 2)?;
+    Some(format!(
+        "no container can be started any more: all processes that pids.max of {} allows are there; \
+         raise it, or run fewer pods",
+        group.display()
+    ))
+}
+
 /// In words.
 pub fn percent(permille: u32) -> String {
     format!("{}.{} %", permille / 10, permille % 10)

@@ -4,10 +4,46 @@
 //! that it was done. Containers that a fault holds up are not left out: measure where there is none.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::protocol::Way;
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{Call, ContainerId, ProbeKind};
+
+/// How late things happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// How often the loop waited for an instant.
+    pub waits: u64,
+    /// How often it was later than [`LATE`].
+    pub late: u64,
+    /// The latest that it was.
+    pub most: Duration,
+}
+
+/// A wait that ends later than this after its instant is late.
+pub const LATE: Duration = Duration::from_millis(10);
+/// A run that was ever later than this is not to be trusted.
+pub const TOO_LATE: Duration = Duration::from_secs(1);
+
+impl Lag {
+    /// What is said of a run that was late.
+    pub fn word(&self) -> Option<String> {
+        let Lag { waits, late, most } = self;
+        let word = if *most > TOO_LATE {
+            "not to be trusted: "
+        } else {
+            ""
+        };
+        (*most > LATE).then(|| {
+            format!(
+                "{word}{late} of {waits} waits ended more than {} ms late, one {} ms",
+                LATE.as_millis(),
+                most.as_millis()
+            )
+        })
+    }
+}
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
