@@ -83,12 +83,24 @@ impl Source {
     }
 }
 
+/// What was found in a file that may be no image at all, fit for a terminal.
+fn printable(why: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() || c == '\u{fffd}' {
+            '?'
+        } else {
+            c
+        }
+    };
+    why.chars().map(shown).take(500).collect()
+}
+
 /// Finds an image and has it unpacked.
 ///
 /// # Errors
 /// What is wrong with it, and where.
 pub fn open(source: &Source, cache: &Cache, limits: Limits) -> Result<Image, String> {
-    let failed = |why: String| format!("{}: {why}", source.path.display());
+    let failed = |why: String| format!("{}: {}", source.path.display(), printable(&why));
     let files = Files::open(&source.path).map_err(|error| failed(error.to_string()))?;
     let name = source.name.as_deref();
     let saved = source.form == Form::Docker && files.has("manifest.json");

@@ -555,6 +555,12 @@ fn damage_is_found_wherever_it_is() {
 }
 
 #[test]
+fn what_is_no_image_is_told_in_plain_words() {
+    let why = super::printable("not a number: \u{1b}[2J\0\u{fffd}x");
+    assert_eq!(why, "not a number: ?[2J??x");
+}
+
+#[test]
 fn an_image_of_another_machine_is_refused() {
     let folder = Folder::new("machine");
     let layers = two_layers();
