@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{SockFlag, accept4, setsockopt, sockopt};
+use nix::sys::socket::{Backlog, SockFlag, accept4, setsockopt, sockopt};
 
 use super::super::sys;
 use super::ballast::Ballast;
@@ -258,6 +258,8 @@ impl Server {
             let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
             let watched = bound.and_then(|listener| {
                 listener.set_nonblocking(true)?;
+                // As many servers ask for (Go's does): the kernel takes off what it does not allow.
+                nix::sys::socket::listen(&listener, Backlog::new(4096)?)?;
                 // Connections have it from the listener.
                 setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
                 self.watch(listener.as_fd(), FIRST_PORT + n)?;
