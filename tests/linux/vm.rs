@@ -7,8 +7,14 @@ use std::process::{Command, Output, Stdio};
 use super::bench::Bench;
 use super::{alone, possible, program};
 
-/// What runs in a machine: groups are made, limited, frozen, killed and removed.
-const BODIES: [&str; 3] = ["containers::", "vm::this_machine", "leaks::a_cell"];
+/// What runs in a machine: groups are made, limited, frozen, killed and removed, and nothing is left
+/// of a cell that is killed.
+const BODIES: [&str; 4] = [
+    "containers::",
+    "vm::this_machine",
+    "leaks::a_cell",
+    "failures::a_cell_killed",
+];
 
 /// Where contrib/vm/kernel has put a kernel.
 fn kernel() -> PathBuf {
