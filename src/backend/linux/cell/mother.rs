@@ -300,13 +300,17 @@ impl Cell {
         match whom {
             Expected::First(id) => self.first_is_not_born(id, &error),
             Expected::Visitor(ask, _) => {
-                let name = self.container(ask.container).map(|c| c.spec.name.clone());
                 // A container that has ended meanwhile is no problem of anybody's.
-                if let Ok(name) = name {
+                let outcome = match error.raw_os_error() {
+                    Some(libc::ESRCH) => ProbeOutcome::Refused,
+                    _ => ProbeOutcome::Unknown,
+                };
+                let name = self.container(ask.container).map(|c| c.spec.name.clone());
+                if let (ProbeOutcome::Unknown, Ok(name)) = (outcome, name) {
                     let why = sys::with_advice(&error);
                     self.problem(format!("{name}: {:?}: {why}", ask.purpose));
                 }
-                self.event(super::ask::at_once(&ask, ProbeOutcome::Unknown));
+                self.event(super::ask::at_once(&ask, outcome));
             }
         }
     }
