@@ -75,6 +75,7 @@ fn consequences(names: &Names<'_>, step: &StepNote) -> Vec<String> {
             ));
         }
     }
+    let mut notes = together(notes);
     let number = format!("step {}", step.step + 1);
     let mine = |e: &&CauseEntry| {
         let root = names.root(e);
@@ -93,6 +94,28 @@ fn consequences(names: &Names<'_>, step: &StepNote) -> Vec<String> {
         notes.push(format!("done {} ({after})", names.clock(end.at)));
     }
     notes
+}
+
+/// What is said of several things is said once, with their number.
+fn together(notes: Vec<String>) -> Vec<String> {
+    let said: Vec<(u64, &str)> = counted(notes.iter().map(String::as_str));
+    let mut told: Vec<&str> = Vec::new();
+    let mut once = Vec::new();
+    for note in &notes {
+        if told.contains(&note.as_str()) {
+            continue;
+        }
+        told.push(note);
+        let times = said
+            .iter()
+            .find(|(_, text)| text == note)
+            .map_or(1, |(n, _)| *n);
+        once.push(match times {
+            1 => note.clone(),
+            n => format!("{note} ×{n}"),
+        });
+    }
+    once
 }
 
 fn faults(names: &Names<'_>) -> Vec<Line> {

@@ -1,6 +1,47 @@
-//! Stories of the control plane: G46.
+//! Stories of what everybody shares: name servers, registries, the control plane. G28, G36, G46.
 
-use super::{SEEDS, assert_failures, failed_checks, play};
+use super::{SEEDS, assert_failures, assert_within, failed_checks, play};
+
+#[test]
+fn g28_ten_queries_where_two_are_needed() {
+    for seed in SEEDS {
+        let bad = play("G28-dns-meltdown.bad", seed);
+        let wanted = ["name servers stay", "http_req_failed"];
+        assert_eq!(failed_checks(&bad), wanted);
+        let servers = bad.pods.iter().filter(|p| p.name.starts_with("coredns"));
+        let exits = servers.flat_map(|p| &p.exits);
+        let full = exits.filter(|(_, why, _)| *why == *"OOMKilled").count();
+        assert!(full >= 3, "{full}");
+
+        let fixed = play("G28-dns-meltdown.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        // Half of 150 rps for up to a second.
+        assert_failures(&fixed, 1.0, 75.0);
+    }
+}
+
+#[test]
+fn g36_twenty_pulls_one_after_the_other() {
+    for seed in SEEDS {
+        let ready = |name: &str| {
+            let record = play(name, seed);
+            let last = record.pods.iter().filter_map(|p| p.ready).max();
+            let created = record.pods.iter().map(|p| p.created).min();
+            let took = last.zip(created).map(|(last, created)| last.since(created));
+            (
+                failed_checks(&record).len(),
+                took.map_or(0.0, |t| t.as_secs_f64()),
+            )
+        };
+        // 20 x 75 s, and the start of the last: 20 s to 40 s, and a probe.
+        let (failed, last) = ready("G36-thundering-herd.bad");
+        assert_eq!(failed, 1);
+        assert_within("the last of the bad", last, 1_520.0, 1_550.0);
+        let (failed, last) = ready("G36-thundering-herd.fixed");
+        assert_eq!(failed, 0);
+        assert_within("the last of the fixed", last, 20.0, 90.0);
+    }
+}
 
 #[test]
 fn g46_nobody_can_say_that_a_node_is_gone() {
