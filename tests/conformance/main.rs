@@ -80,7 +80,8 @@ bodies! {
         a_partition_ends_and_so_do_the_failures
         a_partition_in_one_direction_is_enough
         delay_is_felt_by_every_request
-        loss_is_repaired_and_takes_time;
+        loss_is_repaired_and_takes_time
+        nobody_needs_an_api_server_to_go_on;
     faults:
         cpu_stress_in_a_container_takes_its_part
         cpu_stress_on_a_node_shares_with_its_pods

@@ -176,3 +176,38 @@ pub fn loss_is_repaired_and_takes_time(world: &World) {
         12_000.0,
     );
 }
+
+pub fn nobody_needs_an_api_server_to_go_on(world: &World) {
+    let away = "{apiVersion: rehearsal.dev/v1, kind: ControlPlaneChaos, metadata: {name: away},
+      spec: {action: outage, duration: 5s}}";
+    let kill = "{apiVersion: chaos-mesh.org/v1alpha1, kind: PodChaos, metadata: {name: kill},
+      spec: {action: container-kill, mode: one, containerNames: [main],
+      selector: {labelSelectors: {app: web}}}}";
+    let steps = [
+        apply("2s", away),
+        "{at: 3s, kubectl: scale deployment/web --replicas=3, optional: true}".to_owned(),
+        apply("4s", kill),
+        "{at: 14s, kubectl: scale deployment/web --replicas=3}".to_owned(),
+    ];
+    let run = two(world, 22, &steps.join(","), "", FRESH);
+    // Nobody loses a lease of 15 s that is renewed until 10 s have passed.
+    assert_eq!(run.components, []);
+    let mut refused = run
+        .steps
+        .iter()
+        .filter(|s| matches!(&s.result, Some(Err(_))));
+    let refused = refused.next().expect("the first scaling fails");
+    between(
+        "refused",
+        1.0,
+        seconds(Some(run.faults[0].at), refused.at),
+        1.5,
+    );
+    // The kubelet starts the container again, and says so when it can; both pods stay in the rules.
+    let restarts: u32 = pods(&run, "web").iter().map(|pod| pod.restarts).sum();
+    assert_eq!((pods(&run, "web").len(), restarts), (3, 1));
+    // Served before the container ends, and again once its kubelet has started it.
+    assert_eq!((failed(&run, 0.0, 4.0), failed(&run, 6.5, 9.0)), (0, 0));
+    assert!(users(&run).failed > 0);
+    assert!(pods(&run, "web").iter().all(|pod| pod.ready.is_some()));
+}
