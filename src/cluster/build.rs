@@ -93,7 +93,7 @@ impl Cluster {
             api: ApiServer::new(draws, ApiLatency::default()),
             draws,
             data: DataPlane::new(net_config(&scenario.cluster), draws),
-            timeline: Timeline::new(scenario.timeline.clone(), &scenario.namespace),
+            timeline: Timeline::of(scenario),
             machines: Vec::new(),
             manager: Process::new(watch, process::manager_interest),
             controllers: controllers(flags),

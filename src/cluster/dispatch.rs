@@ -148,6 +148,7 @@ impl World for Cluster {
             } => self.election((which, replica, number), turn),
             Event::Reconnect(watcher) => self.reconnect(watcher, turn),
             Event::ControlLook => self.look_at_watches(turn),
+            Event::Inject(number) => self.inject(number, turn),
         }
         self.settle(turn);
     }

@@ -71,6 +71,8 @@ pub enum Event {
     Reconnect(Watcher),
     /// Connections to a silent API server are given up.
     ControlLook,
+    /// The next fault of a plan is due.
+    Inject(u32),
 }
 
 const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

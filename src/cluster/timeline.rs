@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::api::Text;
 use crate::client::{Outbox, Reply};
 use crate::engine::Time;
-use crate::fault::{Effect, Fault, Targets};
+use crate::fault::{Effect, Fault, FaultPlan, Targets};
 use crate::kubectl;
-use crate::scenario::types::{Applied, Step, StepAction, StepItem};
+use crate::scenario::types::{Applied, Scenario, Step, StepAction, StepItem};
 use crate::store::write::Trigger;
 use crate::store::{Cause, Origin};
 
@@ -97,6 +97,10 @@ pub struct Timeline {
     pub steps: Vec<Step>,
     /// kubectl's default namespace.
     pub namespace: String,
+    /// How long the run lasts from its beginning: plans are laid out until then.
+    pub length: Duration,
+    /// Faults of plans that have not begun.
+    planned: Vec<Option<Fault>>,
     /// Faults in the order in which they began.
     pub faults: Vec<Active>,
     /// When the run's own time began: 0 in the story.
@@ -111,11 +115,11 @@ pub struct Timeline {
 
 impl Timeline {
     /// A timeline that has not begun.
-    pub fn new(steps: Vec<Step>, namespace: &str) -> Self {
-        let namespace = namespace.to_owned();
+    pub fn of(scenario: &Scenario) -> Self {
         Timeline {
-            steps,
-            namespace,
+            steps: scenario.timeline.clone(),
+            namespace: scenario.namespace.to_string(),
+            length: scenario.duration,
             ..Timeline::default()
         }
     }
@@ -157,6 +161,7 @@ impl Cluster {
                     match item {
                         StepItem::Object(object) => objects.push(*object),
                         StepItem::Fault(fault) => self.begin_fault(fault, turn),
+                        StepItem::Plan(plan) => self.lay_out(&plan, turn),
                     }
                 }
                 if objects.is_empty() {
@@ -246,6 +251,24 @@ impl Cluster {
         }
     }
 
+    /// Lays out a plan: its faults begin when they are due.
+    fn lay_out(&mut self, plan: &FaultPlan, turn: Consequences<'_, '_>) {
+        let epoch = self.timeline.epoch.unwrap_or(turn.now);
+        for (at, fault) in plan.lay_out(turn.now, epoch + self.timeline.length) {
+            let number = u32::try_from(self.timeline.planned.len()).unwrap_or(u32::MAX);
+            self.timeline.planned.push(Some(fault));
+            turn.at(at, Event::Inject(number));
+        }
+    }
+
+    /// A fault of a plan is due.
+    pub(super) fn inject(&mut self, number: u32, turn: Consequences<'_, '_>) {
+        let planned = self.timeline.planned.get_mut(number as usize);
+        if let Some(fault) = planned.and_then(Option::take) {
+            self.begin_fault(fault, turn);
+        }
+    }
+
     fn begin_fault(&mut self, fault: Fault, turn: Consequences<'_, '_>) {
         let targets = fault.select(self.api.store.view(), &self.draws);
         let number = u32::try_from(self.timeline.faults.len()).unwrap_or(u32::MAX);
@@ -297,6 +320,7 @@ pub fn describe(action: &StepAction) -> String {
                 .iter()
                 .map(|item| match item {
                     StepItem::Fault(fault) => format!("{}/{}", fault.kind, fault.name),
+                    StepItem::Plan(plan) => format!("{}/{}", plan.kind, plan.name),
                     StepItem::Object(o) => {
                         format!("{}/{}", o.row.kind().name(), o.row.meta().name)
                     }

@@ -15,6 +15,8 @@ pub mod effect;
 
 pub mod control_plane;
 
+pub mod plan;
+
 mod select;
 
 pub use control_plane::{BadAnswer, Component, ControlAction, Requests};
@@ -25,6 +27,8 @@ pub use model::{
     Action, CpuStressor, Fault, MemoryStressor, Mode, Peers, Place, Selector, Stressors,
     WorkloadRef, WrongAnswer,
 };
+
+pub use plan::{FaultPlan, PlanNode};
 
 #[cfg(test)]
 mod tests;

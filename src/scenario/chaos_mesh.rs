@@ -1,7 +1,7 @@
 //! Faults of Chaos Mesh, group `chaos-mesh.org/v1alpha1`, from unchanged files.
 //!
 //! PodChaos, NetworkChaos (not `rate` and targets outside of the cluster), StressChaos and DNSChaos
-//! are modelled; everything else is refused by name. As its webhook does, a selector without
+//! are modelled, and Schedule and Workflow of these ([`plan`]); everything else is refused by name. As its webhook does, a selector without
 //! namespaces means the fault's own namespace.
 
 use std::time::Duration;
@@ -14,6 +14,8 @@ use crate::api::Text;
 use crate::api::selector::LabelSelector;
 use crate::api::yaml::Node;
 use crate::fault::{Action, Fault, LinkEffect, Peers, Selector};
+
+pub mod plan;
 
 mod stress;
 
@@ -29,7 +31,8 @@ pub fn read(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<Fa
     if !KINDS.contains(&kind) {
         let message = format!("{kind} of Chaos Mesh is not modelled");
         let refused = Diagnostic::error("NotModelled", message, node.span);
-        problems.push(refused.hint(format!("modelled are {}", KINDS.join(", "))));
+        let kinds = KINDS.join(", ");
+        problems.push(refused.hint(format!("modelled are {kinds}, Schedule, Workflow")));
         return None;
     }
     let mut metadata = Problems::new();
@@ -38,33 +41,53 @@ pub fn read(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<Fa
     let spec = fields
         .require("spec", problems)
         .and_then(|value| value.fields(problems))?;
-    let mode = mode(&spec, problems);
-    let selector = selector(&spec, &namespace, problems);
-    if let Some(value) = spec.get("remoteCluster") {
-        problems.push(refused(&value, "remoteCluster"));
-    }
-    let action = match kind {
-        "PodChaos" => pod_action(&spec, problems),
-        "StressChaos" => stress::stress_action(&spec, problems),
-        "DNSChaos" => stress::dns_action(&spec, problems),
-        _ => network_action(&spec, &namespace, problems),
-    };
-    let fault = Fault {
-        name: name?,
-        kind: Text::from(kind),
-        span: node.span,
-        action: action?,
-        selector: selector?,
-        mode: mode?,
-        duration: spec.duration("duration", problems),
-    };
+    let fault = read_fault(kind, &spec, &namespace, problems);
     let mut unknown = Problems::new();
     spec.finish(&mut unknown);
     problems.extend(foreign(unknown));
     Some(FaultDraft {
-        fault,
+        fault: Fault {
+            name: name?,
+            span: node.span,
+            ..fault?
+        },
         references: Vec::new(),
         places: Vec::new(),
+    })
+}
+
+/// Whether a kind of Chaos Mesh is acted on.
+pub fn is_modelled(kind: &str) -> bool {
+    KINDS.contains(&kind) || matches!(kind, "Schedule" | "Workflow")
+}
+
+/// Reads the spec of a fault of this kind, one of [`KINDS`]; its name and place are the caller's.
+fn read_fault(
+    kind: &str,
+    spec: &Fields<'_>,
+    namespace: &Text,
+    problems: &mut Problems,
+) -> Option<Fault> {
+    let mode = mode(spec, problems);
+    let selector = selector(spec, namespace, problems);
+    if let Some(value) = spec.get("remoteCluster") {
+        problems.push(refused(&value, "remoteCluster"));
+    }
+    let action = match kind {
+        "PodChaos" => pod_action(spec, problems),
+        "StressChaos" => stress::stress_action(spec, problems),
+        "DNSChaos" => stress::dns_action(spec, problems),
+        _ => network_action(spec, namespace, problems),
+    };
+    let duration = spec.duration("duration", problems);
+    Some(Fault {
+        name: Text::default(),
+        kind: Text::from(kind),
+        span: spec.node.span,
+        action: action?,
+        selector: selector?,
+        mode: mode?,
+        duration,
     })
 }
 

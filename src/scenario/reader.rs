@@ -260,7 +260,7 @@ impl Reader<'_> {
                 StepAction::Apply(items) => {
                     objects.extend(items.iter().filter_map(|item| match item {
                         StepItem::Object(object) => Some(&**object),
-                        StepItem::Fault(_) => None,
+                        StepItem::Fault(_) | StepItem::Plan(_) => None,
                     }))
                 }
             }

@@ -1,6 +1,7 @@
 //! The steps of a timeline: files read, objects decoded, command lines and faults parsed.
 
 use super::chaos::{self, Family, FaultDraft};
+use super::chaos_mesh::plan;
 use super::diagnostic::Diagnostic;
 use super::digest::InputDigest;
 use super::fields::Value;
@@ -162,7 +163,17 @@ impl Reader<'_> {
         let mut done = Vec::new();
         for node in nodes {
             let version = text(&node, "apiVersion");
-            if chaos::family(&node) != Family::None {
+            if chaos::family(&node) == Family::ChaosMesh && plan::is_plan(&node) {
+                if let Some(plan) = plan::read(&node, &spec.namespace, self.problems) {
+                    digest.document(&node);
+                    faults.extend(plan.faults().into_iter().map(|fault| FaultDraft {
+                        fault: fault.clone(),
+                        references: Vec::new(),
+                        places: Vec::new(),
+                    }));
+                    done.push(StepItem::Plan(Box::new(plan)));
+                }
+            } else if chaos::family(&node) != Family::None {
                 if let Some(draft) = chaos::read(&node, &spec.namespace, self.problems) {
                     digest.document(&node);
                     done.push(StepItem::Fault(draft.fault.clone()));

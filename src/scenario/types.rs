@@ -15,7 +15,7 @@ use crate::api::{Labels, Row, Text};
 use crate::client::election::Timing;
 use crate::control::pod_autoscaler;
 use crate::engine::Dist;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultPlan};
 
 /// One scenario.
 #[derive(Clone, Debug)]
@@ -352,6 +352,8 @@ pub enum StepItem {
     Object(Box<Applied>),
     /// A fault.
     Fault(Fault),
+    /// Faults in an order of time.
+    Plan(Box<FaultPlan>),
 }
 
 /// One of `spec.expect`.

@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 
 use super::app_model;
 use super::chaos::{self, Family};
+use super::chaos_mesh;
 use super::diagnostic::{Diagnostic, Severity};
 use super::fields::Problems;
 use super::files::Files;
@@ -267,8 +268,11 @@ fn ours(node: &Node, own: bool, object: &mut ValidatedObject) {
             problems.push(wrong.suggest(kind, known));
         }
         (false, kind) => {
-            object.known = matches!(kind, "PodChaos" | "NetworkChaos");
-            drop(chaos::read(node, &namespace, problems));
+            object.known = chaos_mesh::is_modelled(kind);
+            match chaos_mesh::plan::is_plan(node) {
+                true => drop(chaos_mesh::plan::read(node, &namespace, problems)),
+                false => drop(chaos::read(node, &namespace, problems)),
+            }
             for problem in problems.iter_mut().filter(|p| p.reason == "NotModelled") {
                 problem.severity = Severity::Warning;
             }

@@ -143,7 +143,9 @@ fn start(expectation: &Expectation, scenario: &Scenario) -> Duration {
         return from;
     }
     let is_fault = |action: &StepAction| match action {
-        StepAction::Apply(items) => items.iter().any(|i| matches!(i, StepItem::Fault(_))),
+        StepAction::Apply(items) => {
+            (items.iter()).any(|i| matches!(i, StepItem::Fault(_) | StepItem::Plan(_)))
+        }
         StepAction::Kubectl(_) => false,
     };
     let first = scenario.timeline.first().map(|s| s.at);

@@ -1,6 +1,7 @@
 //! Faults as they are written, ours and Chaos Mesh's.
 
 use super::{Folder, with_web};
+use crate::engine::Time;
 use crate::fault::{
     Action, Component, ControlAction, CpuStressor, Fault, LinkEffect, MemoryStressor, Mode, Place,
 };
@@ -395,4 +396,121 @@ fn stress_and_dns_chaos_are_read_as_chaos_mesh_writes_them() {
     let wrong = "action: freeze, mode: all, selector: {}, stressors: {cpu: {workers: 1}}";
     let text = node_chaos(wrong).expect_err(wrong);
     assert!(text.contains("belongs to `action: stress`"), "{text}");
+}
+
+/// A scenario that applies a plan of Chaos Mesh: when its faults begin, of one that is applied at
+/// 60 s in a run of ten minutes; or the messages.
+fn plan(kind: &str, spec: &str) -> Result<Vec<(u64, String)>, String> {
+    let document = format!(
+        "apiVersion: chaos-mesh.org/v1alpha1\nkind: {kind}\nmetadata: {{name: p, namespace: ns}}\n\
+         spec: {{{spec}}}\n"
+    );
+    let folder = Folder::new(&[
+        (
+            "s.yaml",
+            &with_web("  timeline: [{at: 1m, apply: [plan.yaml]}]\n"),
+        ),
+        ("plan.yaml", &document),
+    ]);
+    let loaded = folder.load("s.yaml", &LoadOptions::default())?;
+    let StepAction::Apply(items) = &loaded.scenarios[0].timeline[0].action else {
+        panic!("a plan");
+    };
+    let [StepItem::Plan(plan)] = items.as_slice() else {
+        panic!("{} items", items.len());
+    };
+    let (now, until) = (Time::from_secs(60), Time::from_secs(600));
+    let due = plan.lay_out(now, until).into_iter();
+    Ok(due
+        .map(|(at, fault)| (at.as_nanos() / 1_000_000_000, fault.name.to_string()))
+        .collect())
+}
+
+const KILL: &str =
+    "podChaos: {action: pod-kill, mode: one, selector: {labelSelectors: {app: web}}}";
+
+#[test]
+fn schedules_and_workflows_are_read_as_they_are() {
+    let spec = format!("schedule: '@every 3m', type: PodChaos, historyLimit: 5, {KILL}");
+    let due = plan("Schedule", &spec).expect("it loads");
+    let expected = [(240, "p-1".to_owned()), (420, "p-2".to_owned())];
+    assert_eq!(due, expected);
+    let templates = format!(
+        "entry: all, templates: [
+         {{name: all, templateType: Serial, deadline: 240s, children: [wait, both]}},
+         {{name: wait, templateType: Suspend, deadline: 10s}},
+         {{name: both, templateType: Parallel, children: [once, often]}},
+         {{name: once, templateType: PodChaos, deadline: 20s, {KILL}}},
+         {{name: often, templateType: Schedule, deadline: 40s,
+           schedule: {{schedule: '@every 15s', concurrencyPolicy: Allow, type: PodChaos, {KILL}}}}}]"
+    );
+    let due = plan("Workflow", &templates).expect("it loads");
+    let expected = [(70, "once-1"), (85, "often-2"), (100, "often-3")];
+    assert_eq!(due, expected.map(|(at, name)| (at, name.to_owned())));
+}
+
+#[test]
+fn what_is_wrong_with_a_plan_is_said() {
+    let schedule = |more: &str| plan("Schedule", &format!("{more}, {KILL}"));
+    let workflow =
+        |templates: &str| plan("Workflow", &format!("entry: a, templates: [{templates}]"));
+    for (read, expected) in [
+        (
+            schedule("schedule: '@every', type: PodChaos"),
+            "spec.schedule: Invalid value",
+        ),
+        (
+            schedule("schedule: '0 * * * * *', type: PodChaos"),
+            "a field for seconds is not modelled",
+        ),
+        (
+            schedule("schedule: '@every 1m'"),
+            "spec.type: Required value",
+        ),
+        (
+            schedule("schedule: '@every 1m', type: IOChaos"),
+            "IOChaos of Chaos Mesh is not modelled",
+        ),
+        (
+            schedule("schedule: '@every 1m', type: PodChaos, concurrencyPolicy: Replace"),
+            "supported values: \"Forbid\", \"Allow\"",
+        ),
+        (
+            workflow("{name: b, templateType: Suspend, deadline: 1s}"),
+            "can not find a template with name a",
+        ),
+        (
+            workflow("{name: a, templateType: Serial, children: [a]}"),
+            "leads back to itself: a → a",
+        ),
+        (
+            workflow("{name: a, templateType: Task}"),
+            "templateType Task of Chaos Mesh is not modelled",
+        ),
+        (
+            workflow("{name: a, templateType: Suspended}"),
+            "unrecognized template type: Suspended",
+        ),
+        (
+            workflow("{name: a, templateType: Suspend}"),
+            "deadline in template with type Suspend could not be empty",
+        ),
+        (
+            workflow(
+                "{name: a, templateType: PodChaos, podChaos: {action: pod-failure, mode: one, \
+                 duration: 5s, selector: {}}}",
+            ),
+            "should not define duration in chaos",
+        ),
+        (
+            workflow(
+                "{name: a, templateType: Suspend, deadline: 1s}, \
+                 {name: a, templateType: Suspend, deadline: 1s}",
+            ),
+            "template name must be unique, duplicated names: a",
+        ),
+    ] {
+        let text = read.expect_err(expected);
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
 }
