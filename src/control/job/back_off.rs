@@ -85,20 +85,33 @@ pub fn finished(pod: &Pod) -> Time {
     }
 }
 
-/// `getFinishTimeFromContainers`: of ordinary containers and sidecars, when all have ended.
+/// `getFinishTimeFromContainers`: of ordinary containers when all have ended, unless sidecars have,
+/// which end later.
 fn containers_finished(pod: &Pod) -> Option<Time> {
     let sidecar = |status: &&ContainerStatus| {
         let mut all = pod.spec.init_containers.iter();
         all.any(|c| c.restart_always && c.name == status.name)
     };
-    let sidecars = pod.status.init_containers.iter().filter(sidecar);
-    let ends = pod.status.containers.iter().chain(sidecars);
-    let ends = ends.map(|status| match &status.state {
-        ContainerState::Terminated(end) => Some(recorded(end.finished)),
-        _ => None,
-    });
-    let ends: Option<Vec<Time>> = ends.collect();
-    ends?.into_iter().max()
+    let containers = latest(None, pod.status.containers.iter());
+    latest(
+        containers,
+        pod.status.init_containers.iter().filter(sidecar),
+    )
+}
+
+/// `latestFinishTime`: nothing when one of them has not ended.
+fn latest<'a>(
+    before: Option<Time>,
+    statuses: impl Iterator<Item = &'a ContainerStatus>,
+) -> Option<Time> {
+    let mut latest = before;
+    for status in statuses {
+        let ContainerState::Terminated(end) = &status.state else {
+            return None;
+        };
+        latest = latest.max(Some(recorded(end.finished)));
+    }
+    latest
 }
 
 #[cfg(test)]

@@ -367,22 +367,18 @@ impl Sync {
             true => "too many pods",
             false => "the job is over",
         };
-        let held: Vec<Write> = (doomed.iter().filter(|(_, pod)| release && held(pod)))
-            .map(release_of)
-            .collect();
-        if !held.is_empty() {
-            plan.steps.push(Step::Parallel { writes: held, rule });
-        }
-        let writes = doomed.iter().map(|(id, pod)| Write::Delete {
-            object: (*id).into(),
-            uid: Some(pod.meta.uid),
+        let delete = |row: &Row| Write::Delete {
+            object: row.0.into(),
+            uid: Some(row.1.meta.uid),
             grace_s: None,
             propagation: Propagation::Background,
-        });
-        plan.steps.push(Step::Parallel {
-            writes: writes.collect(),
-            rule,
-        });
+        };
+        let of_one = |row: &Row| {
+            let freed = (release && held(&row.1)).then(|| (release_of(row), rule));
+            freed.into_iter().chain([(delete(row), rule)]).collect()
+        };
+        let chains = doomed.iter().map(of_one).collect();
+        plan.steps.push(Step::Chains(chains));
     }
 
     /// Tells the expectations what was asked for.

@@ -4,6 +4,10 @@
 //! (`TestControllerSyncJob`, `TestSyncJobWithJobPodFailurePolicy`, `TestSyncJobWithJobSuccessPolicy`,
 //! `TestSyncJobWithJobBackoffLimitPerIndex`, `TestPodReplacementPolicy`).
 
+mod life;
+
+mod rules;
+
 use serde_json::json;
 
 use super::*;
@@ -131,7 +135,11 @@ impl Table {
                 let writes = match step {
                     Step::One { write, .. } => vec![write],
                     Step::SlowStart { writes, .. } | Step::Parallel { writes, .. } => writes,
-                    Step::Chains(_) | Step::Event(_) => Vec::new(),
+                    Step::Chains(chains) => {
+                        let links = chains.into_iter().flatten();
+                        links.map(|(write, _)| write).collect()
+                    }
+                    Step::Event(_) => Vec::new(),
                 };
                 for mut write in writes {
                     // A second write of a status builds on the answer to the first.
@@ -367,6 +375,33 @@ fn an_indexed_job_runs_one_pod_for_each_index() {
             "S0 R1 S2",
             "+0 -1 free 3: active 0 ready 0 succeeded 2 failed 0, done 0,2, \
              SuccessCriteriaMet=True SuccessPolicy",
+        ),
+        // more indexes have failed than may
+        (
+            indexed(json!({"backoffLimitPerIndex": 0, "maxFailedIndexes": 1})),
+            "F0 F1 R2",
+            "+0 -1 free 3: active 0 ready 0 succeeded 0 failed 3, lost 0,1, \
+             FailureTarget=True MaxFailedIndexesExceeded",
+        ),
+        (
+            indexed(json!({"backoffLimitPerIndex": 0, "maxFailedIndexes": 2})),
+            "F0 F1 R2",
+            "+1 -0 free 2: active 2 ready 1 succeeded 0 failed 2, lost 0,1",
+        ),
+        // a failure that fails its index at once, whatever the limit
+        (
+            indexed(
+                json!({"backoffLimitPerIndex": 3, "podFailurePolicy": {"rules": [
+                {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}]}}),
+            ),
+            "X0 F1 R2",
+            "+2 -0 free 1: active 3 ready 1 succeeded 0 failed 1, lost 0",
+        ),
+        // a pod of an index that is going is waited for where only failed ones are replaced
+        (
+            indexed(json!({"podReplacementPolicy": "Failed"})),
+            "T0 R1",
+            "+1 -0 free 0: active 2 ready 1 succeeded 0 failed 0",
         ),
         (
             success(json!({"succeededIndexes": "0-3", "succeededCount": 3})),
