@@ -95,7 +95,7 @@ impl Controller for AttachDetach {
             self.drive(*id, attachment, &pods, times, &mut plan, cx);
             self.detach(key, *id, attachment, &pods, &mut plan, cx);
         }
-        self.attach(key, volume, &pods, &attached, &mut plan);
+        self.attach(key, volume, &pods, &attached, cx.view, &mut plan);
         plan
     }
 
@@ -155,14 +155,14 @@ fn users<'a>(volume: &PersistentVolume, view: &'a View) -> Users<'a> {
     users
 }
 
-/// `pkg/volume/util/util.go :: IsPodTerminated`: ended, or being deleted with nothing running.
+/// `pkg/volume/util/util.go :: IsPodTerminated`: ended, or being deleted with nothing running (a pod
+/// that no kubelet has told anything of runs nothing).
 fn shut_down(pod: &Pod) -> bool {
     use crate::api::pod_status::ContainerState::Running;
     let all = pod.status.containers.iter();
     let mut all = all.chain(&pod.status.init_containers);
     let runs = all.any(|c| matches!(c.state, Running { .. }));
-    let known = !pod.status.containers.is_empty();
-    pod.status.phase.terminal() || pod.meta.deleting() && known && !runs
+    pod.status.phase.terminal() || pod.meta.deleting() && !runs
 }
 
 fn attachments<'a>(volume: &PersistentVolume, view: &'a View) -> Attached<'a> {
@@ -244,6 +244,10 @@ impl AttachDetach {
             self.unwanted.remove(&at);
             return;
         }
+        // What the driver has begun it ends first (`IsOperationSafeToRetry`).
+        if !attachment.status.attached {
+            return;
+        }
         let since = *self.unwanted.entry(at.clone()).or_insert(cx.now);
         let node = cx.view.nodes().named(&Text::default(), &attachment.node);
         let node = node.map(|(_, node)| node);
@@ -284,23 +288,32 @@ impl AttachDetach {
         volume: &PersistentVolume,
         pods: &Users<'_>,
         attached: &Attached<'_>,
+        view: &View,
         plan: &mut Plan,
     ) {
+        // `IsOperationPending`: while the driver is at work nothing is begun and nothing is said.
+        let at_work =
+            |(_, a): &(_, &Arc<VolumeAttachment>)| !a.status.attached || a.meta.deleting();
+        let busy = attached.iter().any(at_work);
+        // What was said is forgotten with the last pod of the node.
+        self.told
+            .retain(|(volume, node)| *volume != key || pods.contains_key(node));
         let mut free = many_nodes(volume) || attached.is_empty();
         for (node, waiting) in pods {
             let here = attached.iter().any(|(_, a)| a.node == **node);
-            if here {
-                self.told.remove(&(key, (*node).clone()));
+            // `desiredStateOfWorld.NodeExists`
+            let exists = view.nodes().named(&Text::default(), node).is_some();
+            if here || !exists {
                 continue;
             }
             if !free {
-                if self.told.insert((key, (*node).clone())) {
-                    multi_attach(volume, pods, node, waiting, plan);
+                if !busy && self.told.insert((key, (*node).clone())) {
+                    let here = attached.iter().map(|(_, a)| &a.node).collect();
+                    multi_attach(volume, pods, &here, waiting, plan);
                 }
                 continue;
             }
             free = many_nodes(volume);
-            self.told.remove(&(key, (*node).clone()));
             let name = storage::attachment_name(&volume.meta.name, node);
             let driver = volume.csi.as_ref().map(|(driver, _)| driver.clone());
             let new = VolumeAttachment {
@@ -319,15 +332,16 @@ impl AttachDetach {
     }
 }
 
-/// `reportMultiAttachError`: the pods that wait are told which pods have the volume.
+/// `reportMultiAttachError`: the pods that wait are told which pods have the volume, on the nodes
+/// where it is attached.
 fn multi_attach(
     volume: &PersistentVolume,
     pods: &Users<'_>,
-    node: &Text,
+    nodes: &BTreeSet<&Text>,
     waiting: &[&Arc<Pod>],
     plan: &mut Plan,
 ) {
-    let others = pods.iter().filter(|(other, _)| **other != node);
+    let others = pods.iter().filter(|(other, _)| nodes.contains(*other));
     let others: Vec<&Arc<Pod>> = others.flat_map(|(_, pods)| pods.iter().copied()).collect();
     for pod in waiting {
         let same = others
@@ -347,3 +361,6 @@ fn multi_attach(
         plan.event(event);
     }
 }
+
+#[cfg(test)]
+mod tests;
