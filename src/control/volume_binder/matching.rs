@@ -89,3 +89,31 @@ pub(super) fn best<'a>(
     });
     free.min_by_key(|(_, volume)| (volume.access_modes.len(), volume.capacity))
 }
+
+/// `findDeletablePlugin` and the deleter of that plugin, for volumes that no driver looks after.
+///
+/// # Errors
+/// Why it cannot be deleted, in upstream's words.
+pub(super) fn deleter(volume: &PersistentVolume) -> Result<(), String> {
+    let has = |field: &str| !volume.source[field].is_null();
+    if has("hostPath") {
+        let path = volume.source["hostPath"]["path"].as_str().unwrap_or("");
+        if path
+            .strip_prefix("/tmp/")
+            .is_some_and(|rest| !rest.is_empty())
+        {
+            return Ok(());
+        }
+        return Err(format!(
+            "host_path deleter only supports /tmp/.+ but received provided {path}"
+        ));
+    }
+    let name = &volume.meta.name;
+    let why = match has("nfs") || has("local") {
+        true => "no deletable volume plugin matched",
+        false => "no volume plugin matched",
+    };
+    Err(format!(
+        "error getting deleter volume plugin for volume \"{name}\": {why}"
+    ))
+}

@@ -22,7 +22,7 @@ use crate::api::{KubeEvent, Object, PersistentVolume, PersistentVolumeClaim, Sto
 use crate::client::{Controller, Keys, Plan, Reply, SyncContext, Written};
 use crate::engine::Time;
 use crate::store::admit::default_class;
-use crate::store::{Change, Id, Op, View, Write};
+use crate::store::{Change, Id, Op, Propagation, View, Write};
 use matching::{best, bound_to, class_of, mismatch};
 
 /// Annotation: the binding was finished once.
@@ -412,6 +412,12 @@ impl Sync<'_> {
                      due to incompatible volumeMode."
                 );
                 self.tell(&**volume, "VolumeMismatch", message, true);
+                let name = &volume.meta.name;
+                let message = format!(
+                    "Cannot bind PersistentVolume \"{name}\" to requested PersistentVolumeClaim \
+                     due to incompatible volumeMode."
+                );
+                self.tell(&**claim, "VolumeMismatch", message, true);
             }
         } else if claim.volume_name == volume.meta.name {
             self.volume_phase(id, volume, VolumePhase::Bound);
@@ -422,11 +428,35 @@ impl Sync<'_> {
         }
     }
 
-    /// The claim is gone or bound elsewhere: the provisioner deletes the volume if that is its
-    /// policy; otherwise it stays as it is, for somebody to look at.
+    /// The claim is gone or bound elsewhere (`reclaimVolume`). With the policy `Delete` a volume of a
+    /// driver is deleted by its provisioner; one that nobody can delete has failed. With `Retain` it
+    /// stays as it is, for somebody to look at.
     fn release(&mut self, id: Id<PersistentVolume>, volume: &Volume) {
+        let mut released = PersistentVolume::clone(volume);
         if volume.status.phase != VolumePhase::Failed {
             self.volume_phase(id, volume, VolumePhase::Released);
+            released.status.phase = VolumePhase::Released;
+        }
+        let external = volume.csi.is_some() || volume.meta.annotations.contains(PROVISIONED_BY);
+        if !volume.reclaim_delete || external {
+            return;
+        }
+        match matching::deleter(volume) {
+            Ok(()) if volume.meta.deleting() => {}
+            Ok(()) => {
+                let write = Write::Delete {
+                    object: id.into(),
+                    uid: Some(volume.meta.uid),
+                    grace_s: None,
+                    propagation: Propagation::Background,
+                };
+                self.plan.write(write, "nobody claims it any more");
+            }
+            Err(why) if released.status.phase != VolumePhase::Failed => {
+                self.volume_phase(id, &Arc::new(released), VolumePhase::Failed);
+                self.tell(&**volume, "VolumeFailedDelete", why, true);
+            }
+            Err(_) => {}
         }
     }
 

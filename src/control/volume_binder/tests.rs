@@ -1,10 +1,13 @@
 //! After `pv_controller_test.go`, `binder_test.go` and `provision_test.go`: objects as lines, the
 //! plan of one sync as words.
 
+use serde_json::json;
+
 use super::*;
 use crate::api::volume::AccessMode;
 use crate::api::{Meta, Row};
 use crate::client::Step;
+use crate::control::desk::{Desk, Words};
 use crate::engine::Draws;
 use crate::store::{Cause, Store};
 
@@ -254,3 +257,120 @@ fn what_was_bound_and_is_no_more_is_lost_or_released() {
         assert_eq!(plan(lines), expected, "{lines:?}");
     }
 }
+
+/// After `pv_controller_test.go` (sets 4 and 8), `delete_test.go` and `recycle_test.go`: what volume,
+/// who has it, and what happens when its claim is gone or bound elsewhere.
+#[test]
+fn a_volume_without_its_claim_is_kept_deleted_or_has_failed() {
+    let gone = "disk ownerless";
+    let table = [
+        // volume's spec, provisioner, the claim; phases and events
+        (json!({}), "", gone, "disk is Released"),
+        (
+            json!({"persistentVolumeReclaimPolicy": "Delete", "csi": {"driver": "d.example",
+            "volumeHandle": "h"}}),
+            "",
+            gone,
+            "disk is Released",
+        ),
+        (
+            json!({"persistentVolumeReclaimPolicy": "Delete", "csi": {"driver": "d.example",
+            "volumeHandle": "h"}}),
+            "d.example",
+            gone,
+            "disk is Released",
+        ),
+        (
+            json!({"persistentVolumeReclaimPolicy": "Delete", "hostPath": {"path": "/tmp/x"}}),
+            "",
+            gone,
+            "disk is Released, -persistentvolume disk",
+        ),
+        (
+            json!({"persistentVolumeReclaimPolicy": "Delete", "hostPath": {"path": "/srv/x"}}),
+            "",
+            gone,
+            "disk is Released, disk is Failed; warning VolumeFailedDelete: host_path deleter \
+             only supports /tmp/.+ but received provided /srv/x",
+        ),
+        (
+            json!({"persistentVolumeReclaimPolicy": "Delete", "nfs": {"path": "/x", "server": "s"}}),
+            "",
+            gone,
+            "disk is Released, disk is Failed; warning VolumeFailedDelete: error getting \
+             deleter volume plugin for volume \"disk\": no deletable volume plugin matched",
+        ),
+        // The claim has another volume: what was made for it goes, what was found for it is free
+        // again, what names it keeps its name.
+        (
+            json!({"persistentVolumeReclaimPolicy": "Delete", "csi": {"driver": "d.example",
+            "volumeHandle": "h"}}),
+            "d.example",
+            "other",
+            "disk is Released",
+        ),
+        (
+            json!({}),
+            "controller",
+            "other",
+            "~persistentvolume disk, disk is Available",
+        ),
+        (
+            json!({}),
+            "",
+            "other",
+            "~persistentvolume disk, disk is Available",
+        ),
+    ];
+    for (spec, by, claim, expected) in table {
+        let mut desk = Desk::new(VolumeBinder::default(), WORDS, &[]);
+        desk.crash();
+        let uid = match claim {
+            "other" => {
+                desk.create(&json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                    "metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+                        "volumeName": "another", "resources": {"requests": {"storage": "1Gi"}}}}));
+                let found = desk.find(crate::api::Kind::PersistentVolumeClaim, "data");
+                desk.store.view().row(found).expect("it").meta().uid
+            }
+            _ => crate::api::Uid(4711),
+        };
+        let mut volume = json!({"apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"name": "disk", "annotations": {}},
+            "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+                "claimRef": {"namespace": "default", "name": "data", "uid": uid.to_string()}}});
+        match by {
+            "" => {}
+            "controller" => volume["metadata"]["annotations"][BOUND_BY_CONTROLLER] = json!("yes"),
+            by => volume["metadata"]["annotations"][PROVISIONED_BY] = json!(by),
+        }
+        if spec
+            .as_object()
+            .is_some_and(|spec| !spec.contains_key("csi"))
+        {
+            volume["spec"]["hostPath"] = json!({"path": "/x"});
+        }
+        for (key, value) in spec.as_object().into_iter().flatten() {
+            volume["spec"][key] = value.clone();
+            if key == "nfs" || key == "local" {
+                volume["spec"]
+                    .as_object_mut()
+                    .expect("a spec")
+                    .remove("hostPath");
+            }
+        }
+        desk.create(&volume);
+        desk.start();
+        desk.pass(40.0);
+        let log: Vec<String> = [desk.log()].into_iter().chain(desk.events()).collect();
+        assert_eq!(log.join("; "), expected, "{spec} {by} {claim}");
+    }
+}
+
+const WORDS: Words = Words {
+    status: |row| match row {
+        Row::PersistentVolume(v) => format!("{} is {:?}", v.meta.name, v.status.phase),
+        _ => String::new(),
+    },
+    name: |_| None,
+};
