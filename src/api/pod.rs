@@ -82,6 +82,11 @@ pub struct PodSpec {
 }
 
 impl PodSpec {
+    /// `resources` of the pod as a whole: requests and limits, when they say anything.
+    pub fn whole(&self) -> Option<(Resources, Resources)> {
+        super::decode::pod_whole(&self.source)
+    }
+
     /// Whether the volume at this place is an `emptyDir` in memory (`medium: Memory`).
     pub fn in_memory(&self, volume: u16) -> bool {
         let path = format!("/volumes/{volume}/emptyDir/medium");

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::container::Container;
 use super::quantity::{Format, Quantity, Resources};
 use super::service::ServiceKind;
-use super::{Kind, Meta, PersistentVolumeClaim, Pod, Row, Service, Text};
+use super::{Meta, PersistentVolumeClaim, Pod, Row, Service, Text};
 use crate::engine::Time;
 
 /// An amount as it is printed.
@@ -130,27 +130,39 @@ impl Scope {
     fn matches(&self, pod: &Pod) -> bool {
         let spec = &pod.spec;
         match self.name.as_str() {
-            "Terminating" => spec.active_deadline_s.is_some_and(|s| s >= 0),
-            "NotTerminating" => spec.active_deadline_s.is_none_or(|s| s < 0),
+            "Terminating" => terminating(pod),
+            "NotTerminating" => !terminating(pod),
             "BestEffort" => best_effort(pod),
             "NotBestEffort" => !best_effort(pod),
-            "PriorityClass" => {
-                let class = &spec.priority_class;
-                match self.operator.as_str() {
-                    "In" => self.values.contains(class),
-                    "NotIn" => !self.values.contains(class),
-                    "DoesNotExist" => class.is_empty(),
-                    _ => !class.is_empty(),
-                }
-            }
+            "PriorityClass" => self.selects(&spec.priority_class),
             "CrossNamespacePodAffinity" => crosses_namespaces(&spec.source),
             _ => false,
+        }
+    }
+
+    /// `pvcMatchesScopeFunc`.
+    fn matches_claim(&self, claim: &PersistentVolumeClaim) -> bool {
+        let class = claim.source["volumeAttributesClassName"].as_str();
+        self.name == "VolumeAttributesClass" && self.selects(class.unwrap_or_default())
+    }
+
+    /// `ScopedResourceSelectorRequirementsAsSelector`: no class is none of any values.
+    fn selects(&self, class: &str) -> bool {
+        let listed = || self.values.iter().any(|value| value == class);
+        match self.operator.as_str() {
+            "In" => listed(),
+            "NotIn" => !listed(),
+            "DoesNotExist" => class.is_empty(),
+            _ => !class.is_empty(),
         }
     }
 }
 
 fn best_effort(pod: &Pod) -> bool {
     let none = |r: &Resources| r.cpu_milli == 0 && r.memory == 0;
+    if let Some((requests, limits)) = pod.spec.whole() {
+        return none(&requests) && none(&limits);
+    }
     let mut all = pod.spec.containers.iter().chain(&pod.spec.init_containers);
     all.all(|c| none(&c.requests) && none(&c.limits))
 }
@@ -175,6 +187,8 @@ fn crosses_namespaces(spec: &Value) -> bool {
     })
 }
 
+/// The annotation that came before `spec.storageClassName`.
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const COMPUTE: [&str; 10] = [
     "cpu",
     "memory",
@@ -187,7 +201,6 @@ const COMPUTE: [&str; 10] = [
     "limits.ephemeral-storage",
     "pods",
 ];
-const NATIVE: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "storage"];
 /// `validationSet`: containers must name these when they are counted.
 const MUST_BE_NAMED: [&str; 6] = [
     "cpu",
@@ -206,7 +219,7 @@ fn counts(row: &Row, name: &str) -> bool {
     match row {
         Row::Pod(_) => {
             let request = name.strip_prefix("requests.");
-            let extended = request.is_some_and(|r| r.contains('/') && !NATIVE.contains(&r));
+            let extended = request.is_some_and(extended);
             let huge = request.unwrap_or(name).starts_with("hugepages-");
             COMPUTE.contains(&name) || extended || huge
         }
@@ -227,6 +240,12 @@ fn counts(row: &Row, name: &str) -> bool {
     }
 }
 
+/// `isExtendedResourceNameForQuota`, without the `requests.` before it.
+fn extended(name: &str) -> bool {
+    let native = !name.contains('/') || name.contains("kubernetes.io/");
+    !native || name.starts_with("deviceclass.resource.kubernetes.io/")
+}
+
 /// `count/deployments.apps`.
 fn count_name(row: &Row) -> String {
     let (api_version, plural) = match row {
@@ -242,35 +261,47 @@ fn count_name(row: &Row) -> String {
 }
 
 impl ResourceQuota {
-    /// `generic.Matches`: the object is in all scopes, and something of it is counted.
-    pub fn matches(&self, row: &Row) -> bool {
+    /// `generic.Matches`: the object is in all scopes, and something of it is counted by these names:
+    /// those of the spec for who counts, those of the status for who admits.
+    pub fn matches(&self, hard: &Amounts, row: &Row) -> bool {
         let scoped = match row {
             Row::Pod(pod) => self.scopes.iter().all(|scope| scope.matches(pod)),
+            Row::PersistentVolumeClaim(claim) => {
+                self.scopes.iter().all(|scope| scope.matches_claim(claim))
+            }
             _ => self.scopes.is_empty(),
         };
-        scoped && self.hard.keys().any(|name| counts(row, name))
+        scoped && hard.keys().any(|name| counts(row, name))
     }
 
-    /// What of the object's usage this quota counts (`quota.Mask`).
-    pub fn charge(&self, row: &Row, now: Time) -> Amounts {
+    /// What of the object's usage is counted by these names (`quota.Mask`).
+    pub fn charge(&self, hard: &Amounts, row: &Row, now: Time) -> Amounts {
         let mut usage = usage(row, now);
-        usage.retain(|name, _| self.hard.contains_key(name) && counts(row, name));
+        usage.retain(|name, _| hard.contains_key(name) && counts(row, name));
         usage
+    }
+
+    /// `hasUsageStats`: the names that count the object, if one of them was never counted.
+    pub fn uncounted(&self, hard: &Amounts, row: &Row) -> Option<String> {
+        let names = hard.keys().filter(|name| counts(row, name));
+        let names: Vec<&str> = names.map(Text::as_str).collect();
+        let known = |name: &&str| self.status.used.contains_key(*name);
+        (!names.iter().all(known)).then(|| names.join(","))
     }
 
     /// `podEvaluator.Constraints`: cpu and memory that are counted must be named by every container.
     ///
     /// # Errors
     /// In upstream's words.
-    pub fn constraints(&self, row: &Row) -> Result<(), String> {
+    pub fn constraints(&self, hard: &Amounts, row: &Row) -> Result<(), String> {
         let Row::Pod(pod) = row else { return Ok(()) };
-        if !pod.spec.source["resources"].is_null() {
+        if pod.spec.whole().is_some() {
             return Ok(());
         }
         let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         let required: Vec<&str> = MUST_BE_NAMED
             .into_iter()
-            .filter(|name| self.hard.contains_key(*name))
+            .filter(|name| hard.contains_key(*name))
             .collect();
         for container in pod.spec.containers.iter().chain(&pod.spec.init_containers) {
             let named = container_usage(container);
@@ -384,6 +415,20 @@ fn pod_limits(pod: &Pod) -> Resources {
         most.max(&needed);
     }
     sum.max(&most);
+    if let Some((_, limits)) = pod.spec.whole() {
+        super::decode::override_with(&mut sum, &limits);
+    }
+    // Overhead is added to what is limited at all.
+    let overhead = &pod.spec.overhead;
+    if sum.named & 1 != 0 {
+        sum.cpu_milli += overhead.cpu_milli;
+    }
+    if sum.named & 2 != 0 {
+        sum.memory += overhead.memory;
+    }
+    if sum.named & 4 != 0 {
+        sum.ephemeral += overhead.ephemeral;
+    }
     sum
 }
 
@@ -393,7 +438,9 @@ fn service_usage(service: &Service, usage: &mut Amounts) {
         ServiceKind::NodePort => (ports, 0),
         ServiceKind::LoadBalancer => {
             let allocated = service.source["allocateLoadBalancerNodePorts"] != false;
-            (if allocated { ports } else { 0 }, 1)
+            let named = service.ports.iter().filter(|port| port.node_port != 0);
+            let named = i64::try_from(named.count()).unwrap_or(i64::MAX);
+            (if allocated { ports } else { named }, 1)
         }
         _ => (0, 0),
     };
@@ -411,11 +458,10 @@ fn claim_usage(claim: &PersistentVolumeClaim, usage: &mut Amounts) {
     if let Some(storage) = storage {
         set("requests.storage", storage);
     }
-    if let Some(class) = claim
-        .storage_class
-        .as_ref()
-        .filter(|class| !class.is_empty())
-    {
+    // `GetPersistentVolumeClaimClass`
+    let beta = claim.meta.annotations.get(BETA_CLASS);
+    let class = beta.or(claim.storage_class.as_ref());
+    if let Some(class) = class.filter(|class| !class.is_empty()) {
         let prefix = format!("{class}.storageclass.storage.k8s.io");
         set(
             &format!("{prefix}/persistentvolumeclaims"),
@@ -427,9 +473,40 @@ fn claim_usage(claim: &PersistentVolumeClaim, usage: &mut Amounts) {
     }
 }
 
-/// Whether objects of this kind are charged when they change, not only when they come and go.
-pub fn charged_on_update(kind: Kind) -> bool {
-    matches!(kind, Kind::Service | Kind::PersistentVolumeClaim)
+/// `Handles`: whether admission looks at this change of an object; only creations are charged
+/// otherwise.
+pub fn charged_on_update(old: &Row, new: &Row) -> bool {
+    match (old, new) {
+        (Row::Service(_), _) | (Row::PersistentVolumeClaim(_), _) => true,
+        (Row::Pod(old), Row::Pod(new)) => terminating(old) != terminating(new),
+        _ => false,
+    }
+}
+
+/// `DefaultUpdateFilter`: whether this change of an object may give something back.
+pub fn replenishes(old: &Row, new: &Row, now: Time) -> bool {
+    match (old, new) {
+        (Row::Pod(old), Row::Pod(new)) => charged(old, now) && !charged(new, now),
+        (Row::Service(old), Row::Service(new)) => {
+            let counted = |service: &Service| match service.kind {
+                ServiceKind::NodePort => 1,
+                ServiceKind::LoadBalancer => 2,
+                _ => 0,
+            };
+            counted(old) != counted(new)
+        }
+        (Row::PersistentVolumeClaim(old), Row::PersistentVolumeClaim(new)) => {
+            let class =
+                |claim: &PersistentVolumeClaim| claim.source["volumeAttributesClassName"].clone();
+            class(old) != class(new)
+        }
+        _ => false,
+    }
+}
+
+/// `IsTerminating`.
+fn terminating(pod: &Pod) -> bool {
+    pod.spec.active_deadline_s.is_some_and(|s| s >= 0)
 }
 
 /// `prettyPrint`: `pods=1,requests.cpu=500m`.

@@ -3,12 +3,12 @@
 //! A port of `pkg/controller/resourcequota/resource_quota_controller.go` with
 //! `resource_quota_monitor.go`. Admission charges what is created; this controller gives back: when
 //! an object goes, when a pod ends, and every five minutes. It also writes the first status, without
-//! which admission refuses everything that the quota counts.
+//! which a quota limits nothing.
 
 use std::time::Duration;
 
-use crate::api::quota::{self, Amount, Amounts, ResourceQuota, charged, charged_on_update};
-use crate::api::{Kind, Pod, Row};
+use crate::api::quota::{self, Amount, Amounts, ResourceQuota};
+use crate::api::{Kind, Row};
 use crate::client::{Controller, Keys, Plan, SyncContext};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, Op, View, Write};
@@ -22,19 +22,24 @@ fn count(quota: &ResourceQuota, view: &View, now: Time) -> Amounts {
     let zero = |name: &crate::api::Text| (name.clone(), Amount::default());
     let mut used: Amounts = quota.hard.keys().map(zero).collect();
     let namespace = &quota.meta.namespace;
-    if quota.scopes.is_empty() {
-        for &kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Pod) {
-            for (_, row) in view.rows(kind) {
-                if row.meta().namespace == *namespace && quota.matches(&row) {
-                    quota::add(&mut used, &quota.charge(&row, now));
-                }
+    // With scopes only pods and claims are counted.
+    let scoped = !quota.scopes.is_empty();
+    let other = |kind: &&Kind| match **kind {
+        Kind::Pod => false,
+        Kind::PersistentVolumeClaim => true,
+        _ => !scoped,
+    };
+    for &kind in Kind::ALL.iter().filter(other) {
+        for (_, row) in view.rows(kind) {
+            if row.meta().namespace == *namespace && quota.matches(&quota.hard, &row) {
+                quota::add(&mut used, &quota.charge(&quota.hard, &row, now));
             }
         }
     }
     for (_, pod) in view.pods().in_namespace(namespace) {
         let row = Row::Pod(pod.clone());
-        if quota.matches(&row) {
-            quota::add(&mut used, &quota.charge(&row, now));
+        if quota.matches(&quota.hard, &row) {
+            quota::add(&mut used, &quota.charge(&quota.hard, &row, now));
         }
     }
     used
@@ -50,10 +55,9 @@ pub fn counted(quota: &ResourceQuota, view: &View, now: Time) -> ResourceQuota {
 
 /// Whether this change may give something back.
 fn replenishes(change: &Change, now: Time) -> bool {
-    match (change.op, change.rows::<Pod>()) {
-        (Op::Delete, _) => true,
-        (Op::Update, Some((Some(old), Some(new)))) => charged(old, now) && !charged(new, now),
-        (Op::Update, None) => charged_on_update(change.kind()),
+    match (change.op, &change.old, &change.new) {
+        (Op::Delete, ..) => true,
+        (Op::Update, Some(old), Some(new)) => quota::replenishes(old, new, now),
         _ => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Quality of service classes of pods.
 //!
-//! `pkg/apis/core/v1/helper/qos/qos.go :: ComputePodQOS`, for container-level resources.
+//! `pkg/apis/core/v1/helper/qos/qos.go :: ComputePodQOS`: resources of the pod as a whole decide
+//! where there are any, else those of its containers.
 
 use crate::api::PodSpec;
 use crate::api::quantity::Resources;
@@ -28,6 +29,10 @@ impl QosClass {
 
     /// The class of a pod with this spec.
     pub fn of(spec: &PodSpec) -> QosClass {
+        if let Some((requests, limits)) = spec.whole() {
+            let limited = limits.cpu_milli > 0 && limits.memory > 0;
+            return QosClass::from_sums(&requests, &limits, limited);
+        }
         let (mut requests, mut limits) = (Resources::default(), Resources::default());
         let mut guaranteed = true;
         for container in spec.containers.iter().chain(&spec.init_containers) {
@@ -35,8 +40,12 @@ impl QosClass {
             limits.add(&container.limits);
             guaranteed &= container.limits.cpu_milli > 0 && container.limits.memory > 0;
         }
+        QosClass::from_sums(&requests, &limits, guaranteed)
+    }
+
+    fn from_sums(requests: &Resources, limits: &Resources, guaranteed: bool) -> QosClass {
         let none = |r: &Resources| r.cpu_milli == 0 && r.memory == 0;
-        if none(&requests) && none(&limits) {
+        if none(requests) && none(limits) {
             return QosClass::BestEffort;
         }
         let equal = requests.cpu_milli == limits.cpu_milli && requests.memory == limits.memory;

@@ -379,7 +379,7 @@ impl Store {
         if object.kind == Kind::PersistentVolumeClaim {
             super::limit_range::admit(&mut new, &self.view)?;
         }
-        if crate::api::quota::charged_on_update(object.kind) {
+        if crate::api::quota::charged_on_update(&old, &new) {
             self.charge(&new, Some(&old), at)?;
         }
         Ok(self.replace(object, old, new, at))

@@ -32,25 +32,25 @@ pub(super) fn check(
     }
     let mut charged = Vec::new();
     for (id, quota) in quotas.in_namespace(namespace) {
+        // What was never counted limits nothing yet.
+        let Some(hard) = &quota.status.hard else {
+            continue;
+        };
         // The request that creates a quota is not limited by itself.
-        if !quota.matches(row) || row.meta().uid == quota.meta.uid {
+        if !quota.matches(hard, row) || row.meta().uid == quota.meta.uid {
             continue;
         }
         let name = &quota.meta.name;
         quota
-            .constraints(row)
+            .constraints(hard, row)
             .map_err(|why| forbidden(row, &format!("failed quota: {name}: {why}")))?;
-        let mut delta = quota.charge(row, now);
-        let Some(hard) = &quota.status.hard else {
-            let names: Vec<&str> = delta.keys().map(Text::as_str).collect();
-            let why = format!(
-                "status unknown for quota: {name}, resources: {}",
-                names.join(",")
-            );
+        if let Some(names) = quota.uncounted(hard, row) {
+            let why = format!("status unknown for quota: {name}, resources: {names}");
             return Err(forbidden(row, &why));
-        };
-        if let Some(old) = old.filter(|old| quota.matches(old)) {
-            subtract(&mut delta, &quota.charge(old, now));
+        }
+        let mut delta = quota.charge(hard, row, now);
+        if let Some(old) = old.filter(|old| quota.matches(hard, old)) {
+            subtract(&mut delta, &quota.charge(hard, old, now));
         }
         delta.retain(|_, amount| amount.quantity.nanos() != 0);
         if delta.is_empty() {

@@ -51,6 +51,23 @@ pub(crate) fn pod_level(spec: &Value) -> Option<Resources> {
     Some(resources(&Some(requests)))
 }
 
+/// `spec.resources` of a pod as (requests, limits), when they say anything that is supported
+/// (`IsPodLevelResourcesSet`).
+pub(crate) fn pod_whole(spec: &Value) -> Option<(Resources, Resources)> {
+    let whole = spec.get("resources")?;
+    let of = |field: &str| {
+        let amounts = whole.get(field)?.clone();
+        let amounts = serde_json::from_value(amounts).ok()?;
+        Some(resources(&Some(amounts)))
+    };
+    let both = ["requests", "limits"].map(|field| of(field).unwrap_or_default());
+    let named = |r: &Resources| {
+        let mut extended = r.extended.iter();
+        r.named & 3 != 0 || extended.any(|(name, _)| name.starts_with("hugepages-"))
+    };
+    both.iter().any(named).then(|| both.into())
+}
+
 pub(super) fn protocol(source: &Option<String>) -> Protocol {
     match source.as_deref() {
         Some("UDP") => Protocol::Udp,

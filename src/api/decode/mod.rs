@@ -40,7 +40,7 @@ use super::Row;
 use super::yaml::{Node, Span};
 
 pub(crate) use affinity::label_selector as selector_of;
-pub(crate) use container::pod_level;
+pub(crate) use container::{pod_level, pod_whole};
 pub(crate) use meta::uid as uid_of;
 pub(crate) use pod::{override_with, pod_requests};
 pub use typed::expand_list;

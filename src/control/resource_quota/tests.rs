@@ -148,6 +148,219 @@ fn scopes_choose_pods_and_object_counts_choose_kinds() {
     assert!(world.create(widget("b")).contains("exceeded quota: q"));
 }
 
+/// After `pods_test.go :: TestPodEvaluatorUsage`, `TestPodEvaluatorMatchingScopes`,
+/// `persistent_volume_claims_test.go` and `services_test.go`: scopes, who is created, what is used.
+#[test]
+fn a_quota_counts_what_is_in_all_its_scopes() {
+    let scope = |name: &str, operator: &str, values: &[&str]| json!({"scopeName": name, "operator": operator, "values": values});
+    let class = |operator: &str, values: &[&str]| json!([scope("PriorityClass", operator, values)]);
+    let plain = || pod("a", json!({"requests": {"cpu": "1"}}));
+    let with = |field: &str, value: Value| {
+        let mut pod = plain();
+        pod["spec"][field] = value;
+        pod
+    };
+    let urgent = || with("priorityClassName", json!("system-node-critical"));
+    let brief = || with("activeDeadlineSeconds", json!(60));
+    let near = |term: Value| {
+        let mut term = term;
+        term["topologyKey"] = json!("zone");
+        with(
+            "affinity",
+            json!({"podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [term]}}),
+        )
+    };
+    let table: [(Value, Value, Value, i64); 18] = [
+        (json!(["Terminating"]), Value::Null, plain(), 0),
+        (json!(["Terminating"]), Value::Null, brief(), 1),
+        (json!(["NotTerminating"]), Value::Null, plain(), 1),
+        (json!(["NotTerminating"]), Value::Null, brief(), 0),
+        (json!(["NotBestEffort"]), Value::Null, plain(), 1),
+        (json!(["BestEffort"]), Value::Null, pod("a", json!({})), 1),
+        // limits alone are enough
+        (
+            json!(["NotBestEffort"]),
+            Value::Null,
+            pod("a", json!({"limits": {"memory": "1Mi"}})),
+            1,
+        ),
+        // so are those of the pod as a whole
+        (
+            json!(["NotBestEffort"]),
+            Value::Null,
+            {
+                let mut p = pod("a", json!({}));
+                p["spec"]["resources"] = json!({"requests": {"cpu": "1"}});
+                p
+            },
+            1,
+        ),
+        (
+            json!(["NotTerminating", "NotBestEffort"]),
+            Value::Null,
+            brief(),
+            0,
+        ),
+        (Value::Null, class("Exists", &[]), plain(), 0),
+        (Value::Null, class("Exists", &[]), urgent(), 1),
+        (
+            Value::Null,
+            class("In", &["system-node-critical", "x"]),
+            urgent(),
+            1,
+        ),
+        (Value::Null, class("In", &["x"]), urgent(), 0),
+        (Value::Null, class("NotIn", &["x"]), plain(), 1),
+        (
+            Value::Null,
+            class("NotIn", &["system-node-critical"]),
+            urgent(),
+            0,
+        ),
+        (Value::Null, class("DoesNotExist", &[]), plain(), 1),
+        (
+            json!(["CrossNamespacePodAffinity"]),
+            Value::Null,
+            near(json!({"namespaces": ["other"]})),
+            1,
+        ),
+        (
+            json!(["CrossNamespacePodAffinity"]),
+            Value::Null,
+            near(json!({})),
+            0,
+        ),
+    ];
+    for (scopes, selector, pod, expected) in table {
+        let mut object = quota(json!({"pods": "9"}));
+        if !scopes.is_null() {
+            object["spec"]["scopes"] = scopes.clone();
+        }
+        if !selector.is_null() {
+            object["spec"]["scopeSelector"] = json!({"matchExpressions": selector});
+        }
+        let mut world = World::new(object);
+        assert_eq!(world.create(pod.clone()), "");
+        let charged = world.used();
+        assert_eq!(
+            charged,
+            format!("pods={expected}"),
+            "{scopes} {selector} {pod}"
+        );
+        world.count();
+        assert_eq!(world.used(), charged, "admission and controller agree");
+    }
+}
+
+#[test]
+fn a_quota_that_was_never_counted_limits_nothing() {
+    let store = Store::new(Draws::new(1));
+    let mut world = World { store };
+    assert_eq!(world.create(quota(json!({"pods": "1"}))), "");
+    assert_eq!(world.create(pod("a", json!({}))), "");
+    assert_eq!(world.create(pod("b", json!({}))), "");
+    world.count();
+    assert_eq!(world.used(), "pods=2");
+    assert!(
+        world
+            .create(pod("c", json!({})))
+            .contains("exceeded quota: q")
+    );
+}
+
+/// After `pods_test.go :: TestPodEvaluatorUsage`, `services_test.go :: TestServiceEvaluatorUsage` and
+/// `persistent_volume_claims_test.go :: TestPersistentVolumeClaimEvaluatorUsage`.
+#[test]
+fn objects_count_as_upstream_counts_them() {
+    let spec = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec});
+    let service = |spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": spec});
+    let claim = |more: Value| {
+        let mut claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "a", "annotations": {}}, "spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "5Gi"}}}});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            claim["spec"][key] = value.clone();
+        }
+        claim
+    };
+    let c = |name: &str, cpu: &str, limit: &str| {
+        json!({"name": name, "image": "x", "resources": {"requests": {"cpu": cpu},
+            "limits": {"cpu": limit}}})
+    };
+    let ports = json!([{"port": 80, "name": "a", "nodePort": 30080}, {"port": 81, "name": "b"}]);
+    // hard, object, used
+    let table = [
+        // 1 + 2 against the init container's 5
+        (
+            json!({"requests.cpu": "9", "limits.cpu": "99"}),
+            spec(json!({"containers": [c("a", "1", "3"), c("b", "2", "4")],
+                "initContainers": [c("i", "5", "5")]})),
+            "limits.cpu=7,requests.cpu=5",
+        ),
+        // a sidecar counts beside the others
+        (
+            json!({"requests.cpu": "9"}),
+            spec(json!({"containers": [c("a", "1", "3")],
+            "initContainers": [{"name": "s", "image": "x", "restartPolicy": "Always",
+                "resources": {"requests": {"cpu": "2"}}}]})),
+            "requests.cpu=3",
+        ),
+        // the pod as a whole wins
+        (
+            json!({"requests.cpu": "9", "limits.cpu": "9"}),
+            spec(json!({
+            "resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "6"}},
+            "containers": [{"name": "a", "image": "x"}]})),
+            "limits.cpu=6,requests.cpu=4",
+        ),
+        (
+            json!({"requests.example.com/gpu": "9", "pods": "9"}),
+            spec(json!({"containers": [
+            {"name": "a", "image": "x", "resources": {"limits": {"example.com/gpu": "2"}}}]})),
+            "pods=1,requests.example.com/gpu=2",
+        ),
+        (
+            json!({"services": "9", "services.nodeports": "9", "services.loadbalancers": "9"}),
+            service(json!({"type": "NodePort", "ports": ports})),
+            "services=1,services.loadbalancers=0,services.nodeports=2",
+        ),
+        (
+            json!({"services.nodeports": "9", "services.loadbalancers": "9"}),
+            service(json!({"type": "LoadBalancer", "ports": ports})),
+            "services.loadbalancers=1,services.nodeports=2",
+        ),
+        // no ports are given out, but one is named
+        (
+            json!({"services.nodeports": "9", "services.loadbalancers": "9"}),
+            service(json!({"type": "LoadBalancer", "ports": ports,
+                "allocateLoadBalancerNodePorts": false})),
+            "services.loadbalancers=1,services.nodeports=1",
+        ),
+        (
+            json!({"services.nodeports": "9"}),
+            service(json!({"ports": [{"port": 80}]})),
+            "services.nodeports=0",
+        ),
+        (
+            json!({"requests.storage": "9Gi", "persistentvolumeclaims": "9",
+            "gold.storageclass.storage.k8s.io/requests.storage": "9Gi",
+            "lead.storageclass.storage.k8s.io/persistentvolumeclaims": "9"}),
+            claim(json!({"storageClassName": "gold"})),
+            "gold.storageclass.storage.k8s.io/requests.storage=5Gi,\
+             lead.storageclass.storage.k8s.io/persistentvolumeclaims=0,persistentvolumeclaims=1,\
+             requests.storage=5Gi",
+        ),
+    ];
+    for (hard, object, expected) in table {
+        let mut world = World::new(quota(hard.clone()));
+        assert_eq!(world.create(object.clone()), "", "{object}");
+        assert_eq!(world.used(), expected, "{hard} {object}");
+        world.count();
+        assert_eq!(world.used(), expected, "counted: {hard} {object}");
+    }
+}
+
 fn limits(item: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l"},
         "spec": {"limits": [item]}})
