@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::{Kind, Meta, OwnerRef, Row, Text, Uid};
+use crate::api::{Kind, KubeEvent, Meta, OwnerRef, Row, Text, Uid};
 use crate::client::{Controller, Keys, Plan, Step, SyncContext};
 use crate::engine::Time;
 use crate::store::admit::{FOREGROUND, ORPHAN};
@@ -146,6 +146,9 @@ impl GarbageCollector {
                 keys.add(Key::Delete(object));
             }
         }
+        let added = |owner: &&OwnerRef| !before.iter().any(|b| b.uid == owner.uid);
+        let added = new.owners.iter().filter(added);
+        keys.events.extend(self.stranger(row, added, view));
         // `addUnblockedOwnersToDeleteQueue`.
         for owner in before.iter().filter(|o| o.block_owner_deletion) {
             let still = new.owners.iter().find(|o| o.uid == owner.uid);
@@ -161,6 +164,42 @@ impl GarbageCollector {
             keys.now.extend(dependents.into_iter().map(Key::Delete));
             keys.add(Key::Delete(object));
         }
+    }
+
+    /// `reportInvalidNamespaceOwnerRef`: of the first owner that is not where its dependant is.
+    fn stranger<'a>(
+        &self,
+        row: &Row,
+        mut owners: impl Iterator<Item = &'a OwnerRef>,
+        view: &View,
+    ) -> Option<KubeEvent> {
+        let meta = row.meta();
+        let elsewhere = |owner: &&OwnerRef| {
+            let standing = self.classify(meta, owner, view);
+            let absent = matches!(standing, Standing::Dangling | Standing::Unknown);
+            let mut rows = view.rows(owner.kind).into_iter().map(|(_, row)| row);
+            let here = |row: &Row| row.meta().namespace == meta.namespace;
+            absent
+                && owner.kind.namespaced()
+                && rows.any(|row| row.meta().uid == owner.uid && !here(&row))
+        };
+        let owner = owners.find(elsewhere)?;
+        let namespace = &meta.namespace;
+        let message = format!(
+            "ownerRef [{}/{}, namespace: {namespace}, name: {}, uid: {}] does not exist in \
+             namespace \"{namespace}\"",
+            owner.api_version, owner.kind_name, owner.name, owner.uid
+        );
+        Some(KubeEvent {
+            kind: row.kind(),
+            namespace: namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid,
+            reason: "OwnerRefInvalidNamespace".into(),
+            message: message.into(),
+            warning: true,
+            source: Self::NAME.into(),
+        })
     }
 
     /// An owner that waits for its dependants is looked at again, and so are those that are left:
@@ -378,6 +417,10 @@ impl Controller for GarbageCollector {
                 let unsound = owners.any(|o| self.classify(meta, o, view) != Standing::Solid);
                 if unsound || deleting_dependents(meta) {
                     keys.add(Key::Delete(object));
+                }
+                if unsound {
+                    let told = self.stranger(&row, meta.owners.iter(), view);
+                    keys.events.extend(told);
                 }
                 if meta.deleting() && has_finalizer(meta, ORPHAN) {
                     keys.add(Key::Orphan(object));

@@ -278,3 +278,38 @@ fn an_owner_of_an_unknown_kind_keeps_the_other_references_as_they_are() {
     assert_eq!((log.as_str(), left.as_str()), ("", "b"));
     assert_eq!(world.find("b").expect("b").1.meta().owners.len(), 2);
 }
+
+/// After `garbagecollector_test.go :: TestConflictingData` ("good parent -> bad child"): an owner of
+/// another namespace is none, and somebody is told.
+#[test]
+fn an_owner_of_another_namespace_is_told_about() {
+    use crate::control::desk::{Desk, PLAIN};
+    use serde_json::json;
+    for late in [false, true] {
+        let map = |namespace: &str, name: &str, owners: serde_json::Value| {
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name,
+                "namespace": namespace, "ownerReferences": owners}})
+        };
+        let parent = map("x", "parent", json!([]));
+        let mut desk = Desk::new(GarbageCollector::default(), PLAIN, &[parent]);
+        let view = desk.store.view();
+        let id = view.lookup(Kind::ConfigMap, "x", "parent").expect("it");
+        let uid = view.row(id).expect("it").meta().uid;
+        let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "parent",
+            "uid": uid.to_string()}]);
+        if late {
+            desk.crash();
+        }
+        desk.create(&map("x", "child", owner.clone()));
+        desk.create(&map("y", "stranger", owner));
+        if late {
+            desk.start();
+        }
+        assert_eq!(desk.log(), "-configmap stranger", "{late}");
+        let expected = format!(
+            "warning OwnerRefInvalidNamespace: ownerRef [v1/ConfigMap, namespace: y, name: parent, \
+             uid: {uid}] does not exist in namespace \"y\""
+        );
+        assert_eq!(desk.events(), [expected], "{late}");
+    }
+}
