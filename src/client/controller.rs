@@ -50,6 +50,11 @@ pub trait Controller {
         false
     }
 
+    /// Whether a failure of this write ends its chain although it is forgiven.
+    fn ends_chain(&self, _write: &Write) -> bool {
+        false
+    }
+
     /// Whether this write of a chain is made although an earlier one of its chain has failed.
     fn despite_failure(&self, _next: &Write) -> bool {
         false

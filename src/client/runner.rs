@@ -364,7 +364,9 @@ impl<C: Controller> Runner<C> {
             Err(_) if active.current.optional => {}
             // Every controller takes "it is gone" for a success of its deletion.
             Err(ApiError::NotFound(_)) if matches!(write, Write::Delete { .. }) => {}
-            Err(error) if self.controller.forgives(&write, error) => {}
+            Err(error) if self.controller.forgives(&write, error) => {
+                failed = self.controller.ends_chain(&write);
+            }
             Err(error) => {
                 failed = true;
                 active.current.failed = true;

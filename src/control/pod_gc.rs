@@ -4,17 +4,18 @@
 //! terminating pods on nodes that are declared out of service, pods bound to nodes that do not
 //! exist (after a quarantine of 40 s), and terminating pods that were never bound.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fixedbitset::FixedBitSet;
 
+use crate::api::meta::recorded;
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, Truth};
-use crate::api::{KubeEvent, Node, Pod, Text};
-use crate::client::{Controller, Keys, Outcome, Plan, Reply, SyncContext};
+use crate::api::{Node, Pod, Text};
+use crate::client::{Controller, Keys, Link, Plan, Step, SyncContext};
 use crate::engine::Time;
-use crate::store::{Change, Id, ObjectId, Op, Patch, Propagation, View, Write};
+use crate::store::{ApiError, Change, Id, ObjectId, Op, Patch, Propagation, View, Write};
 
 /// `gcCheckPeriod`.
 const PERIOD: Duration = Duration::from_secs(20);
@@ -66,20 +67,50 @@ pub struct PodGcController {
     terminating: Marked,
     /// Missing nodes with the end of their quarantine.
     quarantine: BTreeMap<Text, Time>,
-    /// What the pass under way still has to remove.
-    todo: VecDeque<Removal>,
-    /// The pod under way could not be marked failed.
-    refused: bool,
 }
 
-/// A pod that is to be marked failed and deleted.
-#[derive(Debug)]
-struct Removal {
+/// `markFailedAndDeletePodWithCondition`: a pod that cannot be marked is not deleted.
+fn removal(
     id: Id<Pod>,
-    pod: Arc<Pod>,
+    pod: &Pod,
     condition: Option<PodCondition>,
     rule: &'static str,
-    marked: bool,
+) -> Vec<Link> {
+    let (object, uid) = (id.into(), Some(pod.meta.uid));
+    let patch = Patch::PodConditions {
+        conditions: condition.into_iter().collect(),
+        phase: Some(Phase::Failed),
+        reason: None,
+    };
+    let mark = Write::Patch { object, uid, patch };
+    let delete = Write::Delete {
+        object,
+        uid,
+        grace_s: Some(0),
+        propagation: Propagation::Background,
+    };
+    let mark = (!pod.status.phase.terminal()).then_some((mark, rule));
+    mark.into_iter().chain([(delete, rule)]).collect()
+}
+
+/// `byEvictionAndCreationTimestamp`.
+fn sort(pods: &mut [(Id<Pod>, &Arc<Pod>)]) {
+    let key = |pod: &Pod| {
+        let evicted = pod.status.reason.as_ref().is_some_and(|r| r == "Evicted");
+        (!evicted, recorded(pod.meta.created))
+    };
+    pods.sort_by(|(_, a), (_, b)| {
+        let names = || a.meta.name.cmp(&b.meta.name);
+        key(a).cmp(&key(b)).then_with(names)
+    });
+}
+
+/// A goroutine for each pod.
+fn together(pods: &[(Id<Pod>, &Arc<Pod>)], rule: &'static str, plan: &mut Plan) {
+    if !pods.is_empty() {
+        let chains = pods.iter().map(|(id, pod)| removal(*id, pod, None, rule));
+        plan.steps.push(Step::Chains(chains.collect()));
+    }
 }
 
 impl Default for PodGcController {
@@ -96,60 +127,7 @@ impl PodGcController {
             ended: Marked::default(),
             terminating: Marked::default(),
             quarantine: BTreeMap::new(),
-            todo: VecDeque::new(),
-            refused: false,
         }
-    }
-
-    fn remove(
-        &mut self,
-        id: Id<Pod>,
-        pod: &Arc<Pod>,
-        condition: Option<PodCondition>,
-        rule: &'static str,
-    ) {
-        self.todo.push_back(Removal {
-            id,
-            pod: pod.clone(),
-            condition,
-            rule,
-            marked: pod.status.phase.terminal(),
-        });
-    }
-
-    /// `markFailedAndDeletePodWithCondition` of the pods of this pass, one after the other. A pod
-    /// that cannot be marked is not deleted, and keeps nobody else from being removed: upstream
-    /// reports the error and looks again at the next pass, without any back-off.
-    fn next_removal(&mut self) -> Plan {
-        let mut plan = Plan::none();
-        while let Some(removal) = self.todo.front_mut() {
-            plan.more = true;
-            let (object, uid) = (removal.id.into(), Some(removal.pod.meta.uid));
-            if !std::mem::replace(&mut removal.marked, true) {
-                let patch = Patch::PodConditions {
-                    conditions: removal.condition.take().into_iter().collect(),
-                    phase: Some(Phase::Failed),
-                    reason: None,
-                };
-                let write = Write::Patch { object, uid, patch };
-                plan.attempt(write, removal.rule);
-                return plan;
-            }
-            let rule = removal.rule;
-            self.todo.pop_front();
-            if std::mem::take(&mut self.refused) {
-                continue;
-            }
-            let write = Write::Delete {
-                object,
-                uid,
-                grace_s: Some(0),
-                propagation: Propagation::Background,
-            };
-            plan.attempt(write, rule);
-            return plan;
-        }
-        Plan::none()
     }
 
     fn note(&mut self, id: Id<Pod>, pod: &Pod, gone: bool) {
@@ -158,60 +136,52 @@ impl PodGcController {
     }
 
     /// `gcTerminated`: the oldest of those above the threshold, evicted ones first.
-    fn ended(&mut self, view: &View) {
+    fn ended(&self, view: &View, plan: &mut Plan) {
         let excess = self.ended.count.saturating_sub(self.threshold);
         if self.threshold == 0 || excess == 0 {
             return;
         }
-        let mut pods: Vec<_> = self
-            .ended
-            .iter()
+        let pods = self.ended.iter();
+        let mut pods: Vec<_> = pods
             .filter_map(|id| Some((id, view.pods().get(id)?)))
             .collect();
-        let key = |pod: &Pod| {
-            let evicted = pod.status.reason.as_ref().is_some_and(|r| r == "Evicted");
-            (!evicted, pod.meta.created)
-        };
-        pods.sort_by(|(_, a), (_, b)| {
-            let names = || a.meta.name.cmp(&b.meta.name);
-            key(a).cmp(&key(b)).then_with(names)
-        });
-        for (id, pod) in pods.into_iter().take(excess) {
-            let rule = "more ended pods than the garbage collection threshold";
-            self.remove(id, pod, None, rule);
-        }
+        sort(&mut pods);
+        pods.truncate(excess);
+        let rule = "more ended pods than the garbage collection threshold";
+        together(&pods, rule, plan);
     }
 
     /// `gcTerminating`.
-    fn terminating(&mut self, view: &View) {
-        for id in self.terminating.all() {
-            let Some(pod) = view.pods().get(id) else {
-                continue;
-            };
+    fn terminating(&self, view: &View, plan: &mut Plan) {
+        let lost =
+            |node: &Node| !node.ready() && node.taints.iter().any(|t| t.key == OUT_OF_SERVICE);
+        let on_lost = |(_, pod): &(Id<Pod>, &Arc<Pod>)| {
             let bound = pod.node_name.as_ref();
             let node = bound.and_then(|name| view.nodes().named(&Text::default(), name));
-            let lost =
-                |node: &Node| !node.ready() && node.taints.iter().any(|t| t.key == OUT_OF_SERVICE);
-            if node.is_some_and(|(_, node)| lost(node)) {
-                let rule = "terminating on a node that is out of service";
-                self.remove(id, pod, None, rule);
-            }
-        }
+            node.is_some_and(|(_, node)| lost(node))
+        };
+        let pods = self.terminating.all().into_iter();
+        let pods = pods.filter_map(|id| Some((id, view.pods().get(id)?)));
+        let mut pods: Vec<_> = pods.filter(on_lost).collect();
+        sort(&mut pods);
+        let rule = "terminating on a node that is out of service";
+        together(&pods, rule, plan);
     }
 
     /// `gcUnscheduledTerminating`.
-    fn never_bound(&mut self, view: &View) {
+    fn never_bound(&self, view: &View, plan: &mut Plan) {
         for id in self.terminating.all() {
             let pod = view.pods().get(id).filter(|pod| pod.node_name.is_none());
             if let Some(pod) = pod {
                 let rule = "terminating without ever having been bound";
-                self.remove(id, pod, None, rule);
+                let chain = removal(id, pod, None, rule);
+                plan.steps.push(Step::Chains(vec![chain]));
             }
         }
     }
 
     /// `gcOrphaned`.
-    fn orphaned(&mut self, view: &View, now: Time) {
+    fn orphaned(&mut self, view: &View, now: Time, plan: &mut Plan) {
         let exists = |name: &Text| view.nodes().named(&Text::default(), name).is_some();
         for name in view.pods().node_names(|name| !exists(name)) {
             self.quarantine
@@ -237,7 +207,8 @@ impl PodGcController {
                     observed_generation: pod.meta.generation,
                 };
                 let rule = "its node does not exist any more";
-                self.remove(id, pod, Some(condition), rule);
+                let chain = removal(id, pod, Some(condition), rule);
+                plan.steps.push(Step::Chains(vec![chain]));
             }
         }
     }
@@ -256,32 +227,22 @@ impl Controller for PodGcController {
     }
 
     fn sync(&mut self, (): (), cx: &SyncContext<'_>) -> Plan {
-        self.todo.clear();
-        self.refused = false;
-        self.ended(cx.view);
-        self.terminating(cx.view);
-        self.orphaned(cx.view, cx.now);
-        self.never_bound(cx.view);
-        let mut plan = self.next_removal();
+        let mut plan = Plan::none();
+        self.ended(cx.view, &mut plan);
+        self.terminating(cx.view, &mut plan);
+        self.orphaned(cx.view, cx.now, &mut plan);
+        self.never_bound(cx.view, &mut plan);
         plan.requeue(PERIOD);
         plan
     }
 
-    fn on_reply(
-        &mut self,
-        (): (),
-        write: &Write,
-        reply: &Reply,
-        _cx: &SyncContext<'_>,
-        _events: &mut Vec<KubeEvent>,
-    ) {
-        if reply.is_err() && matches!(write, Write::Patch { .. }) {
-            self.refused = true;
-        }
+    /// Upstream reports the error and looks again at the next pass, without any back-off.
+    fn forgives(&self, _write: &Write, _error: &ApiError) -> bool {
+        true
     }
 
-    fn finish(&mut self, (): (), _outcome: &Outcome, _cx: &SyncContext<'_>) -> Plan {
-        self.next_removal()
+    fn ends_chain(&self, _write: &Write) -> bool {
+        true
     }
 
     fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<()>) {
@@ -301,9 +262,8 @@ mod tests {
     use super::*;
     use crate::api::Meta;
     use crate::api::affinity::{Taint, TaintEffect};
-    use crate::client::Step;
     use crate::engine::Draws;
-    use crate::store::{ApiError, Cause, Receipt, Store};
+    use crate::store::{Cause, Store};
 
     fn named(name: &str) -> Meta {
         Meta {
@@ -329,28 +289,24 @@ mod tests {
             view: store.view(),
             draws: &draws,
         };
-        let mut told = Vec::new();
-        let mut plan = controller.sync((), &cx);
+        let plan = controller.sync((), &cx);
         assert_eq!(plan.requeue_after, Some(PERIOD));
-        while let Some(Step::One {
-            write, optional, ..
-        }) = plan.steps.pop()
-        {
-            assert!(optional, "a refusal would make the next look late");
-            let reply = match &write {
-                Write::Patch { .. } if refuse => Err(ApiError::Unreachable),
-                _ => Ok(Receipt {
-                    revision: 0,
-                    object: None,
-                    row: None,
-                }),
+        let mut told = Vec::new();
+        for step in plan.steps {
+            let Step::Chains(chains) = step else {
+                panic!("not a removal: {step:?}");
             };
-            controller.on_reply((), &write, &reply, &cx, &mut Vec::new());
-            if let Write::Delete { object, .. } = write {
-                let row = store.view().row(object).expect("it is there");
-                told.push(row.meta().name.to_string());
+            for (write, _) in chains.into_iter().flatten() {
+                let error = ApiError::Unreachable;
+                assert!(controller.forgives(&write, &error), "a look would be late");
+                if refuse && controller.ends_chain(&write) {
+                    break;
+                }
+                if let Write::Delete { object, .. } = write {
+                    let row = store.view().row(object).expect("it is there");
+                    told.push(row.meta().name.to_string());
+                }
             }
-            plan = controller.finish((), &Outcome::default(), &cx);
         }
         told
     }
@@ -425,6 +381,56 @@ mod tests {
         controller.resync(store.view(), Time::ZERO, &mut Keys::default());
         // Equal times of creation: by name.
         assert_eq!(deletions(&mut controller, &store, 20), ["a"]);
+        // After `gc_controller_test.go :: TestGCTerminated` ("evicted pods are deleted first").
+        let (id, _) = store.view().pods().find("", "c").expect("the pod");
+        let patch = Patch::PodConditions {
+            conditions: Vec::new(),
+            phase: Some(Phase::Failed),
+            reason: Some(("Evicted".into(), Text::default())),
+        };
+        let (object, uid) = (id.into(), None);
+        let write = Write::Patch { object, uid, patch };
+        store
+            .write(&write, Time::ZERO, Cause::default())
+            .expect("patched");
+        controller.resync(store.view(), Time::ZERO, &mut Keys::default());
+        assert_eq!(deletions(&mut controller, &store, 40), ["c"]);
+    }
+
+    /// After `TestGCUnscheduledTerminating`.
+    #[test]
+    fn terminating_pods_that_were_never_bound_go_at_once() {
+        let pod = |name: &str, node: Option<&str>| Pod {
+            meta: named(name),
+            node_name: node.map(Text::from),
+            ..Pod::default()
+        };
+        let rows = vec![
+            pod("waits", None).into(),
+            pod("going", None).into(),
+            pod("runs", Some("n")).into(),
+        ];
+        let (mut controller, mut store) = started(rows, 0);
+        for name in ["going", "runs"] {
+            let (id, pod) = store.view().pods().find("", name).expect("the pod");
+            let mut held = Pod::clone(pod);
+            held.meta.finalizers = [Text::from("example.com/held")].into();
+            let write = Write::Update(id.into(), held.into());
+            store
+                .write(&write, Time::ZERO, Cause::default())
+                .expect("held");
+            let delete = Write::Delete {
+                object: id.into(),
+                uid: None,
+                grace_s: Some(30),
+                propagation: Propagation::Background,
+            };
+            store
+                .write(&delete, Time::ZERO, Cause::default())
+                .expect("deleted");
+        }
+        controller.resync(store.view(), Time::ZERO, &mut Keys::default());
+        assert_eq!(deletions(&mut controller, &store, 20), ["going"]);
     }
 
     #[test]
