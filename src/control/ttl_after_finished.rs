@@ -70,3 +70,80 @@ impl Controller for TtlAfterFinishedController {
 
     fn restart(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::Kind;
+    use crate::api::pod_status::Truth;
+    use crate::api::workload::WorkloadCondition;
+    use crate::control::desk::{Desk, PLAIN};
+
+    fn finish(desk: &mut Desk<TtlAfterFinishedController>, kind: &str) {
+        let object = desk.find(Kind::Job, "job");
+        let (_, row) = desk
+            .store
+            .view()
+            .of::<Job>()
+            .iter()
+            .next()
+            .expect("the Job");
+        let mut job = Job::clone(row);
+        job.status.conditions.push(WorkloadCondition {
+            kind: kind.into(),
+            status: Truth::True,
+            reason: "".into(),
+            message: "".into(),
+            updated: desk.now,
+            since: desk.now,
+        });
+        desk.write(&Write::UpdateStatus(object, job.into()));
+    }
+
+    /// After `ttlafterfinished_controller_test.go :: TestTimeLeft` and `TestProcessJob…`: the time to
+    /// live, how the Job ends, what is patched then, and after how many seconds it is deleted.
+    #[test]
+    fn a_finished_job_is_deleted_when_its_time_is_over() {
+        let table = [
+            (json!(0), "Complete", Value::Null, Some(0)),
+            (json!(10), "Complete", Value::Null, Some(10)),
+            (json!(10), "Failed", Value::Null, Some(10)),
+            (Value::Null, "Complete", Value::Null, None),
+            // an interim condition is no end
+            (json!(10), "FailureTarget", Value::Null, None),
+            // longer, never, sooner: as it is said last
+            (json!(10), "Complete", json!(20), Some(20)),
+            (json!(10), "Complete", json!("never"), None),
+            (json!(100), "Failed", json!(4), Some(4)),
+        ];
+        for (ttl, end, then, expected) in table {
+            let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"},
+                "spec": {"ttlSecondsAfterFinished": ttl, "template": {"spec": {
+                    "restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}});
+            let mut desk = Desk::new(TtlAfterFinishedController, PLAIN, &[job]);
+            desk.pass(100.0);
+            assert_eq!(desk.log(), "");
+            finish(&mut desk, end);
+            if !then.is_null() {
+                let job = desk.find(Kind::Job, "job");
+                let then = if then == "never" {
+                    Value::Null
+                } else {
+                    then.clone()
+                };
+                desk.patch(job, json!({"spec": {"ttlSecondsAfterFinished": then}}));
+            }
+            let mut seconds = 0;
+            let mut log = desk.log();
+            while log.is_empty() && seconds < 200 {
+                desk.pass(1.0);
+                seconds += 1;
+                log = desk.log();
+            }
+            let deleted = (log == "-job job").then_some(seconds);
+            assert_eq!(deleted, expected, "{ttl} {end} {then}: {log}");
+        }
+    }
+}
