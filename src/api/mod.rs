@@ -66,6 +66,8 @@ pub mod defaults;
 
 pub mod validate;
 
+pub mod warnings;
+
 pub mod print;
 
 pub mod row;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::edit::{Action, printed_name};
-use crate::api::Row;
 use crate::api::patch::{PatchKind, three_way_patch};
 use crate::api::print::to_json;
 use crate::api::yaml::{Node, Span};
+use crate::api::{Row, warnings};
 use crate::store::{Patch, View, Write};
 
 /// Where the manifest is kept that was applied last.
@@ -32,7 +32,7 @@ pub fn apply(row: &Row, written: &Value, view: &View) -> Result<Action, String> 
     };
     let Some((object, old)) = found.and_then(|object| Some((object, view.row(object)?))) else {
         let write = Write::Create(annotated(row, written));
-        return Ok(Action::Write(write, format!("{name} created")));
+        return Ok(Action::Write(write, created(row)));
     };
     let mut warnings = Vec::new();
     let before = old.meta().annotations.get(LAST_APPLIED);
@@ -86,8 +86,17 @@ pub fn apply(row: &Row, written: &Value, view: &View) -> Result<Action, String> 
 
 /// The write of `kubectl create -f` for an object, and what it prints.
 pub fn create(row: &Row) -> Action {
-    let line = format!("{} created", printed_name(row));
-    Action::Write(Write::Create(row.clone()), line)
+    Action::Write(Write::Create(row.clone()), created(row))
+}
+
+/// What is printed of a new object: the server's warnings first.
+fn created(row: &Row) -> String {
+    let warnings = warnings::of(&to_json(row)).into_iter();
+    let warnings = warnings.map(|line| format!("Warning: {line}"));
+    let lines: Vec<String> = warnings
+        .chain([format!("{} created", printed_name(row))])
+        .collect();
+    lines.join("\n")
 }
 
 /// The write of `kubectl replace -f`: the object becomes what is written, but for what the server

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::diagnostic::Diagnostic;
 use super::fields::Problems;
 use super::reference::kind_name;
 use super::types::Applied;
 use crate::api::decode::{DecodeContext, Problem, as_written, decode};
 use crate::api::yaml::{Node, Span};
-use crate::api::{Row, Text};
+use crate::api::{Row, Text, warnings};
 
 /// Kinds that are applied before others, in this order, and those that come last: kustomize's
 /// order, so that what others need is there first.
@@ -79,6 +81,23 @@ pub fn diagnostic(problem: Problem, node: &Node, error: bool) -> Diagnostic {
     }
 }
 
+/// What the API server says about a new object besides accepting it.
+pub fn server_warnings(json: &Value, node: &Node) -> Vec<Diagnostic> {
+    let lines = warnings::of(json);
+    let of_line = |line: &String| {
+        let (path, message) = warnings::located(line);
+        let span = node.nearest_span(path);
+        let problem = Problem {
+            path: path.to_owned(),
+            span: Some(span).filter(|span| span.is_known()),
+            reason: "Warning".to_owned(),
+            message: message.to_owned(),
+        };
+        diagnostic(problem, node, false)
+    };
+    lines.iter().map(of_line).collect()
+}
+
 /// `Deployment frontend`, for messages.
 pub fn subject(node: &Node) -> String {
     let text = |node: &Node, key| node.get(key).and_then(Node::as_str).map(str::to_owned);
@@ -109,6 +128,7 @@ pub fn decode_all(nodes: &[Node], context: &DecodeContext, problems: &mut Proble
                 .into_iter()
                 .map(|p| diagnostic(p, node, false)),
         );
+        problems.extend(server_warnings(&decoded.json, node));
         let whats: BTreeSet<String> = decoded
             .not_modelled
             .into_iter()

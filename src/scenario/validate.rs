@@ -230,6 +230,8 @@ fn one(node: &Node, context: &DecodeContext) -> ValidatedObject {
     match decode(node, context) {
         Ok(decoded) => {
             object.known = decoded.known;
+            let told = objects::server_warnings(&decoded.json, node);
+            object.problems.extend(told);
             object.json = Some(decoded.json);
             let warnings = decoded.warnings.into_iter();
             object
