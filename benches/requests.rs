@@ -123,11 +123,13 @@ impl Bench {
                 ip: index,
                 pod_uid: pod.meta.uid,
                 pod: pod.meta.name.clone(),
+                hostname: Text::default(),
                 node: pod.node_name.clone().unwrap_or_default(),
                 zone: Text::default(),
                 ready: true,
                 serving: true,
                 terminating: false,
+                hints: None,
             });
             let pod = Arc::new(pod);
             self.create(Kind::Pod, index, Row::Pod(pod.clone()));

@@ -107,7 +107,7 @@ pub struct EndpointPort {
 }
 
 /// One endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Address.
     pub ip: u32,
@@ -115,6 +115,8 @@ pub struct Endpoint {
     pub pod_uid: Uid,
     /// Name of the pod behind it; empty when there is none.
     pub pod: Text,
+    /// `hostname`: under which DNS has it besides; empty when none.
+    pub hostname: Text,
     /// Node of the pod.
     pub node: Text,
     /// Zone of the node.
@@ -125,6 +127,28 @@ pub struct Endpoint {
     pub serving: bool,
     /// `conditions.terminating`.
     pub terminating: bool,
+    /// `hints`, where somebody gave any.
+    pub hints: Option<Arc<Hints>>,
+}
+
+impl std::hash::Hash for Endpoint {
+    /// The name follows from the pod; hints are there or not.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.ip, self.pod_uid, &self.pod, &self.node, &self.zone).hash(state);
+        (self.ready, self.serving, self.terminating).hash(state);
+        if let Some(hints) = &self.hints {
+            hints.hash(state);
+        }
+    }
+}
+
+/// `hints` of an endpoint: who should use it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hints {
+    /// `forZones`.
+    pub zones: Vec<Text>,
+    /// `forNodes`.
+    pub nodes: Vec<Text>,
 }
 
 impl EndpointSlice {

@@ -464,15 +464,20 @@ impl Net {
             true => policy.external_local && policy.external && node != Place::EDGE,
             false => policy.internal_local,
         };
+        let headless = version.service.as_ref().is_some_and(|s| s.headless);
         let found;
+        let near;
         let usable = if local {
-            found = categorize(&port.all, policy, node);
+            found = categorize(&port.all, &[], policy, node, &self.topology);
             if found.local.is_empty() && found.any {
                 return Err(NoRoute::NoLocalEndpoints);
             }
-            &found.local
+            &found.local[..]
+        } else if port.hints.is_empty() || headless {
+            &port.cluster[..]
         } else {
-            &port.cluster
+            near = port.near(node, &self.topology);
+            &near[..]
         };
         if usable.is_empty() {
             return Err(NoRoute::NoEndpoints);
@@ -511,7 +516,15 @@ impl Net {
             return (0, 0);
         };
         let ports = version.ports(&self.topology, self.services.pod_numbers());
-        let usable = ports.first().map_or(&[][..], |p| &p.cluster);
+        let near;
+        let usable = match ports.first() {
+            None => &[][..],
+            Some(port) if port.hints.is_empty() => &port.cluster[..],
+            Some(port) => {
+                near = port.near(from, &self.topology);
+                &near[..]
+            }
+        };
         (usable.iter().filter(|e| what(e)).count(), usable.len())
     }
 

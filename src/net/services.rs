@@ -4,15 +4,15 @@
 //! behind reads an older one. A version shares the objects with the store and sorts the endpoints
 //! out only when somebody connects by it. Versions that no proxy can be at any more are forgotten.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::endpoints::{Endpoint, Policy, usable};
-use super::topology::Topology;
-use crate::api::service::ServiceKind;
+use super::endpoints::{Endpoint, Policy, near as near_of, usable};
+use super::topology::{Place, Topology};
+use crate::api::service::{Hints, ServiceKind};
 use crate::api::{EndpointSlice, Kind, Row, Service, Text};
 use crate::engine::Time;
 use crate::store::{Change, Op};
@@ -32,8 +32,37 @@ pub struct PortEndpoints {
     pub node_port: u16,
     /// Every endpoint.
     pub all: Vec<Endpoint>,
-    /// The endpoints of traffic policy `Cluster`.
+    /// The endpoints of traffic policy `Cluster`, hints apart.
     pub cluster: Vec<Endpoint>,
+    /// Hints of `all`; empty when there are none.
+    pub hints: Vec<Option<Arc<Hints>>>,
+    /// Where there are hints: what was found for nodes that asked.
+    near: RefCell<Near>,
+}
+
+/// The endpoints of traffic policy `Cluster` by node, with the zones that the nodes had; nodes of a
+/// zone mostly share one list.
+#[derive(Clone, Debug, Default)]
+struct Near {
+    places: FxHashMap<Place, (Text, Arc<[Endpoint]>)>,
+    zones: FxHashMap<Text, Arc<[Endpoint]>>,
+}
+
+impl PortEndpoints {
+    /// The endpoints of traffic policy `Cluster` for the proxy of a node that follows hints.
+    pub fn near(&self, node: Place, topology: &Topology) -> Arc<[Endpoint]> {
+        let zone = topology.zone_of(node);
+        let mut near = self.near.borrow_mut();
+        if let Some((_, known)) = near.places.get(&node).filter(|(of, _)| of == zone) {
+            return Arc::clone(known);
+        }
+        let found = near_of(&self.all, &self.hints, node, topology);
+        let shared = near.zones.get(zone).filter(|list| list[..] == found[..]);
+        let list = shared.cloned().unwrap_or_else(|| found.into());
+        near.zones.insert(zone.clone(), Arc::clone(&list));
+        near.places.insert(node, (zone.clone(), Arc::clone(&list)));
+        list
+    }
 }
 
 /// A Service and its EndpointSlices at one revision.
@@ -92,6 +121,9 @@ impl Version {
                 collect(slice, service, port, topology, pods);
             }
             port.cluster = usable(&port.all, |_| true);
+            if port.hints.iter().all(Option::is_none) {
+                port.hints = Vec::new();
+            }
         }
         ports.into()
     }
@@ -130,7 +162,10 @@ impl Version {
             .slices
             .iter()
             .flat_map(|(_, slice)| slice.endpoints.iter())
-            .find(|e| e.pod == name)?
+            .find(|e| match e.hostname.is_empty() {
+                true => e.pod == name,
+                false => e.hostname == name,
+            })?
             .pod_uid;
         let pod = pods.get(&uid.0)?;
         let ports = self.ports(topology, pods);
@@ -152,6 +187,7 @@ fn collect(
     }
     let number = target.map_or(0, |t| t.port);
     for endpoint in &slice.endpoints {
+        port.hints.push(endpoint.hints.clone());
         port.all.push(Endpoint {
             ip: endpoint.ip,
             pod: match (pods.get(&endpoint.pod_uid.0), endpoint.pod_uid.0) {

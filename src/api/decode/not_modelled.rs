@@ -27,7 +27,6 @@ const SERVICE: &[&str] = &[
     "externalIPs",
     "loadBalancerSourceRanges",
     "ipFamilyPolicy",
-    "trafficDistribution",
     "healthCheckNodePort",
 ];
 

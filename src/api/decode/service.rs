@@ -1,5 +1,7 @@
 //! Services and EndpointSlices.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -10,7 +12,7 @@ use super::container::protocol;
 use super::meta::{count32, labels, list, meta, port, text, uid};
 use super::pod_status::ipv4;
 use super::workload::spec_json;
-use crate::api::service::{Endpoint, EndpointPort, ServiceKind, ServicePort, TargetPort};
+use crate::api::service::{Endpoint, EndpointPort, Hints, ServiceKind, ServicePort, TargetPort};
 use crate::api::{EndpointSlice, Service};
 
 pub(super) fn service(source: &core::Service, json: &Value, cx: &DecodeContext) -> Service {
@@ -96,10 +98,23 @@ fn endpoint(source: &discovery::Endpoint) -> Endpoint {
             .map(uid)
             .unwrap_or_default(),
         pod: pod.map(|p| text(&p.name)).unwrap_or_default(),
+        hostname: text(&source.hostname),
         node: text(&source.node_name),
         zone: text(&source.zone),
         ready,
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+        hints: source.hints.as_ref().map(|hints| {
+            let zones = list(&hints.for_zones)
+                .iter()
+                .map(|z| z.name.as_str().into());
+            let nodes = list(&hints.for_nodes)
+                .iter()
+                .map(|n| n.name.as_str().into());
+            Arc::new(Hints {
+                zones: zones.collect(),
+                nodes: nodes.collect(),
+            })
+        }),
     }
 }

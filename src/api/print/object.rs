@@ -443,6 +443,22 @@ fn endpoint_slice(slice: &EndpointSlice, set: &mut impl FnMut(&str, Value)) {
                 "terminating": endpoint.terminating,
             }),
         );
+        if let Some(hints) = &endpoint.hints {
+            let named = |names: &[Text]| -> Value {
+                names
+                    .iter()
+                    .map(|name| json!({"name": name.as_str()}))
+                    .collect()
+            };
+            let mut both = Map::new();
+            for (key, names) in [("forNodes", &hints.nodes), ("forZones", &hints.zones)] {
+                if !names.is_empty() {
+                    both.insert(key.to_owned(), named(names));
+                }
+            }
+            map.insert("hints".to_owned(), Value::Object(both));
+        }
+        put(&mut map, "hostname", json!(endpoint.hostname.as_str()));
         put(&mut map, "nodeName", json!(endpoint.node.as_str()));
         if !endpoint.pod.is_empty() {
             map.insert(

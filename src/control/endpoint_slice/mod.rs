@@ -8,12 +8,15 @@
 //! with them a sync fails as stale and is tried again a second later: on a busy Service this is
 //! what endpoint updates wait for.
 //!
-//! It does not assign topology hints.
+//! Which zone or node should use an endpoint is [`topology`]'s.
 
 pub mod reconcile;
+pub mod topology;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use topology::TopologyCache;
 
 use crate::api::{EndpointSlice, Kind, KubeEvent, Labels, Pod, Service, Text, Uid};
 use crate::client::outbox::Reply;
@@ -39,6 +42,8 @@ pub struct EndpointSliceController {
     batch: Duration,
     /// `--max-endpoints-per-slice`; 0 stands for the default of 100.
     max_endpoints: usize,
+    /// How nodes and endpoints are spread over zones.
+    topology: TopologyCache,
 }
 
 /// What the controller expects of a slice that it wrote.
@@ -247,6 +252,7 @@ impl Controller for EndpointSliceController {
                 }
             }
             Kind::EndpointSlice => self.on_slice(change, view, keys),
+            Kind::Node => self.topology.on_node(change, view, keys),
             _ => {}
         }
     }
@@ -255,6 +261,7 @@ impl Controller for EndpointSliceController {
         let view = cx.view;
         let Some(service) = view.of::<Service>().get(key) else {
             self.tracker.remove(&key);
+            self.topology.remove(key);
             return Plan::none();
         };
         if !service.external_name.is_empty() || service.selector.is_empty() {
@@ -266,7 +273,7 @@ impl Controller for EndpointSliceController {
                 ..Plan::none()
             };
         }
-        let mut plan = reconcile::plan(service, view, self.limit());
+        let mut plan = reconcile::plan(key, service, view, self.limit(), &mut self.topology);
         if let Some(error) = &plan.error {
             let event = failed(service, error);
             plan.event(event);
@@ -318,6 +325,7 @@ impl Controller for EndpointSliceController {
 
     fn restart(&mut self) {
         self.tracker.clear();
+        self.topology = TopologyCache::default();
     }
 }
 

@@ -9,24 +9,38 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::service::{Endpoint, EndpointPort, ServicePort, TargetPort};
-use crate::api::{EndpointSlice, Kind, Labels, Meta, Node, OwnerRef, Pod, Row, Service, Text};
+use crate::api::{
+    EndpointSlice, Kind, Labels, Meta, Node, OwnerRef, Pod, Row, Service, StatefulSet, Text,
+};
 use crate::client::Plan;
-use crate::store::{ObjectId, Propagation, View, Write};
+use crate::control::pods;
+use crate::store::{Id, ObjectId, Propagation, View, Write};
 
+use super::topology::{
+    DISABLED, ENABLED, TopologyCache, distribute, distribution, remove_hints, wants_zones,
+};
 use super::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL};
 
 type PortKey = Vec<(Text, u16, crate::api::container::Protocol, Text)>;
 
-/// The writes of a sync, by kind, before they are put in upstream's order.
+/// The writes of a sync, by kind, before they are put in upstream's order, and what stays as it is
+/// (`topologycache.SliceInfo`).
 #[derive(Default)]
-struct Difference {
-    create: Vec<EndpointSlice>,
-    update: Vec<(ObjectId, EndpointSlice)>,
-    delete: Vec<(ObjectId, Arc<EndpointSlice>)>,
+pub(super) struct Difference {
+    pub create: Vec<EndpointSlice>,
+    pub update: Vec<(ObjectId, EndpointSlice)>,
+    pub unchanged: Vec<(ObjectId, Arc<EndpointSlice>)>,
+    pub delete: Vec<(ObjectId, Arc<EndpointSlice>)>,
 }
 
 /// What to write so that the slices of `service` list its pods.
-pub fn plan(service: &Service, view: &View, max_endpoints: usize) -> Plan {
+pub(super) fn plan(
+    id: Id<Service>,
+    service: &Service,
+    view: &View,
+    max_endpoints: usize,
+    topology: &mut TopologyCache,
+) -> Plan {
     let mut existing: BTreeMap<PortKey, Vec<(ObjectId, Arc<EndpointSlice>)>> = BTreeMap::new();
     let mut difference = Difference::default();
     let mut existing_count = 0;
@@ -64,7 +78,37 @@ pub fn plan(service: &Service, view: &View, max_endpoints: usize) -> Plan {
         difference.delete.extend(slices);
     }
     placeholder(service, existing_count, &mut difference);
-    finalize(service, difference, missing_nodes)
+    let events = hints(id, service, view, &mut difference, topology);
+    let mut plan = finalize(service, difference, missing_nodes);
+    for (reason, message) in events {
+        let (source, warning) = ("endpoint-slice-controller", reason != ENABLED);
+        plan.event(pods::event(service, source, reason, message, warning));
+    }
+    plan
+}
+
+/// The part of `reconcileByAddressType` that is about hints: those of the annotation, else those of
+/// `trafficDistribution`, else none. Returns what is to be told.
+fn hints(
+    id: Id<Service>,
+    service: &Service,
+    view: &View,
+    difference: &mut Difference,
+    topology: &mut TopologyCache,
+) -> Vec<(&'static str, String)> {
+    if wants_zones(service) {
+        return topology.add_hints(id, view, difference);
+    }
+    let mut events = Vec::new();
+    if topology.remove(id) {
+        let message = "Topology Aware Hints has been disabled, addressType: IPv4";
+        events.push((DISABLED, message.to_owned()));
+    }
+    match distribution(service) {
+        Some(node_hints) => distribute(node_hints, difference),
+        None => remove_hints(difference),
+    }
+    events
 }
 
 /// The endpoints that should be there, grouped by the ports they resolve to.
@@ -102,24 +146,43 @@ fn desired(
         }
         entry
             .1
-            .push(endpoint(pod, node.map(|(_, n)| &**n), service, ip.0));
+            .push(endpoint(pod, node.map(|(_, n)| &**n), service, ip.0, view));
     }
     desired
 }
 
 /// `podToEndpoint`.
-fn endpoint(pod: &Pod, node: Option<&Node>, service: &Service, ip: u32) -> Endpoint {
+fn endpoint(pod: &Pod, node: Option<&Node>, service: &Service, ip: u32, view: &View) -> Endpoint {
     let serving = pod.status.ready();
     let terminating = pod.meta.deleting();
     Endpoint {
         ip,
         pod_uid: pod.meta.uid,
         pod: pod.meta.name.clone(),
+        hostname: hostname(pod, service, view),
         node: pod.node_name.clone().unwrap_or_default(),
         zone: node.map_or_else(Text::default, |n| Text::from(n.zone())),
         ready: service.publish_not_ready || (serving && !terminating),
         serving,
         terminating,
+        hints: None,
+    }
+}
+
+/// `ShouldSetHostname`: of pods whose subdomain is the Service. Those of a StatefulSet share the spec
+/// of its template; their hostname is their name, their subdomain the set's Service.
+fn hostname(pod: &Pod, service: &Service, view: &View) -> Text {
+    let owner = pod.meta.controller();
+    let owner = owner.filter(|owner| owner.kind == Kind::StatefulSet);
+    let sets = view.of::<StatefulSet>();
+    let set = owner.and_then(|owner| sets.named(&pod.meta.namespace, &owner.name));
+    let (name, domain) = match set {
+        Some((_, set)) => (&pod.meta.name, &set.service_name),
+        None => (&pod.spec.hostname, &pod.spec.subdomain),
+    };
+    match *domain == service.meta.name && !domain.is_empty() {
+        true => name.clone(),
+        false => Text::default(),
     }
 }
 
@@ -191,19 +254,7 @@ fn by_port_mapping(
     let mut unchanged: Vec<(ObjectId, Arc<EndpointSlice>)> = Vec::new();
     // 1. What is there: keep, change, drop.
     for (id, slice) in slices {
-        let mut kept = Vec::with_capacity(slice.endpoints.len());
-        let mut changed = false;
-        for endpoint in &slice.endpoints {
-            // Endpoints are the same by address and target.
-            if let Some(at) = desired
-                .iter()
-                .position(|d| d.ip == endpoint.ip && d.pod_uid == endpoint.pod_uid)
-            {
-                let wanted = desired.remove(at);
-                changed |= wanted != *endpoint;
-                kept.push(wanted);
-            }
-        }
+        let (kept, changed) = keep(&slice, &mut desired);
         if changed || kept.len() != slice.endpoints.len() {
             if kept.is_empty() {
                 difference.delete.push((id, slice));
@@ -247,6 +298,27 @@ fn by_port_mapping(
         }
     }
     difference.update.extend(update);
+    difference.unchanged.extend(unchanged);
+}
+
+/// The endpoints of a slice that stay, taken out of those that are desired, and whether one of them
+/// has changed.
+fn keep(slice: &EndpointSlice, desired: &mut Vec<Endpoint>) -> (Vec<Endpoint>, bool) {
+    let mut kept = Vec::with_capacity(slice.endpoints.len());
+    let mut changed = false;
+    for endpoint in &slice.endpoints {
+        // Endpoints are the same by address and target.
+        let same = |d: &Endpoint| d.ip == endpoint.ip && d.pod_uid == endpoint.pod_uid;
+        if let Some(at) = desired.iter().position(same) {
+            // `EndpointsEqualBeyondHash`: hints are another matter.
+            let mut wanted = desired.remove(at);
+            wanted.hints.clone_from(&endpoint.hints);
+            changed |= wanted != *endpoint;
+            wanted.hints = None;
+            kept.push(wanted);
+        }
+    }
+    (kept, changed)
 }
 
 /// `getSliceToFill`: the fullest slice that has room for all.

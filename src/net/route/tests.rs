@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::api::service::{Endpoint as ApiEndpoint, EndpointPort, ServicePort};
+use crate::api::service::{Endpoint as ApiEndpoint, EndpointPort, Hints, ServicePort};
 use crate::api::{EndpointSlice, Labels, Node, Pod, Service, Uid};
 use crate::engine::Dist;
 use crate::store::{Cause, ObjectId};
@@ -11,10 +11,12 @@ use crate::store::{Cause, ObjectId};
 struct Cluster {
     net: Net,
     revision: u64,
+    /// What the endpoint of each pod is hinted for.
+    hints: fn(u32) -> Option<Arc<Hints>>,
 }
 
 impl Cluster {
-    /// Nodes `n0` … with pods `p0` …, and a Service `web` of two ports.
+    /// Nodes `n0` … with pods `p0` …, two of each zone, and a Service `web` of two ports.
     fn new(pods: u32) -> Cluster {
         let config = NetConfig {
             proxy: ProxyConfig {
@@ -26,10 +28,13 @@ impl Cluster {
         let mut cluster = Cluster {
             net: Net::new(config, Draws::new(1)),
             revision: 0,
+            hints: |_| None,
         };
         for n in 0..pods {
             let mut node = Node::default();
             node.meta.name = Text::from(format!("n{n}"));
+            let zone = format!("z{}", n / 2);
+            node.meta.labels = Labels::from_iter([("topology.kubernetes.io/zone", zone.as_str())]);
             cluster.put(Kind::Node, n, node.into());
             let mut pod = Pod::default();
             pod.meta.uid = Uid(100 + u64::from(n));
@@ -84,11 +89,13 @@ impl Cluster {
             ip: *n,
             pod_uid: Uid(100 + u64::from(*n)),
             pod: Text::from(format!("p{n}")),
+            hostname: Text::default(),
             node: Text::from(format!("n{n}")),
             zone: Text::default(),
             ready: true,
             serving: true,
             terminating: false,
+            hints: (self.hints)(*n),
         };
         slice.endpoints = pods.iter().map(endpoint).collect();
         self.put_at(
@@ -101,11 +108,15 @@ impl Cluster {
 
     /// How often each pod is chosen in `n` connections from the edge.
     fn choices(&mut self, to: &str, n: u64, now: Time) -> Vec<(u32, u16, u64)> {
+        self.choices_from(Place::EDGE, to, n, now)
+    }
+
+    fn choices_from(&mut self, from: Place, to: &str, n: u64, now: Time) -> Vec<(u32, u16, u64)> {
         let target = self.net.target(to, "default");
         let mut counts = std::collections::BTreeMap::new();
         for i in 0..n {
             let draw = Draws::new(i).u64(crate::engine::Purpose::new("test"), 0, 0);
-            let choice = self.net.connect(Place::EDGE.into(), target, i, draw, now);
+            let choice = self.net.connect(from.into(), target, i, draw, now);
             let endpoint = choice.expect("an endpoint").endpoint;
             *counts.entry((endpoint.pod, endpoint.port)).or_insert(0) += 1;
         }
@@ -135,6 +146,43 @@ fn every_endpoint_of_the_named_port_is_chosen_alike() {
         );
     }
     assert_eq!(cluster.choices("web:metrics", 5, now), [(3, 9090, 5)]);
+}
+
+#[test]
+fn proxies_prefer_the_endpoints_that_are_hinted_for_them() {
+    let zone: fn(u32) -> Option<Arc<Hints>> = |n| {
+        let zones = vec![Text::from(format!("z{}", n / 2))];
+        let nodes = Vec::new();
+        Some(Arc::new(Hints { zones, nodes }))
+    };
+    let node: fn(u32) -> Option<Arc<Hints>> = |n| {
+        let zones = vec![Text::from(format!("z{}", n / 2))];
+        let nodes = vec![Text::from(format!("n{n}"))];
+        Some(Arc::new(Hints { zones, nodes }))
+    };
+    // hints, pods with endpoints, who asks, pods that are chosen
+    let table = [
+        (zone, &[0, 1, 2, 3][..], "n0", &[0, 1][..]),
+        (zone, &[0, 1, 2, 3], "n3", &[2, 3]),
+        // nobody is left in the zone
+        (zone, &[2, 3], "n0", &[2, 3]),
+        // the edge is in no zone
+        (zone, &[0, 1, 2, 3], "edge", &[0, 1, 2, 3]),
+        (node, &[0, 1, 2, 3], "n2", &[2]),
+        (node, &[0, 2, 3], "n1", &[0]),
+    ];
+    for (hints, pods, from, expected) in table {
+        let mut cluster = Cluster::new(4);
+        cluster.hints = hints;
+        cluster.slice(0, ("http", 8080), pods, Time::ZERO);
+        let place = cluster.net.place(from).expect("a place");
+        let now = Time::from_secs(5);
+        let choices = cluster.choices_from(place, "web", 200, now);
+        let chosen: Vec<u32> = choices.iter().map(|c| c.0).collect();
+        assert_eq!(chosen, expected, "{from} {pods:?}");
+        let census = cluster.net.census(place, ServiceId(0), now, |_| true);
+        assert_eq!(census, (expected.len(), expected.len()), "{from}");
+    }
 }
 
 #[test]

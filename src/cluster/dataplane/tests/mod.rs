@@ -267,11 +267,13 @@ impl World {
                 ip: pod.status.ip.unwrap().0,
                 pod_uid: pod.meta.uid,
                 pod: pod.meta.name.clone(),
+                hostname: Text::default(),
                 node: pod.node_name.clone().unwrap(),
                 zone: Text::from("a"),
                 ready: flag == "r",
                 serving: flag != "n",
                 terminating: flag == "t",
+                hints: None,
             });
         }
         let known = self.slices.iter().find(|(name, _)| name == service);

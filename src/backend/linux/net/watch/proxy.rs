@@ -186,7 +186,7 @@ fn ports_of(
     let endpoints = version.ports(topology, pods);
     let mut ports = Vec::new();
     for (port, known) in service.ports.iter().zip(endpoints) {
-        let sorted = categorize(&known.all, policy, place);
+        let sorted = categorize(&known.all, &known.hints, policy, place, topology);
         let (number, word) = match port.protocol {
             Protocol::Tcp => (6, "tcp"),
             Protocol::Udp => (17, "udp"),

@@ -86,11 +86,13 @@ impl Log {
                 ip: ip.parse::<std::net::Ipv4Addr>().unwrap().into(),
                 pod_uid: Uid(1),
                 pod: Text::from(format!("web-{}", node.len()).as_str()),
+                hostname: Text::default(),
                 node: Text::from(node),
                 zone: Text::default(),
                 ready: true,
                 serving: true,
                 terminating: false,
+                hints: None,
             }
         };
         let mut meta = meta("web-abc");
