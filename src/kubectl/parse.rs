@@ -29,6 +29,13 @@ const VERBS: &[&str] = &[
     "annotate",
 ];
 
+/// What to do instead of resizing a pod in its place.
+const RESIZE: &str = "change the template instead, as with kubectl set resources deployment/NAME \
+                      --requests=cpu=500m: a rollout replaces the pods";
+/// What to do instead of an ephemeral container.
+const DEBUG: &str = "kubectl exec runs a command in a container that is there; a container more \
+                     belongs into the pod's template";
+
 /// Parses a command line, with or without the word `kubectl`.
 ///
 /// # Errors
@@ -111,7 +118,9 @@ impl Parser {
             other => {
                 if other == "debug" {
                     let message = "ephemeral containers (kubectl debug) are not modelled";
-                    return Err(ParseError::new(message, self.verb.at));
+                    let mut error = ParseError::new(message, self.verb.at);
+                    error.hint = Some(DEBUG.to_owned());
+                    return Err(error);
                 }
                 let near = crate::api::yaml::closest(other, VERBS.iter().copied());
                 let message = format!("kubectl {other} is not a verb of timelines");
@@ -405,12 +414,17 @@ impl Parser {
     fn patch(self, words: Vec<Word>) -> Result<Verb, ParseError> {
         let words = Words::new(words, &["namespace", "patch", "type", "subresource"])?;
         if let Some((name, at)) = words.value("subresource") {
-            let message = match name {
-                "resize" => "in-place resize of pods is not modelled".to_owned(),
-                "ephemeralcontainers" => "ephemeral containers are not modelled".to_owned(),
-                name => format!("--subresource={name} is not modelled"),
+            let (message, hint) = match name {
+                "resize" => ("in-place resize of pods is not modelled", RESIZE),
+                "ephemeralcontainers" => ("ephemeral containers are not modelled", DEBUG),
+                _ => (
+                    "only resources themselves can be patched",
+                    "leave --subresource out: what is patched is the object",
+                ),
             };
-            return Err(ParseError::new(message, at));
+            let mut error = ParseError::new(message, at);
+            error.hint = Some(hint.to_owned());
+            return Err(error);
         }
         let Some((text, at)) = words.value("patch") else {
             return Err(ParseError::new(

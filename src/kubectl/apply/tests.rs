@@ -352,7 +352,11 @@ fn kinds_that_the_model_does_not_act_on_take_every_verb() {
 
 #[test]
 fn what_is_not_modelled_of_pods_is_refused_by_name() {
-    let message = |line: &str| parse(line, "default").expect_err("refused").message;
+    let message = |line: &str| {
+        let error = parse(line, "default").expect_err("refused");
+        assert!(error.hint.is_some(), "what to do instead of {line}");
+        error.message
+    };
     assert_eq!(
         message("patch pod/web --subresource=resize -p '{spec: {}}'"),
         "in-place resize of pods is not modelled"
