@@ -207,23 +207,21 @@ fn refused(causes: &Value, outcome: Outcome) -> Result<(), String> {
 }
 
 fn undecodable(message: &str, outcome: Outcome) -> Result<(), String> {
-    if let Some((_, rest)) = message.split_once("unknown field ") {
-        let field = rest.trim_matches('"');
+    if message.contains("unknown field ") {
         // A decode warns about unknown fields: refusing them is the caller's choice.
         let problems = match outcome {
             Ok(decoded) => decoded.warnings,
             Err(problems) => problems,
         };
-        let found = problems
-            .iter()
-            .any(|p| p.reason == "UnknownField" && p.path == field);
-        return match found {
-            true => Ok(()),
-            false => Err(format!(
-                "expected unknown {field}, got{}",
-                listed(&problems)
-            )),
-        };
+        let named = message.split("unknown field \"").skip(1);
+        for field in named.filter_map(|rest| rest.split_once('"')) {
+            let unknown = |p: &Problem| p.reason == "UnknownField" && p.path == field.0;
+            if !problems.iter().any(unknown) {
+                let listed = listed(&problems);
+                return Err(format!("expected unknown {}, got{listed}", field.0));
+            }
+        }
+        return Ok(());
     }
     let Err(problems) = outcome else {
         return Err(format!("accepted, expected {message}"));
