@@ -152,20 +152,28 @@ const POINTERS: &[&str] = &[
 
 /// Optional scalars that are pointers in one parent only.
 const POINTERS_IN: &[(&str, &str)] = &[
+    ("addresses", "nodeName"),
+    ("allocatable", "count"),
     ("clusterTrustBundle", "name"),
     ("clusterTrustBundle", "signerName"),
     ("containers", "restartPolicy"),
     ("dataSource", "apiGroup"),
     ("dataSourceRef", "apiGroup"),
     ("dataSourceRef", "namespace"),
+    ("endpoints", "hostname"),
+    ("endpoints", "nodeName"),
     ("ephemeralContainers", "restartPolicy"),
     ("hostPath", "type"),
     ("initContainers", "restartPolicy"),
+    ("notReadyAddresses", "nodeName"),
     ("parameters", "apiGroup"),
     ("parameters", "namespace"),
     ("resource", "apiGroup"),
     ("rollingUpdate", "partition"),
+    ("spec", "nodeAllocatableUpdatePeriodSeconds"),
+    ("spec", "preferredHolder"),
     ("spec", "replicas"),
+    ("spec", "serviceAccountTokenInSecrets"),
     ("spec", "storageClassName"),
     ("azureDisk", "readOnly"),
     ("azureDisk", "fsType"),
@@ -181,6 +189,8 @@ const POINTERS_IN: &[(&str, &str)] = &[
 /// Whether a zero under `key` of `parent`, itself in `grandparent`, is a value of its own.
 pub fn keeps_zero(grandparent: &str, parent: &str, key: &str, node: &Node) -> bool {
     match key {
+        // Ports of EndpointSlices.
+        "name" | "protocol" if parent == "ports" && grandparent.is_empty() => true,
         "protocol" => parent == "ports" && matches!(grandparent, "ingress" | "egress"),
         // A number in owner references is `controller: false`, elsewhere it is text.
         "controller" => matches!(node.value, NodeValue::Bool(_)),

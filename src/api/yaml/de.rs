@@ -222,14 +222,18 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
     }
 
     fn report_unknown(&self) {
-        let (Some((span, fields)), Path::Key(_, key)) = (self.field, self.path) else {
+        let (Some((span, fields)), Path::Key(parent, key)) = (self.field, self.path) else {
             return;
         };
         if fields.contains(key) {
             return;
         }
         self.unknown.fields.borrow_mut().push(UnknownField {
-            path: self.path.to_string(),
+            // Keys with dots stand as they are in upstream's strict errors, too.
+            path: match parent {
+                Path::Root => (*key).to_string(),
+                parent => format!("{parent}.{key}"),
+            },
             span,
             suggestion: closest(key, fields.iter().copied()).map(str::to_owned),
         });
