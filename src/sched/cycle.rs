@@ -217,7 +217,7 @@ fn early(pre: &PreFiltered, found: &mut Found) -> bool {
         found.diagnosis.absent = Some(status.clone());
         return true;
     }
-    if pre.nodes.as_ref().is_some_and(|nodes| nodes.is_empty()) {
+    if !pre.unknown && pre.nodes.as_ref().is_some_and(|nodes| nodes.is_empty()) {
         let names = pre.narrowed_by.names();
         let message = match names.as_slice() {
             [one] => format!("node(s) didn't satisfy plugin {one}"),

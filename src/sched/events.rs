@@ -139,7 +139,7 @@ pub fn pod_changes(old: &Pod, new: &Pod) -> Vec<ClusterEvent> {
         actions.push(UPDATE_POD_LABEL);
     }
     if !std::sync::Arc::ptr_eq(&old.spec, &new.spec) {
-        let requests = |pod: &Pod| super::template::pod_requests(&pod.spec, false);
+        let requests = |pod: &Pod| super::template::pod_requests(&pod.spec);
         if lowered(&requests(old), &requests(new)) {
             actions.push(UPDATE_POD_SCALE_DOWN);
         }

@@ -128,6 +128,7 @@ pub fn explain(
     if cache.order().is_empty() {
         return Ok(Explanation {
             message: Some(NO_NODES.into()),
+            pre_filter: None,
             ..result
         });
     }

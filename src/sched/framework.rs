@@ -30,6 +30,8 @@ pub struct Framework {
 /// What PreFilter of all plugins came to.
 #[derive(Debug)]
 pub struct PreFiltered {
+    /// Whether nodes that do not exist are among those that may be tried.
+    pub unknown: bool,
     /// The nodes that may be tried; `None` for all.
     pub nodes: Option<BTreeSet<NodeIx>>,
     /// The plugins that narrowed the nodes down.
@@ -155,6 +157,7 @@ impl Framework {
     pub fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFiltered {
         let mut result = PreFiltered {
             nodes: None,
+            unknown: true,
             narrowed_by: PluginSet::default(),
             rejected: None,
         };
@@ -162,7 +165,8 @@ impl Framework {
             match plugin.pre_filter(cx, state, pod) {
                 PreFilter::Skip => state.skip_filter.insert(plugin.name()),
                 PreFilter::All => {}
-                PreFilter::Nodes(nodes) => {
+                PreFilter::Nodes(nodes, unknown) => {
+                    result.unknown &= unknown;
                     let nodes: BTreeSet<NodeIx> = nodes.into_iter().collect();
                     result.narrowed_by.insert(plugin.name());
                     let merged = match result.nodes.take() {

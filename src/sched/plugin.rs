@@ -229,8 +229,8 @@ pub enum PreFilter {
     Skip,
     /// All nodes may be tried.
     All,
-    /// Only these nodes may be tried (names of nodes that may not exist are left out).
-    Nodes(Vec<NodeIx>),
+    /// Only these nodes may be tried, and nodes that do not exist if the flag is set.
+    Nodes(Vec<NodeIx>, bool),
     /// No node will do.
     Reject(Status),
 }

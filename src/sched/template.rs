@@ -91,6 +91,24 @@ impl Term {
         self.in_namespaces(owner, namespace, view) && self.selector.matches(labels)
     }
 
+    /// As [`Term::matches`], for terms of the pod that is being scheduled, or waits.
+    ///
+    /// Upstream merges the namespaces that the selector selects into the term, and then looks at
+    /// the selector once more, with no labels (`mergeAffinityTermNamespacesIfNotEmpty` ends the
+    /// selector of a copy): one that selects a namespace without labels selects all.
+    pub fn matches_for(
+        &self,
+        owner: &Text,
+        namespace: &Text,
+        labels: &Labels,
+        view: &View,
+    ) -> bool {
+        let nothing = Labels::default();
+        let selector = self.namespace_selector.as_ref();
+        (selector.is_some_and(|s| s.matches(&nothing)) && self.selector.matches(labels))
+            || self.matches(owner, namespace, labels, view)
+    }
+
     fn in_namespaces(&self, owner: &Text, namespace: &Text, view: &View) -> bool {
         if self.namespaces.is_empty() && self.namespace_selector.is_none() {
             return owner == namespace;
@@ -161,11 +179,13 @@ pub struct Template {
     /// Requested `ephemeral-storage` in bytes.
     pub ephemeral: i64,
     /// Other requested resources by number, in the order of their names.
-    pub scalars: SmallVec<[(usize, i64); 1]>,
+    pub scalars: Scalars,
     /// Requested CPU with a default for containers that name none.
     pub non_zero_cpu: i64,
     /// Requested memory with a default for containers that name none.
     pub non_zero_memory: i64,
+    /// What NodeResourcesFit scores with, where the pod as a whole names amounts.
+    pub fit: Option<Box<FitRequest>>,
     /// Host ports of containers and sidecars.
     pub ports: Vec<HostPort>,
     /// Images of all containers (init containers first), then of image volumes, with repetitions.
@@ -186,14 +206,46 @@ pub struct Template {
     pub gpu: GpuRequest,
 }
 
+/// Other resources by number.
+type Scalars = SmallVec<[(usize, i64); 1]>;
+
+/// What NodeResourcesFit takes a pod's requests for when it scores: those of its containers alone.
+/// (`NewFit` tells its scorer of no feature, so `calculatePodResourceRequest` skips what the pod as
+/// a whole asks for; filters and NodeResourcesBalancedAllocation do not.)
+#[derive(Debug)]
+pub struct FitRequest {
+    /// CPU in milli-cpu, with defaults.
+    pub cpu: i64,
+    /// Memory in bytes, with defaults.
+    pub memory: i64,
+    /// Other resources by number.
+    pub scalars: Scalars,
+}
+
+fn scalars(requests: &Resources, interned: &mut Interned) -> Scalars {
+    let scalars = requests.extended.iter();
+    let scalars = scalars.map(|(name, amount)| (interned.scalar(name), *amount));
+    scalars.collect()
+}
+
 impl Template {
     /// Works out what `spec` means.
     pub fn new(spec: &Arc<PodSpec>, interned: &mut Interned) -> Template {
-        let requests = pod_requests(spec, false);
-        let non_zero = pod_requests(spec, true);
-        let scalars = requests.extended.iter();
-        let scalars = scalars.map(|(name, amount)| (interned.scalar(name), *amount));
-        let scalars = scalars.collect();
+        let level = pod_level(&spec.source).filter(|level| {
+            let huge = |(name, _): &(Text, i64)| name.starts_with("hugepages-");
+            level.named & 3 != 0 || level.extended.iter().any(huge)
+        });
+        let requests = requests_with(spec, [false; 2], level.as_ref());
+        let non_zero = non_zero(spec, &requests, level.as_ref());
+        let scalars = scalars(&requests, interned);
+        let fit = level.map(|_| {
+            let sums = requests_with(spec, [true; 2], None);
+            Box::new(FitRequest {
+                cpu: sums.cpu_milli,
+                memory: sums.memory,
+                scalars: self::scalars(&sums, interned),
+            })
+        });
         let affinity = spec.affinity.clone().unwrap_or_default();
         let terms = |terms: &[PodAffinityTerm], interned: &mut Interned| -> Vec<Term> {
             terms.iter().map(|t| Term::new(t, interned)).collect()
@@ -212,6 +264,7 @@ impl Template {
             scalars,
             non_zero_cpu: non_zero.cpu_milli,
             non_zero_memory: non_zero.memory,
+            fit,
             ports: host_ports(spec),
             images: images(spec, interned),
             required: terms(&affinity.pod_required, interned),
@@ -248,15 +301,20 @@ impl Template {
     }
 }
 
-/// `component-helpers/resource :: PodRequests`; amounts for the pod as a whole win. With `non_missing`, containers that name no cpu or
-/// memory count with the scheduler's defaults.
-pub fn pod_requests(spec: &PodSpec, non_missing: bool) -> Resources {
+/// `component-helpers/resource :: PodRequests`; amounts for the pod as a whole win.
+pub fn pod_requests(spec: &PodSpec) -> Resources {
+    requests_with(spec, [false; 2], pod_level(&spec.source).as_ref())
+}
+
+/// Requests with the scheduler's amounts for containers that name no cpu (the first flag) or no
+/// memory (the second), and with amounts for the pod as a whole where there are any.
+fn requests_with(spec: &PodSpec, defaults: [bool; 2], level: Option<&Resources>) -> Resources {
     let of = |container: &Container| {
         let mut requests = container.requests.clone();
-        if non_missing && requests.named & 1 == 0 {
+        if defaults[0] && requests.named & 1 == 0 {
             requests.cpu_milli += DEFAULT_MILLI_CPU;
         }
-        if non_missing && requests.named & 2 == 0 {
+        if defaults[1] && requests.named & 2 == 0 {
             requests.memory += DEFAULT_MEMORY;
         }
         requests
@@ -280,11 +338,18 @@ pub fn pod_requests(spec: &PodSpec, non_missing: bool) -> Resources {
         }
     }
     sum.max(&init);
-    if let Some(level) = pod_level(&spec.source) {
-        override_with(&mut sum, &level);
+    if let Some(level) = level {
+        override_with(&mut sum, level);
     }
     sum.add(&spec.overhead);
     sum
+}
+
+/// `PodInfo.CalculateResource`: requests for NonZeroRequested. Next to amounts for the pod as a
+/// whole, only what nobody names gets a default (`getNonMissingContainerRequests`).
+fn non_zero(spec: &PodSpec, requests: &Resources, level: Option<&Resources>) -> Resources {
+    let absent = |bit: u8| level.is_none() || requests.named & bit == 0;
+    requests_with(spec, [absent(1), absent(2)], level)
 }
 
 /// `pkg/scheduler/util :: GetHostPorts`: sidecars first, then containers.

@@ -55,7 +55,7 @@ impl Pods {
             ));
             return;
         };
-        let wants = pod_requests(&new.spec, false);
+        let wants = pod_requests(&new.spec);
         let wants = [wants.cpu_milli, wants.memory, 1];
         self.counted.insert(object.index, (node.clone(), wants));
         let used = self.used.entry(node.clone()).or_default();

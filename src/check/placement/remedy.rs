@@ -155,7 +155,7 @@ fn free(view: &View, node: &Text, resource: &str) -> Option<i64> {
     let mut left = amount(&row.status.allocatable, resource);
     for (_, pod) in view.pods().iter() {
         if pod.node_name.as_ref() == Some(node) && !pod.status.phase.terminal() {
-            left -= amount(&pod_requests(&pod.spec, false), resource);
+            left -= amount(&pod_requests(&pod.spec), resource);
         }
     }
     Some(left)
@@ -233,7 +233,7 @@ impl Trial {
     fn ask_less(&mut self, reason: &str) -> Option<String> {
         let resource = reason.strip_prefix("Insufficient ")?;
         let free = free(&self.view, &self.node, resource)?;
-        let asked = amount(&pod_requests(&self.pod.spec, false), resource);
+        let asked = amount(&pod_requests(&self.pod.spec), resource);
         let spec = Arc::make_mut(&mut self.pod.spec);
         let containers = spec.containers.iter_mut();
         let container = containers.max_by_key(|c| amount(&c.requests, resource))?;

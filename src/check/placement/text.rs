@@ -69,7 +69,7 @@ fn heading(placement: &Placement) -> String {
         None => format!("scheduling of {}", explanation.pod),
     };
     let spec = &placement.question.pod.spec;
-    let requests = pod_requests(spec, false);
+    let requests = pod_requests(spec);
     let mut asks = vec![
         format!("cpu {}", shown("cpu", requests.cpu_milli)),
         format!("memory {}", shown("memory", requests.memory)),

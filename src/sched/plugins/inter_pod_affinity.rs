@@ -35,7 +35,7 @@ pub struct InterPodAffinity(pub PodAffinityArgs);
 /// nothing.
 fn matches_all(cx: &Cx<'_>, terms: &[Term], owner: &Text, pod: &Pod) -> bool {
     let meta = &pod.meta;
-    let matches = |t: &Term| t.matches(owner, &meta.namespace, &meta.labels, cx.view);
+    let matches = |t: &Term| t.matches_for(owner, &meta.namespace, &meta.labels, cx.view);
     !terms.is_empty() && terms.iter().all(matches)
 }
 

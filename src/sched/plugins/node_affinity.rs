@@ -116,8 +116,11 @@ impl Plugin for NodeAffinity {
                 PreFilter::Reject(Status::unresolvable("pod affinity terms conflict"))
             }
             Some(names) => {
+                let named = names.len();
                 let found = names.into_iter().filter_map(|n| cx.cache.find(n));
-                PreFilter::Nodes(found.map(|info| info.ix).collect())
+                let found: Vec<_> = found.map(|info| info.ix).collect();
+                let unknown = found.len() < named;
+                PreFilter::Nodes(found, unknown)
             }
         }
     }

@@ -43,14 +43,16 @@ impl Scored {
 
     /// What a pod asks for; with defaults for containers that name no cpu or memory unless `exact`.
     pub fn requested(self, template: &Template, exact: bool) -> i64 {
+        let fit = template.fit.as_deref();
         match self {
             Scored::Cpu if exact => template.cpu,
-            Scored::Cpu => template.non_zero_cpu,
+            Scored::Cpu => fit.map_or(template.non_zero_cpu, |f| f.cpu),
             Scored::Memory if exact => template.memory,
-            Scored::Memory => template.non_zero_memory,
+            Scored::Memory => fit.map_or(template.non_zero_memory, |f| f.memory),
             Scored::Ephemeral => template.ephemeral,
             Scored::Scalar(number) => {
-                let mut scalars = template.scalars.iter();
+                let fit = fit.filter(|_| !exact);
+                let mut scalars = fit.map_or(&template.scalars, |f| &f.scalars).iter();
                 scalars.find(|(n, _)| *n == number).map_or(0, |(_, v)| *v)
             }
         }
@@ -288,9 +290,9 @@ fn scaled_down(pod: &PodEntry, old: &Pod, new: &Pod) -> bool {
     if new.node_name.is_none() {
         return false;
     }
-    let before = pod_requests(&old.spec, false);
-    let after = pod_requests(&new.spec, false);
-    let wanted = pod_requests(&pod.pod.spec, false);
+    let before = pod_requests(&old.spec);
+    let after = pod_requests(&new.spec);
+    let wanted = pod_requests(&pod.pod.spec);
     let mut scalars = wanted.extended.iter();
     (wanted.cpu_milli > 0 && before.cpu_milli > after.cpu_milli)
         || (wanted.memory > 0 && before.memory > after.memory)
@@ -301,7 +303,7 @@ fn scaled_down(pod: &PodEntry, old: &Pod, new: &Pod) -> bool {
 /// `isSchedulableAfterNodeChange`: the pod would fit the node were it empty, and the node is new or
 /// got more of what the pod asks for.
 fn node_may_fit(pod: &PodEntry, old: Option<&Node>, new: &Node) -> bool {
-    let wanted = pod_requests(&pod.pod.spec, false);
+    let wanted = pod_requests(&pod.pod.spec);
     let has = &new.status.allocatable;
     let scalars = || wanted.extended.iter().filter(|(_, v)| *v > 0);
     let fits = has.pods >= 1

@@ -2,6 +2,7 @@
 //! out. Requests take 1 ms, changes arrive after 1 ms, replies 2 ms after the request.
 
 mod config;
+mod cycles;
 mod equal_pods;
 mod hints;
 mod lifecycle;

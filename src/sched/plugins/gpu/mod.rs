@@ -63,7 +63,7 @@ pub struct GpuRequest {
 impl GpuRequest {
     /// From a pod's spec.
     pub fn of(spec: &PodSpec, interned: &mut Interned) -> GpuRequest {
-        let requests = pod_requests(spec, false);
+        let requests = pod_requests(spec);
         let (whole, share) = (requests.extended(GPU), requests.extended(GPU_MILLI));
         let (count, milli) = match (whole, share) {
             (whole, _) if whole > 0 => (whole, WHOLE),

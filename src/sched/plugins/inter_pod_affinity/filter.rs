@@ -124,7 +124,7 @@ impl AffinityFilter {
         let owner = &pod.pod.meta.namespace;
         let template = &pod.template;
         for class in cx.cache.classes() {
-            let matches = |t: &Term| t.matches(owner, &class.namespace, &class.labels, cx.view);
+            let matches = |t: &Term| t.matches_for(owner, &class.namespace, &class.labels, cx.view);
             if !template.required.is_empty() && template.required.iter().all(matches) {
                 for term in &template.required {
                     for count in &class.nodes {
@@ -163,7 +163,7 @@ impl AffinityFilter {
             }
         }
         for term in &pod.template.anti_required {
-            if term.matches(&mine.namespace, &theirs.namespace, &theirs.labels, cx.view) {
+            if term.matches_for(&mine.namespace, &theirs.namespace, &theirs.labels, cx.view) {
                 self.unwanted.add(cx, term.topology, node, by);
             }
         }

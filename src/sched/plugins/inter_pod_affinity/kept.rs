@@ -72,7 +72,8 @@ impl Relation {
     fn new(cx: &Cx<'_>, pod: &PodEntry, kin: &Kin, args: PodAffinityArgs) -> Relation {
         let mine = &pod.pod.meta;
         let (own, theirs) = (&pod.template, &kin.template);
-        let to_class = |t: &Term| t.matches(&mine.namespace, &kin.namespace, &kin.labels, cx.view);
+        let to_class =
+            |t: &Term| t.matches_for(&mine.namespace, &kin.namespace, &kin.labels, cx.view);
         let to_me = |t: &Term| t.matches(&kin.namespace, &mine.namespace, &mine.labels, cx.view);
         let mut weights: SmallVec<[(TopologyIx, i64); 2]> = SmallVec::new();
         let mut weigh = |term: &Term, weight: i32| {

@@ -53,7 +53,7 @@ impl AffinityScore {
         let mine = &pod.pod.meta;
         let (own, theirs) = (&pod.template, &class.template);
         let to_class =
-            |t: &Term, owner: &Text| t.matches(owner, &class.namespace, &class.labels, cx.view);
+            |t: &Term, owner: &Text| t.matches_for(owner, &class.namespace, &class.labels, cx.view);
         for (weight, term) in &own.preferred {
             if to_class(term, &mine.namespace) {
                 self.add(cx, class, term.topology, i64::from(*weight));
