@@ -13,6 +13,8 @@ mod moves;
 
 mod names;
 
+mod touched;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ use rustc_hash::FxHashMap;
 pub use class::{Class, ClassCount, Kin};
 pub use moves::{Move, Moves};
 pub use names::Interned;
+use touched::Touched;
 
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
@@ -37,6 +40,8 @@ pub type TopologyIx = usize;
 
 /// The domain of a missing label; also the value "" of a label that is there but empty.
 pub const EMPTY_DOMAIN: u32 = 0;
+/// A node that does not exist stands nowhere in the order.
+const NOT_IN_ORDER: u32 = u32::MAX;
 /// A node that does not have the label.
 pub const NO_DOMAIN: u32 = u32::MAX;
 
@@ -80,7 +85,12 @@ pub struct Cache {
     by_name: FxHashMap<Text, NodeIx>,
     tree: NodeTree,
     order: Vec<NodeIx>,
+    /// By place: where the node stands in `order`.
+    in_order: Vec<u32>,
+    /// Grows whenever `order` changes.
+    order_stamp: u64,
     stale_order: bool,
+    touched: Touched,
     /// By place: grows whenever what plugins may see of the node alone has changed.
     stamps: Vec<u64>,
     stamp: u64,
@@ -220,6 +230,7 @@ impl Cache {
         self.stamp += 1;
         self.stamps[ix] = self.stamp;
         self.pod_stamps[ix] = self.stamp;
+        self.touched.push(ix, self.nodes.len());
     }
 
     fn touch_row(&mut self, ix: NodeIx) {
@@ -343,6 +354,12 @@ impl Cache {
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.stale_order) {
             self.order = self.tree.list();
+            self.order_stamp += 1;
+            self.in_order.clear();
+            self.in_order.resize(self.nodes.len(), NOT_IN_ORDER);
+            for (at, ix) in (0u32..).zip(&self.order) {
+                self.in_order[*ix] = at;
+            }
             self.image_stamp += 1;
         }
     }
@@ -350,6 +367,28 @@ impl Cache {
     /// The nodes that exist, zones interleaved, as of the last [`Cache::refresh`].
     pub fn order(&self) -> &[NodeIx] {
         &self.order
+    }
+
+    /// A number that changes whenever [`Cache::order`] does.
+    pub fn order_stamp(&self) -> u64 {
+        self.order_stamp
+    }
+
+    /// Where the node of this place stands in [`Cache::order`].
+    pub fn place_in_order(&self, ix: NodeIx) -> Option<usize> {
+        let at = self.in_order.get(ix).copied();
+        at.filter(|at| *at != NOT_IN_ORDER).map(|at| at as usize)
+    }
+
+    /// How often a node's [stamp](Cache::stamp) changed.
+    pub fn touched(&self) -> u64 {
+        self.touched.count()
+    }
+
+    /// The nodes whose stamps changed after the first `read` times, some of them more than once;
+    /// `None` when that was too long ago.
+    pub fn touched_since(&self, read: u64) -> Option<&[u32]> {
+        self.touched.since(read)
     }
 
     /// The number of places, those of nodes that are gone among them.
@@ -514,65 +553,6 @@ impl Cache {
     /// Whether a pod is on a node.
     pub fn has_pod(&self, id: u32) -> bool {
         self.pods.contains_key(&id)
-    }
-
-    fn class(&mut self, entry: &PodEntry) -> usize {
-        let meta = &entry.pod.meta;
-        let key: ClassKey = (
-            Arc::as_ptr(&entry.template) as usize,
-            meta.namespace.clone(),
-            meta.labels.clone(),
-        );
-        if let Some(number) = self.class_numbers.get(&key) {
-            return *number;
-        }
-        self.serial += 1;
-        let class = Class::new(self.serial, entry);
-        self.selecting_namespaces += usize::from(entry.template.selects_namespaces());
-        let number = self.free_classes.pop().unwrap_or_else(|| {
-            self.classes.push(None);
-            self.classes.len() - 1
-        });
-        let namespace = self.by_namespace.entry(class.namespace.clone());
-        namespace.or_default().insert(number);
-        if class.template.has_affinity() {
-            self.with_affinity.insert(number);
-        }
-        self.classes[number] = Some(class);
-        self.class_numbers.insert(key, number);
-        number
-    }
-
-    fn count(&mut self, number: usize, node: NodeIx, total: i64, live: i64) {
-        let class = self.classes[number].as_mut().expect("a class in use");
-        class.count(node, total, live);
-        self.moves.push(|| Move {
-            kin: class.kin.clone(),
-            node,
-            total: i32::try_from(total).expect("one pod"),
-            live: i32::try_from(live).expect("one pod"),
-        });
-        if class.nodes.is_empty() {
-            self.drop_class(number);
-        }
-    }
-
-    fn drop_class(&mut self, number: usize) {
-        let Some(class) = self.classes[number].take() else {
-            return;
-        };
-        let key = (
-            Arc::as_ptr(&class.template) as usize,
-            class.namespace.clone(),
-            class.labels.clone(),
-        );
-        self.selecting_namespaces -= usize::from(class.template.selects_namespaces());
-        self.class_numbers.remove(&key);
-        self.with_affinity.remove(&number);
-        if let Some(numbers) = self.by_namespace.get_mut(&class.namespace) {
-            numbers.remove(&number);
-        }
-        self.free_classes.push(number);
     }
 }
 

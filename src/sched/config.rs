@@ -52,6 +52,8 @@ pub struct SchedulerConfig {
 pub struct Tuning {
     /// Verdicts and scores of equal pods (`equal_pods`).
     pub memo: bool,
+    /// Scores of equal pods in the order of the search (`ranking`); only with `memo`.
+    pub ranking: bool,
     /// Counts of spread constraints (`plugins::pod_topology_spread`).
     pub spread: bool,
     /// Sums of affinity between pods (`plugins::inter_pod_affinity`).
@@ -62,6 +64,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Tuning {
             memo: true,
+            ranking: true,
             spread: true,
             affinity: true,
         }

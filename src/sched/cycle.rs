@@ -9,6 +9,7 @@ use super::equal_pods::ClassMemo;
 use super::framework::{Framework, PluginScores, PreFiltered};
 use super::plugin::{Code, Cx, CycleState, PluginSet, PodEntry, Status};
 use super::queue::Nominator;
+use super::ranking::Wanted;
 use super::refusals::Refusals;
 use crate::engine::draws::{Draws, Purpose, entity_key};
 
@@ -85,6 +86,9 @@ pub struct Search<'a> {
     pub start: usize,
     /// Pods with a promise of room.
     pub nominator: &'a Nominator,
+    /// Who chooses among nodes of equal score, and for which attempt, when nothing but the choice
+    /// is asked for.
+    pub choice: Option<(&'a Draws, u32)>,
 }
 
 impl<'a> Search<'a> {
@@ -94,6 +98,7 @@ impl<'a> Search<'a> {
             percentage: 100,
             start: 0,
             nominator,
+            choice: None,
         }
     }
 }
@@ -101,7 +106,8 @@ impl<'a> Search<'a> {
 /// What the search found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Feasible nodes in the order of the search.
+    /// Feasible nodes in the order of the search; of a search for the choice alone, that one may be
+    /// all that is here.
     pub feasible: Vec<NodeIx>,
     /// Refusals.
     pub diagnosis: Diagnosis,
@@ -172,6 +178,7 @@ pub fn find_nodes<'m>(
     }
     let order = cx.cache.order();
     let mut memo = memo(state);
+    let everywhere = pre.nodes.is_none();
     let named;
     let nodes = match pre.nodes {
         None => order,
@@ -183,6 +190,12 @@ pub fn find_nodes<'m>(
             &named
         }
     };
+    if everywhere
+        && let Some(class) = memo.as_deref_mut()
+        && choose(framework, cx, state, pod, search, class, &mut found)
+    {
+        return (found, memo);
+    }
     let class = memo.as_deref_mut();
     try_nodes(framework, cx, state, pod, nodes, search, class, &mut found);
     let processed = found.feasible.len() + found.refused();
@@ -202,6 +215,46 @@ pub fn find_nodes<'m>(
         }
     }
     (found, memo)
+}
+
+/// Finds the choice by what is kept of the nodes in their order, if it can be found so.
+fn choose(
+    framework: &Framework,
+    cx: &Cx<'_>,
+    state: &CycleState,
+    pod: &PodEntry,
+    search: Search<'_>,
+    class: &mut ClassMemo,
+    found: &mut Found,
+) -> bool {
+    let Some((draws, attempt)) = search.choice else {
+        return false;
+    };
+    if !search.nominator.is_empty() || pod.pod.status.nominated_node.is_some() {
+        return false;
+    }
+    let nodes = cx.cache.order().len();
+    let wanted = Wanted {
+        start: search.start,
+        enough: enough(framework, search, nodes),
+    };
+    let tie = |many| tie(draws, pod, attempt, many);
+    let Some(best) = class.best(framework, cx, state, pod, wanted, tie) else {
+        return false;
+    };
+    found.feasible.push(best.node);
+    found.evaluated = best.tried;
+    found.next_start = (search.start + best.tried) % nodes.max(1);
+    true
+}
+
+/// So many nodes that fit end the search.
+fn enough(framework: &Framework, search: Search<'_>, nodes: usize) -> usize {
+    if !framework.any(Point::Score) {
+        return 1;
+    }
+    let percentage = framework.percentage_of_nodes_to_score;
+    feasible_to_find(percentage.unwrap_or(search.percentage), nodes)
 }
 
 /// Whether PreFilter has decided already.
@@ -273,11 +326,7 @@ fn try_nodes(
     if nodes.is_empty() {
         return;
     }
-    let percentage = framework.percentage_of_nodes_to_score;
-    let mut wanted = feasible_to_find(percentage.unwrap_or(search.percentage), nodes.len());
-    if !framework.any(Point::Score) {
-        wanted = 1;
-    }
+    let wanted = enough(framework, search, nodes.len());
     found.feasible.reserve(wanted.min(nodes.len()));
     let start = search.start % nodes.len();
     let (first, second) = nodes.split_at(start);
@@ -335,14 +384,18 @@ pub fn totals(scores: &[PluginScores], nodes: usize) -> Vec<i64> {
 pub fn select(draws: &Draws, pod: &PodEntry, attempt: u32, totals: &[i64]) -> usize {
     let most = totals.iter().copied().max().unwrap_or(0);
     let mut best = (0..totals.len()).filter(|i| totals[*i] == most);
-    let count = best.clone().count();
+    let count = u32::try_from(best.clone().count()).unwrap_or(u32::MAX);
     let at = match count {
         0 | 1 => 0,
-        many => {
-            let meta = &pod.pod.meta;
-            let entity = entity_key(&[&meta.namespace, &meta.name]);
-            draws.below(TIE, entity, u64::from(attempt), many as u64)
-        }
+        many => tie(draws, pod, attempt, many),
     };
-    best.nth(usize::try_from(at).unwrap_or(0)).unwrap_or(0)
+    best.nth(at as usize).unwrap_or(0)
+}
+
+/// Chooses among so many.
+fn tie(draws: &Draws, pod: &PodEntry, attempt: u32, many: u32) -> u32 {
+    let meta = &pod.pod.meta;
+    let entity = entity_key(&[&meta.namespace, &meta.name]);
+    let at = draws.below(TIE, entity, u64::from(attempt), u64::from(many));
+    u32::try_from(at).expect("below many")
 }

@@ -9,6 +9,8 @@
 //! [`Tuning::memo`](super::config::Tuning) off the plugins are asked every time; the results are
 //! the same, which the property tests of `sched::tests` check.
 
+mod best;
+
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -22,6 +24,7 @@ use super::plugin::{Cx, CycleState, PluginName, PluginSet, PodEntry, Status};
 use super::plugins::image_locality;
 use super::preempt::Candidate;
 use super::queue::Nominator;
+use super::ranking::Ranking;
 use super::template::Template;
 
 /// Verdicts that are remembered, of all templates together.
@@ -64,6 +67,13 @@ pub struct ClassMemo {
     plain: SmallVec<[usize; 4]>,
     /// Scores that are normalised over the feasible nodes, and whether they look at the row alone.
     normalized: SmallVec<[(usize, bool); 4]>,
+    /// Scores that are not remembered.
+    open: SmallVec<[usize; 2]>,
+    /// Whether nodes can be ranked while the open scores say nothing.
+    rankable: bool,
+    ranking: Ranking,
+    /// What is normalised later is this on most nodes.
+    usual: Option<SmallVec<[i64; 2]>>,
     rows: Vec<Row>,
     /// By node: what follows from its row alone.
     fixed: Vec<Row>,
@@ -174,6 +184,10 @@ impl ClassMemo {
             row_plain: SmallVec::new(),
             plain: SmallVec::new(),
             normalized: SmallVec::new(),
+            open: SmallVec::new(),
+            rankable: true,
+            ranking: Ranking::default(),
+            usual: None,
             rows: Vec::new(),
             fixed: Vec::new(),
             raw: Vec::new(),
@@ -212,8 +226,12 @@ impl ClassMemo {
                     (false, true) => class.row_plain.push(*index),
                     (false, false) => class.plain.push(*index),
                 }
+            } else {
+                class.open.push(*index);
             }
         }
+        let mut normalized = class.normalized.iter();
+        class.rankable = normalized.all(|(i, _)| best::levels(framework.plugin_at(*i).name()));
         class.images.sizes.push(SmallVec::new());
         class
     }

@@ -40,6 +40,8 @@ pub mod template;
 
 pub mod equal_pods;
 
+pub mod ranking;
+
 pub mod refusals;
 
 pub mod preempt;

@@ -411,6 +411,12 @@ pub trait Plugin: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether Score of this pod says the same of every node now, whichever they are; for plugins
+    /// whose answers are not [remembered](Plugin::by_node).
+    fn scores_alike(&self, _cx: &Cx<'_>, _pod: &PodEntry) -> bool {
+        false
+    }
+
     /// Which GPUs of the node the pod gets (Reserve); none to leave it to the node.
     fn devices(&self, _pod: &PodEntry, _node: &NodeInfo) -> Devices {
         0

@@ -20,7 +20,7 @@ pub use self::ask::Moment;
 use self::bind::{Pending, VolumeWait};
 use super::cache::Cache;
 use super::config::SchedulerConfig;
-use super::cycle::{self, Search};
+use super::cycle::{self, Search, find_nodes};
 use super::equal_pods::EqualPods;
 use super::explain::NO_NODES;
 use super::framework::Framework;
@@ -351,12 +351,11 @@ impl Scheduler {
             percentage: self.config.percentage_of_nodes_to_score,
             start: self.next_start,
             nominator: &self.nominator,
+            choice: (self.config.tuning.ranking).then_some((&self.draws, queued.attempts)),
         };
         let memo = self.config.tuning.memo.then_some(&mut self.memo);
-        let (mut found, mut memo) =
-            cycle::find_nodes(framework, &cx, state, entry, search, |state| {
-                memo?.class((profile, framework), &cx, state, entry)
-            });
+        let memo = |state: &_| memo?.class((profile, framework), &cx, state, entry);
+        let (mut found, mut memo) = find_nodes(framework, &cx, state, entry, search, memo);
         self.next_start = found.next_start;
         if let Some(error) = found.error {
             return (Err((Failure::error(error), Vec::new())), found.evaluated);

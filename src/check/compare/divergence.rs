@@ -100,6 +100,7 @@ fn explain(
         percentage: plan.percentage,
         start: placement.start(),
         nominator: placement.nominator(),
+        choice: None,
     };
     let framework = &placement.framework;
     let (found, _) = cycle::find_nodes(framework, &cx, &mut state, &entry, search, |_| None);

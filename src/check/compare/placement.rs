@@ -420,6 +420,7 @@ impl<'p> Placement<'p> {
             percentage: self.prepared.percentage,
             start: self.next_start,
             nominator: &self.nominator,
+            choice: None,
         };
         let memo = self.use_memo.then_some(&mut self.memo);
         let (found, memo) = cycle::find_nodes(framework, &cx, &mut state, entry, search, |state| {
@@ -461,6 +462,7 @@ impl<'p> Placement<'p> {
             percentage: self.prepared.percentage,
             start: 0,
             nominator: &self.nominator,
+            choice: None,
         };
         let (found, _) =
             cycle::find_nodes(&self.framework, &cx, &mut state, entry, search, |_| None);

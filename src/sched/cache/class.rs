@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::NodeIx;
+use super::{Cache, ClassKey, Move, NodeIx};
 use crate::api::{Labels, Text};
 use crate::sched::plugin::PodEntry;
 use crate::sched::template::Template;
@@ -92,5 +92,68 @@ impl Class {
                 self.places.insert(moved.node, at);
             }
         }
+    }
+}
+
+impl Cache {
+    /// The number of a pod's class, which is there from now on.
+    pub(super) fn class(&mut self, entry: &PodEntry) -> usize {
+        let meta = &entry.pod.meta;
+        let key: ClassKey = (
+            Arc::as_ptr(&entry.template) as usize,
+            meta.namespace.clone(),
+            meta.labels.clone(),
+        );
+        if let Some(number) = self.class_numbers.get(&key) {
+            return *number;
+        }
+        self.serial += 1;
+        let class = Class::new(self.serial, entry);
+        self.selecting_namespaces += usize::from(entry.template.selects_namespaces());
+        let number = self.free_classes.pop().unwrap_or_else(|| {
+            self.classes.push(None);
+            self.classes.len() - 1
+        });
+        let namespace = self.by_namespace.entry(class.namespace.clone());
+        namespace.or_default().insert(number);
+        if class.template.has_affinity() {
+            self.with_affinity.insert(number);
+        }
+        self.classes[number] = Some(class);
+        self.class_numbers.insert(key, number);
+        number
+    }
+
+    /// So many more pods of a class are on a node.
+    pub(super) fn count(&mut self, number: usize, node: NodeIx, total: i64, live: i64) {
+        let class = self.classes[number].as_mut().expect("a class in use");
+        class.count(node, total, live);
+        self.moves.push(|| Move {
+            kin: class.kin.clone(),
+            node,
+            total: i32::try_from(total).expect("one pod"),
+            live: i32::try_from(live).expect("one pod"),
+        });
+        if class.nodes.is_empty() {
+            self.drop_class(number);
+        }
+    }
+
+    fn drop_class(&mut self, number: usize) {
+        let Some(class) = self.classes[number].take() else {
+            return;
+        };
+        let key = (
+            Arc::as_ptr(&class.template) as usize,
+            class.namespace.clone(),
+            class.labels.clone(),
+        );
+        self.selecting_namespaces -= usize::from(class.template.selects_namespaces());
+        self.class_numbers.remove(&key);
+        self.with_affinity.remove(&number);
+        if let Some(numbers) = self.by_namespace.get_mut(&class.namespace) {
+            numbers.remove(&number);
+        }
+        self.free_classes.push(number);
     }
 }

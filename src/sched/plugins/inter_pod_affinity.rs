@@ -201,6 +201,12 @@ impl Plugin for InterPodAffinity {
         state.affinity_score.is_some()
     }
 
+    fn scores_alike(&self, cx: &Cx<'_>, pod: &PodEntry) -> bool {
+        let template = &pod.template;
+        let own = !template.preferred.is_empty() || !template.anti_preferred.is_empty();
+        !own && (self.0.ignore_preferred || cx.cache.classes_with_affinity().next().is_none())
+    }
+
     fn score(&self, cx: &Cx<'_>, state: &CycleState, _pod: &PodEntry, node: &NodeInfo) -> i64 {
         let state = state.affinity_score.as_ref();
         state.map_or(0, |state| state.score(cx, node.ix))

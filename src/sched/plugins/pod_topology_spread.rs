@@ -389,6 +389,10 @@ impl Plugin for PodTopologySpread {
         true
     }
 
+    fn scores_alike(&self, cx: &Cx<'_>, pod: &PodEntry) -> bool {
+        self.constraints(cx, pod, false).is_empty()
+    }
+
     fn score(&self, cx: &Cx<'_>, state: &CycleState, _pod: &PodEntry, node: &NodeInfo) -> i64 {
         let state = state.spread_score.as_ref();
         state.map_or(0, |state| state.score(cx, node.ix))

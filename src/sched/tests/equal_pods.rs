@@ -198,6 +198,7 @@ fn compare(seed: u64, size: (u64, u64)) -> usize {
     let on = Tuning::default();
     let off = Tuning {
         memo: false,
+        ranking: false,
         spread: false,
         affinity: false,
     };
@@ -205,6 +206,11 @@ fn compare(seed: u64, size: (u64, u64)) -> usize {
     for tuning in [
         on,
         Tuning { memo: true, ..off },
+        Tuning {
+            memo: true,
+            ranking: true,
+            ..off
+        },
         Tuning {
             spread: true,
             ..off

@@ -1,0 +1,77 @@
+//! How the nodes stand for a template, for its [`Ranking`](crate::sched::ranking::Ranking).
+
+use super::ClassMemo;
+use crate::sched::cache::NodeIx;
+use crate::sched::framework::Framework;
+use crate::sched::plugin::{Code, Cx, CycleState, PluginName, PodEntry};
+use crate::sched::ranking::{Best, Standing, Wanted};
+
+/// Whether the normalised scores of a plugin are equal where its raw ones are.
+pub(super) fn levels(plugin: PluginName) -> bool {
+    // `DefaultNormalizeScore`.
+    matches!(
+        plugin,
+        PluginName::NodeAffinity | PluginName::TaintToleration
+    )
+}
+
+impl ClassMemo {
+    /// The node that a cycle would choose, if what is remembered is all that decides about it:
+    /// every filter and every score is the template's and the node's own, or the same everywhere.
+    /// `tie` chooses among so many nodes of equal score.
+    pub fn best(
+        &mut self,
+        framework: &Framework,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        wanted: Wanted,
+        tie: impl FnOnce(u32) -> u32,
+    ) -> Option<Best> {
+        if !self.rankable || !self.complete() {
+            return None;
+        }
+        let mut open = self.open.iter().map(|index| framework.plugin_at(*index));
+        if !open.all(|plugin| plugin.scores_alike(cx, pod)) {
+            return None;
+        }
+        let mut ranking = std::mem::take(&mut self.ranking);
+        let mut best = None;
+        if !ranking.rests() {
+            ranking.follow(cx.cache);
+            let ask = |ix| self.standing(framework, cx, state, pod, ix);
+            best = ranking.best(cx.cache.order(), wanted, ask, tie);
+        }
+        self.ranking = ranking;
+        best
+    }
+
+    /// How the template stands on a node; `None` when a plugin fails.
+    fn standing(
+        &mut self,
+        framework: &Framework,
+        cx: &Cx<'_>,
+        state: &CycleState,
+        pod: &PodEntry,
+        ix: NodeIx,
+    ) -> Option<Standing> {
+        match self.refusal(framework, cx, state, pod, ix) {
+            0 => {}
+            number if self.status(number).code == Code::Error => return None,
+            _ => return Some(Standing::Unfit),
+        }
+        let width = self.normalized.len();
+        let raw = &self.raw[ix * width..(ix + 1) * width];
+        match &self.usual {
+            None => self.usual = Some(raw.into()),
+            Some(usual) if usual.as_slice() != raw => return Some(Standing::Odd),
+            Some(_) => {}
+        }
+        let images = match self.score_images(cx.cache, pod) {
+            Some(weight) => self.images.scores[usize::from(self.rows[ix].images)] * weight,
+            None => 0,
+        };
+        let score = i32::try_from(self.rows[ix].plain + images).ok()?;
+        Some(Standing::Fits(score))
+    }
+}
