@@ -207,10 +207,10 @@ impl Ranking {
         }
         let first = block * BLOCK;
         let last = order.len().min(first + BLOCK);
-        for at in first..last {
-            let mark = 1 << (at - first);
+        for (bit, ix) in order[first..last].iter().enumerate() {
+            let mark = 1 << bit;
             if self.stale[block] & mark != 0 {
-                self.values[at] = match ask(order[at])? {
+                self.values[first + bit] = match ask(*ix)? {
                     Standing::Unfit => UNFIT,
                     Standing::Odd => ODD,
                     Standing::Fits(score) if score > ODD => score,
@@ -226,7 +226,8 @@ impl Ranking {
 
     /// The sum over a part of one block.
     fn sum(&self, from: usize, to: usize) -> Sum {
-        let whole = from % BLOCK == 0 && (to % BLOCK == 0 || to == self.values.len());
+        let whole =
+            from.is_multiple_of(BLOCK) && (to.is_multiple_of(BLOCK) || to == self.values.len());
         match whole {
             true => self.blocks[from / BLOCK],
             false => Sum::of(&self.values[from..to]),
