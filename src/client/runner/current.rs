@@ -55,8 +55,10 @@ impl Current {
         failed: bool,
         despite: impl Fn(&Write) -> bool,
     ) -> Follower {
+        // Chains lie one behind the other.
+        let place = self.chains.partition_point(|chain| chain.end <= at);
         let of = |chain: &&mut Chain| chain.next == at + 1;
-        let Some(chain) = self.chains.iter_mut().find(of) else {
+        let Some(chain) = self.chains.get_mut(place).filter(of) else {
             return Follower::default();
         };
         chain.failed |= failed;
