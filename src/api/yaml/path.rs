@@ -47,15 +47,24 @@ impl Node {
     /// The node at a field path, `None` when the path leads nowhere. The empty path is this node.
     #[must_use]
     pub fn at(&self, path: &str) -> Option<&Self> {
-        let path = path.strip_prefix('.').unwrap_or(path);
+        // A key may begin with the separator too.
+        let behind = path.strip_prefix('.');
+        let found = behind.and_then(|path| self.at_rest(path));
+        found.or_else(|| self.at_rest(path))
+    }
+
+    /// The node of a path without a separator in front.
+    fn at_rest(&self, path: &str) -> Option<&Self> {
         if path.is_empty() {
             return Some(self);
         }
-        if let Some(rest) = skip_optional(path) {
-            return self.at(rest);
-        }
-        if let Some(inner) = path.strip_prefix('[') {
-            return self.at_bracket(inner);
+        let rest = skip_optional(path).and_then(|rest| self.at(rest));
+        let inner = || {
+            path.strip_prefix('[')
+                .and_then(|inner| self.at_bracket(inner))
+        };
+        if let Some(found) = rest.or_else(inner) {
+            return Some(found);
         }
         if let Some(items) = self.as_list() {
             let end = path.find(['.', '[']).unwrap_or(path.len());

@@ -280,8 +280,7 @@ fn a_wrong_value_is_named_by_place_and_path() {
 
 #[test]
 fn paths_reach_keys_that_contain_separators() {
-    let text =
-        "metadata:\n  labels: {app.io/a.b: x, app: {io/a: z}}\nspec: {a: [{b: 1}], 'c[0]': 2}";
+    let text = "metadata:\n  labels: {app.io/a.b: x, app: {io/a: z}}\nspec: {a: [{b: 1}], 'c[0]': 2, .d: 3, '[e': 4}";
     let node = &parse(text).expect("valid")[0];
     for (path, expected) in [
         ("metadata.labels.app.io/a.b", Some("\"x\"")),
@@ -290,6 +289,8 @@ fn paths_reach_keys_that_contain_separators() {
         ("spec.a[0].b", Some("1")),
         ("spec.?.a.0.?.b", Some("1")),
         ("spec.c[0]", Some("2")),
+        ("spec..d", Some("3")),
+        ("spec.[e", Some("4")),
         ("spec.a[1]", None),
         ("spec.a.b", None),
         ("spec.a[0].b.c", None),
