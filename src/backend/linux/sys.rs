@@ -410,11 +410,15 @@ pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Hears of a broken pipe as programs expect it to be: this one ignores it, and what is ignored
-/// stays so in a new program.
-pub fn hear_broken_pipes() {
-    // SAFETY: the default is no function of ours.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// Hears of all signals as programs expect it to be. This one ignores broken pipes, and whoever
+/// started it (`nohup`, a shell's background) may ignore others: what is ignored stays so in a new
+/// program.
+pub fn hear_all_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default is no function of ours. Those that have no other are refused, which
+        // changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// Becomes another program.

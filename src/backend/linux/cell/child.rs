@@ -166,7 +166,7 @@ fn execute(spec: &ContainerSpec, argv: &[String], cwd: &str, huge_pages: bool) -
     if let Err(failed) = ready() {
         return failed;
     }
-    sys::hear_broken_pipes();
+    sys::hear_all_signals();
     let name = argv.first().map_or("", String::as_str);
     let mut last = std::io::Error::from_raw_os_error(libc::ENOENT);
     for path in candidates(name, &spec.env) {
