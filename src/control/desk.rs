@@ -4,6 +4,7 @@
 //! words; time passes only when a test says so. Everybody else (the scheduler, kubelets, users) is
 //! the test.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ use crate::api::{Kind, Pod, Row};
 use crate::client::runner::{Driven, Event, Runner};
 use crate::client::{Budget, Controller, Outbox, Reply};
 use crate::engine::{Draws, Time};
+use crate::store::view::Tabled;
 use crate::store::{
     ApiError, Cause, Change, Cursor, Id, ObjectId, Patch, Propagation, Store, View, Write,
 };
@@ -144,6 +146,12 @@ impl<C: Controller> Desk<C> {
         let namespace = if kind.namespaced() { "default" } else { "" };
         let found = self.store.view().lookup(kind, namespace, name);
         found.unwrap_or_else(|| panic!("no {kind:?} {name}"))
+    }
+
+    /// The only object of a kind.
+    pub fn only<T: Tabled>(&self) -> (Id<T>, &Arc<T>) {
+        let first = self.store.view().of::<T>().iter().next();
+        first.expect("an object of the kind")
     }
 
     /// Pods as they are: `name state, …`, where a state is `pending`, `running`, `ready`, `failed`,

@@ -265,6 +265,19 @@ mod tests {
     use crate::engine::Draws;
     use crate::store::{Cause, Store};
 
+    /// Asks for a deletion with a grace period.
+    fn delete(store: &mut Store, pod: Id<Pod>) {
+        let delete = Write::Delete {
+            object: pod.into(),
+            uid: None,
+            grace_s: Some(30),
+            propagation: Propagation::Background,
+        };
+        store
+            .write(&delete, Time::ZERO, Cause::default())
+            .expect("deleted");
+    }
+
     fn named(name: &str) -> Meta {
         Meta {
             name: name.into(),
@@ -419,15 +432,7 @@ mod tests {
             store
                 .write(&write, Time::ZERO, Cause::default())
                 .expect("held");
-            let delete = Write::Delete {
-                object: id.into(),
-                uid: None,
-                grace_s: Some(30),
-                propagation: Propagation::Background,
-            };
-            store
-                .write(&delete, Time::ZERO, Cause::default())
-                .expect("deleted");
+            delete(&mut store, id);
         }
         controller.resync(store.view(), Time::ZERO, &mut Keys::default());
         assert_eq!(deletions(&mut controller, &store, 20), ["going"]);
@@ -455,15 +460,7 @@ mod tests {
             };
             let (mut controller, mut store) = started(vec![node.into(), pod.clone().into()], 0);
             let (id, _) = store.view().pods().find("", "p").expect("the pod");
-            let delete = Write::Delete {
-                object: id.into(),
-                uid: None,
-                grace_s: Some(30),
-                propagation: Propagation::Background,
-            };
-            store
-                .write(&delete, Time::ZERO, Cause::default())
-                .expect("deleted");
+            delete(&mut store, id);
             controller.resync(store.view(), Time::ZERO, &mut Keys::default());
             assert_eq!(deletions(&mut controller, &store, 20), expected);
         }

@@ -83,13 +83,7 @@ mod tests {
 
     fn finish(desk: &mut Desk<TtlAfterFinishedController>, kind: &str) {
         let object = desk.find(Kind::Job, "job");
-        let (_, row) = desk
-            .store
-            .view()
-            .of::<Job>()
-            .iter()
-            .next()
-            .expect("the Job");
+        let (_, row) = desk.only::<Job>();
         let mut job = Job::clone(row);
         job.status.conditions.push(WorkloadCondition {
             kind: kind.into(),

@@ -140,20 +140,7 @@ impl Asking {
 
     /// The answer as the kubelet hears it.
     pub fn answer(&self, outcome: ProbeOutcome) -> RuntimeEvent {
-        let container = self.ask.container;
-        match self.ask.purpose {
-            Purpose::Probe(which, n) => RuntimeEvent::Probed {
-                container,
-                which,
-                n,
-                outcome,
-            },
-            Purpose::Hook(hook) => RuntimeEvent::HookDone {
-                container,
-                hook,
-                ok: outcome == ProbeOutcome::Success,
-            },
-        }
+        answer(&self.ask, outcome)
     }
 }
 
@@ -284,8 +271,8 @@ fn due(ask: &Ask) -> u64 {
     sys::monotonic().saturating_add(u64::try_from(ask.timeout.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// An answer without anybody having been asked.
-pub fn at_once(ask: &Ask, outcome: ProbeOutcome) -> RuntimeEvent {
+/// The answer as the kubelet hears it, whether or not anybody has been asked.
+pub fn answer(ask: &Ask, outcome: ProbeOutcome) -> RuntimeEvent {
     let container = ask.container;
     match ask.purpose {
         Purpose::Probe(which, n) => RuntimeEvent::Probed {
@@ -297,7 +284,7 @@ pub fn at_once(ask: &Ask, outcome: ProbeOutcome) -> RuntimeEvent {
         Purpose::Hook(hook) => RuntimeEvent::HookDone {
             container,
             hook,
-            ok: false,
+            ok: outcome == ProbeOutcome::Success,
         },
     }
 }
@@ -315,7 +302,7 @@ impl Cell {
             due,
             by: match begun {
                 Ok(by) => by,
-                Err(outcome) => return self.event(at_once(&outcome.0, outcome.1)),
+                Err(outcome) => return self.event(answer(&outcome.0, outcome.1)),
             },
         };
         if let Some(outcome) = match asking.by {
@@ -339,7 +326,7 @@ impl Cell {
                 .get(&ask.container)
                 .is_some_and(Container::runs);
         if !runs {
-            return self.event(at_once(&ask, ProbeOutcome::Refused));
+            return self.event(answer(&ask, ProbeOutcome::Refused));
         }
         let due = due(&ask);
         self.expect(Expected::Visitor(ask, due));

@@ -310,7 +310,7 @@ impl Cell {
                     let why = sys::with_advice(&error);
                     self.problem(format!("{name}: {:?}: {why}", ask.purpose));
                 }
-                self.event(super::ask::at_once(&ask, outcome));
+                self.event(super::ask::answer(&ask, outcome));
             }
         }
     }

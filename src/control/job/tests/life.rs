@@ -89,13 +89,7 @@ fn the_wait_for_another_pod_doubles_until_one_succeeds() {
         for end in ends.chars() {
             become_(&mut desk, if end == 'F' { "failed" } else { "succeeded" });
             let over = |desk: &Desk<JobController>| {
-                let (_, job) = desk
-                    .store
-                    .view()
-                    .of::<Job>()
-                    .iter()
-                    .next()
-                    .expect("the Job");
+                let (_, job) = desk.only::<Job>();
                 job.status.finished().map(|c| c.kind.to_string())
             };
             let mut seconds = 0;
@@ -245,13 +239,7 @@ fn nothing_is_counted_twice_and_nothing_is_forgotten() {
     desk.log();
     desk.crash();
     let job = desk.find(Kind::Job, "job");
-    let (id, row) = desk
-        .store
-        .view()
-        .of::<Job>()
-        .iter()
-        .next()
-        .expect("the Job");
+    let (id, row) = desk.only::<Job>();
     assert_eq!(id, job.typed().expect("a Job"));
     let mut noted = Job::clone(row);
     noted.status.uncounted_failed = vec![Uid(1001), Uid(1002)];
