@@ -7,6 +7,7 @@
 //! `crun` and `crun-netns` are `crun run -d` and `crun delete -f` of an equal bundle; crun refuses
 //! hosts where v1 and v2 are mixed, so it sees the v1 hierarchies alone there. Each container is
 //! waited for until its program runs, and each stop until nothing is left; numbers are milliseconds.
+//! Beside them is what the kernel alone takes for the like (`support/floors`).
 
 #![allow(
     clippy::disallowed_types,
@@ -23,6 +24,9 @@ fn main() {
 #[path = "../tests/linux/bench.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod bench;
+#[cfg(target_os = "linux")]
+#[path = "support/floors.rs"]
+mod floors;
 #[cfg(target_os = "linux")]
 #[allow(dead_code, reason = "other benchmarks use more of it")]
 mod support;
@@ -61,6 +65,7 @@ mod linux {
     use serde_json::{Value, json};
 
     use crate::bench::Bench;
+    use crate::floors;
     use crate::program;
     use crate::support::Args;
 
@@ -102,6 +107,9 @@ mod linux {
         }
         if let Some(folder) = std::env::var_os("REHEARSAL_BENCH_CRUN") {
             return crun(&args, Path::new(&folder));
+        }
+        if args.wants("floor") {
+            floor(&args);
         }
         for rung in ["container", "netns", "network", "built-in"] {
             if args.wants(rung) {
@@ -352,6 +360,26 @@ mod linux {
                 json!({"min": spans.ms(0.0), "p50": spans.ms(0.5), "p99": spans.ms(0.99)});
             say(args, &format!("probe-{name}"), numbers);
         }
+    }
+
+    /// What the kernel alone takes.
+    fn floor(args: &Args) {
+        let tell = |name: &str, spans: &Spans| {
+            let numbers = json!({
+                "min": spans.ms(0.0), "p50": spans.ms(0.5), "p99": spans.ms(0.99),
+            });
+            say(args, &format!("floor-{name}"), numbers);
+        };
+        let (some, many) = (args.scaled(500).max(3), args.scaled(2_000).max(3));
+        tell("clone", &Spans::of(some, |_| floors::clone()));
+        tell("exec", &Spans::of(some, |_| floors::exec()));
+        let home = floors::home();
+        tell("netns", &Spans::of(some, |_| floors::netns(&home)));
+        let server = floors::Server::start();
+        tell("http", &Spans::of(many, |_| server.http()));
+        tell("tcp", &Spans::of(many, |_| server.tcp()));
+        let mut echo = floors::Echo::start();
+        tell("wake", &Spans::of(many, |_| echo.turn()));
     }
 
     /// Runs the rungs of crun in a mount namespace in which it can work.

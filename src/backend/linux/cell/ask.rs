@@ -18,7 +18,7 @@ use super::super::sys;
 use super::super::workload::http::{self, Parsed};
 use super::container::Container;
 use super::grpc::{self, Answer};
-use super::mother::Expected;
+use super::zygote::Expected;
 use super::{Cell, Source};
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::ProbeOutcome;

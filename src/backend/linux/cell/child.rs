@@ -1,6 +1,6 @@
 //! What a new process does between its birth in the cell and the container's program.
 //!
-//! It is a copy of the mother, who has one thread, so it may allocate and call what it likes. It tells
+//! It is a copy of the zygote, which has one thread, so it may allocate and call what it likes. It tells
 //! how it went on a pipe that closes when the program begins: nothing is success.
 
 use std::io::Write;

@@ -15,7 +15,7 @@ use super::super::net::sys::within;
 use super::super::protocol::{ContainerSpec, Program, Report};
 use super::super::sys;
 use super::super::workload::CallTold;
-use super::mother::{Dowry, Expected};
+use super::zygote::{Endowment, Expected};
 use super::{Cell, Source, log};
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::{ContainerId, StartOutcome};
@@ -58,7 +58,7 @@ type Own = (Option<OwnedFd>, OwnedFd);
 /// A container's first process before it is born.
 pub struct Unborn {
     /// What it is given.
-    pub dowry: Option<Dowry>,
+    pub endowment: Option<Endowment>,
     status: OwnedFd,
     streams: Vec<log::Stream>,
     /// A byte makes it go on.
@@ -93,7 +93,7 @@ impl Cell {
         for text in group.lost.clone() {
             self.problem(format!("container {}: {text}", spec.name));
         }
-        let (unborn, calls) = match self.conceive(&spec) {
+        let (unborn, calls) = match self.endow(&spec) {
             Ok(made) => made,
             Err(error) => {
                 self.graves.push(group);
@@ -118,7 +118,7 @@ impl Cell {
     }
 
     /// Makes what a container's first process is born with, and what stays here.
-    fn conceive(&mut self, spec: &ContainerSpec) -> io::Result<(Unborn, Option<Channel>)> {
+    fn endow(&mut self, spec: &ContainerSpec) -> io::Result<(Unborn, Option<Channel>)> {
         self.step("container pipes")?;
         let (wait, go) = sys::pipe()?;
         let (status, tells) = sys::pipe()?;
@@ -129,14 +129,14 @@ impl Cell {
             None => (None, None),
         };
         self.step("container fork")?;
-        let dowry = Dowry {
+        let endowment = Endowment {
             go: wait,
             status: tells,
             output,
             ears,
         };
         let unborn = Unborn {
-            dowry: Some(dowry),
+            endowment: Some(endowment),
             status,
             streams,
             go,

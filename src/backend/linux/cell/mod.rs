@@ -8,7 +8,7 @@
 //! It decides nothing: what a pod consists of comes as data ([`super::protocol`]).
 //!
 //! Read first: [`Cell`], [`place`] (nodes and pods), [`container`] (from start to end),
-//! [`mother`] (who forks), [`child`] and [`root`] (what a new process does), [`ask`] (probes).
+//! [`zygote`] (who forks), [`child`] and [`root`] (what a new process does), [`ask`] (probes).
 
 pub mod ask;
 pub mod child;
@@ -16,7 +16,6 @@ pub mod container;
 pub mod failpoint;
 pub mod grpc;
 pub mod log;
-pub mod mother;
 pub mod network;
 pub mod place;
 pub mod rights;
@@ -24,6 +23,7 @@ pub mod root;
 mod stats;
 mod stop;
 pub mod strain;
+pub mod zygote;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,8 +35,8 @@ use nix::libc;
 use self::ask::{Asking, Spin};
 use self::container::Container;
 use self::failpoint::Failpoints;
-use self::mother::{Ground, Mother};
 use self::place::{Dead, Node, Pod};
+use self::zygote::{Ground, Zygote};
 use super::cgroup::Group;
 use super::net::network::Network;
 use super::protocol::{Begin, Channel, Command, Report, Stamped};
@@ -55,7 +55,7 @@ enum Source {
     /// The conversation.
     Main,
     /// Who is born.
-    Mother,
+    Zygote,
     /// The end of a container's first process.
     Exit(ContainerId),
     /// A container's start.
@@ -79,8 +79,8 @@ struct Cell {
     begin: Begin,
     /// The cell's own network namespace.
     home: OwnedFd,
-    /// Who bears containers' processes.
-    mother: Mother,
+    /// Who forks containers' processes.
+    zygote: Zygote,
     /// The network; none leaves nodes and pods alone with themselves.
     network: Option<Network>,
     nodes: BTreeMap<String, Node>,
@@ -157,14 +157,14 @@ impl Cell {
             rootless: begin.rootless,
             huge_pages,
         };
-        let mother = Mother::start(&ground, stage.as_fd())?;
+        let zygote = Zygote::start(&ground, stage.as_fd())?;
         let epoll = sys::epoll_create()?;
         let mut cell = Cell {
             channel,
             epoll,
             begin,
             home,
-            mother,
+            zygote,
             network: None,
             nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -179,7 +179,7 @@ impl Cell {
             failpoints: Failpoints::default(),
         };
         cell.add(Source::Main)?;
-        cell.add(Source::Mother)?;
+        cell.add(Source::Zygote)?;
         cell.tell(Report::Ready);
         Ok(cell)
     }
@@ -246,7 +246,7 @@ impl Cell {
         let read = libc::EPOLLIN as u32;
         let (fd, interest) = match &source {
             Source::Main => (self.channel.as_fd(), read),
-            Source::Mother => (self.mother.fd(), read),
+            Source::Zygote => (self.zygote.fd(), read),
             Source::Exit(id) => {
                 let pidfd = self.container(*id)?.pidfd.as_ref();
                 (pidfd.ok_or(io::ErrorKind::NotFound)?.as_fd(), read)
@@ -332,7 +332,7 @@ impl Cell {
                     None => sys::epoll_set(self.epoll.as_fd(), fd, interest, token)?,
                 }
             }
-            Source::Mother => self.hear_mother()?,
+            Source::Zygote => self.hear_zygote()?,
             Source::Net(_) => self.hear_network()?,
             Source::Calls(id) => {
                 let id = *id;

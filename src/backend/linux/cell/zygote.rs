@@ -1,9 +1,9 @@
-//! The mother: a small copy of the cell, made before the cell has anything, from which containers'
-//! first processes and their visitors are born.
+//! The zygote: a small copy of the cell, made before the cell has anything, from which containers'
+//! first processes and their visitors are forked.
 //!
 //! What a fork costs grows with what the forking process has. The cell has memory and descriptors
-//! for every pod; the mother has next to none, so a birth costs the same in the first pod and in the
-//! thousandth, and the cell goes on with the next pod meanwhile. Her children are the cell's own:
+//! for every pod; the zygote has next to none, so a fork costs the same in the first pod and in the
+//! thousandth, and the cell goes on with the next pod meanwhile. Its children are the cell's own:
 //! it gets their pidfds and reaps them.
 //!
 //! The cell sends orders with the descriptors that the new process needs, and is told what came of
@@ -38,7 +38,7 @@ const LONG: usize = 64 << 10;
 
 const NAMESPACES: libc::c_int = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
-/// What she knows from the beginning; the stage comes with it.
+/// What it knows from the beginning; the stage comes along.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ground {
     /// Memory of the cell.
@@ -113,7 +113,7 @@ pub enum Expected {
 }
 
 /// The cell's side.
-pub struct Mother {
+pub struct Zygote {
     process: Child,
     next: u64,
     waiting: VecDeque<Expected>,
@@ -121,7 +121,7 @@ pub struct Mother {
 }
 
 /// The far ends of what a container's first process is given.
-pub struct Dowry {
+pub struct Endowment {
     /// A byte makes it go on.
     pub go: OwnedFd,
     /// Says what failed.
@@ -132,15 +132,15 @@ pub struct Dowry {
     pub ears: Option<(Option<OwnedFd>, OwnedFd)>,
 }
 
-impl Mother {
-    /// Forks her; the caller has no more yet than she needs.
+impl Zygote {
+    /// Forks it; the caller has no more yet than it needs.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn start(ground: &Ground, stage: BorrowedFd<'_>) -> io::Result<Mother> {
+    pub fn start(ground: &Ground, stage: BorrowedFd<'_>) -> io::Result<Zygote> {
         let process = Child::start(|channel| live(&channel))?;
         process.channel.send(ground, &[stage])?;
-        Ok(Mother {
+        Ok(Zygote {
             process,
             next: 0,
             waiting: VecDeque::new(),
@@ -168,29 +168,29 @@ fn send(channel: &Channel, order: Order<'_>, fds: &[BorrowedFd<'_>]) -> io::Resu
     };
     match sent {
         true => Ok(()),
-        false => Err(io::Error::other("the mother does not answer")),
+        false => Err(io::Error::other("the zygote does not answer")),
     }
 }
 
 impl Cell {
     /// Lets somebody be born, in turn.
     pub(super) fn expect(&mut self, whom: Expected) {
-        self.mother.waiting.push_back(whom);
+        self.zygote.waiting.push_back(whom);
         self.order();
     }
 
     fn order(&mut self) {
-        while self.mother.open.len() < OPEN
-            && let Some(whom) = self.mother.waiting.pop_front()
+        while self.zygote.open.len() < OPEN
+            && let Some(whom) = self.zygote.waiting.pop_front()
         {
-            let number = self.mother.next;
-            self.mother.next += 1;
+            let number = self.zygote.next;
+            self.zygote.next += 1;
             let sent = match &whom {
                 Expected::First(id) => self.order_first(number, *id),
                 Expected::Visitor(ask, _) => self.order_visitor(number, ask),
             };
             match sent {
-                Ok(()) => drop(self.mother.open.insert(number, whom)),
+                Ok(()) => drop(self.zygote.open.insert(number, whom)),
                 Err(error) => self.not_born(whom, error),
             }
         }
@@ -202,14 +202,14 @@ impl Cell {
         let container = self.containers.get_mut(&id).ok_or_else(none)?;
         let unborn = container.unborn.as_mut().ok_or_else(none)?;
         // Dropped at the end: whoever is born has its own.
-        let dowry = unborn.dowry.take().ok_or_else(none)?;
-        let (choices, reports) = match &dowry.ears {
+        let endowment = unborn.endowment.take().ok_or_else(none)?;
+        let (choices, reports) = match &endowment.ears {
             Some((choices, reports)) => (choices.as_ref(), Some(reports)),
             None => (None, None),
         };
         let brought = Brought {
             group: container.group.v2().is_some(),
-            output: dowry.output.is_some(),
+            output: endowment.output.is_some(),
             reports: reports.is_some(),
             choices: choices.is_some(),
         };
@@ -225,10 +225,14 @@ impl Cell {
             brought,
         };
         let mut fds: Vec<BorrowedFd<'_>> = container.group.v2().into_iter().collect();
-        fds.extend([pod.network.as_fd(), dowry.go.as_fd(), dowry.status.as_fd()]);
-        fds.extend(dowry.output.iter().flatten().map(AsFd::as_fd));
+        fds.extend([
+            pod.network.as_fd(),
+            endowment.go.as_fd(),
+            endowment.status.as_fd(),
+        ]);
+        fds.extend(endowment.output.iter().flatten().map(AsFd::as_fd));
         fds.extend(reports.into_iter().chain(choices).map(AsFd::as_fd));
-        send(&self.mother.process.channel, order, &fds)
+        send(&self.zygote.process.channel, order, &fds)
     }
 
     fn order_visitor(&mut self, number: u64, ask: &Ask) -> io::Result<()> {
@@ -249,16 +253,16 @@ impl Cell {
         };
         let mut fds: Vec<BorrowedFd<'_>> = container.group.v2().into_iter().collect();
         fds.push(pidfd.as_fd());
-        send(&self.mother.process.channel, order, &fds)
+        send(&self.zygote.process.channel, order, &fds)
     }
 
-    /// Takes in what the mother tells.
+    /// Takes in what the zygote tells.
     ///
     /// # Errors
-    /// She is gone.
-    pub(super) fn hear_mother(&mut self) -> io::Result<()> {
-        while let Some((told, mut fds)) = self.mother.process.channel.receive::<Told>()? {
-            let Some(whom) = self.mother.open.remove(&told.number) else {
+    /// It is gone.
+    pub(super) fn hear_zygote(&mut self) -> io::Result<()> {
+        while let Some((told, mut fds)) = self.zygote.process.channel.receive::<Told>()? {
+            let Some(whom) = self.zygote.open.remove(&told.number) else {
                 continue;
             };
             match (told.born, fds.pop()) {
@@ -274,12 +278,12 @@ impl Cell {
     /// Waits until nobody is expected any more, which takes a moment.
     ///
     /// # Errors
-    /// The mother is gone.
+    /// The zygote is gone.
     pub(super) fn await_births(&mut self) -> io::Result<()> {
-        while !self.mother.open.is_empty() {
-            let mut fds = [PollFd::new(self.mother.fd(), PollFlags::POLLIN)];
+        while !self.zygote.open.is_empty() {
+            let mut fds = [PollFd::new(self.zygote.fd(), PollFlags::POLLIN)];
             poll(&mut fds, PollTimeout::NONE)?;
-            self.hear_mother()?;
+            self.hear_zygote()?;
         }
         Ok(())
     }
@@ -316,16 +320,16 @@ impl Cell {
     }
 }
 
-/// What she holds.
-struct Hers {
+/// What it holds.
+struct Held {
     ground: Ground,
     stage: OwnedFd,
-    /// The cell's PID namespace, which is hers.
+    /// The cell's PID namespace, which is its own.
     home: OwnedFd,
     host: Host,
 }
 
-/// Her life: until the cell is gone.
+/// Its life: until the cell is gone.
 fn live(channel: &Channel) -> io::Result<()> {
     precedence::precede();
     let ready = || -> io::Result<()> {
@@ -333,7 +337,7 @@ fn live(channel: &Channel) -> io::Result<()> {
         poll(&mut fds, PollTimeout::NONE).map_err(io::Error::from)?;
         Ok(())
     };
-    let hers = loop {
+    let held = loop {
         ready()?;
         if let Some((ground, mut fds)) = channel.receive::<Ground>()? {
             let stage = fds.pop().ok_or(io::ErrorKind::InvalidData)?;
@@ -343,7 +347,7 @@ fn live(channel: &Channel) -> io::Result<()> {
                 nix::sys::stat::Mode::empty(),
             )?;
             let host = Host::look_up();
-            break Hers {
+            break Held {
                 ground,
                 stage,
                 home,
@@ -359,7 +363,7 @@ fn live(channel: &Channel) -> io::Result<()> {
                 Line::File => read(fds.pop())?,
             };
             let number = order.number;
-            let (born, pidfd) = match hers.bear(order, fds) {
+            let (born, pidfd) = match held.fork(order, fds) {
                 Ok((pidfd, pid)) => (Ok(pid), Some(pidfd)),
                 Err(error) => (Err(error.raw_os_error().unwrap_or(libc::EINVAL)), None),
             };
@@ -382,9 +386,9 @@ fn read(file: Option<OwnedFd>) -> io::Result<Order<'static>> {
     }
 }
 
-impl Hers {
-    /// Bears whom the order wants.
-    fn bear(&self, order: Order<'_>, fds: Vec<OwnedFd>) -> io::Result<(OwnedFd, i32)> {
+impl Held {
+    /// Forks whom the order wants.
+    fn fork(&self, order: Order<'_>, fds: Vec<OwnedFd>) -> io::Result<(OwnedFd, i32)> {
         let mut fds = fds.into_iter();
         let mut next = || {
             let none = || io::Error::from_raw_os_error(libc::EBADF);
