@@ -1,7 +1,7 @@
 //! Unpacked images, kept from run to run in a folder of the user's own.
 //!
 //! `sha256-…` is the image with this configuration digest: `root` is its file system, `tally.json`
-//! says what was unpacked. `….partial` is being made, or was when its maker died. `….lock` is
+//! says what was unpacked, `verified` from which files it was, or could have been. `….partial` is being made, or was when its maker died. `….lock` is
 //! held shared by runs that use the image and exclusively by whoever makes or removes it; its time
 //! is that of the last use. The folder is readable by its owner alone, since images hold programs
 //! that grant rights. What nobody has used for long, or does not fit, goes; other names are never
@@ -38,6 +38,31 @@ pub struct Held {
     /// What was unpacked.
     pub tally: Tally,
     _lock: Arc<File>,
+}
+
+impl Held {
+    /// Names of files that were held against the image's digests, one a line.
+    fn list(&self) -> PathBuf {
+        self.root.with_file_name("verified")
+    }
+
+    /// Whether files under this name were held against the image's digests.
+    pub fn was_verified(&self, name: &Digest) -> bool {
+        let known = fs::read_to_string(self.list()).unwrap_or_default();
+        known.lines().any(|line| line == name.hex())
+    }
+
+    /// Files under this name were held against the image's digests. What cannot be written down is
+    /// done again by the next run.
+    pub fn verified(&self, name: &Digest) {
+        use std::io::Write;
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        let line = format!("{}\n", name.hex());
+        let _ = options
+            .open(self.list())
+            .and_then(|mut list| list.write_all(line.as_bytes()));
+    }
 }
 
 /// The usual folder of this user.

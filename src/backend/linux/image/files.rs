@@ -1,8 +1,9 @@
 //! Files by name, in a folder or in an archive.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -22,8 +23,19 @@ const ARCHIVE: u64 = 32 << 30;
 pub enum Files {
     /// In a folder.
     Folder(Tree),
-    /// In an archive.
-    Archive(File, Index),
+    /// In an archive; what it was called as it was opened.
+    Archive(File, Index, String),
+}
+
+/// What tells a file from every other, and from itself once somebody has written to it.
+fn identity(known: &Metadata) -> String {
+    let times = [
+        (known.mtime(), known.mtime_nsec()),
+        (known.ctime(), known.ctime_nsec()),
+    ];
+    let [written, changed] = times.map(|(s, ns)| format!("{s}.{ns:09}"));
+    let (device, inode, size) = (known.dev(), known.ino(), known.size());
+    format!("{device}:{inode}:{size}:{written}:{changed}")
 }
 
 /// What is where in an archive.
@@ -44,9 +56,23 @@ impl Files {
         if path.is_dir() {
             return Ok(Files::Folder(Tree::open(path)?));
         }
-        let file = plain(File::open(path)?)?;
+        let file = File::open(path)?;
+        let name = identity(&file.metadata()?);
+        let file = plain(file)?;
         let index = index(&file)?;
-        Ok(Files::Archive(file, index))
+        Ok(Files::Archive(file, index, name))
+    }
+
+    /// What tells what a file was read from: as long as that is the same, so is what is read.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn identity(&self, path: &str) -> io::Result<String> {
+        let (file, _) = self.file(path)?;
+        match self {
+            Files::Folder(_) => Ok(identity(&file.get_ref().metadata()?)),
+            Files::Archive(_, _, name) => Ok(name.clone()),
+        }
     }
 
     /// Whether there is a file of this name.
@@ -69,7 +95,7 @@ impl Files {
                 }
                 Ok((file.take(known.len()), known.len()))
             }
-            Files::Archive(file, index) => {
+            Files::Archive(file, index, _) => {
                 let (start, length) = index.find(path).ok_or(io::ErrorKind::NotFound)?;
                 // The position is shared: files are read one after the other.
                 let mut file = file.try_clone()?;

@@ -18,6 +18,7 @@ pub mod tree;
 pub mod unpack;
 pub mod users;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use self::cache::{Cache, Held};
@@ -113,12 +114,19 @@ pub fn open(source: &Source, cache: &Cache, limits: Limits) -> Result<Image, Str
         }),
     };
     let manifest = manifest.map_err(failed)?;
+    let mut read = false;
     let held = cache.get(&manifest.id, &mut |root| {
         let mut unpacker = Unpacker::new(root, limits).map_err(|error| error.to_string())?;
-        unpack(&manifest, &files, &mut unpacker, limits)?;
+        read = true;
+        each_layer(&manifest, |layer| {
+            one(layer, &files, limits, &mut |content| {
+                unpacker.layer(content)
+            })
+        })?;
         unpacker.finish()
     });
     let held = held.map_err(failed)?;
+    verify(&manifest, &files, limits, &held, read).map_err(failed)?;
     let mut notes = Vec::new();
     let shown = source.path.display();
     if held.tally.devices > 0 {
@@ -138,25 +146,57 @@ pub fn open(source: &Source, cache: &Cache, limits: Limits) -> Result<Image, Str
     })
 }
 
-fn unpack(
+/// Does something with every layer, and says with which one it failed.
+fn each_layer(
     manifest: &Manifest,
-    files: &Files,
-    unpacker: &mut Unpacker,
-    limits: Limits,
+    mut work: impl FnMut(&Layer) -> Result<(), String>,
 ) -> Result<(), String> {
     for (n, layer) in manifest.layers.iter().enumerate() {
-        let done = one(layer, files, unpacker, limits);
+        let done = work(layer);
         done.map_err(|why| format!("layer {} ({}): {why}", n + 1, layer.content))?;
     }
     Ok(())
 }
 
-/// Unpacks a layer while its digests are computed.
+/// Sees to it that an image that was in the cache before is what its files say: a file that was
+/// damaged since, or is another's, is not passed over because it is not needed. Files that were held
+/// against their digests once are not read again until somebody writes to them.
+fn verify(
+    manifest: &Manifest,
+    files: &Files,
+    limits: Limits,
+    held: &Held,
+    read: bool,
+) -> Result<(), String> {
+    let mut text = String::new();
+    each_layer(manifest, |layer| {
+        let name = files.identity(&layer.file);
+        let name = name.map_err(|error| format!("{}: {error}", layer.file))?;
+        text.push_str(&format!("{name} {}\n", layer.file));
+        Ok(())
+    })?;
+    let name = Digest::of(text.as_bytes());
+    if held.was_verified(&name) {
+        return Ok(());
+    }
+    if !read {
+        each_layer(manifest, |layer| {
+            one(layer, files, limits, &mut |content| {
+                let copied = std::io::copy(content, &mut std::io::sink());
+                copied.map(drop).map_err(|error| error.to_string())
+            })
+        })?;
+    }
+    held.verified(&name);
+    Ok(())
+}
+
+/// Hands on what a layer holds while its digests are computed.
 fn one(
     layer: &Layer,
     files: &Files,
-    unpacker: &mut Unpacker,
     limits: Limits,
+    take: &mut dyn FnMut(&mut dyn Read) -> Result<(), String>,
 ) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     let opened = files.file(&layer.file);
@@ -170,13 +210,13 @@ fn one(
     // Headers and padding of an archive come on top of what its files hold.
     let most = limits.bytes.saturating_mul(2).max(1 << 20);
     let mut content = Hashed::new(decompressed(&mut stored).map_err(text)?, most);
-    let unpacked = unpacker.layer(&mut content);
+    let taken = take(&mut content);
     let digests = content.finish().map_err(text).and_then(|(content, _)| {
         let (stored, _) = stored.finish().map_err(text)?;
         Ok((content, stored))
     });
     // Damage explains whatever else went wrong.
-    let (content, stored) = match (digests, &unpacked) {
+    let (content, stored) = match (digests, &taken) {
         (Ok(digests), _) => digests,
         (Err(_), Err(why)) => return Err(why.clone()),
         (Err(why), Ok(())) => return Err(why),
@@ -191,5 +231,5 @@ fn one(
         compare("the blob", expected, stored)?;
     }
     compare("the layer", &layer.content, content)?;
-    unpacked
+    taken
 }

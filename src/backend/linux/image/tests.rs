@@ -9,6 +9,8 @@ use tar::{EntryType, Header};
 
 use super::*;
 
+mod damage;
+
 /// A folder that ends with its test.
 struct Folder(PathBuf);
 
@@ -500,58 +502,6 @@ fn images_are_read_from_layouts_and_archives() {
         .flatten();
     let kept = kept.filter(|e| e.path().is_dir()).count();
     assert_eq!(kept, 1);
-}
-
-#[test]
-fn damage_is_found_wherever_it_is() {
-    let layers = two_layers();
-    let damage = |name: &str, how: &dyn Fn(&Path)| {
-        let folder = Folder::new("damage");
-        layout(&folder.0, &layers);
-        how(&folder.0);
-        let cache = Cache::open(&folder.0.join("cache")).expect("a cache");
-        let source = Source::parse(Form::Oci, "", &folder.0);
-        assert!(source.is_err(), "{name}: nothing was named");
-        let source = Source::parse(Form::Oci, ".", &folder.0).expect("a layout");
-        let why = open(&source, &cache, Limits::default()).expect_err(name);
-        assert!(
-            !fs::read_dir(folder.0.join("cache"))
-                .expect("a cache")
-                .flatten()
-                .any(|e| e.path().is_dir())
-        );
-        why
-    };
-    let blob = |at: &Path, bytes: &[u8]| at.join("blobs/sha256").join(Digest::of(bytes).hex());
-    let layer = gzip(&layers[1]);
-    let other = gzip(&Layer::default().file("etc/name", "bad").done());
-    let same_length = |at: &Path| {
-        let mut bytes = layer.clone();
-        // The time in gzip's header, which no checksum of gzip's covers.
-        bytes[4] ^= 1;
-        fs::write(blob(at, &layer), bytes).expect("written");
-    };
-    let why = damage("a byte", &same_length);
-    assert!(
-        why.contains("layer 2") && why.contains("the blob is damaged"),
-        "{why}"
-    );
-    let cut = |at: &Path| fs::write(blob(at, &layer), &layer[..40]).expect("written");
-    assert!(damage("a cut", &cut).contains("40 bytes instead of"));
-    let swapped = |at: &Path| fs::write(blob(at, &layer), &other).expect("written");
-    let why = damage("another layer", &swapped);
-    assert!(
-        why.contains("bytes instead of") || why.contains("is damaged"),
-        "{why}"
-    );
-    let gone = |at: &Path| fs::remove_file(blob(at, &layer)).expect("removed");
-    assert!(damage("no layer", &gone).ends_with("No such file or directory (os error 2)"));
-    let config = configuration(&layers).to_string();
-    let edited = config.replace("A=b", "A=c");
-    let changed = |at: &Path| fs::write(blob(at, config.as_bytes()), &edited).expect("written");
-    assert!(damage("another configuration", &changed).contains("is damaged: its bytes are"));
-    let index = |at: &Path| fs::write(at.join("index.json"), "{\"manifests\": [").expect("written");
-    assert!(damage("half an index", &index).contains("index.json: EOF while parsing"));
 }
 
 #[test]
