@@ -53,6 +53,11 @@ pub(super) trait Served: Backend<Cluster> {
     fn degraded(&self) -> Result<Vec<String>, String> {
         Ok(Vec::new())
     }
+
+    /// Why to wait for the initial workloads is in vain, if it is known to be.
+    fn stuck(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Served for Simulated {}
@@ -85,6 +90,10 @@ impl Served for &mut Linux {
             }
             None => Ok(Linux::degraded(self)),
         }
+    }
+
+    fn stuck(&self) -> Option<String> {
+        Linux::stuck(self)
     }
 }
 

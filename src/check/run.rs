@@ -361,6 +361,9 @@ impl Stage<'_, '_> {
             if ended != Ended::Until {
                 return Ok((self.queue.now(), ended));
             }
+            if let Some(why) = self.backing.backend.stuck() {
+                return Err(RunError::Host(why));
+            }
         };
         let end = epoch + duration;
         onlooker.expect = Some(Expectations::new(self.scenario, epoch, end)?);

@@ -16,15 +16,17 @@ use indexmap::IndexMap;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use super::attempts::Attempts;
 use super::calls::call_event;
 use super::clock::{Clock, Doings};
 use super::fitting::{fitting, full, least, short_of_cpu, short_of_memory};
 use super::layout::{Hierarchies, Layout};
 use super::net::network;
 use super::net::watch::Watch;
+use super::options::LinuxOptions;
 use super::plan::Planner;
 use super::plan::container::headers;
-use super::plan::images::{Image, Images};
+use super::plan::images::Image;
 use super::precedence;
 use super::protocol::{Command, Purpose, Report, Stamped, StrainSpec};
 use super::spawn::CellProcess;
@@ -43,38 +45,6 @@ use crate::net::proxy::ProxyConfig;
 use crate::net::topology::Latencies;
 use crate::scenario::Scenario;
 
-/// How a real run is set up.
-#[derive(Clone, Debug)]
-pub struct LinuxOptions {
-    /// The program that is started as the cell: this one.
-    pub program: PathBuf,
-    /// Where logs of containers go; none keeps no logs.
-    pub logs: Option<PathBuf>,
-    /// What image names stand for.
-    pub images: Images,
-    /// What part of a core's time a core of the scenario has, in thousandths; none fits the
-    /// scenario's nodes into the host.
-    pub cpu_permille: Option<u32>,
-    /// How many times faster than the wall's the clock goes while nothing real goes on.
-    pub speed: u32,
-    /// Who is told at once what cannot be done as asked: nobody need wait for the end of a run to
-    /// learn why it does not go on.
-    pub tell: fn(&str),
-}
-
-impl Default for LinuxOptions {
-    fn default() -> Self {
-        LinuxOptions {
-            program: super::spawn::own_program(),
-            logs: None,
-            images: Images::default(),
-            cpu_permille: None,
-            speed: 1,
-            tell: |_| (),
-        }
-    }
-}
-
 /// After so many problems nobody is told at once any more.
 const MANY: usize = 20;
 
@@ -92,6 +62,8 @@ pub struct Linux {
     speed: u32,
     /// What is going on in the cell.
     doings: Doings,
+    /// What has failed and is tried again.
+    attempts: Attempts,
     /// By how much the run's time is ahead of the wall's.
     ahead: Duration,
     /// What is said later: ends of pulls, and what needs no cell.
@@ -140,6 +112,7 @@ impl Linux {
             clock: Clock::new(),
             speed: options.speed.max(1),
             doings: Doings::default(),
+            attempts: Attempts::default(),
             ahead: Duration::ZERO,
             later: BTreeMap::new(),
             said: 0,
@@ -194,6 +167,11 @@ impl Linux {
     /// Why the run could not go on, if it could not.
     pub fn failed(&self) -> Option<&str> {
         self.failed.as_deref()
+    }
+
+    /// Why the initial workloads will never serve, if that is known.
+    pub fn stuck(&self) -> Option<String> {
+        self.attempts.hopeless()
     }
 
     /// What the cell could not do as it was asked, in order.
@@ -257,6 +235,8 @@ impl Linux {
                 row,
                 ip,
             } => {
+                self.attempts
+                    .begun(pod.0, || row.meta.full_name().to_string());
                 if !row.spec.host_network {
                     self.watch.on_sandbox(node, pod.0, row, ip.0);
                 }
@@ -323,8 +303,13 @@ impl Linux {
                 let name = row.meta.full_name();
                 self.trouble(format!("container of {name}: {why}"));
                 let outcome = StartOutcome::CreateFailed;
-                let container = id;
-                self.say(now, RuntimeEvent::Started { container, outcome });
+                let event = RuntimeEvent::Started {
+                    container: id,
+                    outcome,
+                };
+                let at = sys::monotonic();
+                self.attempts.heard(&event, at, self.problems.last());
+                self.say(now, event);
             }
         }
     }
@@ -408,6 +393,7 @@ impl Linux {
                     Report::Event(event) => {
                         self.doings.heard(&event);
                         self.timings.heard(&event, at);
+                        self.attempts.heard(&event, at, self.problems.last());
                         inbox.push((self.clock.at(at), Event::Runtime(event)));
                     }
                     Report::Net(report) => {

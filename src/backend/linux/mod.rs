@@ -18,6 +18,7 @@
     reason = "the one place where the machine itself is spoken to"
 )]
 
+pub mod attempts;
 pub mod backend;
 pub mod calls;
 pub mod cell;
@@ -29,6 +30,7 @@ pub mod image;
 pub mod layout;
 pub mod mounts;
 pub mod net;
+pub mod options;
 pub mod plan;
 pub mod precedence;
 pub mod protocol;
@@ -38,6 +40,7 @@ pub mod timings;
 pub mod users;
 pub mod workload;
 
-pub use backend::{Linux, LinuxOptions};
+pub use backend::Linux;
 pub use cell::be_one_if_asked;
+pub use options::LinuxOptions;
 pub use timings::Lag;
