@@ -241,6 +241,34 @@ pub fn requests_share_a_core_and_wait_for_places(world: &World) {
     );
 }
 
+pub fn requests_share_two_cores_that_one_could_not_serve(world: &World) {
+    // 60 requests a second of 20 ms are 1.2 cores: one core would be 0.2 s further behind with each
+    // second that passes, and the median of five seconds half a second late. Two are busy for 0.6 of
+    // their time.
+    let busy = "startup: 200ms, probes: {share: dedicated}, request: {cpu: 20ms, concurrency: 16}";
+    let text = scenario(
+        6,
+        1,
+        "",
+        &[
+            deployment("web", 1, READY, ""),
+            service("web", ""),
+            model("web", busy),
+            traffic("service/web:80", 60, 5, "connections: 60, timeout: 5s"),
+        ],
+    );
+    let run = world.run(&text.replace("capacity: {cpu: \"1\"", "capacity: {cpu: \"2\""));
+    let users = users(&run);
+    assert_eq!((users.failed, users.sent), (0, 300));
+    // Alone it takes 20 ms; one more beside it has the other core, a third shares.
+    between(
+        "p50 of answers in ms",
+        20.0,
+        users.ok_p50_us as f64 / 1000.0,
+        100.0,
+    );
+}
+
 pub fn retries_reach_another_endpoint(world: &World) {
     let client =
         "keepAlive: false, timeout: 300ms, retries: 3, backoff: 10ms, retryElsewhere: true";
