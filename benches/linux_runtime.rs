@@ -51,6 +51,7 @@ mod linux {
     use rehearsal::backend::linux::net::nft::layout::NodeRules;
     use rehearsal::backend::linux::net::route::Cidr;
     use rehearsal::backend::linux::net::{fabric, network};
+    use rehearsal::backend::linux::precedence;
     use rehearsal::backend::linux::protocol::{
         Ask, Command, ContainerSpec, Limits, NodeSpec, PodSpec, Program, Purpose, Qos, Root, Way,
     };
@@ -159,6 +160,8 @@ mod linux {
 
     fn cell(nodes: u32, networked: bool) -> Bench {
         let cell = CellProcess::start(&program()).expect("a cell");
+        // As the main process of a run does.
+        precedence::precede();
         let mut bench = Bench::bare(cell);
         if networked {
             bench.tell(&Command::Network(1, Latencies::default()));

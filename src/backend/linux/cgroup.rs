@@ -141,6 +141,19 @@ impl Group {
         Group::create_without(at, limits, absent)
     }
 
+    /// Makes a group for processes that a PID namespace of their own ends together. Where v2 has no
+    /// controllers it has no folder there: they are born in the group of all pods of a class.
+    ///
+    /// # Errors
+    /// A folder cannot be made.
+    pub fn create_within(at: Hierarchies, limits: &Limits) -> io::Result<Group> {
+        let mut absent = idle(limits);
+        if !at.v1.is_empty() {
+            absent.push(CORE);
+        }
+        Group::create_without(at, limits, absent)
+    }
+
     /// Where a group inside this one is: beside it, where this one has no folder.
     pub fn inside(&self, name: &str) -> Hierarchies {
         let place = |controller: &str, path: &PathBuf| {

@@ -255,6 +255,8 @@ pub struct Begin {
     pub scratch: String,
     /// The cell lives in a user namespace.
     pub rootless: bool,
+    /// Programs of containers may have huge pages, which the cell itself is started without.
+    pub huge_pages: bool,
 }
 
 /// What the cell is asked to do.
@@ -330,6 +332,8 @@ const LONGEST: usize = 64 << 20;
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
+    /// Where what comes is put first.
+    buffer: Box<[u8]>,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     sent: usize,
@@ -340,6 +344,7 @@ impl Channel {
     pub fn new(socket: OwnedFd) -> Channel {
         Channel {
             socket,
+            buffer: vec![0; 64 << 10].into_boxed_slice(),
             incoming: Vec::new(),
             outgoing: Vec::new(),
             sent: 0,
@@ -392,11 +397,16 @@ impl Channel {
     /// The socket failed.
     pub fn receive(&mut self) -> io::Result<bool> {
         use std::os::fd::AsRawFd;
-        let mut buffer = [0u8; 65536];
         loop {
-            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
                 Ok(0) => return Ok(false),
-                Ok(count) => self.incoming.extend(&buffer[..count]),
+                Ok(count) => {
+                    self.incoming.extend(&self.buffer[..count]);
+                    // Less than there is room for is all that there is.
+                    if count < self.buffer.len() {
+                        return Ok(true);
+                    }
+                }
                 Err(nix::Error::EAGAIN) => return Ok(true),
                 Err(nix::Error::EINTR) => {}
                 Err(nix::Error::ECONNRESET) => return Ok(false),

@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use super::cell::{ARGUMENT, SOCKET};
 use super::cgroup;
 use super::layout::{CONTROLLERS, Hierarchies, Layout, RunName, Swept, remove_tree, sweep};
+use super::precedence;
 use super::protocol::{Begin, Channel, Command, Report, Stamped};
 use super::sys::{self, Forked};
 use super::users::Users;
@@ -108,6 +109,7 @@ impl CellProcess {
             groups: self.groups.clone(),
             scratch: (*scratch).to_owned(),
             rootless: self.users.is_some(),
+            huge_pages: !sys::has_small_pages_only(),
         });
         if self.channel.send(&begin).is_err() {
             return Err("the program could not be started again as a cell".to_owned());
@@ -144,6 +146,8 @@ impl CellProcess {
 
 impl Drop for CellProcess {
     fn drop(&mut self) {
+        // The kernel is at work for whoever has ended while what is left is removed.
+        precedence::precede();
         // A cell that does not end when it is told to is killed; so is one that is gone already.
         let _ = self.channel.send(&Command::End);
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
@@ -153,6 +157,7 @@ impl Drop for CellProcess {
         }
         let _ = sys::reap(self.pidfd.as_fd(), true);
         remove_groups(&self.groups);
+        precedence::be_ordinary();
     }
 }
 
@@ -339,6 +344,9 @@ fn launch(program: &Path, users: Option<&Users>) -> io::Result<(Channel, OwnedFd
                 libc::dup2(theirs.as_raw_fd(), SOCKET);
                 libc::fcntl(SOCKET, libc::F_SETFD, 0);
                 libc::syscall(libc::SYS_close_range, SOCKET + 1, libc::c_uint::MAX, 0);
+                // Before its allocator takes its first page: what is copied at every fork of a
+                // container is then what the cell uses, and not 2 MiB.
+                libc::prctl(libc::PR_SET_THP_DISABLE, 1u64, 0u64, 0u64, 0u64);
                 libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr());
             }
             sys::exit_now(127)

@@ -421,6 +421,13 @@ pub fn hear_all_signals() {
     }
 }
 
+/// Lets a write to somebody who is gone be an error and not the end, as in every program of this
+/// language.
+pub fn ignore_broken_pipes() {
+    // SAFETY: to ignore a signal is no function of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Becomes another program.
 pub fn exec(path: &str, argv: &[String], env: &[(String, String)]) -> io::Error {
     let strings = || -> io::Result<_> {

@@ -155,12 +155,17 @@ fn talk(
         return Ok(stands.then_some(ProbeOutcome::Success));
     };
     // What is written before the connection stands would block; one that was refused says so.
+    let asks = !outgoing.is_empty();
     while !outgoing.is_empty() {
         match stream.write(outgoing) {
             Ok(count) => drop(outgoing.drain(..count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
         }
+    }
+    if asks {
+        // Nobody answers before it is asked.
+        return Ok(None);
     }
     let mut buffer = [0u8; 4096];
     let open = loop {
@@ -375,7 +380,6 @@ impl Cell {
         let Some(Source::Asked(asking)) = self.sources.remove(&token) else {
             return;
         };
-        sys::epoll_drop(self.epoll.as_fd(), asking.watch().0);
         if let (By::Process(pidfd), ProbeOutcome::TimedOut) = (&asking.by, outcome) {
             // Its end is waited for: a killed process is gone in a moment.
             if sys::signal(pidfd.as_fd(), libc::SIGKILL).is_ok() {
@@ -384,5 +388,6 @@ impl Cell {
         }
         let event = asking.answer(outcome);
         self.event(event);
+        sys::epoll_drop(self.epoll.as_fd(), asking.watch().0);
     }
 }

@@ -73,6 +73,7 @@ pub fn become_container(birth: Birth<'_>) -> ! {
             }
             // It runs from here on: the pipe is closed as exec would.
             drop(status);
+            sys::ignore_broken_pipes();
             let ears = birth.ears.and_then(keep_ears);
             if ears.is_none() {
                 close_all_but_standard();
@@ -166,7 +167,6 @@ fn execute(spec: &ContainerSpec, argv: &[String], cwd: &str, huge_pages: bool) -
     if let Err(failed) = ready() {
         return failed;
     }
-    sys::hear_all_signals();
     let name = argv.first().map_or("", String::as_str);
     let mut last = std::io::Error::from_raw_os_error(libc::ENOENT);
     for path in candidates(name, &spec.env) {
@@ -252,6 +252,7 @@ fn inside(visit: &Visit<'_>) -> ! {
                 sys::exit_now(126);
             }
             close_all_but_standard();
+            sys::ignore_broken_pipes();
             sys::exit_now(imitate(model, visit.purpose))
         }
         Program::Exec { cwd, .. } => {

@@ -14,6 +14,7 @@ pub mod ask;
 pub mod child;
 pub mod container;
 pub mod failpoint;
+pub mod gravedigger;
 pub mod grpc;
 pub mod log;
 pub mod network;
@@ -35,6 +36,7 @@ use nix::libc;
 use self::ask::{Asking, Spin};
 use self::container::Container;
 use self::failpoint::Failpoints;
+use self::gravedigger::Gravedigger;
 use self::place::{Dead, Node, Pod};
 use self::zygote::{Ground, Zygote};
 use super::cgroup::Group;
@@ -94,6 +96,8 @@ struct Cell {
     graves: Vec<Group>,
     /// Network namespaces of pods that are gone.
     dead: Dead,
+    /// Who waits while mount namespaces of containers that are gone are taken down.
+    gravedigger: Gravedigger,
     ended: bool,
     failpoints: Failpoints,
     /// Looking out for answers.
@@ -149,13 +153,10 @@ impl Cell {
                 return Err(failed.error);
             }
         };
-        // What is shared by pages of the usual size is not copied by the 2 MiB.
-        let huge_pages = !sys::has_small_pages_only();
-        sys::keep_to_small_pages(true)?;
         let ground = Ground {
             scratch: begin.scratch.clone(),
             rootless: begin.rootless,
-            huge_pages,
+            huge_pages: begin.huge_pages,
         };
         let zygote = Zygote::start(&ground, stage.as_fd())?;
         let epoll = sys::epoll_create()?;
@@ -174,6 +175,7 @@ impl Cell {
             next: 0,
             graves: Vec::new(),
             dead: Dead::default(),
+            gravedigger: Gravedigger::start()?,
             spin: Spin::default(),
             ended: false,
             failpoints: Failpoints::default(),
@@ -201,17 +203,13 @@ impl Cell {
                 break;
             }
             self.bury();
-            let spare = self.network.as_ref().is_some_and(Network::wants_spare);
-            let timeout = self.patience(spare);
+            let timeout = self.patience();
             let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
             let ready = sys::epoll_wait(self.epoll.as_fd(), &mut events, timeout)?;
             for event in &events[..ready] {
                 if !self.happened(event.u64)? {
                     return Ok(());
                 }
-            }
-            if let Some(network) = self.network.as_mut().filter(|_| spare && ready == 0) {
-                network.make_spare();
             }
             let now = sys::monotonic();
             self.dead.give_up(now);
@@ -222,8 +220,8 @@ impl Cell {
     }
 
     /// How long to wait for something to happen.
-    fn patience(&self, spare: bool) -> Option<Duration> {
-        if spare || self.spin.goes_on() {
+    fn patience(&self) -> Option<Duration> {
+        if self.spin.goes_on() {
             return Some(Duration::ZERO);
         }
         let due = self.asked_due().into_iter().chain(self.dead.due()).min();
@@ -507,6 +505,7 @@ impl Cell {
     /// Removes groups whose processes are gone.
     fn bury(&mut self) {
         self.graves.retain(|group| !group.remove());
+        self.gravedigger.go_on();
     }
 }
 

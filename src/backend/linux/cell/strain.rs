@@ -83,12 +83,14 @@ impl Cell {
     fn start_work(&mut self, number: u32, work: Work) -> io::Result<()> {
         let none = || io::Error::from(io::ErrorKind::NotFound);
         let strain = self.strains.get(&number).ok_or_else(none)?;
-        let group = match (&strain.group, &strain.on) {
-            (Some(group), _) => group,
-            (None, StrainTarget::Container(id)) => &self.container(*id)?.group,
+        let (group, born) = match (&strain.group, &strain.on) {
+            (Some(group), _) => (group, group.v2()),
+            (None, StrainTarget::Container(id)) => {
+                (&self.container(*id)?.group, self.birthplace(*id))
+            }
             (None, StrainTarget::Node(_)) => return Err(none()),
         };
-        match sys::clone3(0, group.v2())? {
+        match sys::clone3(0, born)? {
             Forked::Child => become_work(work, group),
             Forked::Parent(pidfd, _) => self.add(Source::Strained(number, pidfd)).map(drop),
         }
@@ -111,7 +113,7 @@ impl Cell {
             && container.group.oom_kills() > 0
         {
             // Its first process ends with it, and is told as out of memory.
-            container.group.kill();
+            self.signal(id, true);
         }
         Ok(())
     }

@@ -200,15 +200,19 @@ impl Cell {
         let none = || io::Error::from(io::ErrorKind::NotFound);
         let pod = self.pods.get_mut(&id.pod.0).ok_or_else(none)?;
         let container = self.containers.get_mut(&id).ok_or_else(none)?;
+        let low_ports = pod.opens_low_ports_for(&container.spec.program);
         let unborn = container.unborn.as_mut().ok_or_else(none)?;
         // Dropped at the end: whoever is born has its own.
         let endowment = unborn.endowment.take().ok_or_else(none)?;
+        let birthplace = self.birthplace(id);
+        let pod = self.pods.get(&id.pod.0).ok_or_else(none)?;
+        let container = self.container(id)?;
         let (choices, reports) = match &endowment.ears {
             Some((choices, reports)) => (choices.as_ref(), Some(reports)),
             None => (None, None),
         };
         let brought = Brought {
-            group: container.group.v2().is_some(),
+            group: birthplace.is_some(),
             output: endowment.output.is_some(),
             reports: reports.is_some(),
             choices: choices.is_some(),
@@ -220,11 +224,11 @@ impl Cell {
             wanted: Wanted::First {
                 hostname: pod.spec.hostname.clone(),
                 pod: pod.folder.clone(),
-                low_ports: pod.opens_low_ports_for(&container.spec.program),
+                low_ports,
             },
             brought,
         };
-        let mut fds: Vec<BorrowedFd<'_>> = container.group.v2().into_iter().collect();
+        let mut fds: Vec<BorrowedFd<'_>> = birthplace.into_iter().collect();
         fds.extend([
             pod.network.as_fd(),
             endowment.go.as_fd(),
@@ -238,6 +242,7 @@ impl Cell {
     fn order_visitor(&mut self, number: u64, ask: &Ask) -> io::Result<()> {
         let container = self.container(ask.container)?;
         let pidfd = container.pidfd.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let birthplace = self.birthplace(ask.container);
         let Way::Exec(argv) = &ask.way else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -247,11 +252,11 @@ impl Cell {
             groups: container.group.tasks(),
             wanted: Wanted::Visitor(argv.clone(), ask.purpose),
             brought: Brought {
-                group: container.group.v2().is_some(),
+                group: birthplace.is_some(),
                 ..Brought::default()
             },
         };
-        let mut fds: Vec<BorrowedFd<'_>> = container.group.v2().into_iter().collect();
+        let mut fds: Vec<BorrowedFd<'_>> = birthplace.into_iter().collect();
         fds.push(pidfd.as_fd());
         send(&self.zygote.process.channel, order, &fds)
     }
@@ -332,6 +337,8 @@ struct Held {
 /// Its life: until the cell is gone.
 fn live(channel: &Channel) -> io::Result<()> {
     precedence::precede();
+    // Once for all that are forked here.
+    sys::hear_all_signals();
     let ready = || -> io::Result<()> {
         let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE).map_err(io::Error::from)?;

@@ -61,6 +61,16 @@ impl Channel {
         Ok((near, far))
     }
 
+    /// From now on this end does not wait for room to send, either.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn never_wait(&self) -> io::Result<()> {
+        // SAFETY: fcntl with this command takes an integer.
+        check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+        Ok(())
+    }
+
     /// Takes over an end that another process made.
     pub fn from_fd(fd: OwnedFd) -> Channel {
         Channel(fd)

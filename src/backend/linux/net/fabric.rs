@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::netlink::{Messages, Socket};
 use super::route::{self, Cidr, LOOPBACK, Way};
+use super::spares::{Spare, Spares};
 use super::sys::{self, NetError, Result, Step};
 use super::wire::Wire;
 use crate::net::topology::Latencies;
@@ -71,30 +72,10 @@ pub struct Fabric {
     /// The namespace of whoever made this.
     home: OwnedFd,
     /// Namespaces that pods will get.
-    spares: Vec<Spare>,
-    /// Pods come one by one: spares are worth having.
-    used: bool,
+    spares: Spares,
     /// The kernel has IPv6.
     ipv6: bool,
     nodes: BTreeMap<String, Node>,
-}
-
-/// A namespace with nothing in it, and a socket there. To make one takes the kernel half a
-/// millisecond.
-#[derive(Debug)]
-struct Spare {
-    netns: OwnedFd,
-    inside: Socket,
-}
-
-/// How many spare namespaces are held.
-const SPARES: usize = 2;
-
-impl Spare {
-    fn make(home: BorrowedFd<'_>) -> io::Result<Spare> {
-        let (netns, inside) = sys::new_netns_of(home, Socket::route)?;
-        Ok(Spare { netns, inside })
-    }
 }
 
 fn failed(what: &str, (number, source): (u32, io::Error)) -> NetError {
@@ -111,33 +92,10 @@ impl Fabric {
         Ok(Fabric {
             wire: Wire::new(seed, latencies)?,
             home: sys::current_netns().step(|| "hold this namespace".to_owned())?,
-            spares: Vec::new(),
-            used: false,
+            spares: Spares::start().step(|| "start the maker of namespaces".to_owned())?,
             ipv6: std::path::Path::new("/proc/net/if_inet6").exists(),
             nodes: BTreeMap::new(),
         })
-    }
-
-    /// Whether a spare namespace would be useful soon.
-    pub fn wants_spare(&self) -> bool {
-        self.used && self.spares.len() < SPARES
-    }
-
-    /// Makes a spare namespace; called when there is nothing else to do.
-    pub fn make_spare(&mut self) {
-        match Spare::make(self.home.as_fd()) {
-            Ok(spare) => self.spares.push(spare),
-            // The next pod that needs one says why.
-            Err(_) => self.used = false,
-        }
-    }
-
-    fn take_spare(&mut self) -> io::Result<Spare> {
-        self.used = true;
-        match self.spares.pop() {
-            Some(spare) => Ok(spare),
-            None => Spare::make(self.home.as_fd()),
-        }
     }
 
     /// The wire between the nodes.
@@ -210,7 +168,7 @@ impl Fabric {
     /// Makes a pod's network; `number` is the pod's in rules that name pods. Returns its namespace.
     pub fn add_pod(&mut self, node: &str, ip: u32, number: u32) -> Result<BorrowedFd<'_>> {
         self.node_mut(node)?;
-        let spare = self.take_spare();
+        let spare = self.spares.take(self.home.as_fd());
         let step = || {
             format!(
                 "pod {} on node {node}: make its namespace",
@@ -329,7 +287,6 @@ impl Node {
             .request(m.quiet())
             .map_err(|e| failed(&step("join it to the node"), e))?;
         let mut m = Messages::default();
-        route::up(&mut m, LOOPBACK, false);
         if ipv6 {
             route::no_address_of_its_own(&mut m, POD_LINK);
         }

@@ -291,16 +291,6 @@ impl Network {
         netns.try_clone_to_owned().step(step)
     }
 
-    /// Whether [`Network::make_spare`] would be useful soon.
-    pub fn wants_spare(&self) -> bool {
-        self.fabric.wants_spare()
-    }
-
-    /// Prepares for the next pod; called when there is nothing else to do.
-    pub fn make_spare(&mut self) {
-        self.fabric.make_spare();
-    }
-
     /// Drops a pod's network.
     pub fn remove_pod(&mut self, node: &str, ip: u32) -> Result<()> {
         self.fabric.remove_pod(node, ip)
