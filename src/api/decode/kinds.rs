@@ -19,10 +19,11 @@ use k8s_openapi::api::storage::v1 as storage;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
 
+use super::DecodeContext;
 use super::batch as decode_batch;
 use super::meta::meta;
+use super::served::unknown_kind;
 use super::typed::{Outcome, Steps, foreign, known};
-use super::{DecodeContext, Problem};
 use super::{config, node, pod, quota, service, stateful, volume, workload};
 use crate::api::Namespace;
 use crate::api::validate::names::{dns_label, dns_subdomain, path_segment};
@@ -53,6 +54,10 @@ fn given(node: &Node) -> bool {
 pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Outcome {
     let text = |key| node.get(key).and_then(Node::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
+    let unknown = unknown_kind(node, version, kind);
+    if let Some(unknown) = unknown.as_ref().filter(|unknown| unknown.refused) {
+        return Err(vec![unknown.problem.clone()]);
+    }
     let outcome = match version {
         "v1" => core_kinds(kind, node, cx),
         "apps/v1" | "batch/v1" => workload_kinds(kind, node, cx),
@@ -64,7 +69,9 @@ pub(super) fn decode(node: &Node, cx: &DecodeContext) -> Outcome {
         return outcome;
     }
     let (mut decoded, problems) = foreign(node, cx)?;
-    decoded.warnings.extend(unknown_kind(node, version, kind));
+    decoded
+        .warnings
+        .extend(unknown.map(|unknown| unknown.problem));
     Ok((decoded, problems))
 }
 
@@ -215,11 +222,20 @@ fn rare_core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcom
             cx,
             &Steps {
                 defaults: defaults::core::pod_template_object,
+                validate: |o, _, at, e| validate::rare::template(o, at, e),
                 ..plain::<core::PodTemplate>(true, sub)
             },
         ),
         "ServiceAccount" => known(node, cx, &plain::<core::ServiceAccount>(true, sub)),
-        "Endpoints" => known(node, cx, &plain::<core::Endpoints>(true, sub)),
+        "Endpoints" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::service::endpoints,
+                validate: |o, _, at, e| validate::endpoints::endpoints(o, at, e),
+                ..plain::<core::Endpoints>(true, sub)
+            },
+        ),
         "Event" => known(node, cx, &plain::<core::Event>(true, sub)),
         _ => return None,
     })
@@ -304,6 +320,7 @@ fn batch_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             node,
             cx,
             &Steps {
+                validate: |o, node, at, e| validate::rare::controller_revision(o, node, at, e),
                 row: Some(|o, json, cx| stateful::revision(o, json, cx).into()),
                 ..plain::<apps::ControllerRevision>(true, sub)
             },
@@ -329,20 +346,37 @@ fn storage_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome>
             node,
             cx,
             &Steps {
+                validate: |o, _, at, e| validate::rare::csi_node(o, at, e),
                 row: Some(|o, _, cx| volume::csi_node(o, cx).into()),
                 ..plain::<storage::CSINode>(false, sub)
             },
         ),
-        "CSIDriver" => known(node, cx, &plain::<storage::CSIDriver>(false, sub)),
+        "CSIDriver" => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::storage::csi_driver,
+                validate: |o, _, at, e| validate::rare::csi_driver(o, at, e),
+                ..plain::<storage::CSIDriver>(false, sub)
+            },
+        ),
         "VolumeAttachment" => known(
             node,
             cx,
             &Steps {
+                validate: |o, _, at, e| validate::rare::volume_attachment(o, at, e),
                 row: Some(|o, _, cx| volume::attachment(o, cx).into()),
                 ..plain::<storage::VolumeAttachment>(false, sub)
             },
         ),
-        "CSIStorageCapacity" => known(node, cx, &plain::<storage::CSIStorageCapacity>(true, sub)),
+        "CSIStorageCapacity" => known(
+            node,
+            cx,
+            &Steps {
+                validate: |o, _, at, e| validate::rare::storage_capacity(o, at, e),
+                ..plain::<storage::CSIStorageCapacity>(true, sub)
+            },
+        ),
         _ => return None,
     })
 }
@@ -455,6 +489,7 @@ fn network_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> 
             cx,
             &Steps {
                 defaults: defaults::service::endpoint_slice,
+                validate: |o, _, at, e| validate::endpoints::endpoint_slice(o, at, e),
                 row: Some(|o, _, cx| service::endpoint_slice(o, cx).into()),
                 ..plain::<discovery::EndpointSlice>(true, sub)
             },
@@ -463,6 +498,7 @@ fn network_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> 
             node,
             cx,
             &Steps {
+                validate: |o, _, at, e| validate::rare::lease(o, at, e),
                 row: Some(|o, _, cx| super::node::lease(o, cx).into()),
                 ..plain::<coordination::Lease>(true, sub)
             },
@@ -490,8 +526,23 @@ fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Opt
         };
     }
     Some(match (version, kind) {
-        ("networking.k8s.io/v1", "IngressClass") => plain_kind!(networking::IngressClass, false),
-        ("node.k8s.io/v1", "RuntimeClass") => plain_kind!(runtime::RuntimeClass, false),
+        ("networking.k8s.io/v1", "IngressClass") => known(
+            node,
+            cx,
+            &Steps {
+                defaults: defaults::policy::ingress_class,
+                validate: |o, _, at, e| validate::rare::ingress_class(o, at, e),
+                ..plain::<networking::IngressClass>(false, sub)
+            },
+        ),
+        ("node.k8s.io/v1", "RuntimeClass") => known(
+            node,
+            cx,
+            &Steps {
+                validate: |o, _, at, e| validate::rare::runtime_class(o, at, e),
+                ..plain::<runtime::RuntimeClass>(false, sub)
+            },
+        ),
         ("certificates.k8s.io/v1", "CertificateSigningRequest") => {
             plain_kind!(certificates::CertificateSigningRequest, false)
         }
@@ -519,61 +570,5 @@ fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Opt
             plain_kind!(extensions::CustomResourceDefinition)
         }
         _ => return None,
-    })
-}
-
-/// Kinds of Kubernetes' own groups, for "did you mean".
-const KINDS: &[(&str, &str)] = &[
-    ("v1", "Pod"),
-    ("v1", "Service"),
-    ("v1", "ConfigMap"),
-    ("v1", "Secret"),
-    ("v1", "Namespace"),
-    ("v1", "Node"),
-    ("v1", "PersistentVolume"),
-    ("v1", "PersistentVolumeClaim"),
-    ("v1", "ServiceAccount"),
-    ("v1", "LimitRange"),
-    ("v1", "ResourceQuota"),
-    ("v1", "ReplicationController"),
-    ("v1", "Endpoints"),
-    ("apps/v1", "Deployment"),
-    ("apps/v1", "ReplicaSet"),
-    ("apps/v1", "StatefulSet"),
-    ("apps/v1", "DaemonSet"),
-    ("batch/v1", "Job"),
-    ("batch/v1", "CronJob"),
-    ("autoscaling/v2", "HorizontalPodAutoscaler"),
-    ("networking.k8s.io/v1", "Ingress"),
-    ("networking.k8s.io/v1", "NetworkPolicy"),
-    ("networking.k8s.io/v1", "IngressClass"),
-    ("policy/v1", "PodDisruptionBudget"),
-    ("scheduling.k8s.io/v1", "PriorityClass"),
-    ("storage.k8s.io/v1", "StorageClass"),
-    ("rbac.authorization.k8s.io/v1", "Role"),
-    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
-    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
-    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
-    ("coordination.k8s.io/v1", "Lease"),
-    ("discovery.k8s.io/v1", "EndpointSlice"),
-];
-
-/// A warning for a kind that is nearly one of Kubernetes' own, or one in the wrong version.
-fn unknown_kind(node: &Node, version: &str, kind: &str) -> Option<Problem> {
-    let group = |version: &str| version.rsplit_once('/').map_or("", |(g, _)| g).to_owned();
-    let ours = KINDS.iter().any(|(v, _)| group(v) == group(version));
-    if !ours {
-        return None;
-    }
-    let hint = match KINDS.iter().find(|(_, k)| *k == kind) {
-        Some((v, _)) => format!(" (did you mean apiVersion \"{v}\"?)"),
-        None => crate::api::yaml::closest(kind, KINDS.iter().map(|(_, k)| *k))
-            .map_or(String::new(), |near| format!(" (did you mean \"{near}\"?)")),
-    };
-    Some(Problem {
-        path: "kind".to_owned(),
-        span: node.get("kind").map(|n| n.span).filter(|s| s.is_known()),
-        reason: "UnknownKind".to_owned(),
-        message: format!("no matches for kind \"{kind}\" in version \"{version}\"{hint}"),
     })
 }

@@ -22,6 +22,7 @@ mod not_modelled;
 mod pod;
 mod pod_status;
 mod quota;
+mod served;
 mod service;
 mod stateful;
 #[cfg(test)]
@@ -50,6 +51,8 @@ pub use typed::expand_list;
 pub struct DecodeContext {
     /// Namespace of namespaced objects that name none.
     pub default_namespace: String,
+    /// Namespace that a request names besides the object's own, which must not be another.
+    pub request_namespace: Option<String>,
     /// The Kubernetes version whose rules apply, as `1.36`.
     pub version: String,
     /// Seconds from the Unix epoch to the beginning of the run: timestamps of a snapshot become
@@ -65,6 +68,7 @@ impl Default for DecodeContext {
     fn default() -> Self {
         DecodeContext {
             default_namespace: "default".to_owned(),
+            request_namespace: None,
             version: "1.36".to_owned(),
             epoch_s: 0,
             scopes: BTreeMap::new(),

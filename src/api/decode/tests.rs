@@ -364,12 +364,46 @@ fn foreign_kinds_are_kept_as_written() {
     assert_eq!(widget.body["spec"]["empty"], json!([]));
     assert_eq!(widget.body["spec"]["nothing"], Value::Null);
     assert_eq!(decoded.not_modelled[0].what, "Widget");
-    // A kind of Kubernetes' own group that it does not have is a slip.
-    let slip = one("{apiVersion: apps/v1, kind: Deploymnet, metadata: {name: w}}");
-    assert_eq!(
-        slip.warnings[0].message,
-        "no matches for kind \"Deploymnet\" in version \"apps/v1\" (did you mean \"Deployment\"?)"
-    );
+}
+
+/// What `kubectl` says of a kind that the server does not have (`meta :: NoKindMatchError`).
+#[test]
+fn kinds_that_a_version_of_kubernetes_own_does_not_have_are_refused() {
+    for (version, kind, hint) in [
+        ("apps/v1", "Deploymnet", "did you mean \"Deployment\"?"),
+        (
+            "v1",
+            "StorageClass",
+            "did you mean apiVersion \"storage.k8s.io/v1\"?",
+        ),
+        ("apps/v1", "Job", "did you mean apiVersion \"batch/v1\"?"),
+        (
+            "apps/v2",
+            "Deployment",
+            "did you mean apiVersion \"apps/v1\"?",
+        ),
+        (
+            "batch/v1",
+            "HorizontalPodAutoscaler",
+            "did you mean apiVersion \"autoscaling/v2\"?",
+        ),
+    ] {
+        let text = format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: w}}}}");
+        let problems = read(&text).remove(0).expect_err("refused");
+        assert_eq!(problems.len(), 1, "{text}");
+        let wanted = format!("no matches for kind {kind:?} in version {version:?} ({hint})");
+        assert_eq!(problems[0].message, wanted);
+        assert_eq!(problems[0].path, "kind");
+        assert!(problems[0].span.is_some());
+    }
+    // Versions that came before or may come, and kinds that are only asked for, are let pass.
+    for text in [
+        "{apiVersion: networking.k8s.io/v1alpha1, kind: ClusterCIDR, metadata: {name: w}}",
+        "{apiVersion: resource.k8s.io/v1, kind: DeviceClass, metadata: {name: w}}",
+        "{apiVersion: authorization.k8s.io/v1, kind: SubjectAccessReview, metadata: {name: w}}",
+    ] {
+        assert!(matches!(one(text).row, Row::Inert(_)), "{text}");
+    }
 }
 
 #[test]

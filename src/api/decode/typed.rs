@@ -13,7 +13,7 @@ use super::meta::meta;
 use super::not_modelled::not_modelled;
 use super::versions;
 use super::{DecodeContext, Decoded, NotModelled, Problem};
-use crate::api::print::prune;
+use crate::api::print::{complete, prune};
 use crate::api::validate::field::{At, Errors};
 use crate::api::validate::{self, NameRule};
 use crate::api::yaml::{DecodeError, Node, NodeValue, Path, UnknownField, decode_with};
@@ -124,8 +124,22 @@ where
     let metadata = object.metadata_mut();
     if !steps.namespaced {
         metadata.namespace = None;
-    } else if metadata.namespace.is_none() {
-        metadata.namespace = Some(cx.default_namespace.clone());
+    } else {
+        let namespace = metadata.namespace.take().filter(|name| !name.is_empty());
+        if let (Some(own), Some(asked)) = (&namespace, &cx.request_namespace)
+            && own != asked
+        {
+            let elsewhere = Problem {
+                path: "metadata.namespace".to_owned(),
+                span: None,
+                reason: "BadRequest".to_owned(),
+                message: "the namespace of the provided object does not match the namespace sent \
+                          on the request"
+                    .to_owned(),
+            };
+            return Err([located(elsewhere)].into_iter().chain(warnings).collect());
+        }
+        metadata.namespace = namespace.or_else(|| Some(cx.default_namespace.clone()));
     }
     (steps.defaults)(&mut object);
 
@@ -153,6 +167,7 @@ where
     }
     let mut json = serde_json::to_value(&object).unwrap_or_default();
     prune(&mut json, Some(node));
+    complete(&mut json);
     let row = match steps.row {
         Some(row) => row(&object, &json, cx),
         None => inert(meta(object.metadata(), cx), &json),
@@ -264,12 +279,11 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
     meta.generation = kept.generation;
     meta.created = kept.created;
     meta.deletion = kept.deletion;
-    meta.generate_name = kept.generate_name;
     meta.namespace = kept.namespace;
     meta.name = kept.name;
     macro_rules! keep_status {
         ($($kind:ident),*) => {
-            match (old, new) {
+            match (old, &mut *new) {
                 $((Row::$kind(old), Row::$kind(new)) => {
                     Arc::make_mut(new).status = old.status.clone();
                 })*
@@ -284,6 +298,9 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
         if new.spec.source == old.spec.source {
             new.spec = old.spec.clone();
         }
+    }
+    if let (Row::Namespace(old), Row::Namespace(new)) = (old, &mut *new) {
+        Arc::make_mut(new).finalizers = old.finalizers.clone();
     }
     if let Row::Job(new) = &mut *new {
         Arc::make_mut(new).generate_selector();
@@ -303,7 +320,29 @@ pub(super) fn keep_identity(old: &Row, new: &mut Row) {
             VolumeAttachment,
             Job,
             CronJob,
-            HorizontalPodAutoscaler
+            HorizontalPodAutoscaler,
+            ResourceQuota
         );
     }
+    if let (Row::Inert(old), Row::Inert(new)) = (old, new) {
+        keep_written_status(old, Arc::make_mut(new));
+    }
+}
+
+/// The status of a kind of Kubernetes' own comes by its own request.
+fn keep_written_status(old: &Inert, new: &mut Inert) {
+    let own = crate::api::patch::is_built_in(&new.api_version);
+    let (was, is) = (old.body.get("status"), new.body.get("status"));
+    if !own || was == is {
+        return;
+    }
+    let mut body = Value::clone(&new.body);
+    match was {
+        Some(status) => body["status"] = status.clone(),
+        None => drop(
+            body.as_object_mut()
+                .and_then(|map| map.shift_remove("status")),
+        ),
+    }
+    new.body = Arc::new(body);
 }

@@ -80,9 +80,7 @@ fn requests_from_limits(resources: &mut ResourceRequirements) {
 
 /// `SetObjectDefaults_PodTemplate`.
 pub fn pod_template_object(object: &mut PodTemplate) {
-    if let Some(template) = &mut object.template {
-        pod_template(template);
-    }
+    pod_template(object.template.get_or_insert_default());
 }
 
 /// The defaults of a template's pod spec; unlike a pod's, requests stay as written. The `metadata`

@@ -1,7 +1,7 @@
 //! Limits, quotas, priorities and network policies.
 
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{IngressClass, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
@@ -78,4 +78,12 @@ pub fn network_policy(object: &mut NetworkPolicy) {
 /// Nothing but the spec itself, which is a plain value upstream.
 pub fn disruption_budget(object: &mut PodDisruptionBudget) {
     object.spec.get_or_insert_default();
+}
+
+/// `SetDefaults_IngressClass`.
+pub fn ingress_class(object: &mut IngressClass) {
+    let spec = object.spec.as_mut();
+    if let Some(parameters) = spec.and_then(|spec| spec.parameters.as_mut()) {
+        absent(&mut parameters.scope, "Cluster");
+    }
 }

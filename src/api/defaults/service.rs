@@ -1,6 +1,8 @@
 //! Services and EndpointSlices (`pkg/apis/core/v1/defaults.go`, `pkg/apis/discovery/v1`).
 
-use k8s_openapi::api::core::v1::{ClientIPConfig, Service, ServiceSpec, SessionAffinityConfig};
+use k8s_openapi::api::core::v1::{
+    ClientIPConfig, Endpoints, Service, ServiceSpec, SessionAffinityConfig,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -64,6 +66,14 @@ pub fn service(object: &mut Service) {
 pub fn endpoint_slice(object: &mut EndpointSlice) {
     for port in object.ports.iter_mut().flatten() {
         port.name.get_or_insert_default();
+        text(&mut port.protocol, "TCP");
+    }
+}
+
+/// `SetDefaults_Endpoints`.
+pub fn endpoints(object: &mut Endpoints) {
+    let subsets = object.subsets.iter_mut().flatten();
+    for port in subsets.flat_map(|subset| subset.ports.iter_mut().flatten()) {
         text(&mut port.protocol, "TCP");
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec,
 };
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass};
 
 use super::{absent, gates, resource_list, text};
 
@@ -42,6 +42,25 @@ fn persistent_sources(spec: &mut PersistentVolumeSpec) {
     if let Some(source) = &mut spec.scale_io {
         text(&mut source.storage_mode, "ThinProvisioned");
         text(&mut source.fs_type, "xfs");
+    }
+}
+
+/// `SetDefaults_CSIDriver`.
+pub fn csi_driver(object: &mut CSIDriver) {
+    let spec = &mut object.spec;
+    spec.attach_required.get_or_insert(true);
+    for field in [
+        &mut spec.pod_info_on_mount,
+        &mut spec.storage_capacity,
+        &mut spec.requires_republish,
+        &mut spec.se_linux_mount,
+    ] {
+        field.get_or_insert(false);
+    }
+    absent(&mut spec.fs_group_policy, "ReadWriteOnceWithFSType");
+    let modes = spec.volume_lifecycle_modes.get_or_insert_default();
+    if modes.is_empty() {
+        modes.push("Persistent".to_owned());
     }
 }
 

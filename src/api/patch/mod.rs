@@ -17,6 +17,7 @@ mod three_way;
 
 pub use json::json_patch;
 pub use merge::merge_patch;
+pub(crate) use schema::is_built_in;
 pub use strategic::strategic_merge_patch;
 pub use three_way::three_way_patch;
 

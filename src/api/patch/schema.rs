@@ -46,7 +46,7 @@ const GROUPS: [&str; 22] = [
 ];
 
 /// Whether the API version belongs to a built-in group.
-pub(super) fn is_built_in(api_version: &str) -> bool {
+pub(crate) fn is_built_in(api_version: &str) -> bool {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     GROUPS.contains(&group)
 }

@@ -10,6 +10,7 @@ use super::PatchError;
 use super::merge::drop_nulls;
 use super::schema::{self, Field};
 use super::strategic_list::{check_set_order, delete_scalars, element_kind, merge_lists, order_by};
+use crate::api::print::go_value;
 use crate::api::yaml::{Entry, Map, Node, NodeValue, Path};
 
 pub(super) const DIRECTIVE: &str = "$patch";
@@ -89,8 +90,15 @@ pub(super) fn merge_map(
             Some("replace") => *original = patch,
             Some("delete") => original.clear(),
             _ => {
-                let message = format!("unknown patch type: {}", directive.node.to_json());
-                return Err(PatchError::new(message, path, directive.node.span));
+                let (span, said) = (directive.node.span, directive.node.to_json());
+                patch.insert(DIRECTIVE.into(), directive);
+                let whole = Node::new(NodeValue::Map(patch), span).to_json();
+                let message = format!(
+                    "unknown patch type: {} in map: {}",
+                    go_value(&said),
+                    go_value(&whole)
+                );
+                return Err(PatchError::new(message, path, span));
             }
         }
         return Ok(());

@@ -8,6 +8,7 @@
 use super::PatchError;
 use super::schema::Field;
 use super::strategic::{DIRECTIVE, Onto, merge_map};
+use crate::api::print::go_value;
 use crate::api::yaml::{Node, NodeValue, Path, Span};
 
 /// `patch.go :: mergeSlice`. Returns the items before they were put in order, unless the patch
@@ -98,7 +99,11 @@ fn apply_item_directives(
                 return Err(PatchError::new(message, &here, directive.span));
             }
             _ => {
-                let message = format!("unknown patch type: {}", directive.to_json());
+                let message = format!(
+                    "unknown patch type: {} in map: {}",
+                    go_value(&directive.to_json()),
+                    go_value(&item.to_json())
+                );
                 return Err(PatchError::new(message, &here, directive.span));
             }
         }
@@ -117,9 +122,9 @@ pub(super) fn merge_key<'n>(
     path: &Path<'_>,
 ) -> Result<&'n Node, PatchError> {
     item.get(field.key).ok_or_else(|| {
-        let json = item.to_json();
         let message = format!(
-            "map: {json} does not contain declared merge key: {}",
+            "map: {} does not contain declared merge key: {}",
+            go_value(&item.to_json()),
             field.key
         );
         PatchError::new(message, path, item.span)

@@ -382,12 +382,12 @@ fn errors_name_the_place_in_the_patch() {
     for (patch, expected) in [
         (
             "spec:\n  containers:\n  - image: x\n",
-            "error 3:5: spec.containers[0]: map: {\"image\":\"x\"} does not contain declared merge \
+            "error 3:5: spec.containers[0]: map: map[image:x] does not contain declared merge \
              key: name",
         ),
         (
             "spec:\n  $patch: merge\n",
-            "error 2:11: spec: unknown patch type: \"merge\"",
+            "error 2:11: spec: unknown patch type: merge in map: map[$patch:merge]",
         ),
         (
             "spec: {containers: [{name: a, $patch: merge}]}",

@@ -8,10 +8,12 @@
 pub mod admit;
 mod autoscaling;
 mod batch;
+mod go;
 mod object;
 mod status;
 mod workload;
 
+pub use go::go_value;
 pub use object::{to_json, to_json_at};
 
 use serde_json::Value;
@@ -238,6 +240,9 @@ const REQUIRED_LISTS: &[&str] = &[
     "verbs",
 ];
 
+/// Those of them that are `null` even where an empty list was written.
+const NEVER_EMPTY: &[&str] = &["drivers", "endpoints", "limits"];
+
 /// Takes out what upstream does not print: empty optional lists and maps. `written` is the tree
 /// that was read: a list that is not optional prints as it was written, `[]` or nothing.
 pub fn prune(value: &mut Value, written: Option<&Node>) {
@@ -250,7 +255,7 @@ pub fn prune(value: &mut Value, written: Option<&Node>) {
                     if !REQUIRED_LISTS.contains(&key.as_str()) {
                         return false;
                     }
-                    if !as_list {
+                    if !as_list || NEVER_EMPTY.contains(&key.as_str()) {
                         *value = Value::Null;
                     }
                     true
@@ -278,6 +283,40 @@ pub fn prune(value: &mut Value, written: Option<&Node>) {
             }
         }
         _ => {}
+    }
+}
+
+/// Adds what upstream prints of an object even when it is not there.
+pub fn complete(object: &mut Value) {
+    let missing: &[(&str, Value)] = match object["kind"].as_str() {
+        Some("Role" | "ClusterRole") => &[("rules", Value::Null)],
+        Some("EndpointSlice") => &[("endpoints", Value::Null), ("ports", Value::Null)],
+        Some("ControllerRevision") => &[("data", Value::Object(serde_json::Map::new()))],
+        _ => &[],
+    };
+    for (field, value) in missing {
+        if let Some(map) = object.as_object_mut() {
+            map.entry(*field).or_insert_with(|| value.clone());
+        }
+    }
+    let lists = match object["kind"].as_str() {
+        Some("EndpointSlice") => object["endpoints"].as_array_mut(),
+        Some("CSINode") => object["spec"]["drivers"].as_array_mut(),
+        Some("Lease") => {
+            if object.get("spec").is_none() {
+                object["spec"] = Value::Object(serde_json::Map::new());
+            }
+            None
+        }
+        _ => None,
+    };
+    for item in lists.into_iter().flatten().filter_map(Value::as_object_mut) {
+        match item.contains_key("nodeID") {
+            true => item.entry("topologyKeys").or_insert(Value::Null),
+            false => item
+                .entry("conditions")
+                .or_insert_with(|| Value::Object(serde_json::Map::new())),
+        };
     }
 }
 

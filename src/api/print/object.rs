@@ -105,14 +105,21 @@ fn metadata(meta: &Meta, clock: Clock) -> Value {
     put(&mut map, "annotations", pairs(&meta.annotations));
     put(&mut map, "finalizers", texts(&meta.finalizers));
     let owners = meta.owners.iter().map(|owner| {
-        json!({
+        let mut json = json!({
             "apiVersion": owner.api_version.as_str(),
             "kind": owner.kind_name.as_str(),
             "name": owner.name.as_str(),
             "uid": owner.uid.to_string(),
-            "controller": owner.controller,
-            "blockOwnerDeletion": owner.block_owner_deletion,
-        })
+        });
+        for (field, set) in [
+            ("controller", owner.controller),
+            ("blockOwnerDeletion", owner.block_owner_deletion),
+        ] {
+            if set {
+                json[field] = Value::Bool(true);
+            }
+        }
+        json
     });
     put(&mut map, "ownerReferences", owners.collect());
     if let Some(deletion) = &meta.deletion {
@@ -461,15 +468,15 @@ fn endpoint_slice(slice: &EndpointSlice, set: &mut impl FnMut(&str, Value)) {
         put(&mut map, "hostname", json!(endpoint.hostname.as_str()));
         put(&mut map, "nodeName", json!(endpoint.node.as_str()));
         if !endpoint.pod.is_empty() {
-            map.insert(
-                "targetRef".to_owned(),
-                json!({
-                    "kind": "Pod",
-                    "name": endpoint.pod.as_str(),
-                    "namespace": slice.meta.namespace.as_str(),
-                    "uid": endpoint.pod_uid.to_string(),
-                }),
-            );
+            let mut target = json!({
+                "kind": "Pod",
+                "name": endpoint.pod.as_str(),
+                "namespace": slice.meta.namespace.as_str(),
+            });
+            if endpoint.pod_uid != Uid::default() {
+                target["uid"] = json!(endpoint.pod_uid.to_string());
+            }
+            map.insert("targetRef".to_owned(), target);
         }
         put(&mut map, "zone", json!(endpoint.zone.as_str()));
         Value::Object(map)

@@ -23,12 +23,25 @@ pub(super) fn address(text: &str, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
+/// An address that may have leading zeros (`netutils.ParseIPSloppy`).
+pub(super) fn parse(text: &str) -> Option<IpAddr> {
+    let ip = text.parse().ok();
+    let ip = ip.or_else(|| sloppy(text).map(IpAddr::from))?;
+    Some(match ip {
+        IpAddr::V6(six) => six.to_ipv4_mapped().map_or(ip, IpAddr::from),
+        ip => ip,
+    })
+}
+
 /// An IPv4 address that may have leading zeros.
 fn sloppy(text: &str) -> Option<Ipv4Addr> {
     let parts: Vec<u8> = text
         .split('.')
-        .map(|part| part.trim_start_matches('0'))
-        .map(|part| if part.is_empty() { "0" } else { part }.parse().ok())
+        .map(|part| match part.trim_start_matches('0') {
+            "" if part.is_empty() => None,
+            "" => Some(0),
+            digits => digits.parse().ok(),
+        })
         .collect::<Option<_>>()?;
     let [a, b, c, d] = parts.as_slice() else {
         return None;

@@ -29,6 +29,15 @@ fn uid_of(object: &Job) -> &str {
 /// `generateSelector`.
 pub(super) fn with_selector(object: &Job, spec: &JobSpec) -> JobSpec {
     let mut spec = spec.clone();
+    if object
+        .metadata
+        .uid
+        .as_ref()
+        .is_some_and(|uid| !uid.is_empty())
+    {
+        // It exists: nothing is generated any more.
+        return spec;
+    }
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let metadata = spec.template.metadata.get_or_insert_default();
     let labels = metadata.labels.get_or_insert_default();
@@ -49,6 +58,9 @@ pub(super) fn with_selector(object: &Job, spec: &JobSpec) -> JobSpec {
 
 /// `validateGeneratedSelector`: what was written beforehand must be what would be generated.
 pub(super) fn generated_selector(object: &Job, spec: &JobSpec, at: &At<'_>, errors: &mut Errors) {
+    if spec.selector.is_none() {
+        return;
+    }
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let uid = uid_of(object);
     let expected = [
@@ -62,13 +74,13 @@ pub(super) fn generated_selector(object: &Job, spec: &JobSpec, at: &At<'_>, erro
     let labels_at = metadata.field("labels");
     let labels = template_labels(&spec.template);
     for (key, value) in expected {
-        if labels
-            .and_then(|labels| labels.get(key))
-            .map(String::as_str)
-            != Some(value)
-        {
-            let detail = format!("must be '{value}'");
-            errors.invalid(&labels_at.key(key), &json!(labels), &detail);
+        let detail = format!("must be '{value}'");
+        match labels.and_then(|labels| labels.get(key)) {
+            None => errors.required(&labels_at.key(key), &detail),
+            Some(other) if other != value => {
+                errors.invalid(&labels_at.key(key), &json!(labels), &detail);
+            }
+            Some(_) => {}
         }
     }
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -178,11 +178,24 @@ fn distinct_ports(ports: &[ServicePort], kind: &str, at: &At<'_>, errors: &mut E
             errors.forbidden(&item.field("nodePort"), detail);
         }
     }
+    // `initNodePorts`: one that is handed out is that of the same port, where that has one.
+    let handed = |port: &ServicePort| match node(port) {
+        0 if kind == "ClusterIP" => 0,
+        0 => {
+            let same = ports.iter().filter(|other| other.port == port.port);
+            same.map(node).find(|number| *number != 0).unwrap_or(0)
+        }
+        own => own,
+    };
     let mut nodes = BTreeSet::new();
-    for (i, port) in ports.iter().enumerate().filter(|(_, port)| node(port) != 0) {
-        if !nodes.insert((&port.protocol, node(port))) {
+    for (i, port) in ports
+        .iter()
+        .enumerate()
+        .filter(|(_, port)| handed(port) != 0)
+    {
+        if !nodes.insert((&port.protocol, handed(port))) {
             let item = at.item(i);
-            errors.duplicate(&item.field("nodePort"), &node(port));
+            errors.duplicate(&item.field("nodePort"), &handed(port));
         }
     }
     let mut numbers = BTreeMap::new();

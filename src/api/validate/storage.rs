@@ -208,6 +208,51 @@ pub fn volume(object: &PersistentVolume, at: &At<'_>, errors: &mut Errors) {
     attributes_class(&spec, &at, errors);
 }
 
+/// `ValidatePersistentVolumeSpec` of a volume that is written into its attachment: one of a CSI
+/// driver that nobody claims.
+pub(super) fn attached_volume(spec: &PersistentVolumeSpec, at: &At<'_>, errors: &mut Errors) {
+    let inline = "may not be specified in the context of inline volumes";
+    let class = spec.storage_class_name.as_deref().unwrap_or_default();
+    let capacity = spec.capacity.as_ref();
+    for (field, given) in [
+        ("claimRef", spec.claim_ref.is_some()),
+        ("capacity", capacity.is_some_and(|c| !c.is_empty())),
+        ("nodeAffinity", spec.node_affinity.is_some()),
+        ("storageClassName", !class.is_empty()),
+    ] {
+        if given {
+            errors.forbidden(&at.field(field), inline);
+        }
+    }
+    if spec.csi.is_none() {
+        let detail = "has to be specified in the context of inline volumes";
+        errors.required(&at.field("csi"), detail);
+    }
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    if modes.is_empty() {
+        errors.required(&at.field("accessModes"), "");
+    }
+    access_modes(modes, &at.field("accessModes"), errors);
+    for (field, value, only) in [
+        (
+            "persistentVolumeReclaimPolicy",
+            &spec.persistent_volume_reclaim_policy,
+            "may only be Retain in the context of inline volumes",
+        ),
+        (
+            "volumeMode",
+            &spec.volume_mode,
+            "may not specify volumeMode other than Filesystem in the context of inline volumes",
+        ),
+    ] {
+        let value = value.as_deref().unwrap_or_default();
+        if !matches!(value, "" | "Retain" | "Filesystem") {
+            errors.forbidden(&at.field(field), only);
+        }
+    }
+    volume_sources(spec, "", at, errors);
+}
+
 /// A class of attributes is for volumes of CSI drivers.
 fn attributes_class(spec: &PersistentVolumeSpec, at: &At<'_>, errors: &mut Errors) {
     let Some(class) = &spec.volume_attributes_class_name else {

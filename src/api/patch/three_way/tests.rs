@@ -161,7 +161,7 @@ fn items_of_lists_are_told_apart_by_their_merge_keys() {
             "",
             "{containers: [{image: x}]}",
             "{containers: [{name: a}]}",
-            "error 1:79: spec.template.spec.containers[0]: map: {\"image\":\"x\"} does not \
+            "error 1:79: spec.template.spec.containers[0]: map: map[image:x] does not \
              contain declared merge key: name",
             "",
         ),
