@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::edit::{Action, printed_name};
-use crate::api::patch::{PatchKind, three_way_patch};
+use crate::api::patch::three_way_patch;
 use crate::api::print::to_json;
 use crate::api::yaml::{Node, Span};
 use crate::api::{Row, warnings};
@@ -112,11 +112,10 @@ pub fn replace(row: &Row, written: &Value, view: &View) -> Result<Action, String
     };
     let mut new = written.clone();
     new["metadata"]["uid"] = json!(old.meta().uid.to_string());
-    let patch = json!([{"op": "replace", "path": "", "value": new}]);
     let write = Write::Patch {
         object,
         uid: None,
-        patch: Patch::Document(PatchKind::Json, Arc::new(patch)),
+        patch: Patch::Replacement(Arc::new(new)),
     };
     Ok(Action::Write(
         write,

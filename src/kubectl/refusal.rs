@@ -16,11 +16,15 @@ pub fn refusal(error: &ApiError) -> String {
                     unique.push(cause);
                 }
             }
+            if kind.is_empty() {
+                return format!("The request is invalid: {}", unique.join(", "));
+            }
             match unique.as_slice() {
                 [one] => format!("The {kind} \"{name}\" is invalid: {one}"),
                 many => format!("The {kind} \"{name}\" is invalid:\n* {}", many.join("\n* ")),
             }
         }
+        ApiError::Unprocessable(why) => format!("The request is invalid: {why}"),
         ApiError::Unreachable => format!("Unable to connect to the server: {error}"),
         ApiError::Refused => {
             "The connection to the server was refused - did you specify the right host or port?"

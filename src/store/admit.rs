@@ -187,7 +187,7 @@ pub fn resolve_priority(spec: &mut PodSpec, view: &View) -> Result<(), ApiError>
 
 /// `plugin/pkg/admission/defaulttolerationseconds`: so many seconds on nodes that are not ready and
 /// on those that are unreachable.
-fn add_default_tolerations(tolerations: &mut Vec<Toleration>, seconds: Tolerated) {
+pub(super) fn add_default_tolerations(tolerations: &mut Vec<Toleration>, seconds: Tolerated) {
     for (key, seconds) in [
         ("node.kubernetes.io/not-ready", seconds.not_ready),
         ("node.kubernetes.io/unreachable", seconds.unreachable),
@@ -337,7 +337,14 @@ pub(super) fn desired_differs(old: &Row, new: &Row) -> bool {
         (Row::Job(a), Row::Job(b)) => a.spec != b.spec,
         (Row::CronJob(a), Row::CronJob(b)) => a.source != b.source,
         (Row::EndpointSlice(a), Row::EndpointSlice(b)) => {
-            a.endpoints != b.endpoints || a.ports != b.ports
+            a.endpoints != b.endpoints || a.ports != b.ports || a.meta.labels != b.meta.labels
+        }
+        (Row::Inert(a), Row::Inert(b)) => {
+            let spec = match a.kind.as_str() {
+                "PodTemplate" => "template",
+                _ => "spec",
+            };
+            !Arc::ptr_eq(&a.body, &b.body) && a.body.get(spec) != b.body.get(spec)
         }
         (Row::Pod(a), Row::Pod(b)) => !Arc::ptr_eq(&a.spec, &b.spec) && a.spec != b.spec,
         _ => false,
@@ -345,7 +352,12 @@ pub(super) fn desired_differs(old: &Row, new: &Row) -> bool {
 }
 
 /// The current object with a patch applied.
-pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiError> {
+pub(super) fn patched(
+    old: &Row,
+    patch: &Patch,
+    now: Time,
+    tolerated: Tolerated,
+) -> Result<Row, ApiError> {
     let mut new = old.clone();
     match (patch, &mut new) {
         (Patch::PodStatus(status), Row::Pod(pod)) => {
@@ -445,11 +457,14 @@ pub(super) fn patched(old: &Row, patch: &Patch, now: Time) -> Result<Row, ApiErr
         }
         (Patch::Together(patches), row) => {
             for patch in patches {
-                *row = patched(row, patch, now)?;
+                *row = patched(row, patch, now, tolerated)?;
             }
         }
         (Patch::Document(kind, patch), row) => {
-            *row = super::document::patched(old, *kind, patch)?;
+            *row = super::document::patched(old, *kind, patch, tolerated)?;
+        }
+        (Patch::Replacement(object), row) => {
+            *row = super::document::replaced(old, object, tolerated)?;
         }
         (Patch::NamespaceConditions(conditions), Row::Namespace(namespace)) => {
             Arc::make_mut(namespace).status.conditions = conditions.clone();

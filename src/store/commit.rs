@@ -407,8 +407,8 @@ impl Store {
         at: Commit,
     ) -> Result<Receipt, ApiError> {
         let old = self.checked(object, uid)?;
-        let mut new = super::admit::patched(&old, patch, at.now)?;
-        if matches!(patch, Patch::Document(..)) {
+        let mut new = super::admit::patched(&old, patch, at.now, self.admission.tolerated_s)?;
+        if matches!(patch, Patch::Document(..) | Patch::Replacement(_)) {
             return self.updated(object, old, new, at);
         }
         if super::admit::desired_differs(&old, &new) {

@@ -149,6 +149,9 @@ pub enum Patch {
     /// A patch as clients write it, read as JSON. The result is defaulted and validated like any
     /// update.
     Document(PatchKind, Arc<Value>),
+    /// An object as clients write it, in place of what is there (a PUT). Without a revision it
+    /// overwrites whatever is there, for most kinds; its status is ignored.
+    Replacement(Arc<Value>),
     /// Several changes in one request.
     Together(Vec<Patch>),
     /// The `finalize` subresource of a Namespace: the namespace controller has emptied it.
@@ -313,6 +316,8 @@ pub enum ApiError {
     },
     /// 400: the request cannot be read.
     BadRequest(String),
+    /// 422 without a cause: a patch that does not apply.
+    Unprocessable(String),
     /// 415: a strategic merge patch of a custom resource.
     UnsupportedMediaType(String),
     /// 403 (quota, missing namespace being deleted …).
@@ -363,7 +368,7 @@ impl ApiError {
             ApiError::NotFound(_) => "NotFound",
             ApiError::Conflict(_) => "Conflict",
             ApiError::AlreadyExists(_) => "AlreadyExists",
-            ApiError::Invalid { .. } => "Invalid",
+            ApiError::Invalid { .. } | ApiError::Unprocessable(_) => "Invalid",
             ApiError::BadRequest(_) => "BadRequest",
             ApiError::UnsupportedMediaType(_) => "UnsupportedMediaType",
             ApiError::Forbidden(_) => "Forbidden",
@@ -382,7 +387,7 @@ impl ApiError {
         match self {
             ApiError::NotFound(_) => 404,
             ApiError::Conflict(_) | ApiError::AlreadyExists(_) => 409,
-            ApiError::Invalid { .. } => 422,
+            ApiError::Invalid { .. } | ApiError::Unprocessable(_) => 422,
             ApiError::BadRequest(_) => 400,
             ApiError::UnsupportedMediaType(_) => 415,
             ApiError::Forbidden(_) => 403,
@@ -408,6 +413,7 @@ impl fmt::Display for ApiError {
             | ApiError::AlreadyExists(m)
             | ApiError::BadRequest(m)
             | ApiError::UnsupportedMediaType(m)
+            | ApiError::Unprocessable(m)
             | ApiError::Forbidden(m)
             | ApiError::Internal(m)
             | ApiError::TooManyRequests { message: m, .. }
@@ -439,6 +445,28 @@ pub fn resource_name(kind: Kind, meta: &Meta) -> String {
     let group = kind.api_version().split_once('/').map_or("", |(g, _)| g);
     let dot = if group.is_empty() { "" } else { "." };
     format!("{}{dot}{group} \"{}\"", kind.plural(), meta.name)
+}
+
+/// `resource.group` of any object as status messages print it, and the resource alone
+/// (`meta.UnsafeGuessKindToResource`, which is right about every built-in kind).
+pub(super) fn resource_of(row: &Row) -> (String, String) {
+    let (api_version, plural) = match row {
+        Row::Inert(inert) => {
+            let kind = inert.kind.to_lowercase();
+            let plural = match kind.as_bytes() {
+                _ if kind == "endpoints" => kind,
+                [.., b's'] => kind + "es",
+                [rest @ .., b'y'] => String::from_utf8_lossy(rest).into_owned() + "ies",
+                _ => kind + "s",
+            };
+            (inert.api_version.as_str(), plural)
+        }
+        row => (row.kind().api_version(), row.kind().plural().to_owned()),
+    };
+    match api_version.split_once('/') {
+        Some((group, _)) => (format!("{plural}.{group}"), plural),
+        None => (plural.clone(), plural),
+    }
 }
 
 /// Applies sets and removals to labels or annotations.

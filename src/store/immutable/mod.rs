@@ -159,8 +159,11 @@ fn fixed(old: &Value, new: &Value, fields: &[&str], causes: &mut Vec<String>) {
     for field in fields {
         let pointer = format!("/{}", field.replace('.', "/"));
         if old.pointer(&pointer) != new.pointer(&pointer) {
-            let value = new.pointer(&pointer).unwrap_or(&Value::Null);
-            causes.push(immutable(field, value));
+            let none = match old.pointer(&pointer) {
+                Some(Value::String(_)) => Value::String(String::new()),
+                _ => Value::Null,
+            };
+            causes.push(immutable(field, new.pointer(&pointer).unwrap_or(&none)));
         }
     }
 }

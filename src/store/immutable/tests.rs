@@ -453,10 +453,7 @@ fn fields_of_other_kinds_that_stay() {
             ),
             (
                 json!({"metadata": {"uid": "x"}}),
-                &[
-                    "Precondition failed: UID in precondition: x, UID in object meta: \
-                   00000000-0000-4000-8000-000000000001",
-                ],
+                &["metadata.uid: Invalid value: \"x\": field is immutable"],
             ),
         ],
     );
