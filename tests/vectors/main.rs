@@ -16,6 +16,7 @@ mod nodes;
 mod openb;
 mod scheduler;
 mod support;
+mod updates;
 mod validation;
 mod yaml;
 
@@ -47,4 +48,9 @@ fn scheduler() {
 #[test]
 fn validation() {
     support::check(&validation::VECTORS);
+}
+
+#[test]
+fn updates() {
+    support::check(&updates::VECTORS);
 }

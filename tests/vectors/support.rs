@@ -160,8 +160,15 @@ pub fn load(name: &str) -> Vec<Case> {
     cases
 }
 
+/// Recordings of this project alone: they are here, wherever the others are.
+const OURS: [&str; 1] = ["updates"];
+
 fn read(name: &str) -> String {
-    let folder = folder();
+    let mut folder = folder();
+    let there = ["jsonl", "jsonl.gz"].map(|end| folder.join(format!("{name}.{end}")).exists());
+    if OURS.contains(&name) && there == [false; 2] {
+        folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    }
     let plain = folder.join(format!("{name}.jsonl"));
     if plain.exists() {
         return std::fs::read_to_string(&plain)

@@ -77,7 +77,10 @@ pub struct Differences {
 fn plain(lines: &[Value]) -> Vec<Value> {
     let mut lines = lines.to_vec();
     for line in lines.iter_mut().filter(|l| l[1] == "CronJob") {
-        let active = line[4].get_mut("active").and_then(Value::as_array_mut);
+        let active = line
+            .get_mut(4)
+            .and_then(|is| is.get_mut("active"))
+            .and_then(Value::as_array_mut);
         for job in active.into_iter().flatten() {
             *job = job["name"].take();
         }
