@@ -31,8 +31,17 @@ pub(super) fn admit(row: &mut Row, view: &View) -> Result<(), ApiError> {
         .map(|(_, range)| range.clone())
         .collect();
     if let Row::Pod(pod) = row {
+        let before = pod.spec.clone();
         for range in &ranges {
             set_defaults(Arc::make_mut(pod), range);
+        }
+        // Between the two halves of this plugin the pod is validated.
+        let causes = match Arc::ptr_eq(&before, &pod.spec) {
+            true => Vec::new(),
+            false => above_limits(&pod.spec.source),
+        };
+        if !causes.is_empty() {
+            return Err(ApiError::invalid(row, causes));
         }
     }
     ranges.iter().try_for_each(|range| check_range(row, range))
@@ -61,6 +70,39 @@ fn check_range(row: &Row, range: &LimitRange) -> Result<(), ApiError> {
     };
     let what = resource_name(row.kind(), row.meta());
     Err(ApiError::Forbidden(format!("{what} is forbidden: {all}")))
+}
+
+/// Requests above a limit that came by default (`ValidateContainerResourceRequirements`; whatever
+/// else there is to say of a pod was said before).
+fn above_limits(spec: &Value) -> Vec<String> {
+    let mut causes = Vec::new();
+    for field in ["initContainers", "containers"] {
+        let containers = spec[field].as_array().into_iter().flatten();
+        for (at, container) in containers.enumerate() {
+            let of = |field: &str| container["resources"][field].as_object();
+            let (Some(requests), Some(limits)) = (of("requests"), of("limits")) else {
+                continue;
+            };
+            let mut names: Vec<&String> = requests.keys().collect();
+            names.sort_unstable();
+            for name in names {
+                let amount = |amounts: &serde_json::Map<String, Value>| {
+                    let text = amounts.get(name)?.as_str()?;
+                    Some((text.to_owned(), Quantity::parse(text).ok()?))
+                };
+                if let (Some((shown, request)), Some((most, limit))) =
+                    (amount(requests), amount(limits))
+                    && request > limit
+                {
+                    causes.push(format!(
+                        "spec.{field}[{at}].resources.requests: Invalid value: \"{shown}\": must \
+                         be less than or equal to {name} limit of {most}"
+                    ));
+                }
+            }
+        }
+    }
+    causes
 }
 
 /// `mergePodResourceRequirements` with `defaultContainerResourceRequirements`.
@@ -296,3 +338,6 @@ fn check_claim(item: &LimitItem, claim: &PersistentVolumeClaim, errors: &mut Vec
     check("minimum", &item.min, |request, least| request < least);
     check("maximum", &item.max, |request, most| request > most);
 }
+
+#[cfg(test)]
+mod tests;

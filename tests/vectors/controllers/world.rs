@@ -447,6 +447,15 @@ impl World<'_> {
         let op = step["op"].as_str().unwrap_or_default();
         let kind = step["kind"].as_str().unwrap_or_default();
         let name = step["name"].as_str().unwrap_or_default();
+        let of_pod = matches!(op, "evict" | "annotate-pod" | "label-pod");
+        if of_pod && self.step_pods.get(i).is_none_or(|pod| pod.is_empty()) {
+            // There was no such pod, and nobody was asked.
+            return Ok(());
+        }
+        if matches!(op, "scale" | "patch" | "delete") && self.find(kind, name).is_err() {
+            self.missing(op, kind, name, now);
+            return Ok(());
+        }
         let write = match op {
             "apply" => Write::Create(objects::row(&step["object"])?),
             "scale" => {
@@ -489,6 +498,17 @@ impl World<'_> {
         let line = [json!("Step"), json!(op), json!(code), json!(message)];
         self.log.push(at_s, &line);
         Ok(())
+    }
+
+    /// The answer about an object that is not there.
+    fn missing(&mut self, op: &str, kind: &str, name: &str, now: Time) {
+        let of = Kind::from_name(kind).unwrap_or_default();
+        let group = of.api_version().split_once('/');
+        let group = group.map_or(String::new(), |(group, _)| format!(".{group}"));
+        let message = format!("{}{group} \"{name}\" not found", of.plural());
+        let at_s = now.since(self.begin).as_secs_f64();
+        let line = [json!("Step"), json!(op), json!(404), json!(message)];
+        self.log.push(at_s, &line);
     }
 
     fn find(&self, kind: &str, name: &str) -> Result<ObjectId, String> {
