@@ -97,13 +97,13 @@ fn a_request_above_a_limit_that_came_by_default_is_invalid() {
         &limits,
         &[
             (&[json!({})], ""),
-            (&[fits.clone()], ""),
+            (std::slice::from_ref(&fits), ""),
             (
                 &[high],
                 "FORBIDDEN maximum cpu usage per Container is 500m, but limit is 600m",
             ),
-            (&[more.clone()], &says(0, "600m", "500m")),
-            (&[fits, more], &says(1, "600m", "500m")),
+            (std::slice::from_ref(&more), &says(0, "600m", "500m")),
+            (&[fits.clone(), more.clone()], &says(1, "600m", "500m")),
         ],
     );
 }

@@ -474,7 +474,11 @@ impl World<'_> {
                 object: self.find(kind, name)?,
                 uid: None,
                 grace_s: None,
-                propagation: propagation(&step["options"]["propagationPolicy"])?,
+                propagation: match (kind, &step["options"]["propagationPolicy"]) {
+                    // `jobStrategy.DefaultGarbageCollectionPolicy`: as before there was one.
+                    ("Job", Value::Null) => Propagation::Orphan,
+                    (_, policy) => propagation(policy)?,
+                },
             },
             "evict" => Write::Evict {
                 pod: self.step_pod(i)?.typed::<Pod>().ok_or("not a pod")?,
