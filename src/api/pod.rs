@@ -26,7 +26,7 @@ pub struct PodTemplate {
 }
 
 /// `spec` of a pod, without `nodeName`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodSpec {
     /// Containers.
     pub containers: Vec<Container>,
@@ -145,7 +145,7 @@ pub enum VolumeSource {
 }
 
 /// A Pod.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Metadata.
     pub meta: Meta,

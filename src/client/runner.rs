@@ -10,6 +10,7 @@
 //! Read first: [`Driven`], the face that the composition root sees; then `Runner::advance`.
 
 mod current;
+mod held;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::engine::{Draws, Time};
 use crate::store::write::Trigger;
 use crate::store::{ApiError, Cause, Change, ObjectId, Origin, View, Write};
 use current::{Current, current};
+use held::{Held, Waiting};
 
 /// What a driven component may ask to be told later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -147,6 +149,8 @@ pub struct Runner<C: Controller> {
     full: Budget,
     recorder: Recorder,
     active: BTreeMap<u32, Active<C::Key>>,
+    /// Writes of active plans that wait for the budget.
+    held: Held,
     /// What set off the keys that are queued, and those that wait for a retry.
     triggers: BTreeMap<C::Key, Trigger>,
     retries: BTreeMap<C::Key, Trigger>,
@@ -156,6 +160,8 @@ pub struct Runner<C: Controller> {
     wake_at: Option<Time>,
     /// How many keys are synced at a time.
     workers: usize,
+    /// Empty; most changes concern nobody, and then there is nothing to make or to drop.
+    keys: Keys<C::Key>,
 }
 
 impl<C: Controller> Runner<C> {
@@ -173,6 +179,7 @@ impl<C: Controller> Runner<C> {
             budget,
             recorder: Recorder::default(),
             active: BTreeMap::new(),
+            held: Held::default(),
             triggers: BTreeMap::new(),
             retries: BTreeMap::new(),
             plans: 0,
@@ -180,6 +187,7 @@ impl<C: Controller> Runner<C> {
             running: false,
             wake_at: None,
             workers: C::WORKERS,
+            keys: Keys::default(),
         }
     }
 
@@ -232,6 +240,7 @@ impl<C: Controller> Runner<C> {
             self.sync(key, cx, out);
         }
         self.send_event(cx.now, out);
+        self.send_held(cx.now, out);
         self.schedule(cx.now, out);
     }
 
@@ -318,11 +327,35 @@ impl<C: Controller> Runner<C> {
         let Some(active) = self.active.get_mut(&number) else {
             return;
         };
-        let cause = cause::<C>(active.trigger, active.current.rule(at));
-        let write = active.rebased(&active.current.writes[at]);
-        let token = u64::from(number) << 32 | at as u64;
-        out.send(self.budget.take(now), write, cause, token);
         active.current.missing += 1;
+        let due = self.budget.take(now);
+        let write = Waiting {
+            due,
+            plan: number,
+            at,
+        };
+        if !self.held.keep(write, now) {
+            self.hand_over(write, out);
+        }
+    }
+
+    fn hand_over(&self, write: Waiting, out: &mut Outbox<Event>) {
+        let Some(active) = self.active.get(&write.plan) else {
+            return;
+        };
+        let cause = cause::<C>(active.trigger, active.current.rule(write.at));
+        let token = u64::from(write.plan) << 32 | write.at as u64;
+        let rebased = active.rebased(&active.current.writes[write.at]);
+        out.send(write.due, rebased, cause, token);
+    }
+
+    /// Hands over the writes whose time is near.
+    fn send_held(&mut self, now: Time, out: &mut Outbox<Event>) {
+        if self.held.any_near(now) {
+            while let Some(write) = self.held.next(now) {
+                self.hand_over(write, out);
+            }
+        }
     }
 
     /// Ends a plan: forget, ask again, or retry.
@@ -357,7 +390,8 @@ impl<C: Controller> Runner<C> {
         match reply {
             Ok(receipt) => {
                 active.outcome.done += 1;
-                if let Some(object) = receipt.object {
+                let gone = matches!(write, Write::Delete { .. });
+                if let Some(object) = receipt.object.filter(|_| !gone) {
                     active.bases.insert(object, receipt.revision);
                 }
             }
@@ -401,6 +435,8 @@ impl<C: Controller> Runner<C> {
         } else {
             self.queue.next_due()
         };
+        let alarm = self.held.alarm().map(|at| at.max(now));
+        let next = next.into_iter().chain(alarm).min();
         if let Some(next) = next
             && self.wake_at.is_none_or(|at| next < at)
         {
@@ -450,11 +486,11 @@ impl<C: Controller> Driven for Runner<C> {
         if !self.running {
             return;
         }
-        let mut keys = Keys::default();
-        self.controller.keys(change, view, now, &mut keys);
-        if keys.is_empty() {
+        self.controller.keys(change, view, now, &mut self.keys);
+        if self.keys.is_empty() {
             return;
         }
+        let keys = std::mem::take(&mut self.keys);
         let tells = !keys.events.is_empty();
         self.enqueue(keys, Trigger::Change(change.revision), now);
         if tells {
@@ -519,6 +555,7 @@ impl<C: Controller> Driven for Runner<C> {
         self.budget = self.full.clone();
         self.recorder = Recorder::default();
         self.active.clear();
+        self.held = Held::default();
         self.triggers.clear();
         self.retries.clear();
         self.life += 1;

@@ -323,19 +323,25 @@ impl Cluster {
         }
         let goes_down = (self.machine(node))
             .is_some_and(|machine| machine.going_down.is_some() && machine.kubelet.may_go_down());
-        for (at, event) in out.timers.drain(..) {
-            turn.at(at, Event::Kubelet(node, event));
+        if !out.timers.is_empty() {
+            for (at, event) in out.timers.drain(..) {
+                turn.at(at, Event::Kubelet(node, event));
+            }
         }
-        for send in out.sends.drain(..) {
-            self.send(Sender::Kubelet(node), send, turn);
+        if !out.sends.is_empty() {
+            for send in out.sends.drain(..) {
+                self.send(Sender::Kubelet(node), send, turn);
+            }
         }
         self.kubelet_out = out;
         if let Some(renew) = renew {
             let (key, arrives) = self.api.accept_renewal(node, renew, turn.now);
             turn.at(arrives, Event::Renew(key));
         }
-        for request in requests.drain(..) {
-            self.route(node, request, turn);
+        if !requests.is_empty() {
+            for request in requests.drain(..) {
+                self.route(node, request, turn);
+            }
         }
         self.requests = requests;
         if goes_down {
@@ -501,7 +507,9 @@ impl Cluster {
         if let Some(due) = self.scheduler_process.wants(self.api.store.log(), now) {
             turn.at(due, Event::ToScheduler);
         }
-        self.drain_data(turn);
+        if !self.data_out.timers.is_empty() || !self.data_out.runtime.is_empty() {
+            self.drain_data(turn);
+        }
     }
 
     /// Somebody but its kubelet changed a Node: the kubelet looks at it again.

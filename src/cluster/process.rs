@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::api::Kind;
 use crate::engine::Time;
-use crate::store::{Change, Cursor, Gone, Log, Op, Store, View};
+use crate::store::{Change, Cursor, Log, Op, Store, View};
 
 /// What a process does about the changes of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +93,15 @@ impl Process {
     }
 
     /// When the next delivery must be scheduled, if one must.
+    #[inline]
     pub fn wants(&mut self, log: &Log, now: Time) -> Option<Time> {
-        if self.scheduled || !self.up {
+        if self.scheduled || !self.up || self.scanned >= log.head() {
             return None;
         }
+        self.scan(log, now)
+    }
+
+    fn scan(&mut self, log: &Log, now: Time) -> Option<Time> {
         self.scanned = self.scanned.max(self.cursor.0);
         while self.scanned < log.head() {
             // What is not kept any more is relisted at once.
@@ -130,13 +135,17 @@ impl Process {
                 return Some(Cow::Owned(change));
             }
             self.catch_up(store.log(), now);
-            let change = match store.log().since(self.cursor) {
-                Ok(mut changes) => changes.next().filter(|c| c.time + self.lag <= now)?,
-                Err(Gone) => {
-                    self.relist(store, now);
-                    continue;
+            let log = store.log();
+            let Some(change) = log.get(self.cursor.0 + 1) else {
+                if log.keeps(self.cursor) {
+                    return None;
                 }
+                self.relist(store, now);
+                continue;
             };
+            if change.time + self.lag > now {
+                return None;
+            }
             self.cursor = Cursor(change.revision);
             self.view.apply(change);
             return Some(Cow::Borrowed(change));

@@ -77,6 +77,15 @@ pub struct Concerned<C> {
 }
 
 impl<C> Concerned<C> {
+    /// Nobody, as where there are no controllers of the kind.
+    fn nobody() -> Self {
+        Concerned {
+            before: None,
+            owner: None,
+            others: Vec::new(),
+        }
+    }
+
     /// All of them, in the order in which upstream queues them.
     pub fn all(self) -> impl Iterator<Item = Id<C>> {
         let one = self.before.into_iter().chain(self.owner);
@@ -91,6 +100,9 @@ pub fn of<C: Tabled>(object: &Meta, view: &View) -> Option<Id<C>> {
 
 /// `addPod` and its likes: an object that is new to the informer.
 pub fn added<C: Selects>(object: &Meta, view: &View) -> Concerned<C> {
+    if view.of::<C>().is_empty() {
+        return Concerned::nobody();
+    }
     let orphan = object.controller().is_none() && !object.deleting();
     Concerned {
         before: None,
@@ -106,6 +118,9 @@ pub fn added<C: Selects>(object: &Meta, view: &View) -> Concerned<C> {
 /// `updatePod` and its likes: what has a controller is that one's business alone; an orphan is looked
 /// at when its labels changed or when it has just become one.
 pub fn updated<C: Selects>(old: &Meta, new: &Meta, view: &View) -> Concerned<C> {
+    if view.of::<C>().is_empty() {
+        return Concerned::nobody();
+    }
     let (before, owner) = (old.controller(), new.controller());
     let changed = before != owner;
     let orphan = owner.is_none() && (changed || old.labels != new.labels);

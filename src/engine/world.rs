@@ -45,6 +45,7 @@ impl<'a, E: Copy, R> Turn<'a, E, R> {
     }
 
     /// Pushes an event to be due at `at`, which must not be in the past.
+    #[inline]
     pub fn at(&mut self, at: Time, event: E) {
         self.queue.at(at, event);
     }

@@ -4,15 +4,22 @@
 //! (the OCI distribution project's `reference`): a name is a host, perhaps with a port, a path of
 //! lower-case components, and a tag, a digest or both.
 
+use std::borrow::Cow;
+
 use crate::api::Text;
 
 /// `applyDefaultImageTag`: an image without tag or digest is the latest.
 pub(super) fn with_tag(image: &str) -> Text {
+    Text::from(&*tagged(image))
+}
+
+/// The same, of a name that is only looked up.
+pub(super) fn tagged(image: &str) -> Cow<'_, str> {
     let last = image.rsplit('/').next().unwrap_or(image);
     if image.contains('@') || last.contains(':') {
-        Text::from(image)
+        Cow::Borrowed(image)
     } else {
-        Text::from(format!("{image}:latest"))
+        Cow::Owned(format!("{image}:latest"))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::config::KubeletConfig;
 use super::host::{Cx, Host};
-use super::image_name::{self, with_tag};
+use super::image_name::{self, tagged, with_tag};
 use super::pod_worker::PodWorker;
 use super::runtime::{Call, ContainerId, PullOutcome, container_of};
 use super::start::Fault;
@@ -104,7 +104,7 @@ impl Host {
                 continue;
             };
             self.images.pulling.push((container, cx.now));
-            let present = self.images.present.contains_key(&with_tag(&image));
+            let present = self.images.present.contains_key(&*tagged(&image));
             let what = Call::PullImage {
                 container,
                 image,
@@ -152,7 +152,10 @@ impl PodWorker {
         container: &Container,
     ) -> Presence {
         let image = &container.image;
-        if let Some(problem) = image_name::problem(image) {
+        let here = container.pull_policy != PullPolicy::Always
+            && host.images.present.contains_key(&*tagged(image));
+        // What was pulled before has a name that can be read.
+        if !here && let Some(problem) = image_name::problem(image) {
             let message = format!(
                 "Failed to apply default image tag \"{image}\": couldn't parse image name \
                  \"{image}\": {problem}"
@@ -160,8 +163,6 @@ impl PodWorker {
             self.tell(host, cx, true, "InspectFailed", message.clone());
             return Presence::Missing(Fault::ImageName, message);
         }
-        let here = container.pull_policy != PullPolicy::Always
-            && host.images.present.contains_key(&with_tag(image));
         if here {
             let message = format!(
                 "Container image \"{image}\" already present on machine and can be accessed by \

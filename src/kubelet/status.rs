@@ -35,15 +35,8 @@ fn by_kubelet(kind: &PodConditionKind) -> bool {
 
 /// `isPodStatusByKubeletEqual`: times of conditions, and conditions of others, do not count.
 fn same(a: &PodStatus, b: &PodStatus) -> bool {
-    let told = |c: &&PodCondition| !matches!(c.kind, PodConditionKind::Other(_));
-    let count = |s: &PodStatus| s.conditions.iter().filter(told).count();
-    count(a) == count(b)
-        && a.conditions.iter().filter(told).all(|c| {
-            b.condition(&c.kind).is_some_and(|d| {
-                d.status == c.status && d.reason == c.reason && d.message == c.message
-            })
-        })
-        && a.phase == b.phase
+    a.phase == b.phase
+        && same_conditions(&a.conditions, b)
         && a.reason == b.reason
         && a.message == b.message
         && a.start_time == b.start_time
@@ -53,10 +46,35 @@ fn same(a: &PodStatus, b: &PodStatus) -> bool {
         && a.observed_generation == b.observed_generation
 }
 
+fn same_conditions(a: &[PodCondition], b: &PodStatus) -> bool {
+    let told = |c: &&PodCondition| !matches!(c.kind, PodConditionKind::Other(_));
+    let alike = |c: &PodCondition, d: &PodCondition| {
+        d.status == c.status && d.reason == c.reason && d.message == c.message
+    };
+    // Nearly always they stand in the same order.
+    let (mut left, mut right) = (a.iter().filter(told), b.conditions.iter().filter(told));
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (Some(c), Some(d)) if c.kind == d.kind => {
+                if !alike(c, d) {
+                    return false;
+                }
+            }
+            (Some(_), Some(_)) => break,
+            _ => return false,
+        }
+    }
+    a.iter()
+        .filter(told)
+        .all(|c| b.condition(&c.kind).is_some_and(|d| alike(c, d)))
+        && a.iter().filter(told).count() == b.conditions.iter().filter(told).count()
+}
+
 /// `checkContainerStateTransition`: whether a container that has ended for good would come back.
 fn comes_back(pod: &Pod, old: &PodStatus, new: &PodStatus) -> bool {
     let policy = pod.spec.restart_policy;
-    if policy == RestartPolicy::Always || conditions::could_restart_all(&pod.spec) {
+    if policy == RestartPolicy::Always {
         return false;
     }
     let back = |containers: &[Container], old: &[ContainerStatus], new: &[ContainerStatus]| {
@@ -69,12 +87,13 @@ fn comes_back(pod: &Pod, old: &PodStatus, new: &PodStatus) -> bool {
                 && !matches!(new.state, ContainerState::Terminated(_))
         })
     };
-    back(&pod.spec.containers, &old.containers, &new.containers)
+    let back = back(&pod.spec.containers, &old.containers, &new.containers)
         || back(
             &pod.spec.init_containers,
             &old.init_containers,
             &new.init_containers,
-        )
+        );
+    back && !conditions::could_restart_all(&pod.spec)
 }
 
 impl PodWorker {

@@ -59,9 +59,14 @@ impl Log {
         self.floor + self.entries.len() as u64
     }
 
+    /// Whether everything after `cursor` is still kept.
+    pub fn keeps(&self, cursor: Cursor) -> bool {
+        cursor.0 >= self.floor
+    }
+
     /// The entries after `cursor`, oldest first.
     pub fn since(&self, cursor: Cursor) -> Result<impl Iterator<Item = &Change>, Gone> {
-        if cursor.0 < self.floor {
+        if !self.keeps(cursor) {
             return Err(Gone);
         }
         let skip = usize::try_from(cursor.0 - self.floor).unwrap_or(usize::MAX);

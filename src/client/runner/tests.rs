@@ -126,6 +126,8 @@ struct World {
     sends: Vec<crate::client::Send>,
     replies: Vec<Option<Reply>>,
     log: Vec<String>,
+    /// When each write was handed over, and from when on it may go.
+    handed_over: Vec<(Time, Time)>,
 }
 
 impl World {
@@ -141,6 +143,7 @@ impl World {
             sends: Vec::new(),
             replies: Vec::new(),
             log: Vec::new(),
+            handed_over: Vec::new(),
         }
     }
 
@@ -200,6 +203,7 @@ impl World {
         }
         for send in out.sends.drain(..) {
             let at = send.at + Duration::from_millis(10);
+            self.handed_over.push((self.queue.now(), send.at));
             self.queue.at(at, Due::Arrive(self.sends.len()));
             self.sends.push(send);
             self.replies.push(None);
@@ -437,4 +441,27 @@ fn a_restart_forgets_plans_and_queue_and_ignores_old_answers() {
     runner.on_change(&change, &view, Time::ZERO, &draws, &mut out);
     runner.on_event(Event::Wake, &view, Time::ZERO, &draws, &mut out);
     assert_eq!(runner.controller.told.len(), 2);
+}
+
+/// 20 a second and 4 at once: the nth write is due 50 ms after the one before, the last after 20 s.
+/// What is due in 5 s is on its way at once (4 and 100), the rest when that much is left.
+#[test]
+fn what_the_budget_lets_go_much_later_is_not_on_its_way_yet() {
+    let writes: Vec<Write> = (0..404).map(|n| create(&format!("c{n}"))).collect();
+    let mut world = World::new(vec![plan(vec![Step::Parallel { writes, rule: "" }])]);
+    world.run(&[(0, "a")]);
+    assert_eq!(world.handed_over.len(), 404);
+    for (n, (now, due)) in (0u64..).zip(&world.handed_over) {
+        assert_eq!(
+            *due,
+            Time::from_millis(n.saturating_sub(3) * 50),
+            "write {n}"
+        );
+        assert!(due.since(*now) <= Duration::from_secs(10), "write {n}");
+    }
+    let at_once = world
+        .handed_over
+        .iter()
+        .filter(|(now, _)| *now == Time::ZERO);
+    assert_eq!(at_once.count(), 104);
 }

@@ -108,6 +108,9 @@ impl EndpointSliceController {
     }
 
     fn on_pod(&self, change: &Change, view: &View, keys: &mut Keys<Id<Service>>) {
+        if view.of::<Service>().is_empty() {
+            return;
+        }
         let Some((old, new)) = change.rows::<Pod>() else {
             return;
         };
