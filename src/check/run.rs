@@ -267,12 +267,22 @@ pub fn run_on(
     let mut record = onlooker.recorder.finish(header, traffic);
     record.programmed = programmed(&mut cluster.data, queue.now());
     if let Some(expect) = onlooker.expect {
-        record.checks = expect.finish(cluster.api.store.view(), queue.now());
+        record.checks = expect.finish(cluster.api.store.view(), queue.now(), interrupted);
     }
     record.checks.extend(failed_steps(&cluster));
-    record.checks.extend(judged(scenario, &cluster));
+    let mut judged = judged(scenario, &cluster);
+    if interrupted {
+        judged.iter_mut().for_each(leave_open);
+    }
+    record.checks.extend(judged);
     let journal = journal.encode().unwrap_or_default();
     Ok(Finished { record, journal })
+}
+
+/// A threshold counts requests that were not sent any more.
+fn leave_open(threshold: &mut CheckRow) {
+    (threshold.passed, threshold.open) = (false, true);
+    threshold.detail.push_str(" when the run was interrupted");
 }
 
 /// How the thresholds of Traffics came out.
@@ -410,6 +420,7 @@ fn failed_steps(cluster: &Cluster) -> Vec<CheckRow> {
             passed: false,
             at_s: Some(at.since(epoch).as_secs_f64()),
             detail: error.clone(),
+            open: false,
         }),
         _ => None,
     };

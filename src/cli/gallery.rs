@@ -91,7 +91,7 @@ fn gallery(arguments: &GalleryArguments) -> Result<u8, String> {
 }
 
 fn failed(record: &RunRecord) -> usize {
-    record.checks.iter().filter(|check| !check.passed).count()
+    record.checks.iter().filter(|check| check.failed()).count()
 }
 
 fn tell(story: &Story, bad: &RunRecord, fixed: &RunRecord) {

@@ -93,16 +93,23 @@ fn removal(
     mark.into_iter().chain([(delete, rule)]).collect()
 }
 
-/// `byEvictionAndCreationTimestamp`.
-fn sort(pods: &mut [(Id<Pod>, &Arc<Pod>)]) {
+/// `byEvictionAndCreationTimestamp`: the first `count`, in order.
+fn first<'a>(mut pods: Vec<(Id<Pod>, &'a Arc<Pod>)>, count: usize) -> Vec<(Id<Pod>, &'a Arc<Pod>)> {
     let key = |pod: &Pod| {
         let evicted = pod.status.reason.as_ref().is_some_and(|r| r == "Evicted");
         (!evicted, recorded(pod.meta.created))
     };
-    pods.sort_by(|(_, a), (_, b)| {
-        let names = || a.meta.name.cmp(&b.meta.name);
+    let order = |(i, a): &(Id<Pod>, &Arc<Pod>), (j, b): &(Id<Pod>, &Arc<Pod>)| {
+        let names = || a.meta.name.cmp(&b.meta.name).then(i.cmp(j));
         key(a).cmp(&key(b)).then_with(names)
-    });
+    };
+    // Of a great many that have ended a few are too many: the others need no order.
+    if 0 < count && count < pods.len() {
+        pods.select_nth_unstable_by(count - 1, order);
+    }
+    pods.truncate(count);
+    pods.sort_unstable_by(order);
+    pods
 }
 
 /// A goroutine for each pod.
@@ -142,11 +149,8 @@ impl PodGcController {
             return;
         }
         let pods = self.ended.iter();
-        let mut pods: Vec<_> = pods
-            .filter_map(|id| Some((id, view.pods().get(id)?)))
-            .collect();
-        sort(&mut pods);
-        pods.truncate(excess);
+        let pods = pods.filter_map(|id| Some((id, view.pods().get(id)?)));
+        let pods = first(pods.collect(), excess);
         let rule = "more ended pods than the garbage collection threshold";
         together(&pods, rule, plan);
     }
@@ -162,8 +166,7 @@ impl PodGcController {
         };
         let pods = self.terminating.all().into_iter();
         let pods = pods.filter_map(|id| Some((id, view.pods().get(id)?)));
-        let mut pods: Vec<_> = pods.filter(on_lost).collect();
-        sort(&mut pods);
+        let pods = first(pods.filter(on_lost).collect(), usize::MAX);
         let rule = "terminating on a node that is out of service";
         together(&pods, rule, plan);
     }

@@ -117,7 +117,7 @@ pub struct StepNote {
 }
 
 /// How an expectation or threshold came out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckRow {
     /// Name.
     pub name: String,
@@ -129,6 +129,42 @@ pub struct CheckRow {
     pub at_s: Option<f64>,
     /// The measured value in words.
     pub detail: String,
+    /// The run was interrupted before it was decided: it neither holds nor fails.
+    pub open: bool,
+}
+
+impl CheckRow {
+    /// Whether it was decided that it does not hold.
+    pub fn failed(&self) -> bool {
+        !self.passed && !self.open
+    }
+
+    /// `PASS`, `FAIL`, or `OPEN` for what was not decided.
+    pub fn word(&self) -> &'static str {
+        match (self.passed, self.open) {
+            (true, _) => "PASS",
+            (false, false) => "FAIL",
+            (false, true) => "OPEN",
+        }
+    }
+}
+
+/// How many checks of a run hold, in words; `None` when it has none.
+pub fn verdict(checks: &[CheckRow]) -> Option<String> {
+    let all = checks.len();
+    let failed = checks.iter().filter(|c| c.failed()).count();
+    let open = checks.iter().filter(|c| c.open).count();
+    let word = if all == 1 { "check" } else { "checks" };
+    let undecided = format!("{open} of {all} {word} not decided");
+    match (all, failed, open) {
+        (0, _, _) => None,
+        (_, 0, 0) => Some(format!("{all} {word} passed")),
+        (_, 0, _) => Some(undecided),
+        (_, _, 0) => Some(format!("{failed} of {all} {word} failed")),
+        _ => Some(format!(
+            "{failed} of {all} {word} failed, {open} not decided"
+        )),
+    }
 }
 
 /// Records one run.

@@ -24,10 +24,7 @@ pub fn side_by_side(runs: &[(&str, &RunRecord)]) -> String {
     for name in names {
         let outcome = |run: &RunRecord| {
             let check = run.checks.iter().find(|c| c.name == name);
-            check.map_or("-".to_owned(), |c| {
-                let word = if c.passed { "PASS" } else { "FAIL" };
-                format!("{word} {}", c.detail)
-            })
+            check.map_or("-".to_owned(), |c| format!("{} {}", c.word(), c.detail))
         };
         rows.push((
             name.to_owned(),
@@ -149,6 +146,7 @@ mod tests {
                 passed,
                 at_s: None,
                 detail: detail.into(),
+                open: false,
             });
             run
         };

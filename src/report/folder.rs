@@ -22,7 +22,7 @@ use super::tables::tables;
 const RECORD: &str = "record.bin";
 
 /// What that file begins with: its kind and version.
-const MAGIC: &[u8] = b"rehearsal record 2\n";
+const MAGIC: &[u8] = b"rehearsal record 3\n";
 
 /// Why a results folder cannot be read.
 #[derive(Debug, Error)]
@@ -31,10 +31,18 @@ pub enum FolderError {
     #[error("{} is no results folder: it has no {RECORD}", .0.display())]
     NoRecord(PathBuf),
     /// The record was written by another version.
-    #[error("{} was written by another version of rehearsal", .0.display())]
+    #[error(
+        "{} was written by another version of rehearsal; run the scenario again, its file and seed \
+         are in summary.json",
+        .0.display()
+    )]
     Version(PathBuf),
     /// The record cannot be understood.
-    #[error("{} is damaged: {reason}", path.display())]
+    #[error(
+        "{} cannot be understood ({reason}): it is damaged, or of another build of rehearsal; run \
+         the scenario again, its file and seed are in summary.json",
+        path.display()
+    )]
     Damaged {
         /// Which file.
         path: PathBuf,

@@ -4,7 +4,7 @@
 //! Everything stands in the file: styles, pictures as SVG; no script, no font, no address outside.
 //! It is readable in light and in dark; pictures keep their white sheet.
 
-use crate::record::{PodLife, RunRecord, TrafficRecord};
+use crate::record::{CheckRow, PodLife, RunRecord, TrafficRecord, verdict};
 use crate::report::names::Names;
 use crate::report::number::{count, duration, latency, percent, seconds, thousands};
 use crate::report::plots;
@@ -39,12 +39,14 @@ fn escaped(text: &str) -> String {
 pub fn html(run: &RunRecord) -> String {
     let header = &run.header;
     let name = escaped(&header.scenario);
-    let failed = run.checks.iter().filter(|c| !c.passed).count();
-    let all = count(run.checks.len() as u64, "check");
-    let verdict = match (run.checks.len(), failed) {
-        (0, _) => "<span class=\"grey\">no checks</span>".to_owned(),
-        (_, 0) => format!("<span class=\"good\">{all} passed</span>"),
-        _ => format!("<span class=\"bad\">{failed} of {all} failed</span>"),
+    let class = match run.checks.iter().find(|c| !c.passed) {
+        None => "good",
+        Some(_) if run.checks.iter().any(CheckRow::failed) => "bad",
+        Some(_) => "grey",
+    };
+    let verdict = match verdict(&run.checks) {
+        None => "<span class=\"grey\">no checks</span>".to_owned(),
+        Some(verdict) => format!("<span class=\"{class}\">{verdict}</span>"),
     };
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta \
@@ -132,12 +134,13 @@ fn checks(run: &RunRecord) -> String {
     let (passed, failed): (Vec<_>, Vec<_>) = run.checks.iter().partition(|c| c.passed);
     let rows: Vec<String> = (failed.into_iter().chain(passed))
         .map(|check| {
-            let (class, word) = match check.passed {
-                true => ("good", "PASS"),
-                false => ("bad", "FAIL"),
+            let class = match (check.passed, check.open) {
+                (true, _) => "good",
+                (_, true) => "grey",
+                _ => "bad",
             };
             row(&[
-                (class, word.to_owned()),
+                (class, check.word().to_owned()),
                 ("", escaped(&check.name)),
                 ("", escaped(&check.kind)),
                 ("", escaped(&check.detail)),
@@ -280,7 +283,6 @@ fn folded(title: &str, all: usize, columns: &[&str], rows: &[String]) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::CheckRow;
 
     #[test]
     fn a_page_needs_nothing_from_outside_and_escapes_names() {
@@ -292,6 +294,7 @@ mod tests {
             passed: false,
             at_s: None,
             detail: "min 0 at 00:01".into(),
+            open: false,
         });
         let page = html(&run);
         assert!(page.contains("<title>a &lt;b&gt;</title>"), "{page}");

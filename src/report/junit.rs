@@ -25,10 +25,11 @@ fn escaped(text: &str) -> String {
 /// One run as a `testsuite` element.
 pub fn suite(run: &RunRecord) -> String {
     let header = &run.header;
-    let failed = run.checks.iter().filter(|c| !c.passed).count();
+    let failed = run.checks.iter().filter(|c| c.failed()).count();
+    let open = run.checks.iter().filter(|c| c.open).count();
     let mut out = format!(
-        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"0\" skipped=\"0\" \
-         time=\"{:.3}\">\n    <properties>\n",
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"0\" \
+         skipped=\"{open}\" time=\"{:.3}\">\n    <properties>\n",
         escaped(&header.scenario),
         run.checks.len(),
         header.simulated.as_secs_f64()
@@ -68,6 +69,9 @@ fn case(scenario: &str, check: &CheckRow) -> String {
         return format!("{head}/>\n");
     }
     let detail = escaped(&check.detail);
+    if check.open {
+        return format!("{head}>\n      <skipped message=\"{detail}\"/>\n    </testcase>\n");
+    }
     format!(
         "{head}>\n      <failure type=\"{}\" message=\"{detail}\">{detail}</failure>\n    \
          </testcase>\n",
@@ -107,6 +111,7 @@ mod tests {
             passed,
             at_s: Some(2.5),
             detail: detail.into(),
+            open: false,
         };
         let mut run = RunRecord::default();
         run.header.scenario = "loss & rollout".into();
@@ -114,10 +119,15 @@ mod tests {
         run.checks = vec![
             check("fine", true, ""),
             check("p99", false, "p(99)<300 \u{1}got \"2000\""),
+            CheckRow {
+                open: true,
+                ..check("later", false, "0:12 of 2:00 when the run was interrupted")
+            },
         ];
         let xml = document(&[suite(&run), refused("other", "no such file")]);
         let expected = [
-            "<testsuite name=\"loss &amp; rollout\" tests=\"2\" failures=\"1\" errors=\"0\"",
+            "<testsuite name=\"loss &amp; rollout\" tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\"",
+            "<skipped message=\"0:12 of 2:00 when the run was interrupted\"/>",
             "time=\"900.000\"",
             "<testcase classname=\"loss &amp; rollout\" name=\"fine\" time=\"2.500\"/>",
             "<failure type=\"threshold\" message=\"p(99)&lt;300 got &quot;2000&quot;\">",

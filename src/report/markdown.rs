@@ -1,7 +1,7 @@
 //! A run as Markdown, for pull requests and job summaries: verdict, checks, what users felt, and the
 //! story folded away.
 
-use crate::record::{RunRecord, TrafficRecord};
+use crate::record::{CheckRow, RunRecord, TrafficRecord, verdict};
 use crate::report::number::{count, duration, latency, percent, thousands};
 use crate::report::story::{StoryOptions, story};
 
@@ -17,15 +17,11 @@ fn cell(text: &str) -> String {
 /// The whole text of one run.
 pub fn markdown(run: &RunRecord) -> String {
     let header = &run.header;
-    let failed = run.checks.iter().filter(|c| !c.passed).count();
-    let (mark, verdict) = match (run.checks.len(), failed) {
-        (0, _) => ("➖", "no checks".to_owned()),
-        (all, 0) => ("✅", format!("{} passed", count(all as u64, "check"))),
-        (all, _) => (
-            "❌",
-            format!("{failed} of {} failed", count(all as u64, "check")),
-        ),
+    let mark = match run.checks.iter().map(mark).max() {
+        Some(worst) => worst.1,
+        None => "➖",
     };
+    let verdict = verdict(&run.checks).unwrap_or("no checks".to_owned());
     let mut out = format!("### {mark} {}: {verdict}\n\n", cell(&header.scenario));
     out.push_str(&format!(
         "Kubernetes {}, {}, {}, {} simulated, seed {}, digest `{}`",
@@ -73,6 +69,15 @@ fn fence(text: &str) -> String {
     fence
 }
 
+/// How a check came out, the worse the greater.
+fn mark(check: &CheckRow) -> (u8, &'static str) {
+    match (check.passed, check.open) {
+        (true, _) => (0, "✅"),
+        (false, true) => (1, "➖"),
+        (false, false) => (2, "❌"),
+    }
+}
+
 /// Failed checks first.
 fn checks(run: &RunRecord, out: &mut String) {
     if run.checks.is_empty() {
@@ -81,7 +86,7 @@ fn checks(run: &RunRecord, out: &mut String) {
     out.push_str("| | Check | Measured |\n|---|---|---|\n");
     let (passed, failed): (Vec<_>, Vec<_>) = run.checks.iter().partition(|c| c.passed);
     for check in failed.into_iter().chain(passed) {
-        let mark = if check.passed { "✅" } else { "❌" };
+        let (_, mark) = mark(check);
         let (name, detail) = (cell(&check.name), cell(&check.detail));
         out.push_str(&format!("| {mark} | {name} | {detail} |\n"));
     }
@@ -113,7 +118,6 @@ fn traffic(users: &[&TrafficRecord], out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::CheckRow;
 
     #[test]
     fn failures_come_first_and_cells_stay_cells() {
@@ -121,16 +125,23 @@ mod tests {
             name: name.into(),
             passed,
             detail: "a | b\nc".into(),
-            ..CheckRow {
-                name: String::new(),
-                kind: "always".into(),
-                passed: true,
-                at_s: None,
-                detail: String::new(),
-            }
+            kind: "always".into(),
+            ..CheckRow::default()
         };
         let mut run = RunRecord::default();
         run.header.scenario = "loss".into();
+        let open = CheckRow {
+            open: true,
+            ..check("later", false)
+        };
+        run.checks = vec![check("good", true), open.clone()];
+        let text = markdown(&run);
+        let heading = "### ➖ loss: 1 of 2 checks not decided\n";
+        assert!(text.starts_with(heading), "{text}");
+        run.checks = vec![open, check("bad", false)];
+        let text = markdown(&run);
+        let heading = "### ❌ loss: 1 of 2 checks failed, 1 not decided\n";
+        assert!(text.starts_with(heading), "{text}");
         run.checks = vec![check("good", true), check("bad", false)];
         let text = markdown(&run);
         assert!(

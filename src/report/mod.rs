@@ -53,7 +53,7 @@ pub fn worst_moment(run: &RunRecord) -> Option<String> {
         .max_by_key(|s| (s.failures(), std::cmp::Reverse(s.second)))
         .map(|s| s.at().since(run.header.begun).as_secs());
     let check = || {
-        let failed = run.checks.iter().filter(|c| !c.passed);
+        let failed = run.checks.iter().filter(|c| c.failed());
         failed.filter_map(|c| c.at_s).map(|at| at as u64).min()
     };
     Some(Time::from_secs(worst.or_else(check)?).clock())

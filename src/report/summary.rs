@@ -48,6 +48,9 @@ fn check_json(check: &CheckRow) -> Value {
         object.insert("at_s".into(), json!(at_s));
     }
     object.insert("detail".into(), json!(check.detail));
+    if check.open {
+        object.insert("open".into(), json!(true));
+    }
     Value::Object(object)
 }
 

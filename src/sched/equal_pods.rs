@@ -120,6 +120,19 @@ struct Images {
     sizes: Vec<SmallVec<[(usize, i64); 2]>>,
     stamp: u64,
     scores: Vec<i64>,
+    /// Changes when a score does, or what the numbers of scores mean.
+    version: u64,
+}
+
+impl Images {
+    /// The number of nodes changed, or of those with some image: most scores stay as they are.
+    fn rescore(&mut self, cache: &Cache, template: &Template) {
+        for (sizes, score) in self.sizes.iter().zip(&mut self.scores) {
+            let now = image_locality::score_of(cache, template, sizes);
+            self.version += u64::from(now != *score);
+            *score = now;
+        }
+    }
 }
 
 impl EqualPods {
@@ -249,7 +262,7 @@ impl ClassMemo {
         }
         if self.images.weight.is_some() && self.images.stamp != cx.cache.image_stamp() {
             self.images.stamp = cx.cache.image_stamp();
-            self.images.scores.clear();
+            self.images.rescore(cx.cache, &self.template);
         }
     }
 
@@ -437,6 +450,7 @@ impl ClassMemo {
             // Sizes differ from node to node: begin anew rather than grow without end.
             self.images.sizes.truncate(1);
             self.images.scores.clear();
+            self.images.version += 1;
             self.rows.fill(Row::default());
             self.fixed.fill(Row::default());
             self.images.sizes.push(image_locality::sizes(pod, node));

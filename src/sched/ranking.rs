@@ -121,10 +121,10 @@ impl Ranking {
         rests
     }
 
-    /// Marks what changed since the last cycle of the template.
-    pub fn follow(&mut self, cache: &Cache) {
+    /// Marks what changed since the last cycle of the template. `images` changes when what the pod's
+    /// images score does.
+    pub fn follow(&mut self, cache: &Cache, images: u64) {
         let nodes = cache.order().len();
-        let images = cache.image_stamp();
         let changed = cache.touched_since(self.read);
         let fresh = self.order != cache.order_stamp() || self.images != images;
         match changed {

@@ -212,7 +212,8 @@ fn a_file_of_a_hundred_megabytes_is_refused_before_it_is_read_whole() {
 fn ctrl_c_keeps_what_there_is_and_says_so() {
     use std::process::Stdio;
     let dir = folder("interrupted").join("results");
-    let long = scenario("").replace("duration: 1m", "duration: 5000h");
+    let served = "  expect:\n  - name: served\n    always: endpoints('web').ready >= 0\n";
+    let long = scenario(served).replace("duration: 1m", "duration: 5000h");
     scratch("interrupted", "web.yaml", WEB.as_bytes());
     let file = scratch("interrupted", "long.yaml", long.as_bytes());
     let child = Command::new(env!("CARGO_BIN_EXE_rehearsal"))
@@ -236,6 +237,10 @@ fn ctrl_c_keeps_what_there_is_and_says_so() {
     assert!(dir.join("record.bin").is_file());
     let summary = std::fs::read_to_string(dir.join("summary.json")).expect("a summary");
     assert!(summary.contains("\"interrupted\": true"), "{summary}");
+    // What was still open is not called a failure.
+    assert!(!story.contains("FAIL"), "{story}");
+    assert!(story.contains("OPEN served"), "{story}");
+    assert!(summary.contains("\"open\": true"), "{summary}");
 }
 
 #[cfg(unix)]

@@ -109,12 +109,15 @@ impl Expectations {
         }
     }
 
-    /// The run is over: everything is decided.
-    pub fn finish(mut self, view: &View, now: Time) -> Vec<CheckRow> {
+    /// The run is over: everything is decided, but what was still open when it was `interrupted`.
+    pub fn finish(mut self, view: &View, now: Time, interrupted: bool) -> Vec<CheckRow> {
         for tracker in &mut self.trackers {
             tracker.look(view, now);
             if tracker.result.is_none() {
-                tracker.close(now);
+                match interrupted && now < tracker.until {
+                    true => tracker.leave_open(now),
+                    false => tracker.close(now),
+                }
             }
         }
         self.trackers
@@ -358,6 +361,22 @@ impl Tracker {
         }
     }
 
+    /// The run was interrupted before it could be decided.
+    fn leave_open(&mut self, now: Time) {
+        let detail = match now < self.from {
+            true => "not begun when the run was interrupted".to_owned(),
+            false => {
+                let within = clock(self.until.since(self.from));
+                let at = clock(now.since(self.from));
+                format!("{at} of {within} when the run was interrupted")
+            }
+        };
+        self.decide(false, now, detail);
+        if let Some(result) = &mut self.result {
+            (result.open, result.at_s) = (true, None);
+        }
+    }
+
     fn decide(&mut self, passed: bool, at: Time, detail: String) {
         let kind = if self.true_first() {
             "eventually"
@@ -370,6 +389,7 @@ impl Tracker {
             passed,
             at_s: Some(at.since(self.from).as_secs_f64()),
             detail,
+            open: false,
         });
     }
 }

@@ -13,6 +13,7 @@ pub fn judge(threshold: &Threshold, tally: &Tally) -> CheckRow {
         passed,
         at_s: None,
         detail,
+        open: false,
     };
     let Some((aggregate, operator, bound)) = parse(expression) else {
         return row(false, format!("{expression} is not understood"));

@@ -169,6 +169,7 @@ pub fn judge(scenario: &Scenario, case: &Case) -> Result<Judged, RunError> {
                 passed: false,
                 at_s: Some(violation.at.as_secs_f64() - begun),
                 detail: violation.what,
+                open: false,
             });
         }
     }

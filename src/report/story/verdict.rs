@@ -2,23 +2,23 @@
 
 use super::StoryOptions;
 use super::line::{Page, Paint, columns};
-use crate::record::{CheckRow, RunRecord};
-use crate::report::number::count;
+use crate::record::{CheckRow, RunRecord, verdict};
 use crate::report::worst_moment;
 
 /// Checks, the count of those that failed, the replay line.
 pub fn print(run: &RunRecord, options: &StoryOptions, page: &mut Page) {
-    let (passed, failed): (Vec<&CheckRow>, Vec<&CheckRow>) =
+    let (passed, others): (Vec<&CheckRow>, Vec<&CheckRow>) =
         run.checks.iter().partition(|c| c.passed);
     passes(&passed, page);
-    let wide = failed.iter().map(|c| columns(&c.name)).max().unwrap_or(0);
-    for check in &failed {
-        let word = page.paint(Paint::Red, "FAIL");
+    let wide = others.iter().map(|c| columns(&c.name)).max().unwrap_or(0);
+    for check in &others {
+        let colour = if check.open { Paint::Dim } else { Paint::Red };
+        let word = page.paint(colour, check.word());
         let pad = " ".repeat(wide.min(40).saturating_sub(columns(&check.name)));
         let text = format!(" {}{pad}   {}", check.name, check.detail);
         page.hanging(&format!("  {word}"), &text, 7);
     }
-    closing(run, options, failed.len(), page);
+    closing(run, options, page);
 }
 
 /// As many to a line as there is room for.
@@ -52,16 +52,8 @@ fn passes(checks: &[&CheckRow], page: &mut Page) {
     }
 }
 
-fn closing(run: &RunRecord, options: &StoryOptions, failed: usize, page: &mut Page) {
-    let all = run.checks.len();
-    let verdict = match (all, failed) {
-        (0, _) => "No checks.".to_owned(),
-        (_, 0) => format!("{} passed.", count(all as u64, "check")),
-        _ => format!(
-            "{failed} of {all} {} failed.",
-            if all == 1 { "check" } else { "checks" }
-        ),
-    };
+fn closing(run: &RunRecord, options: &StoryOptions, page: &mut Page) {
+    let verdict = verdict(&run.checks).map_or("No checks.".to_owned(), |v| format!("{v}."));
     let header = &run.header;
     let arguments: String = header.arguments.iter().map(|a| format!(" {a}")).collect();
     // A real run is repeated by its journal; its scenario and seed make another one.

@@ -38,7 +38,7 @@ impl ClassMemo {
         let mut ranking = std::mem::take(&mut self.ranking);
         let mut best = None;
         if !ranking.rests() {
-            ranking.follow(cx.cache);
+            ranking.follow(cx.cache, self.images.version);
             let ask = |ix| self.standing(framework, cx, state, pod, ix);
             best = ranking.best(cx.cache.order(), wanted, ask, tie);
         }
