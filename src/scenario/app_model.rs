@@ -365,6 +365,14 @@ fn probes(fields: &Fields<'_>, problems: &mut Problems) -> ProbeModel {
         dedicated: dist(fields.get("dedicated"), problems).unwrap_or(standard.dedicated),
         readiness_calls: fields.flag("readinessCalls", problems).unwrap_or(false),
     };
+    if !model.share
+        && model.readiness_calls
+        && let Some(value) = fields.get("readinessCalls")
+    {
+        let why = "has no effect with `share: dedicated`: only probes that queue with requests make \
+                   their calls; say `share: requests` or leave it out";
+        problems.push(value.invalid(why));
+    }
     fields.finish(problems);
     model
 }

@@ -198,6 +198,7 @@ spec:
   selector: {matchLabels: {app: weeb}}
   startup: {lognormal: {p50: 9s, p99: 4s}}
   request: {calls: [{service: api, timeout: 1s}]}
+  probes: {share: dedicated, readinessCalls: true}
 ---
 apiVersion: rehearsal.dev/v1
 kind: Traffic
@@ -210,6 +211,7 @@ spec:
     let folder = Folder::new(&[("s.yaml", &text)]);
     let expected = [
         "spec.startup: Invalid value: a map: p99 is shorter than p50",
+        "spec.probes.readinessCalls: Invalid value: true: has no effect with `share: dedicated`",
         "spec.executor: Invalid value: \"ramping-vus\": this executor is not modelled",
         "spec.thresholds.http_req_fialed",
         "did you mean \"http_req_failed\"?",
