@@ -129,7 +129,7 @@ pub struct DataPlane {
     exchanges: Slab<Exchange>,
     units: Slab<Unit>,
     /// By the number of the pod.
-    pods: Vec<Option<Pod>>,
+    pods: Vec<Option<Box<Pod>>>,
     /// The newest pod that had an address.
     by_ip: rustc_hash::FxHashMap<u32, u32>,
     /// Pods whose containers only sleep.
@@ -297,7 +297,7 @@ impl DataPlane {
         }
     }
 
-    /// Namespace and name of a pod that was ever seen.
+    /// Namespace and name of a pod that is there, or was when requests were sent.
     pub fn pod_name(&self, pod: u32) -> Option<(&Text, &Text)> {
         let pod = self.pods.get(pod as usize)?.as_ref()?;
         Some((&pod.namespace, &pod.name))

@@ -26,7 +26,7 @@ const STARTUP: Purpose = Purpose::new("load/startup");
 const EXIT: Purpose = Purpose::new("load/exit");
 const NEED: Purpose = Purpose::new("load/need");
 
-/// A pod that was ever seen: its name stays for reports.
+/// A pod that somebody may have sent a request to, or may yet: its name stays for reports.
 #[derive(Clone, Debug, Default)]
 pub struct Pod {
     /// Namespace.
@@ -109,8 +109,8 @@ pub(super) fn default_models() -> [Arc<AppModel>; 3] {
 }
 
 /// Whether some process of the pod serves.
-pub(super) fn alive(pods: &[Option<Pod>], units: &crate::load::Slab<Unit>, pod: u32) -> bool {
-    let pod = pods.get(pod as usize).and_then(Option::as_ref);
+pub(super) fn alive(pods: &[Option<Box<Pod>>], units: &crate::load::Slab<Unit>, pod: u32) -> bool {
+    let pod = pods.get(pod as usize).and_then(Option::as_deref);
     pod.is_some_and(|pod| {
         let mut found = pod.units.iter().filter_map(|key| units.get(*key));
         found.any(|unit| unit.instance.listens())
@@ -124,10 +124,12 @@ impl DataPlane {
         if self.pods.len() <= at {
             self.pods.resize(at + 1, None);
         }
-        let pod = self.pods[at].get_or_insert_with(|| Pod {
-            namespace: row.meta.namespace.clone(),
-            name: row.meta.name.clone(),
-            ..Pod::default()
+        let pod = self.pods[at].get_or_insert_with(|| {
+            Box::new(Pod {
+                namespace: row.meta.namespace.clone(),
+                name: row.meta.name.clone(),
+                ..Pod::default()
+            })
         });
         pod.deleting |= gone || row.meta.deleting();
         let before = pod.whereabouts.ip;
@@ -135,6 +137,10 @@ impl DataPlane {
         let ip = pod.whereabouts.ip;
         if ip != before {
             self.by_ip.insert(ip, number);
+        }
+        // Nobody who sends anything can ever have met it.
+        if gone && pod.units.is_empty() && self.senders.is_empty() {
+            self.pods[at] = None;
         }
     }
 
