@@ -323,25 +323,19 @@ impl Cluster {
         }
         let goes_down = (self.machine(node))
             .is_some_and(|machine| machine.going_down.is_some() && machine.kubelet.may_go_down());
-        if !out.timers.is_empty() {
-            for (at, event) in out.timers.drain(..) {
-                turn.at(at, Event::Kubelet(node, event));
-            }
+        for (at, event) in out.timers.drain(..) {
+            turn.at(at, Event::Kubelet(node, event));
         }
-        if !out.sends.is_empty() {
-            for send in out.sends.drain(..) {
-                self.send(Sender::Kubelet(node), send, turn);
-            }
+        for send in out.sends.drain(..) {
+            self.send(Sender::Kubelet(node), send, turn);
         }
         self.kubelet_out = out;
         if let Some(renew) = renew {
             let (key, arrives) = self.api.accept_renewal(node, renew, turn.now);
             turn.at(arrives, Event::Renew(key));
         }
-        if !requests.is_empty() {
-            for request in requests.drain(..) {
-                self.route(node, request, turn);
-            }
+        for request in requests.drain(..) {
+            self.route(node, request, turn);
         }
         self.requests = requests;
         if goes_down {

@@ -94,7 +94,7 @@ fn removal(
 }
 
 /// `byEvictionAndCreationTimestamp`: the first `count`, in order.
-fn first<'a>(mut pods: Vec<(Id<Pod>, &'a Arc<Pod>)>, count: usize) -> Vec<(Id<Pod>, &'a Arc<Pod>)> {
+fn first(mut pods: Vec<(Id<Pod>, &Arc<Pod>)>, count: usize) -> Vec<(Id<Pod>, &Arc<Pod>)> {
     let key = |pod: &Pod| {
         let evicted = pod.status.reason.as_ref().is_some_and(|r| r == "Evicted");
         (!evicted, recorded(pod.meta.created))
