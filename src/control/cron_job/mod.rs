@@ -282,7 +282,7 @@ impl Sync {
     }
 
     /// The first part of `syncCronJob`: what has become of the Jobs.
-    fn follow_jobs(&mut self, plan: &mut Plan) {
+    fn follow_jobs(&mut self, view: &View, plan: &mut Plan) {
         for (_, job) in self.jobs.clone() {
             let (uid, name) = (job.meta.uid, &job.meta.name);
             let known = self
@@ -313,13 +313,17 @@ impl Sync {
                 self.update = true;
             }
         }
-        // Jobs that are gone. Upstream asks the server about each; the view shows all that were
-        // created before the status that names them.
+        // Jobs that are gone. Upstream asks the server about each by its name, so that one that was
+        // let go is not missing; the view shows all that were created before the status that names
+        // them.
         let jobs = &self.jobs;
+        let namespace = self.cron.meta.namespace.clone();
         let before = self.cron.status.active.len();
         let there = |uid| jobs.iter().any(|(_, job)| job.meta.uid == uid);
         let (gone, active): (Vec<_>, Vec<_>) =
-            (self.cron.status.active.drain(..)).partition(|(_, uid)| !there(*uid));
+            (self.cron.status.active.drain(..)).partition(|(name, uid)| {
+                !there(*uid) && view.of::<Job>().find(&namespace, name).is_none()
+            });
         self.cron.status.active = active;
         self.update |= before != self.cron.status.active.len();
         for (name, _) in gone {
@@ -330,7 +334,7 @@ impl Sync {
 
     /// `syncCronJob`, up to the creation.
     fn decide(&mut self, epoch_s: i64, cx: &SyncContext<'_>, plan: &mut Plan) {
-        self.follow_jobs(plan);
+        self.follow_jobs(cx.view, plan);
         if self.cron.meta.deleting() {
             return;
         }

@@ -186,6 +186,22 @@ fn lost_and_foreign_jobs_are_told() {
     assert_eq!(world.events(), [told]);
 }
 
+/// `syncCronJob` asks the server for a Job by its name: who orphans the Jobs of a CronJob loses none.
+#[test]
+fn a_job_that_was_let_go_is_not_missing() {
+    let mut world = world(json!({}));
+    assert_eq!(world.at(120), "+job tick-2");
+    world.events();
+    let object = world.find(Kind::Job, "tick-2");
+    world.write(&Write::Patch {
+        object,
+        uid: None,
+        patch: Patch::Owners(Vec::new()),
+    });
+    assert!(world.events().is_empty());
+    assert_eq!(world.active(), ["tick-2"]);
+}
+
 #[test]
 fn a_name_that_is_taken_is_taken_up_if_the_job_is_ours() {
     // somebody else's Job has the name of the start at 120 s
