@@ -13,10 +13,14 @@ use serde_json::Value;
 use super::quota::Amount;
 use super::validate::names::{dns_label, label_value};
 
+mod addresses;
 mod paths;
+mod update;
 
 #[cfg(test)]
 mod tests;
+
+pub use update::on_update;
 
 /// The warnings about a new object, in the server's words and order.
 pub fn of(object: &Value) -> Vec<String> {
@@ -127,6 +131,7 @@ impl Warnings {
             let wrong = wrong.join(" ");
             self.say("metadata.name", format!("{used}, {recommended}: [{wrong}]"));
         }
+        self.addresses(kind, object);
         match kind {
             "Pod" => self.pod("", object),
             "Deployment" | "ReplicaSet" | "ReplicationController" | "DaemonSet" => {
@@ -338,7 +343,7 @@ impl Warnings {
     /// `warningsForPodSpecAndMeta`.
     fn pod(&mut self, path: &str, pod: &Value) {
         let (spec, meta) = (&pod["spec"], &pod["metadata"]);
-        let at = join(path, "spec");
+        let (path_of, at) = (path, join(path, "spec"));
         let annotations = &meta["annotations"];
         let annotation = |key: &str| format!("{}[{key}]", join(path, "metadata.annotations"));
         self.node_labels(&at, spec);
@@ -385,6 +390,7 @@ impl Warnings {
             if unset(&container["securityContext"]) && annotations.get(&key).is_some() {
                 self.say(&annotation(&key), gone);
             }
+            self.app_armor(path_of, pod, container);
             for name in ["memory", "ephemeral-storage"] {
                 for field in ["limits", "requests"] {
                     let resources = join(&path, "resources");
@@ -402,6 +408,7 @@ impl Warnings {
             self.say(&format!("{at}.terminationGracePeriodSeconds"), message);
         }
         self.affinity_terms(&at, spec);
+        self.pod_addresses(&at, spec);
     }
 
     /// Deprecated labels in selectors, affinity and spread constraints.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::edit::{Action, printed_name};
+use super::told;
 use crate::api::patch::three_way_patch;
 use crate::api::print::to_json;
 use crate::api::yaml::{Node, Span};
@@ -76,12 +77,16 @@ pub fn apply(row: &Row, written: &Value, view: &View) -> Result<Action, String> 
     if patch.as_map().is_none_or(|map| map.is_empty()) {
         return Ok(Action::Say(say("unchanged")));
     }
+    let patch = patch.to_json();
+    let said = say("configured");
+    let mut lines = told::patched(&old, kind, &patch);
+    lines.push(said);
     let write = Write::Patch {
         object,
         uid: None,
-        patch: Patch::Document(kind, Arc::new(patch.to_json())),
+        patch: Patch::Document(kind, Arc::new(patch)),
     };
-    Ok(Action::Write(write, say("configured")))
+    Ok(Action::Write(write, lines.join("\n")))
 }
 
 /// The write of `kubectl create -f` for an object, and what it prints.
@@ -112,15 +117,14 @@ pub fn replace(row: &Row, written: &Value, view: &View) -> Result<Action, String
     };
     let mut new = written.clone();
     new["metadata"]["uid"] = json!(old.meta().uid.to_string());
+    let mut lines = told::replaced(&to_json(&old), &new);
+    lines.push(format!("{} replaced", printed_name(row)));
     let write = Write::Patch {
         object,
         uid: None,
         patch: Patch::Replacement(Arc::new(new)),
     };
-    Ok(Action::Write(
-        write,
-        format!("{} replaced", printed_name(row)),
-    ))
+    Ok(Action::Write(write, lines.join("\n")))
 }
 
 /// What kubectl says of a written object that is not there.

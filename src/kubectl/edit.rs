@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::refusal::refusal;
 use super::verb::{ResourceKind, Targets, Verb};
-use super::{autoscale, resources, rollout};
+use super::{autoscale, resources, rollout, told};
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::decode::{DecodeContext, with_patched_json};
 use crate::api::print::to_json;
@@ -120,8 +120,10 @@ pub fn action(verb: &Verb, target: &Target, view: &View, now: Time) -> Result<Ac
             mark(target, &row, *annotate, edits, *overwrite)
         }
         Verb::Patch(_, kind, document) => {
+            let mut lines = told::patched(&row, *kind, document);
+            lines.push(format!("{} patched", target.name));
             let write = patch(target, Patch::Document(*kind, document.clone()));
-            Ok(Action::Write(write, format!("{} patched", target.name)))
+            Ok(Action::Write(write, lines.join("\n")))
         }
         Verb::Apply | Verb::Create | Verb::Replace | Verb::Delete(..) | Verb::Drain(..) => {
             Err(format!("{} is not an edit of one object", target.name))
@@ -139,13 +141,15 @@ pub(super) fn edited(
     if old == new {
         return Ok(Action::Say(String::new()));
     }
+    let mut lines = told::replaced(old, new);
+    lines.push(format!("{} {what}", target.name));
     let context = DecodeContext::default();
     let new = with_patched_json(row, new, &context).map_err(|problems| {
         let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
         refusal(&ApiError::invalid(row, list))
     })?;
     let write = Write::Update(target.object, new);
-    Ok(Action::Write(write, format!("{} {what}", target.name)))
+    Ok(Action::Write(write, lines.join("\n")))
 }
 
 pub(super) fn patch(target: &Target, patch: Patch) -> Write {

@@ -30,6 +30,7 @@ mod selector;
 
 pub mod rollout;
 
+mod told;
 pub mod wait;
 
 pub use parse::parse;

@@ -191,6 +191,16 @@ fn slice_address(text: &str, kind: &str, all: &At<'_>, at: &At<'_>, errors: &mut
     if errors.len() > before {
         return;
     }
+    let canonical = text.parse::<IpAddr>().map(|ip| ip.to_string());
+    if let Ok(canonical) = canonical
+        && kind == "IPv6"
+        && canonical != text
+    {
+        // `IsValidIP`: this kind never took another form.
+        let detail = format!("must be in canonical form ({canonical:?})");
+        errors.invalid(at, text, &detail);
+        return;
+    }
     let four = text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4());
     if four != (kind == "IPv4") {
         errors.invalid(all, text, &format!("must be an {kind} address"));

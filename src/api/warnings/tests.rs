@@ -218,3 +218,82 @@ fn other_kinds_are_warned_of_what_is_old() {
         check(&object, expected);
     }
 }
+
+/// `apimachinery/pkg/util/validation/ip_test.go :: TestGetWarningsForIP`, `TestGetWarningsForCIDR`.
+#[test]
+fn addresses_are_written_as_everybody_writes_them() {
+    let form = |what: &str, written: &str, usual: &str| {
+        format!("{what} {written:?} should be in RFC 5952 canonical format ({usual:?})")
+    };
+    let ip = form("IPv6 address", "2001:DB8::1", "2001:db8::1");
+    let cidr = form("IPv6 CIDR value", "2001:DB8::/32", "2001:db8::/32");
+    let aliases = json!([{"ip": "2001:DB8::1", "hostnames": ["h"]}]);
+    let spec = json!({"containers": [container(json!({}))], "hostAliases": aliases,
+        "dnsConfig": {"nameservers": ["2001:db8:0::2", "10.0.0.1"]}});
+    let server = form("IPv6 address", "2001:db8:0::2", "2001:db8::2");
+    check(
+        &pod(spec),
+        &[
+            &format!("spec.dnsConfig.nameservers[0]: {server}"),
+            &format!("spec.hostAliases[0].ip: {ip}"),
+        ],
+    );
+    let of_kind = |kind: &str, spec: Value| json!({"kind": kind, "spec": spec});
+    let block = json!({"ipBlock": {"cidr": "2001:DB8::/32", "except": ["2001:db8::/64"]}});
+    check(
+        &of_kind("NetworkPolicy", json!({"ingress": [{"from": [block]}]})),
+        &[&format!("spec.ingress[0].from[0].ipBlock.cidr: {cidr}")],
+    );
+    check(
+        &of_kind("Node", json!({"podCIDRs": ["2001:DB8::/32"]})),
+        &[&format!("spec.podCIDRs[0]: {cidr}")],
+    );
+    let ranges = json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["2001:DB8::/32"]});
+    check(
+        &of_kind("Service", ranges),
+        &[&format!("spec.loadBalancerSourceRanges[0]: {cidr}")],
+    );
+    check(
+        &json!({"kind": "Endpoints", "subsets": [{"addresses": [{"ip": "2001:DB8::1"}]}]}),
+        &[
+            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+            &format!("subsets[0].addresses[0].ip: {ip}"),
+        ],
+    );
+}
+
+/// `pkg/api/pod/warnings_test.go :: TestApparmorAnnotationWarning…`, `pkg/registry/core/pod ::
+/// TestApplyAppArmorVersionSkew`.
+#[test]
+fn a_profile_in_an_annotation_is_old_unless_a_field_says_it_too() {
+    let key = "container.apparmor.security.beta.kubernetes.io/c";
+    let told = format!(
+        "metadata.annotations[{key}]: deprecated since v1.30; use the \"appArmorProfile\" field \
+         instead"
+    );
+    let runtime = json!({"appArmorProfile": {"type": "RuntimeDefault"}});
+    let local = json!({"appArmorProfile": {"type": "Localhost", "localhostProfile": "x"}});
+    for (profile, of_pod, of_container, warned) in [
+        ("runtime/default", json!({}), json!({}), true),
+        ("runtime/default", runtime.clone(), json!({}), false),
+        ("runtime/default", json!({}), runtime.clone(), false),
+        ("runtime/default", local.clone(), json!({}), true),
+        ("localhost/x", local.clone(), json!({}), false),
+        ("localhost/y", local, json!({}), true),
+    ] {
+        let container = container(json!({"securityContext": of_container}));
+        let mut object = pod(json!({"containers": [container], "securityContext": of_pod}));
+        object["metadata"]["annotations"] = json!({ key: profile });
+        let expected = if warned { vec![told.as_str()] } else { vec![] };
+        check(&object, &expected);
+        let template = json!({"metadata": object["metadata"], "spec": object["spec"]});
+        let deployment = json!({"kind": "Deployment", "spec": {"template": template}});
+        let inside = format!("spec.template.{told}");
+        let expected = if warned {
+            vec![inside.as_str()]
+        } else {
+            vec![]
+        };
+        check(&deployment, &expected);
+    }
+}
