@@ -103,6 +103,7 @@ impl Cluster {
             node_ids: FxHashMap::default(),
             homes: FxHashMap::default(),
             settled: crate::store::Cursor(0),
+            first: Vec::new(),
             requests: Vec::new(),
             kubelet_out: Outbox::default(),
             data_out: super::dataplane::Out::default(),
@@ -111,7 +112,7 @@ impl Cluster {
             next_strain: 0,
             dns_rules: Vec::new(),
             starting: FxHashMap::default(),
-            kubelet_configs: kubelet_configs(scenario, containers),
+            kubelet_configs: kubelet_configs(scenario),
             traffic: scenario.traffic.clone(),
             feeds: Vec::new(),
             control: ControlPlane::new(&scenario.cluster),
@@ -131,7 +132,7 @@ impl Cluster {
         let mut queue = Queue::new();
         let mut requests = Vec::new();
         cluster.start(&mut Turn::new(0, &mut queue, &mut requests));
-        assert!(requests.is_empty(), "nothing runs before the first event");
+        cluster.first = requests;
         Ok((cluster, queue))
     }
 
@@ -471,10 +472,7 @@ fn net_config(cluster: &ClusterSpec) -> NetConfig {
 }
 
 /// The kubelets' configurations by pool; of other nodes under the empty name.
-fn kubelet_configs(
-    scenario: &Scenario,
-    containers: Containers,
-) -> FxHashMap<Text, Arc<KubeletConfig>> {
+fn kubelet_configs(scenario: &Scenario) -> FxHashMap<Text, Arc<KubeletConfig>> {
     let flags = &scenario.cluster.flags;
     let config = |own: &KubeletFlags| {
         Arc::new(KubeletConfig {
@@ -482,8 +480,7 @@ fn kubelet_configs(
             node_status_update: flags.node_status_update_frequency,
             eviction: own.eviction.clone(),
             shutdown: own.shutdown.clone(),
-            // The memory of a real host is not that of its nodes.
-            stats: containers == Containers::Simulated,
+            stats: true,
             ..KubeletConfig::default()
         })
     };

@@ -46,6 +46,8 @@ pub struct Cluster {
     pub(super) homes: FxHashMap<u32, u32>,
     /// The log up to which consequences were passed on.
     pub(super) settled: Cursor,
+    /// What was asked before the first event: of a real backend, to watch its nodes.
+    pub(super) first: Vec<Request>,
     pub(super) requests: Vec<RuntimeRequest>,
     /// Empty; its room is used again.
     pub(super) kubelet_out: Outbox<crate::kubelet::Event>,
@@ -140,7 +142,7 @@ impl World for Cluster {
             Event::Boot(node) => self.boot(node, turn),
             Event::Feed(stream) => self.feed_due(stream, turn),
             Event::Housekeeping => return self.housekeep(turn),
-            Event::Scrape => return self.scrape(),
+            Event::Scrape | Event::Holds(..) | Event::Used(..) => self.meter(event, turn.now),
             Event::Election {
                 which,
                 replica,
@@ -391,17 +393,6 @@ impl Cluster {
             _ => {}
         }
         asked
-    }
-
-    /// What a backend is told before the first event: the objects that are there.
-    pub fn introduction(&self) -> Vec<Request> {
-        let log = self.api.store.log();
-        let changes = log.since(Cursor(0)).into_iter().flatten();
-        let watched = changes.filter(|change| WATCHED.contains(&change.kind()));
-        match self.containers {
-            Containers::Simulated => Vec::new(),
-            Containers::Real => watched.cloned().map(Request::Changed).collect(),
-        }
     }
 
     fn runtime(&mut self, event: RuntimeEvent, turn: Consequences<'_, '_>) {

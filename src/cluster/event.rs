@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::control_plane::Watcher;
 use super::dataplane;
 use crate::client::runner;
+use crate::kubelet::runtime::ContainerId;
 use crate::kubelet::{self, RuntimeEvent};
 use crate::load::Key;
 use crate::sched;
@@ -73,6 +74,10 @@ pub enum Event {
     ControlLook,
     /// The next fault of a plan is due.
     Inject(u32),
+    /// A backend has measured the working set of a container, in KiB.
+    Holds(ContainerId, u32),
+    /// And the CPU time that it has used since its start, in milliseconds of the scenario's cores.
+    Used(ContainerId, u32),
 }
 
 const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

@@ -11,8 +11,8 @@
 //! before the scrape. When in the run's 15 s that happens differs from seed to seed.
 //!
 //! Nobody but autoscalers reads these metrics, so pods of namespaces without one are left out, and
-//! nothing at all happens in a cluster without any. Containers that a backend runs are not measured:
-//! there the API does not exist.
+//! nothing at all happens in a cluster without any. Containers that a backend runs are measured by
+//! it, when it is asked to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use std::time::Duration;
 
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
-use super::runtime::Containers;
+use super::runtime::{Containers, Request};
 use crate::api::autoscaling::{ContainerMetrics, PodMetrics, PodMetricsList};
 use crate::api::meta::recorded;
-use crate::api::pod_status::PodConditionKind;
+use crate::api::pod_status::{ContainerState, PodConditionKind};
 use crate::api::{HorizontalPodAutoscaler, Text};
 use crate::engine::Time;
 use crate::engine::draws::Purpose;
-use crate::kubelet::runtime::container_of;
+use crate::kubelet::runtime::{ContainerId, container_of};
 
 const PHASE: Purpose = Purpose::new("metrics-server/phase");
 
@@ -61,6 +61,8 @@ pub struct MetricsServer {
     looks: bool,
     /// What was seen and not scraped yet.
     seen: Batch,
+    /// Working sets that a backend has measured, until it says how much CPU time was used; KiB.
+    held: BTreeMap<ContainerId, u32>,
     last: Batch,
     prev: Batch,
 }
@@ -128,16 +130,13 @@ fn rate(used: Duration, window: Duration) -> u64 {
 impl Cluster {
     /// The API is there from the beginning, where there is one, and knows nothing yet.
     pub(super) fn start_metrics(&mut self, turn: Consequences<'_, '_>) {
-        if self.containers == Containers::Simulated {
-            self.manager.view.pod_metrics = Some(Arc::default());
-        }
+        self.manager.view.pod_metrics = Some(Arc::default());
         self.look_at_usage(turn);
     }
 
     /// Begins to look at what pods use, when there is somebody who wants to know.
     pub(super) fn look_at_usage(&mut self, turn: Consequences<'_, '_>) {
-        let wanted = self.containers == Containers::Simulated && self.autoscaled().next().is_some();
-        if !wanted || self.metrics.looks {
+        if self.metrics.looks || self.autoscaled().next().is_none() {
             return;
         }
         self.metrics.looks = true;
@@ -167,6 +166,12 @@ impl Cluster {
             self.metrics = MetricsServer::default();
             return;
         }
+        turn.after(AGE, Event::Scrape);
+        turn.after(RESOLUTION, Event::Housekeeping);
+        if self.containers == Containers::Real {
+            self.metrics.held.clear();
+            return turn.request(Request::Usage);
+        }
         let mut seen = Batch::new();
         let view = self.api.store.view();
         for namespace in &namespaces {
@@ -191,12 +196,60 @@ impl Cluster {
             }
         }
         self.metrics.seen = seen;
-        turn.after(AGE, Event::Scrape);
-        turn.after(RESOLUTION, Event::Housekeeping);
+    }
+
+    /// A backend has measured something, or the metrics server asks what was.
+    pub(super) fn meter(&mut self, event: Event, now: Time) {
+        match event {
+            Event::Holds(container, kib) => self.note_memory(container, kib),
+            Event::Used(container, ms) => self.note_cpu(container, ms, now),
+            _ => self.scrape(),
+        }
+    }
+
+    /// A backend has measured the memory of a container.
+    fn note_memory(&mut self, container: ContainerId, kib: u32) {
+        self.metrics.held.insert(container, kib);
+    }
+
+    /// It has measured its CPU time as well: that is a sample, where its kubelet can be asked and
+    /// somebody wants to know.
+    fn note_cpu(&mut self, id: ContainerId, ms: u32, now: Time) {
+        let (held, view) = (self.metrics.held.remove(&id), self.api.store.view());
+        let (Some(kib), Some(pod)) = (held, view.pods().get(id.pod)) else {
+            return;
+        };
+        let node = pod.node_name.as_ref().and_then(|n| self.node_ids.get(n));
+        let machine = node.and_then(|node| self.machines.get(*node as usize)?.as_ref());
+        let namespace = &pod.meta.namespace;
+        let wanted = machine.is_some_and(super::machine::Machine::listening)
+            && self.autoscaled().any(|of| of == namespace);
+        let Some(container) = container_of(&pod.spec, id.index).filter(|_| wanted) else {
+            return;
+        };
+        let status = &pod.status;
+        let mut all = status.init_containers.iter().chain(&status.containers);
+        let found = all.find(|status| status.name == container.name);
+        let Some(ContainerState::Running { since }) = found.map(|status| &status.state) else {
+            return;
+        };
+        let point = Point {
+            started: *since,
+            at: now,
+            cpu: Duration::from_millis(u64::from(ms)),
+            memory: u64::from(kib) << 10,
+        };
+        let name = container.name.clone();
+        let key = (namespace.clone(), pod.meta.name.clone());
+        self.metrics
+            .seen
+            .entry(key)
+            .or_default()
+            .insert(name, point);
     }
 
     /// The metrics server asks the kubelets.
-    pub(super) fn scrape(&mut self) {
+    fn scrape(&mut self) {
         let seen = std::mem::take(&mut self.metrics.seen);
         self.metrics.store(seen);
         self.manager.view.pod_metrics = Some(Arc::new(self.metrics.metrics()));

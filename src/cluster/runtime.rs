@@ -11,12 +11,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::dataplane::strain::Load;
+use super::dispatch::Cluster;
 use crate::api::{Kind, Pod, Text};
 use crate::engine::{Dist, Time, entity_key};
 use crate::fault::{DnsRule, LinkRule};
 use crate::kubelet::runtime::{Call, ContainerId, RuntimeRequest};
 use crate::load::{AppModel, Traffic};
-use crate::store::{Change, Id, View};
+use crate::store::{Change, Cursor, Id, View};
 
 /// Who answers for what happens inside containers and on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,9 @@ pub enum Request {
         /// The instant from which its `start` counts.
         epoch: Time,
     },
+    /// Measure what all containers use; answered by an [`Event::Holds`](super::Event::Holds) and an
+    /// [`Event::Used`](super::Event::Used) for each that runs.
+    Usage,
 }
 
 /// Where a load is put.
@@ -160,3 +164,19 @@ pub const WATCHED: [Kind; 5] = [
     Kind::ConfigMap,
     Kind::Secret,
 ];
+
+impl Cluster {
+    /// What a backend is told before the first event: the objects that are there, what to watch.
+    pub fn introduction(&self) -> Vec<Request> {
+        let log = self.api.store.log();
+        let changes = log.since(Cursor(0)).into_iter().flatten();
+        let watched = changes.filter(|change| WATCHED.contains(&change.kind()));
+        match self.containers {
+            Containers::Simulated => Vec::new(),
+            Containers::Real => {
+                let told = watched.cloned().map(Request::Changed);
+                told.chain(self.first.iter().cloned()).collect()
+            }
+        }
+    }
+}

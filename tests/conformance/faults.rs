@@ -99,6 +99,29 @@ pub fn memory_stress_beyond_the_limit_is_an_oom_kill(world: &World) {
     );
 }
 
+pub fn memory_stress_on_a_node_evicts_a_pod(world: &World) {
+    // 512 MiB less 400 MB, the load's, and 64 MiB, the pod's, leave 66 MiB; the kubelet wants 100.
+    let fault = apply(
+        "1s",
+        "{apiVersion: rehearsal.dev/v1, kind: NodeChaos, metadata: {name: fault},
+          spec: {action: stress, mode: all, selector: {}, duration: 20s,
+          stressors: {memory: {workers: 1, size: 400MB}}}}",
+    );
+    let text = scenario(
+        18,
+        1,
+        &fault,
+        &[
+            pod("large", READY, ""),
+            model("large", "startup: 200ms, memory: {base: 64Mi}"),
+        ],
+    );
+    let run = world.run(&text.replace("memory: 2Gi", "memory: 512Mi"));
+    let pod = one(&run, "large");
+    let end = (pod.phase.as_str(), &*pod.reason);
+    assert_eq!(end, ("Failed", "TerminationByKubelet"));
+}
+
 /// A pod that calls another by name for each request, while its lookups go wrong.
 fn misled(world: &World, spec: &str) -> RunRecord {
     let front = "startup: 200ms, request: {cpu: 200us,

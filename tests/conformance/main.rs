@@ -58,6 +58,7 @@ bodies! {
         probes_ask_over_grpc_and_https_as_well
         a_startup_probe_holds_the_liveness_probe_back;
     services:
+        an_autoscaler_goes_by_what_containers_use
         every_endpoint_answers
         a_service_without_endpoints_refuses
         client_ip_affinity_sticks
@@ -87,6 +88,7 @@ bodies! {
         cpu_stress_in_a_container_takes_its_part
         cpu_stress_on_a_node_shares_with_its_pods
         memory_stress_beyond_the_limit_is_an_oom_kill
+        memory_stress_on_a_node_evicts_a_pod
         names_that_cannot_be_looked_up_fail_calls
         names_that_lead_nowhere_take_their_time
         other_names_are_looked_up_as_before

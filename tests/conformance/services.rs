@@ -15,6 +15,42 @@ fn quick(name: &str) -> String {
     model(name, "startup: 200ms, request: {cpu: 200us}")
 }
 
+pub fn an_autoscaler_goes_by_what_containers_use(world: &World) {
+    // 12 requests a second of 10 ms are 120 thousandths of a core, where 50 % of 100 are wanted: two
+    // pods have 60 each, which is three, which have 40 each, which is enough.
+    let autoscaler = "{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler,
+      metadata: {name: web}, spec: {minReplicas: 1, maxReplicas: 5,
+      scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}, metrics: [
+      {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]}}";
+    let text = scenario(
+        30,
+        1,
+        "",
+        &[
+            deployment("web", 1, READY, "").replace("cpu: 50m", "cpu: 100m"),
+            service("web", ""),
+            autoscaler.to_owned(),
+            model(
+                "web",
+                "startup: 200ms, probes: {share: dedicated}, request: {cpu: 10ms}",
+            ),
+            traffic("service/web:80", 12, 29, FRESH),
+        ],
+    );
+    let soon = "kube-controller-manager: {horizontal-pod-autoscaler-sync-period: 3s, ";
+    let run = world.run(&text.replace("kube-controller-manager: {", soon));
+    let web = pods(&run, "web");
+    assert!((2..=4).contains(&web.len()), "{} pods", web.len());
+    // Two samples 15 s apart, of which the later one is told 5 s afterwards.
+    between(
+        "begin to the second pod in s",
+        5.0,
+        seconds(run.header.begun, Some(web[1].created)),
+        24.0,
+    );
+    assert_eq!(users(&run).failed, 0);
+}
+
 pub fn every_endpoint_answers(world: &World) {
     let run = world.run(&scenario(
         4,

@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::attempts::Attempts;
-use super::calls::call_event;
+use super::calls::{call_event, usage_events};
 use super::clock::{Clock, Doings};
 use super::fitting::{fitting, full, least, short_of_cpu, short_of_memory};
 use super::layout::{Hierarchies, Layout};
@@ -273,7 +273,10 @@ impl Linux {
                 self.watch.on_removed(pod.0);
                 self.send(&Command::Remove(pod.0));
             }
-            Call::WatchMemory { .. } => {}
+            Call::WatchMemory { floor_kib, .. } => {
+                let (number, floor) = (asked.runtime.node.0, u64::from(*floor_kib) << 10);
+                self.send(&Command::Watch(node.to_string(), number, floor));
+            }
             Call::Stats => {
                 let number = asked.runtime.node.0;
                 self.send(&Command::Stats(node.to_string(), number));
@@ -409,6 +412,11 @@ impl Linux {
                         inbox.extend(told.map(|(at, event)| (clock.at(at), event)));
                     }
                     Report::Problem(text) => self.trouble(text),
+                    Report::Usage(all) => {
+                        let (at, permille) = (self.clock.at(at), self.planner.cpu_permille);
+                        let events = all.into_iter().flat_map(|u| usage_events(u, permille));
+                        inbox.extend(events.map(|event| (at, event)));
+                    }
                 },
                 Ok(None) => return,
                 Err(error) => {
@@ -503,6 +511,7 @@ impl Backend<Cluster> for Linux {
                 }
             }
             Request::Machine { node, what } => self.machine(&node, what),
+            Request::Usage => self.send(&Command::Usage),
             Request::Link { rule, on } => {
                 let commands = self.watch.on_link(&rule, on, now);
                 self.net(commands);

@@ -84,6 +84,21 @@ pub fn join(folders: &[PathBuf]) -> io::Result<()> {
     each.try_for_each(|folder| write(folder, "tasks", "0"))
 }
 
+/// What `/proc` counts CPU time in: a hundredth of a second on every Linux (`USER_HZ`).
+const NANOS_OF_A_TICK: u64 = 10_000_000;
+
+/// CPU time of a process and of its children that it has waited for, from `/proc/PID/stat`.
+fn ticks(stat: &str) -> Option<u64> {
+    // The name may hold anything; after it come the state (field 3) and numbers: 14 to 17 are user and
+    // system time of its own and of its children.
+    let (_, after) = stat.rsplit_once(')')?;
+    let fields = after.split_whitespace().skip(11).take(4);
+    let numbers: Option<Vec<u64>> = fields.map(|field| field.parse().ok()).collect();
+    numbers
+        .filter(|all| all.len() == 4)
+        .map(|all| all.iter().sum())
+}
+
 /// The v2 hierarchy that has no controllers, beside those of v1.
 const CORE: &str = "";
 
@@ -350,18 +365,44 @@ impl Group {
         !self.absent.contains(&"memory")
     }
 
-    /// Its memory in bytes: usage without file pages that nobody used lately
-    /// (`container_memory_working_set_bytes`).
-    pub fn working_set(&self) -> Option<u64> {
-        let (controller, file, inactive) = match self.unified() {
-            true => ("", "memory.current", "inactive_file"),
-            false => ("memory", "memory.usage_in_bytes", "total_inactive_file"),
+    /// Its memory in bytes.
+    pub fn usage(&self) -> Option<u64> {
+        let (controller, file) = match self.unified() {
+            true => ("", "memory.current"),
+            false => ("memory", "memory.usage_in_bytes"),
         };
-        let usage: u64 = self.read(controller, file)?.trim().parse().ok()?;
+        self.read(controller, file)?.trim().parse().ok()
+    }
+
+    /// Its memory without file pages that nobody used lately
+    /// (`container_memory_working_set_bytes`), in bytes.
+    pub fn working_set(&self) -> Option<u64> {
+        let (controller, inactive) = match self.unified() {
+            true => ("", "inactive_file"),
+            false => ("memory", "total_inactive_file"),
+        };
+        let usage = self.usage()?;
         let idle = self
             .numbers(controller, "memory.stat", inactive)
             .unwrap_or(0);
         Some(usage.saturating_sub(idle))
+    }
+
+    /// CPU time that its processes have used, in nanoseconds. Where the kernel does not count that for
+    /// the group, it is what the processes in it and those that they have waited for have used.
+    pub fn cpu_time(&self) -> Option<u64> {
+        if self.unified() {
+            return Some(self.numbers("", "cpu.stat", "usage_usec")? * 1000);
+        }
+        if let Some(text) = self.read("cpu", "cpuacct.usage") {
+            return text.trim().parse().ok();
+        }
+        let processes = self.read("memory", "cgroup.procs")?;
+        let used = processes.lines().filter_map(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            ticks(&stat)
+        });
+        Some(used.sum::<u64>() * NANOS_OF_A_TICK)
     }
 
     fn read(&self, controller: &str, file: &str) -> Option<String> {
@@ -413,6 +454,18 @@ mod tests {
         for (shares, expected) in [(2, 1), (102, 17), (1024, 100), (262_144, 10_000)] {
             assert_eq!(weight(shares), expected, "{shares}");
         }
+    }
+
+    #[test]
+    fn cpu_time_of_a_process_is_its_own_and_that_of_its_children() {
+        let line = |name: &str| {
+            format!("7 ({name}) S 1 7 7 0 -1 4194560 120 0 0 0 21 4 300 1000 20 0 1 0 99 8192 10")
+        };
+        // 21 + 4 + 300 + 1000
+        assert_eq!(ticks(&line("sh")), Some(1325));
+        assert_eq!(ticks(&line("a) S 1 (b")), Some(1325));
+        assert_eq!(ticks("7 (sh) S 1 7"), None);
+        assert!(ticks(&fs::read_to_string("/proc/self/stat").expect("/proc")).is_some());
     }
 
     #[test]

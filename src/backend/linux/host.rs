@@ -259,8 +259,9 @@ impl Trial {
                 checked.add(feature, Grade::Works, detail);
             }
             Err(why) => {
-                let lost = "pods do not reach each other, no Traffic is sent";
-                checked.add(feature, Grade::Degraded, format!("{lost}: {why}"));
+                // It is said here, and not once more among what comes at the end.
+                self.problems.retain(|problem| *problem != why);
+                checked.add(feature, Grade::Degraded, why);
             }
         }
     }

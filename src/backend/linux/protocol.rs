@@ -291,6 +291,11 @@ pub enum Command {
     Strain(u32, Option<StrainSpec>),
     /// Measure the memory of a node with this number.
     Stats(String, u32),
+    /// Measure what all containers use.
+    Usage,
+    /// From now on tell by `Tight` when a node, with this number, has less than so many bytes of
+    /// memory available.
+    Watch(String, u32, u64),
     /// Let the n-th step of making or removing things from here on fail (tests).
     Failpoint(Option<(u32, Failure)>),
     /// Go on after [`Report::Halted`].
@@ -314,6 +319,19 @@ pub enum Report {
     Calls(Vec<CallTold>),
     /// Something could not be done as asked; the step, and what is lost.
     Problem(String),
+    /// What containers use, of those that run.
+    Usage(Vec<Used>),
+}
+
+/// What a container uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Which.
+    pub container: ContainerId,
+    /// CPU time since its start, in nanoseconds of the host's cores.
+    pub cpu: u64,
+    /// Its working set in bytes.
+    pub memory: u64,
 }
 
 /// A report with the instant of the monotonic clock at which it was true.

@@ -96,6 +96,8 @@ struct Cell {
     graves: Vec<Group>,
     /// Network namespaces of pods that are gone.
     dead: Dead,
+    /// When nodes' memory is looked at next.
+    looks_due: Option<u64>,
     /// Who waits while mount namespaces of containers that are gone are taken down.
     gravedigger: Gravedigger,
     ended: bool,
@@ -175,6 +177,7 @@ impl Cell {
             next: 0,
             graves: Vec::new(),
             dead: Dead::default(),
+            looks_due: None,
             gravedigger: Gravedigger::start()?,
             spin: Spin::default(),
             ended: false,
@@ -215,6 +218,7 @@ impl Cell {
             self.dead.give_up(now);
             self.spin.turned(ready, now);
             self.expire(now);
+            self.look_at_memory(now);
         }
         Ok(())
     }
@@ -224,7 +228,8 @@ impl Cell {
         if self.spin.goes_on() {
             return Some(Duration::ZERO);
         }
-        let due = self.asked_due().into_iter().chain(self.dead.due()).min();
+        let due = self.asked_due().into_iter().chain(self.dead.due());
+        let due = due.chain(self.looks_due).min();
         let due = due.map(|due| Duration::from_nanos(due.saturating_sub(sys::monotonic())));
         let graves = (!self.graves.is_empty()).then_some(GRAVES);
         due.into_iter().chain(graves).min()
@@ -386,6 +391,8 @@ impl Cell {
             Command::Remove(pod) => self.remove_pod(pod),
             Command::Strain(number, spec) => self.strain(number, spec),
             Command::Stats(node, number) => self.stats(&node, number),
+            Command::Usage => self.usage(),
+            Command::Watch(node, number, floor) => self.watch_memory(&node, number, floor),
             Command::End => {
                 if let Some(network) = &mut self.network {
                     network.end();

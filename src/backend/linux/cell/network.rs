@@ -13,10 +13,16 @@ impl Cell {
     pub(super) fn make_network(&mut self, seed: u64, latencies: &Latencies) {
         // Every node's uplink is one: without, there is no node to put pods into.
         let openable = sys::tun_device().map_err(|error| {
-            io::Error::other(format!(
-                "/dev/net/tun cannot be opened ({error}); let this user open it (it usually has \
-                 mode 666), or run as root"
-            ))
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "let this user open it (it usually has mode 666), or run as root"
+                }
+                _ => {
+                    "load the module (modprobe tun), or give the container in which this runs the \
+                     device (--device /dev/net/tun)"
+                }
+            };
+            io::Error::other(format!("/dev/net/tun cannot be opened ({error}); {hint}"))
         });
         let made = openable.and_then(|_| Network::new(seed, latencies).map_err(io::Error::other));
         let watched = made.and_then(|network| {
@@ -30,7 +36,8 @@ impl Cell {
             Ok(network) => self.network = Some(network),
             Err(error) => {
                 self.problem(format!(
-                    "no network, pods are alone with themselves: {error}"
+                    "no network: pods reach nobody but themselves, no Traffic is sent, no name is \
+                     looked up, NetworkChaos and DNSChaos do nothing: {error}"
                 ));
             }
         }

@@ -46,6 +46,19 @@ pub struct Node {
     pub best_effort: Group,
     /// The node's network namespace.
     pub network: OwnedFd,
+    /// What is watched for its kubelet.
+    pub watched: Option<Watched>,
+}
+
+/// A node's memory, as its kubelet has it watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Watched {
+    /// The node's number.
+    pub number: u32,
+    /// So many bytes should be available.
+    pub floor: u64,
+    /// They are not, and that was told.
+    pub tight: bool,
 }
 
 impl Node {
@@ -82,6 +95,7 @@ impl Node {
             burstable,
             best_effort,
             network,
+            watched: None,
         })
     }
 
