@@ -33,6 +33,19 @@ impl Budget {
         }
     }
 
+    /// A bucket of which [`Budget::spent_until`] was kept.
+    pub fn resumed(interval_ns: u64, burst: u32, spent_until: Time) -> Budget {
+        Budget {
+            spent_until,
+            ..Budget::new(interval_ns, burst)
+        }
+    }
+
+    /// The instant at which all tokens ever handed out would have trickled in.
+    pub fn spent_until(&self) -> Time {
+        self.spent_until
+    }
+
     /// A full bucket that gains `qps` tokens a second, 0 meaning without limit.
     pub fn per_second(qps: u32, burst: u32) -> Budget {
         let interval = 1_000_000_000u64.checked_div(u64::from(qps)).unwrap_or(0);

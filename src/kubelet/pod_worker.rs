@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thin_vec::ThinVec;
+
 use super::actions::KillWhy;
 use super::agent::Event;
 use super::host::{Cx, Host};
@@ -184,9 +186,9 @@ pub(super) struct PodWorker {
     pub(super) mount: Option<Box<Mount>>,
     pub(super) mounted: bool,
     pub(super) probes_added: bool,
-    pub(super) probes: Vec<ProbeWorker>,
-    pub(super) kills: Vec<Kill>,
-    pub(super) memory: Vec<Memory>,
+    pub(super) probes: ThinVec<ProbeWorker>,
+    pub(super) kills: ThinVec<Kill>,
+    pub(super) memory: ThinVec<Memory>,
     /// Counts the worker's draws.
     pub(super) draws: u32,
     /// The status manager's copy, its version, and the version that the API server has.
@@ -226,9 +228,9 @@ impl PodWorker {
             mount: None,
             mounted: false,
             probes_added: false,
-            probes: Vec::new(),
-            kills: Vec::new(),
-            memory: Vec::new(),
+            probes: ThinVec::new(),
+            kills: ThinVec::new(),
+            memory: ThinVec::new(),
             draws: 0,
             status: Copy::None,
             version: 0,
@@ -252,8 +254,8 @@ impl PodWorker {
 
     /// What the process remembers about the container at `index`.
     pub(super) fn remember(&mut self, index: usize) -> &mut Memory {
-        if self.memory.len() <= index {
-            self.memory.resize_with(index + 1, Memory::default);
+        while self.memory.len() <= index {
+            self.memory.push(Memory::default());
         }
         &mut self.memory[index]
     }
@@ -449,8 +451,8 @@ impl PodWorker {
                 self.work = Work::Finished;
                 self.pending = false;
                 // Nothing is started or stopped any more; there may be many such pods for long.
-                self.memory = Vec::new();
-                self.kills = Vec::new();
+                self.memory = ThinVec::new();
+                self.kills = ThinVec::new();
                 return;
             }
             (Work::Terminating, None) => {

@@ -33,13 +33,19 @@ pub(super) struct Telling {
 }
 
 /// How much may still be told about one object: Normal events, and Warnings.
-#[derive(Clone, Debug)]
-pub(super) struct Quiet([Budget; 2]);
+///
+/// There is one for each pod, so it holds nothing but what differs of their budgets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Quiet([Time; 2]);
 
-impl Default for Quiet {
-    fn default() -> Self {
-        let full = || Budget::new(SPAM_INTERVAL_NS, SPAM_BURST);
-        Quiet([full(), full()])
+impl Quiet {
+    /// Whether one more may be told now; if so, it counts.
+    fn lets_through(&mut self, warning: bool, now: Time) -> bool {
+        let spent = &mut self.0[usize::from(warning)];
+        let mut budget = Budget::resumed(SPAM_INTERVAL_NS, SPAM_BURST, *spent);
+        let lets = budget.try_take(now);
+        *spent = budget.spent_until();
+        lets
     }
 }
 
@@ -71,7 +77,7 @@ impl Host {
         reason: impl Into<Text>,
         message: String,
     ) {
-        if !quiet.0[usize::from(warning)].try_take(cx.now) || self.telling.queue.len() >= QUEUED {
+        if !quiet.lets_through(warning, cx.now) || self.telling.queue.len() >= QUEUED {
             return;
         }
         let event = KubeEvent {

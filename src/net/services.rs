@@ -290,8 +290,13 @@ impl Services {
         match change.kind() {
             Kind::Pod => {
                 let (object, new) = (change.object?, change.new.as_ref()?);
-                if change.op == Op::Create {
-                    self.pods.insert(new.meta().uid.0, object.index);
+                match change.op {
+                    Op::Create => drop(self.pods.insert(new.meta().uid.0, object.index)),
+                    // Slices tell of pods for a while after they are gone.
+                    Op::Delete if self.entries.is_empty() => {
+                        self.pods.remove(&new.meta().uid.0);
+                    }
+                    _ => {}
                 }
                 None
             }
