@@ -21,6 +21,10 @@ pub trait Object: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
     fn key(&self) -> super::Text {
         self.meta().name.clone()
     }
+    /// Whether [`Object::key`] is this.
+    fn has_key(&self, key: &str) -> bool {
+        self.key() == *key
+    }
     /// The node whose kubelet follows this object, if any (pods: `spec.nodeName`).
     fn node_name(&self) -> Option<&super::Text> {
         None
@@ -40,6 +44,9 @@ macro_rules! keyed {
             fn key_of(&self) -> super::Text {
                 self.meta.name.clone()
             }
+            fn has(&self, key: &str) -> bool {
+                self.meta.name == *key
+            }
         }
     };
 }
@@ -47,6 +54,9 @@ macro_rules! keyed {
 /// How objects are keyed; only foreign ones differ.
 trait Keyed {
     fn key_of(&self) -> super::Text;
+    fn has(&self, key: &str) -> bool {
+        self.key_of() == *key
+    }
 }
 
 macro_rules! kinds {
@@ -109,6 +119,7 @@ macro_rules! kinds {
                 match row { Row::$kind(o) => Some(o), _ => None }
             }
             fn key(&self) -> super::Text { Keyed::key_of(self) }
+            fn has_key(&self, key: &str) -> bool { Keyed::has(self, key) }
             fn node_name(&self) -> Option<&super::Text> {
                 let of: fn(&super::$kind) -> Option<&super::Text> = $node;
                 of(self)

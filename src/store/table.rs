@@ -3,11 +3,13 @@
 //! Ids are given out by the store, grow, and are never used twice, so that a stale id reads as
 //! nothing. Every index iterates in the order of ids (= order of creation).
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id_set::IdSet;
@@ -84,8 +86,8 @@ enum Owner {
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     rows: Vec<Option<Arc<T>>>,
-    /// By namespace, then by name.
-    names: FxHashMap<Text, FxHashMap<Text, u32>>,
+    /// By namespace and name, which are looked up in the rows themselves.
+    names: HashTable<u32>,
     namespaces: FxHashMap<Text, IdSet>,
     owners: FxHashMap<Owner, IdSet>,
     nodes: FxHashMap<Text, IdSet>,
@@ -96,7 +98,7 @@ impl<T> Default for Table<T> {
     fn default() -> Self {
         Table {
             rows: Vec::new(),
-            names: FxHashMap::default(),
+            names: HashTable::new(),
             namespaces: FxHashMap::default(),
             owners: FxHashMap::default(),
             nodes: FxHashMap::default(),
@@ -118,8 +120,9 @@ impl<T: Object> Table<T> {
 
     /// As [`Table::named`], from plain strings.
     pub fn find(&self, namespace: &str, name: &str) -> Option<(Id<T>, &Arc<T>)> {
-        let index = *self.names.get(namespace)?.get(name)?;
-        self.pair(index)
+        let named = |id: &u32| is_named(&self.rows, *id, namespace, name);
+        let index = self.names.find(hashed(namespace, name), named)?;
+        self.pair(*index)
     }
 
     /// All rows in order of creation.
@@ -215,8 +218,13 @@ impl<T: Object> Table<T> {
 
     fn link(&mut self, id: u32, row: &T) {
         let meta = row.meta();
-        let names = self.names.entry(meta.namespace.clone()).or_default();
-        names.insert(row.key(), id);
+        let (rows, key) = (&self.rows, row.key());
+        let named = |other: &u32| is_named(rows, *other, &meta.namespace, &key);
+        let hash = hashed(&meta.namespace, &key);
+        match self.names.entry(hash, named, |other| hash_of(rows, *other)) {
+            Entry::Occupied(mut other) => *other.get_mut() = id,
+            Entry::Vacant(place) => drop(place.insert(id)),
+        }
         self.namespaces
             .entry(meta.namespace.clone())
             .or_default()
@@ -229,14 +237,9 @@ impl<T: Object> Table<T> {
 
     fn unlink(&mut self, id: u32, row: &T) {
         let meta = row.meta();
-        if let Some(names) = self.names.get_mut(&meta.namespace) {
-            let key = row.key();
-            if names.get(&key) == Some(&id) {
-                names.remove(&key);
-            }
-            if names.is_empty() {
-                self.names.remove(&meta.namespace);
-            }
+        let hash = hashed(&meta.namespace, &row.key());
+        if let Ok(entry) = self.names.find_entry(hash, |other| *other == id) {
+            entry.remove();
         }
         remove(&mut self.namespaces, &meta.namespace, id);
         remove(&mut self.owners, &owner_of(row), id);
@@ -244,6 +247,22 @@ impl<T: Object> Table<T> {
             remove(&mut self.nodes, node, id);
         }
     }
+}
+
+/// Where the object of this name stands among the names.
+fn hashed(namespace: &str, name: &str) -> u64 {
+    FxBuildHasher.hash_one((namespace, name))
+}
+
+/// The same, of an object by its number.
+fn hash_of<T: Object>(rows: &[Option<Arc<T>>], id: u32) -> u64 {
+    let row = rows.get(id as usize).and_then(Option::as_ref);
+    row.map_or(0, |row| hashed(&row.meta().namespace, &row.key()))
+}
+
+fn is_named<T: Object>(rows: &[Option<Arc<T>>], id: u32, namespace: &str, name: &str) -> bool {
+    let row = rows.get(id as usize).and_then(Option::as_ref);
+    row.is_some_and(|row| row.meta().namespace == *namespace && row.has_key(name))
 }
 
 fn owner_of<T: Object>(row: &T) -> Owner {
