@@ -25,7 +25,8 @@ pub struct PodTemplate {
     pub source: Arc<Value>,
 }
 
-/// `spec` of a pod, without `nodeName`.
+/// `spec` of a pod, without `nodeName`. It is [`Eq`] so that pods which share one compare it by its
+/// address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodSpec {
     /// Containers.

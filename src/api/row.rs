@@ -22,9 +22,7 @@ pub trait Object: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
         self.meta().name.clone()
     }
     /// Whether [`Object::key`] is this.
-    fn has_key(&self, key: &str) -> bool {
-        self.key() == *key
-    }
+    fn has_key(&self, key: &str) -> bool;
     /// The node whose kubelet follows this object, if any (pods: `spec.nodeName`).
     fn node_name(&self) -> Option<&super::Text> {
         None

@@ -492,9 +492,7 @@ impl Cluster {
         if let Some(due) = self.scheduler_process.wants(self.api.store.log(), now) {
             turn.at(due, Event::ToScheduler);
         }
-        if !self.data_out.timers.is_empty() || !self.data_out.runtime.is_empty() {
-            self.drain_data(turn);
-        }
+        self.drain_data(turn);
     }
 
     /// Somebody but its kubelet changed a Node: the kubelet looks at it again.

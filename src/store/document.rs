@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::admit::{Tolerated, add_default_tolerations};
 use super::write::{ApiError, resource_of};
-use crate::api::decode::{DecodeContext, Problem, with_invalid_json};
+use crate::api::decode::{DecodeContext, ELSEWHERE, Problem, with_invalid_json};
 use crate::api::patch::{PatchKind, apply_as, kind_for};
 use crate::api::print::{go_value, to_json};
 use crate::api::yaml::{Node, Span};
@@ -153,10 +153,7 @@ fn named(old: &Row, new: &Value) -> Result<(), ApiError> {
     }
     let namespace = text(new, "namespace");
     if !meta.namespace.is_empty() && !namespace.is_empty() && meta.namespace != namespace {
-        return Err(ApiError::BadRequest(
-            "the namespace of the provided object does not match the namespace sent on the request"
-                .to_owned(),
-        ));
+        return Err(ApiError::BadRequest(ELSEWHERE.to_owned()));
     }
     if meta.name != name {
         return Err(ApiError::BadRequest(format!(

@@ -25,29 +25,7 @@ use super::support::{Case, Vectors, first_difference};
 pub const VECTORS: Vectors = Vectors {
     name: "scheduler",
     id: Some("id"),
-    fields: &[
-        "id",
-        "family",
-        "config",
-        "expected",
-        "namespaces",
-        "nodes",
-        "pod",
-        "pods",
-        "services",
-        "replicasets",
-        "pvcs",
-        "pvs",
-        "storageclasses",
-        "priorityclasses",
-        "pdbs",
-        "statefulsets",
-        "replicationcontrollers",
-        "csinodes",
-        "csidrivers",
-        "csistoragecapacities",
-        "volumeattachments",
-    ],
+    fields: &FIELDS,
     families: &[
         "resources",
         "nodeaffinity",
@@ -66,7 +44,13 @@ pub const VECTORS: Vectors = Vectors {
     compare,
 };
 
-const LISTS: [&str; 16] = [
+/// The fields of a case: first those of its own, then its lists of objects.
+const FIELDS: [&str; 21] = [
+    "id",
+    "family",
+    "config",
+    "expected",
+    "pod",
     "namespaces",
     "nodes",
     "pods",
@@ -85,6 +69,9 @@ const LISTS: [&str; 16] = [
     "volumeattachments",
 ];
 
+/// The lists of objects, in the order in which they are read.
+const LISTS: &[&str] = FIELDS.split_at(5).1;
+
 fn decode(value: &Value) -> Result<Row, String> {
     let decoded = decode_json(value, &DecodeContext::default()).map_err(|problems| {
         let name = &value["metadata"]["name"];
@@ -98,7 +85,7 @@ fn decode(value: &Value) -> Result<Row, String> {
 fn view(case: &Case) -> Result<View, String> {
     let mut view = View::default();
     let mut next = std::collections::BTreeMap::<Kind, u32>::new();
-    for list in LISTS {
+    for &list in LISTS {
         let objects = case.fields.get(list).and_then(Value::as_array);
         for value in objects.into_iter().flatten() {
             let row = decode(value)?;

@@ -46,6 +46,11 @@ pub(crate) use meta::uid as uid_of;
 pub(crate) use pod::{override_with, pod_requests};
 pub use typed::expand_list;
 
+/// What a request in one namespace is told that brings an object of another
+/// (`rest :: EnsureObjectNamespaceMatchesRequestNamespace`).
+pub const ELSEWHERE: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
+
 /// What a decode needs to know besides the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeContext {

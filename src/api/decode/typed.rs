@@ -133,9 +133,7 @@ where
                 path: "metadata.namespace".to_owned(),
                 span: None,
                 reason: "BadRequest".to_owned(),
-                message: "the namespace of the provided object does not match the namespace sent \
-                          on the request"
-                    .to_owned(),
+                message: super::ELSEWHERE.to_owned(),
             };
             return Err([located(elsewhere)].into_iter().chain(warnings).collect());
         }
