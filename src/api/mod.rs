@@ -87,6 +87,7 @@ pub use service::{EndpointSlice, Service};
 pub use stateful::{ControllerRevision, DaemonSet, StatefulSet};
 pub use text::Text;
 pub use volume::{
-    CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
+    CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass,
+    VolumeAttachment,
 };
 pub use workload::{Deployment, ReplicaSet};

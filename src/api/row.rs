@@ -160,6 +160,8 @@ macro_rules! for_each_kind {
             VolumeAttachment |_| None, "storage.k8s.io/v1", "volumeattachments", false;
             Inert |_| None, "", "", true;
             HorizontalPodAutoscaler |_| None, "autoscaling/v2", "horizontalpodautoscalers", true;
+            CSIDriver |_| None, "storage.k8s.io/v1", "csidrivers", false;
+            CSIStorageCapacity |_| None, "storage.k8s.io/v1", "csistoragecapacities", true;
         }
     };
 }

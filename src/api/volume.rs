@@ -1,5 +1,5 @@
-//! PersistentVolumes, claims, StorageClasses and CSINodes, as far as binding and scheduling need
-//! them.
+//! PersistentVolumes, claims, StorageClasses, and what CSI drivers tell about themselves, nodes and
+//! room, as far as binding and scheduling need them.
 
 use std::sync::Arc;
 
@@ -175,6 +175,42 @@ pub struct CSINode {
     pub meta: Meta,
     /// `spec.drivers`: name and `allocatable.count`.
     pub drivers: Vec<(Text, Option<i32>)>,
+}
+
+/// A CSIDriver, as far as scheduling looks at it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CSIDriver {
+    /// Metadata; the name is that of the driver.
+    pub meta: Meta,
+    /// `spec.storageCapacity`: CSIStorageCapacity objects tell where its volumes have room.
+    pub storage_capacity: bool,
+    /// The object as defaulted JSON.
+    pub source: Arc<Value>,
+}
+
+/// A CSIStorageCapacity: the room for volumes of one class on the nodes of one segment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CSIStorageCapacity {
+    /// Metadata.
+    pub meta: Meta,
+    /// `storageClassName`.
+    pub storage_class: Text,
+    /// `nodeTopology`: the nodes; `None` for no node at all.
+    pub topology: Option<LabelSelector>,
+    /// `capacity` in bytes, if known.
+    pub capacity: Option<i64>,
+    /// `maximumVolumeSize` in bytes, if known.
+    pub maximum: Option<i64>,
+    /// The object as defaulted JSON.
+    pub source: Arc<Value>,
+}
+
+impl CSIStorageCapacity {
+    /// The largest volume that can be made there, in bytes, if known
+    /// (`volumebinding/binder.go :: volumeLimit`).
+    pub fn limit(&self) -> Option<i64> {
+        self.maximum.or(self.capacity)
+    }
 }
 
 /// A VolumeAttachment: a volume that is, or is to be, attached to a node.

@@ -46,6 +46,8 @@ pub fn scheduler_interest(kind: Kind) -> Interest {
         | Kind::PersistentVolumeClaim
         | Kind::StorageClass
         | Kind::CSINode
+        | Kind::CSIDriver
+        | Kind::CSIStorageCapacity
         | Kind::VolumeAttachment => Interest::Handles,
         Kind::KubeEvent | Kind::Lease | Kind::EndpointSlice | Kind::ConfigMap | Kind::Secret => {
             Interest::None

@@ -93,8 +93,6 @@ const OTHERS: &[(&str, &str, &[&str])] = &[
         "flowcontrol.apiserver.k8s.io",
         &[],
     ),
-    ("CSIDriver", "storage.k8s.io", &[]),
-    ("CSIStorageCapacity", "storage.k8s.io", &[]),
     ("VolumeAttributesClass", "storage.k8s.io", &["vac"]),
     ("DeviceClass", "resource.k8s.io", &[]),
     ("ResourceClaim", "resource.k8s.io", &[]),

@@ -31,7 +31,7 @@ use super::plugin::PodEntry;
 use super::plugins::volume_binding::{PodVolumes, SELECTED_NODE};
 use super::template::{Constraint, Template};
 use crate::api::affinity::TopologySpread;
-use crate::api::{Labels, Node, PersistentVolumeClaim, Pod, PodSpec, Text};
+use crate::api::{Labels, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodSpec, Text};
 
 /// The place of a node in the cache.
 pub type NodeIx = usize;
@@ -117,8 +117,9 @@ pub struct Cache {
     by_namespace: FxHashMap<Text, BTreeSet<usize>>,
     with_affinity: BTreeSet<usize>,
     claims: FxHashMap<(Text, Text), u32>,
-    taken_volumes: BTreeSet<Text>,
-    selected_nodes: FxHashMap<(Text, Text), Text>,
+    /// Assumed volumes and claims, as of their revisions: newer rows win.
+    taken_volumes: FxHashMap<Text, u64>,
+    selected_nodes: FxHashMap<(Text, Text), (u64, Text)>,
 }
 
 impl Cache {
@@ -417,33 +418,44 @@ impl Cache {
         self.claims.contains_key(&(namespace.clone(), name.clone()))
     }
 
-    /// Whether a volume was decided on for a claim, which the view does not show yet.
-    pub fn volume_taken(&self, volume: &Text) -> bool {
-        self.taken_volumes.contains(volume)
+    /// Whether a volume was decided on for a claim, which the view does not show yet
+    /// (`passiveAssumeCache.Get`).
+    pub fn volume_taken(&self, volume: &PersistentVolume) -> bool {
+        self.taken_volumes.get(&volume.meta.name) == Some(&volume.meta.revision)
     }
 
     /// The node that a claim's volume is to be provisioned for, decided or already written.
     pub fn selected_node<'a>(&'a self, claim: &'a PersistentVolumeClaim) -> Option<&'a Text> {
         let key = (claim.meta.namespace.clone(), claim.meta.name.clone());
         let assumed = self.selected_nodes.get(&key);
-        assumed.or_else(|| claim.meta.annotations.get(SELECTED_NODE))
+        let assumed = assumed.filter(|(revision, _)| *revision == claim.meta.revision);
+        let written = || claim.meta.annotations.get(SELECTED_NODE);
+        assumed.map(|(_, node)| node).or_else(written)
     }
 
     /// Remembers (or forgets) what was decided about volumes (`AssumePodVolumes`,
     /// `RevertAssumedPodVolumes`).
     pub fn assume_volumes(&mut self, volumes: &PodVolumes, node: Option<&Text>) {
         for (volume, _) in &volumes.bindings {
-            match node {
-                Some(_) => self.taken_volumes.insert(volume.meta.name.clone()),
-                None => self.taken_volumes.remove(&volume.meta.name),
-            };
+            let (name, revision) = (&volume.meta.name, volume.meta.revision);
+            if node.is_some() {
+                self.taken_volumes.insert(name.clone(), revision);
+            } else if self.taken_volumes.get(name).is_some_and(|r| *r <= revision) {
+                self.taken_volumes.remove(name);
+            }
         }
         for claim in &volumes.provisions {
             let key = (claim.meta.namespace.clone(), claim.meta.name.clone());
-            match node {
-                Some(node) => self.selected_nodes.insert(key, node.clone()),
-                None => self.selected_nodes.remove(&key),
-            };
+            let revision = claim.meta.revision;
+            if let Some(node) = node {
+                self.selected_nodes.insert(key, (revision, node.clone()));
+            } else if self
+                .selected_nodes
+                .get(&key)
+                .is_some_and(|s| s.0 <= revision)
+            {
+                self.selected_nodes.remove(&key);
+            }
         }
     }
 

@@ -229,6 +229,8 @@ impl ClassMemo {
             let plugin = framework.plugin_at(*index);
             if plugin.name() == PluginName::ImageLocality {
                 class.images.weight = Some(framework.weight_at(*index));
+            } else if plugin.name() == PluginName::VolumeBinding {
+                // Its Score is behind a gate that is off.
             } else if plugin.by_node(pod) {
                 let asked = framework.runs(plugin.name(), Point::PreScore);
                 if asked && !plugin.pre_score(cx, &mut scratch, pod, &[]) {

@@ -3,7 +3,8 @@
 
 use crate::api::quantity::Resources;
 use crate::api::{
-    CSINode, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, VolumeAttachment,
+    CSIDriver, CSINode, CSIStorageCapacity, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    StorageClass, VolumeAttachment,
 };
 
 /// What kind of object an event is about.
@@ -25,6 +26,10 @@ pub enum Resource {
     StorageClass,
     /// A CSINode.
     CsiNode,
+    /// A CSIDriver.
+    CsiDriver,
+    /// A CSIStorageCapacity.
+    CsiStorageCapacity,
     /// A VolumeAttachment.
     VolumeAttachment,
     /// Anything.
@@ -121,6 +126,13 @@ pub enum Involved<'a> {
     StorageClass(Option<&'a StorageClass>, Option<&'a StorageClass>),
     /// A CSINode.
     CsiNode(Option<&'a CSINode>, Option<&'a CSINode>),
+    /// A CSIDriver.
+    CsiDriver(Option<&'a CSIDriver>, Option<&'a CSIDriver>),
+    /// A CSIStorageCapacity.
+    CsiStorageCapacity(
+        Option<&'a CSIStorageCapacity>,
+        Option<&'a CSIStorageCapacity>,
+    ),
     /// A volume that is attached to a node.
     Attachment(Option<&'a VolumeAttachment>, Option<&'a VolumeAttachment>),
     /// Nothing in particular.

@@ -7,7 +7,7 @@
 //! view and asks for writes; it holds no clock.
 //!
 //! Left out of the reference version, whose defaults have them on: resource claims, declared features
-//! of nodes, CSI storage capacity and in-tree volumes that migrate, in-place resizes (requests are
+//! of nodes, in-tree volumes that migrate, in-place resizes (requests are
 //! those of the spec), and opportunistic batching, which only profiles without default spread
 //! constraints ever do. Pod groups and waiting for a group are off by default there.
 //!

@@ -271,7 +271,7 @@ pub struct CycleState {
     /// VolumeRestrictions, from PreFilter.
     pub claim_conflicts: Option<ClaimConflicts>,
     /// VolumeBinding, from PreFilter.
-    pub volume_claims: Option<PodVolumeClaims>,
+    pub volume_claims: Option<Arc<PodVolumeClaims>>,
     /// VolumeZone, from PreFilter.
     pub volume_zones: Vec<VolumeTopology>,
     /// NodeVolumeLimits, from PreFilter.

@@ -10,6 +10,8 @@ mod bind;
 
 mod handlers;
 
+mod volumes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,8 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 pub use self::ask::Moment;
-use self::bind::{Pending, VolumeWait};
+use self::bind::Pending;
+use self::volumes::VolumeWaits;
 use super::cache::Cache;
 use super::config::SchedulerConfig;
 use super::cycle::{self, Search, find_nodes};
@@ -51,7 +54,7 @@ pub enum Event {
     FlushBackoff(u32),
     /// Retry pods that were unschedulable for too long (every 30 s while there are any).
     FlushUnschedulable(u32),
-    /// See whether volumes have been bound (every second while pods wait for theirs).
+    /// See whether volumes have been bound (every second for each pod that waits for its own).
     CheckVolumes(u32),
 }
 
@@ -63,7 +66,7 @@ struct Timers {
     cycle: bool,
     backoff: bool,
     sweep: bool,
-    volumes: bool,
+    volumes: Option<Time>,
 }
 
 /// Victims of one preemption that are still to be deleted (`preemption.Executor`).
@@ -92,7 +95,7 @@ pub struct Scheduler {
     kept: Kept,
     preempting: BTreeMap<u32, Preempting>,
     pending: FxHashMap<u64, Pending>,
-    volume_waits: BTreeMap<u32, VolumeWait>,
+    volume_waits: VolumeWaits,
     next_token: u64,
     epoch: u32,
     next_start: usize,
@@ -178,7 +181,7 @@ impl Scheduler {
             kept,
             preempting: BTreeMap::new(),
             pending: FxHashMap::default(),
-            volume_waits: BTreeMap::new(),
+            volume_waits: VolumeWaits::default(),
             next_token: 0,
             epoch: 0,
             next_start: 0,
@@ -247,7 +250,7 @@ impl Scheduler {
                 self.queue.flush_unschedulable(now, longest, &gate);
             }
             Event::CheckVolumes(_) => {
-                self.timers.volumes = false;
+                self.timers.volumes = None;
                 self.check_volumes(view, now, out);
             }
         }
@@ -277,9 +280,11 @@ impl Scheduler {
             let next = self.started + Duration::from_secs(done * SWEEP.as_secs());
             out.at(next, Event::FlushUnschedulable(self.epoch));
         }
-        if !self.volume_waits.is_empty() && !self.timers.volumes {
-            self.timers.volumes = true;
-            out.at(now + second, Event::CheckVolumes(self.epoch));
+        if let Some(at) = self.volume_waits.next()
+            && self.timers.volumes.is_none_or(|under_way| at < under_way)
+        {
+            self.timers.volumes = Some(at);
+            out.at(at, Event::CheckVolumes(self.epoch));
         }
     }
 

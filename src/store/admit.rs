@@ -336,6 +336,7 @@ pub(super) fn desired_differs(old: &Row, new: &Row) -> bool {
         (Row::PodDisruptionBudget(a), Row::PodDisruptionBudget(b)) => a.source != b.source,
         (Row::Job(a), Row::Job(b)) => a.spec != b.spec,
         (Row::CronJob(a), Row::CronJob(b)) => a.source != b.source,
+        (Row::CSIDriver(a), Row::CSIDriver(b)) => a.source["spec"] != b.source["spec"],
         (Row::EndpointSlice(a), Row::EndpointSlice(b)) => {
             a.endpoints != b.endpoints || a.ports != b.ports || a.meta.labels != b.meta.labels
         }

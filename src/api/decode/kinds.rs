@@ -357,6 +357,7 @@ fn storage_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome>
             &Steps {
                 defaults: defaults::storage::csi_driver,
                 validate: |o, _, at, e| validate::rare::csi_driver(o, at, e),
+                row: Some(|o, json, cx| volume::csi_driver(o, json, cx).into()),
                 ..plain::<storage::CSIDriver>(false, sub)
             },
         ),
@@ -374,6 +375,7 @@ fn storage_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome>
             cx,
             &Steps {
                 validate: |o, _, at, e| validate::rare::storage_capacity(o, at, e),
+                row: Some(|o, json, cx| volume::storage_capacity(o, json, cx).into()),
                 ..plain::<storage::CSIStorageCapacity>(true, sub)
             },
         ),

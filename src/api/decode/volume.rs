@@ -1,4 +1,4 @@
-//! PersistentVolumes, claims, StorageClasses and CSINodes.
+//! PersistentVolumes, claims, StorageClasses, and what CSI drivers tell.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use crate::api::volume::{
     AccessMode, AttachmentStatus, ClaimPhase, ClaimRef, ClaimStatus, VolumePhase, VolumeStatus,
 };
 use crate::api::{
-    CSINode, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
+    CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass,
+    VolumeAttachment,
 };
 
 fn storage_of(amounts: &Option<BTreeMap<String, Written>>) -> Option<i64> {
@@ -157,6 +158,35 @@ pub(super) fn csi_node(source: &storage::CSINode, cx: &DecodeContext) -> CSINode
                 (driver.name.as_str().into(), count)
             })
             .collect(),
+    }
+}
+
+pub(super) fn csi_driver(
+    source: &storage::CSIDriver,
+    json: &Value,
+    cx: &DecodeContext,
+) -> CSIDriver {
+    CSIDriver {
+        meta: meta(&source.metadata, cx),
+        storage_capacity: source.spec.storage_capacity.unwrap_or(false),
+        source: Arc::new(json.clone()),
+    }
+}
+
+pub(super) fn storage_capacity(
+    source: &storage::CSIStorageCapacity,
+    json: &Value,
+    cx: &DecodeContext,
+) -> CSIStorageCapacity {
+    let amount =
+        |amount: &Option<Written>| Some(Quantity::parse(&amount.as_ref()?.0).ok()?.value());
+    CSIStorageCapacity {
+        meta: meta(&source.metadata, cx),
+        storage_class: source.storage_class_name.as_str().into(),
+        topology: source.node_topology.as_ref().map(label_selector),
+        capacity: amount(&source.capacity),
+        maximum: amount(&source.maximum_volume_size),
+        source: Arc::new(json.clone()),
     }
 }
 

@@ -187,6 +187,8 @@ fn body(row: &Row, clock: Clock, top: &mut Map<String, Value>) {
         Row::PersistentVolume(volume) => persistent_volume(volume, &mut set),
         Row::PersistentVolumeClaim(claim) => persistent_claim(claim, &mut set),
         Row::StorageClass(class) => whole(&class.source, &mut set),
+        Row::CSIDriver(driver) => whole(&driver.source, &mut set),
+        Row::CSIStorageCapacity(capacity) => whole(&capacity.source, &mut set),
         Row::Inert(object) => whole(&object.body, &mut set),
         Row::Service(service) => set("spec", service_spec(service)),
         Row::VolumeAttachment(attachment) => volume_attachment(attachment, &mut set),

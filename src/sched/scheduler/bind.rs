@@ -1,25 +1,19 @@
 //! From a decision to a binding, and from a preemption to deleted victims: the writes that follow a
 //! cycle, and what their replies mean.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use super::volumes::VolumeWait;
 use super::{Event, Failure, Preempting, Scheduler};
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
-use crate::api::volume::ClaimRef;
-use crate::api::{PersistentVolume, PersistentVolumeClaim, Pod, Row, Text};
+use crate::api::{Pod, Text};
 use crate::client::{Outbox, Reply};
 use crate::engine::Time;
 use crate::sched::config::Point;
 use crate::sched::events::{ASSIGNED_POD_DELETE, Involved};
-use crate::sched::plugin::{Cx, CycleState, PluginName, PodEntry};
-use crate::sched::plugins::volume_binding::{PodVolumes, SELECTED_NODE, fully_bound};
+use crate::sched::plugin::{CycleState, PluginName, PodEntry};
+use crate::sched::plugins::volume_binding::PodVolumes;
 use crate::sched::preempt::BY_SCHEDULER;
 use crate::sched::queue::QueuedPod;
 use crate::store::{ApiError, Id, Patch, Propagation, View, Write};
-
-/// `VolumeBindingArgs.bindTimeoutSeconds`, unless the profile says otherwise.
-const BIND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A request whose reply matters.
 #[derive(Clone, Debug)]
@@ -27,22 +21,13 @@ pub(super) enum Pending {
     /// A pod's binding.
     Bind { queued: QueuedPod, node: Text },
     /// A volume or claim of a pod that waits for its volumes.
-    Volume { pod: u32 },
+    Volume { pod: u32, wait: u64 },
     /// The condition of a victim of this preemptor, or its deletion.
     Victim {
         preemptor: u32,
         victim: PodEntry,
         delete: bool,
     },
-}
-
-/// A pod with a node that waits for its volumes to be bound there (`PreBind`).
-#[derive(Clone, Debug)]
-pub(super) struct VolumeWait {
-    queued: QueuedPod,
-    node: Text,
-    volumes: PodVolumes,
-    since: Time,
 }
 
 impl Scheduler {
@@ -59,14 +44,10 @@ impl Scheduler {
         out: &mut Outbox<Event>,
     ) {
         let framework = &self.frameworks[profile];
-        let cx = Cx {
-            view,
-            cache: &self.cache,
-        };
         let reserves = framework.runs(PluginName::VolumeBinding, Point::Reserve);
         let info = self.cache.find(node);
         let volumes = match (&state.volume_claims, info) {
-            (Some(claims), Some(info)) if reserves => claims.find(&cx, info.row()),
+            (Some(claims), Some(info)) if reserves => claims.find(view, info.row()),
             _ => Ok(PodVolumes::default()),
         };
         let volumes = match volumes {
@@ -82,7 +63,7 @@ impl Scheduler {
         }
         self.nominator.remove(entry.id);
         self.cache.add_pod(entry, node, true);
-        if volumes == PodVolumes::default() {
+        if volumes.is_empty() {
             self.bind(queued, node.clone(), now, out);
         } else {
             self.bind_volumes(queued, node.clone(), volumes, view, now, out);
@@ -90,7 +71,13 @@ impl Scheduler {
     }
 
     /// DefaultBinder.
-    fn bind(&mut self, queued: QueuedPod, node: Text, now: Time, out: &mut Outbox<Event>) {
+    pub(super) fn bind(
+        &mut self,
+        queued: QueuedPod,
+        node: Text,
+        now: Time,
+        out: &mut Outbox<Event>,
+    ) {
         let write = Write::Bind {
             pod: Id::new(queued.entry.id),
             uid: queued.entry.pod.meta.uid,
@@ -98,103 +85,6 @@ impl Scheduler {
         };
         let pending = Pending::Bind { queued, node };
         self.send(write, "best node", Some(pending), now, out);
-    }
-
-    /// `bindAPIUpdate`: volumes get their claim, claims to be provisioned get their node.
-    fn bind_volumes(
-        &mut self,
-        queued: QueuedPod,
-        node: Text,
-        volumes: PodVolumes,
-        view: &View,
-        now: Time,
-        out: &mut Outbox<Event>,
-    ) {
-        let id = queued.entry.id;
-        self.cache.assume_volumes(&volumes, Some(&node));
-        self.announce(&queued.entry, &node, now, out);
-        for (volume, claim) in &volumes.bindings {
-            let mut bound = PersistentVolume::clone(volume);
-            bound.claim = Some(ClaimRef {
-                namespace: claim.meta.namespace.clone(),
-                name: claim.meta.name.clone(),
-                uid: Some(claim.meta.uid),
-            });
-            let volumes = view.of::<PersistentVolume>();
-            if let Some((object, _)) = volumes.named(&Text::default(), &volume.meta.name) {
-                let write = Write::Update(object.into(), Row::from(bound));
-                let pending = Some(Pending::Volume { pod: id });
-                self.send(write, "volume for the pod", pending, now, out);
-            }
-        }
-        for claim in &volumes.provisions {
-            let claims = view.of::<PersistentVolumeClaim>();
-            let found = claims.named(&claim.meta.namespace, &claim.meta.name);
-            if let Some((object, _)) = found {
-                let edits = vec![(Text::from(SELECTED_NODE), Some(node.clone()))];
-                let write = Write::Patch {
-                    object: object.into(),
-                    uid: Some(claim.meta.uid),
-                    patch: Patch::Annotations(edits),
-                };
-                let pending = Some(Pending::Volume { pod: id });
-                self.send(write, "node for the volume", pending, now, out);
-            }
-        }
-        let wait = VolumeWait {
-            queued,
-            node,
-            volumes,
-            since: now,
-        };
-        self.volume_waits.insert(id, wait);
-    }
-
-    /// A pod that waits in PreBind says where it is going to be, for autoscalers and their like
-    /// (`NominatedNodeNameForExpectation`).
-    fn announce(&mut self, entry: &PodEntry, node: &Text, now: Time, out: &mut Outbox<Event>) {
-        if entry.pod.status.nominated_node.as_ref() == Some(node) {
-            return;
-        }
-        let write = Write::Patch {
-            object: Id::<Pod>::new(entry.id).into(),
-            uid: Some(entry.pod.meta.uid),
-            patch: Patch::Scheduling {
-                condition: None,
-                nominate: Some(node.clone()),
-            },
-        };
-        self.send(write, "the node it will be bound to", None, now, out);
-    }
-
-    /// `checkBindings`, once a second: pods whose volumes are all bound go on.
-    pub(super) fn check_volumes(&mut self, view: &View, now: Time, out: &mut Outbox<Event>) {
-        let ids: Vec<u32> = self.volume_waits.keys().copied().collect();
-        for id in ids {
-            let Some(wait) = self.volume_waits.get(&id) else {
-                continue;
-            };
-            let bindings = wait.volumes.bindings.iter().map(|(_, claim)| claim);
-            let mut claims = bindings.chain(&wait.volumes.provisions);
-            let done = claims.all(|c| bound_now(view, c));
-            let profile = self.profile_of(&wait.queued.entry.pod);
-            let timeout = profile.and_then(|p| self.config.profiles[p].args.bind_timeout);
-            let late = now.since(wait.since) > timeout.unwrap_or(BIND_TIMEOUT);
-            if !(done || late) {
-                continue;
-            }
-            let Some(wait) = self.volume_waits.remove(&id) else {
-                continue;
-            };
-            self.cache.assume_volumes(&wait.volumes, None);
-            if done {
-                self.bind(wait.queued, wait.node, now, out);
-            } else {
-                let message = "running PreBind plugin \"VolumeBinding\": binding volumes: context \
-                               deadline exceeded";
-                self.unbind(wait.queued, message.into(), view, now, out);
-            }
-        }
     }
 
     /// The answer to one of its requests.
@@ -220,14 +110,8 @@ impl Scheduler {
                     self.unbind(queued, message, view, now, out);
                 }
             },
-            Some(Pending::Volume { pod }) => {
-                if let Err(error) = reply
-                    && let Some(wait) = self.volume_waits.remove(&pod)
-                {
-                    self.cache.assume_volumes(&wait.volumes, None);
-                    let message = format!("running PreBind plugin \"VolumeBinding\": {error}");
-                    self.unbind(wait.queued, message, view, now, out);
-                }
+            Some(Pending::Volume { pod, wait }) => {
+                self.volume_written((pod, wait), reply, view, now, out);
             }
             Some(Pending::Victim {
                 preemptor,
@@ -239,7 +123,7 @@ impl Scheduler {
     }
 
     /// `handleBindingCycleError`: the place becomes free again, and the pod is tried again.
-    fn unbind(
+    pub(super) fn unbind(
         &mut self,
         queued: QueuedPod,
         message: String,
@@ -325,7 +209,7 @@ impl Scheduler {
         now: Time,
         out: &mut Outbox<Event>,
     ) {
-        if let Some(wait) = self.volume_waits.remove(&victim.id) {
+        if let Some(wait) = self.volume_waits.remove(victim.id) {
             self.cancel(preemptor, wait, victim, view, now, out);
             return;
         }
@@ -479,11 +363,4 @@ impl Scheduler {
             self.queue.force(preemptor, &gate);
         }
     }
-}
-
-/// Whether the view shows a claim as fully bound.
-fn bound_now(view: &View, claim: &Arc<PersistentVolumeClaim>) -> bool {
-    let claims = view.of::<PersistentVolumeClaim>();
-    let found = claims.named(&claim.meta.namespace, &claim.meta.name);
-    found.is_some_and(|(_, now)| fully_bound(now))
 }

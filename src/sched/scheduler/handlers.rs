@@ -4,10 +4,7 @@
 use std::sync::Arc;
 
 use super::{Doors, Event, Scheduler};
-use crate::api::{
-    CSINode, Kind, Node, Object, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass,
-    VolumeAttachment,
-};
+use crate::api::{Kind, Node, Object, Pod};
 use crate::client::Outbox;
 use crate::engine::Time;
 use crate::sched::events::{
@@ -49,39 +46,36 @@ impl Scheduler {
         match object.kind {
             Kind::Pod => self.pod_changed(object.index, rows(change), view, now),
             Kind::Node => self.node_changed(rows(change), view, now),
-            Kind::PersistentVolumeClaim => {
-                let rows = rows::<PersistentVolumeClaim>(change);
-                let involved = Involved::Claim(rows.0.map(|r| &**r), rows.1.map(|r| &**r));
-                let kind = Resource::PersistentVolumeClaim;
-                self.move_all(event(kind, action(rows)), &involved, None, view, now);
-            }
-            Kind::PersistentVolume => {
-                let rows = rows::<PersistentVolume>(change);
-                let involved = Involved::Volume(rows.0.map(|r| &**r), rows.1.map(|r| &**r));
-                let kind = Resource::PersistentVolume;
-                self.move_all(event(kind, action(rows)), &involved, None, view, now);
-            }
-            Kind::StorageClass => {
-                let rows = rows::<StorageClass>(change);
-                let involved = Involved::StorageClass(rows.0.map(|r| &**r), rows.1.map(|r| &**r));
-                let kind = Resource::StorageClass;
-                self.move_all(event(kind, action(rows)), &involved, None, view, now);
-            }
-            Kind::CSINode => {
-                let rows = rows::<CSINode>(change);
-                let involved = Involved::CsiNode(rows.0.map(|r| &**r), rows.1.map(|r| &**r));
-                let kind = Resource::CsiNode;
-                self.move_all(event(kind, action(rows)), &involved, None, view, now);
-            }
-            Kind::VolumeAttachment => {
-                let rows = rows::<VolumeAttachment>(change);
-                let involved = Involved::Attachment(rows.0.map(|r| &**r), rows.1.map(|r| &**r));
-                let kind = Resource::VolumeAttachment;
-                self.move_all(event(kind, action(rows)), &involved, None, view, now);
-            }
-            _ => {}
+            kind => self.storage_changed(kind, change, view, now),
         }
         self.wake(now, out);
+    }
+
+    /// An object that only some plugins look at.
+    fn storage_changed(&mut self, kind: Kind, change: &Change, view: &View, now: Time) {
+        macro_rules! tell {
+            ($($kind:ident => $resource:ident, $involved:ident;)*) => {
+                match kind {
+                    $(Kind::$kind => {
+                        let rows = rows::<crate::api::$kind>(change);
+                        let involved =
+                            Involved::$involved(rows.0.map(|r| &**r), rows.1.map(|r| &**r));
+                        let event = event(Resource::$resource, action(rows));
+                        self.move_all(event, &involved, None, view, now);
+                    })*
+                    _ => {}
+                }
+            };
+        }
+        tell! {
+            PersistentVolumeClaim => PersistentVolumeClaim, Claim;
+            PersistentVolume => PersistentVolume, Volume;
+            StorageClass => StorageClass, StorageClass;
+            CSINode => CsiNode, CsiNode;
+            CSIDriver => CsiDriver, CsiDriver;
+            CSIStorageCapacity => CsiStorageCapacity, CsiStorageCapacity;
+            VolumeAttachment => VolumeAttachment, Attachment;
+        }
     }
 
     /// Tells the waiting pods of an event.
@@ -242,7 +236,7 @@ impl Scheduler {
 
     /// `handleAssumedPodDeletion`: a pod goes away that was decided on but not bound yet.
     fn forget(&mut self, id: u32, view: &View, now: Time) {
-        self.volume_waits.remove(&id);
+        self.volume_waits.remove(id);
         let Some(entry) = self.cache.remove_pod(id) else {
             return;
         };

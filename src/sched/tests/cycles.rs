@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::sched::explain::{Explanation, explain};
-use crate::store::{ObjectId, View};
 
 /// Explains a cycle for the last object, a pod, among the others.
 fn cycle(objects: &[Value]) -> Explanation {
@@ -17,30 +16,7 @@ fn cycle(objects: &[Value]) -> Explanation {
     let Some(Row::Pod(pending)) = rows.pop() else {
         panic!("the last object is a pod")
     };
-    let mut view = View::default();
-    for (index, row) in rows.into_iter().enumerate() {
-        let row = match row {
-            Row::Pod(pod) => {
-                let mut pod = Pod::clone(&pod);
-                pod.node_name = Some(pod.spec.node_name.clone());
-                Row::Pod(pod.into())
-            }
-            row => row,
-        };
-        let index = u32::try_from(index).expect("few objects");
-        let kind = row.kind();
-        view.apply(&Change {
-            revision: view.revision + 1,
-            time: Time::ZERO,
-            object: Some(ObjectId { kind, index }),
-            op: Op::Create,
-            old: None,
-            new: Some(row),
-            event: None,
-            cause: Cause::default(),
-            renewed: None,
-        });
-    }
+    let view = view_of(rows);
     let config = SchedulerConfig::default();
     let explained = explain(&config, &Draws::new(1), &pending, &view, Time::ZERO);
     explained.expect("the default profile knows the pod")

@@ -38,7 +38,8 @@ fn hint(plugin: PluginName, args: &Args, pod: &str, old: &str, new: &str) -> boo
     }
     let involved = involved!(
         Pod => Pod, Node => Node, PersistentVolumeClaim => Claim, PersistentVolume => Volume,
-        StorageClass => StorageClass, CSINode => CsiNode, VolumeAttachment => Attachment
+        StorageClass => StorageClass, CSINode => CsiNode, VolumeAttachment => Attachment,
+        CSIDriver => CsiDriver, CSIStorageCapacity => CsiStorageCapacity
     );
     plugin.hint(&cx, &entry, &involved)
 }
@@ -95,7 +96,8 @@ fn plugins_register_the_events_that_upstream_registers() {
         NodeVolumeLimits CsiNode/Add CsiNode/Update Pod/Delete \
             PersistentVolumeClaim/Add VolumeAttachment/Delete
         VolumeBinding StorageClass/Add|Update PersistentVolumeClaim/Add|Update \
-            PersistentVolume/Add|Update Node/Add|UpdateNodeLabel CsiNode/Add|Update
+            PersistentVolume/Add|Update Node/Add|UpdateNodeLabel CsiNode/Add|Update \
+            CsiDriver/Update CsiStorageCapacity/Add|Update
         VolumeZone StorageClass/Add Node/Add|UpdateNodeLabel \
             PersistentVolumeClaim/Add|Update PersistentVolume/Add|Update
         PodTopologySpread Pod/Add|Delete|UpdatePodLabel|UpdatePodToleration \
@@ -323,7 +325,7 @@ fn node_volume_limits() {
 #[test]
 fn volume_binding() {
     // volume_binding_test.go :: TestIsSchedulableAfterCSINodeChange, …PersistentVolumeClaimChange,
-    // …StorageClassChange
+    // …StorageClassChange, …CSIStorageCapacityChange, …CSIDriverChange
     let cases = "
         pod := pod p claim=a claim=b
         queue: CSINode is newly created; pod p; -; csinode n
@@ -336,7 +338,21 @@ fn volume_binding() {
         queue: the pvc that is being modified; {pod}; claim b; claim b
         queue: a new StorageClass; {pod}; -; class c
         queue: AllowedTopologies are changed; {pod}; class c; class c topology=a
-        skip: no changes to the StorageClass; {pod}; class c; class c";
+        skip: no changes to the StorageClass; {pod}; class c; class c
+        queue: new room; {pod}; -; room r
+        queue: the limit is told now; {pod}; room r; room r capacity=1Gi
+        queue: the limit grows; {pod}; room r capacity=1Gi; room r capacity=2Gi
+        skip: the limit shrinks; {pod}; room r capacity=2Gi; room r capacity=1Gi
+        skip: the limit is told no more; {pod}; room r capacity=1Gi; room r
+        skip: the limit stays; {pod}; room r capacity=1Gi; room r capacity=1Gi
+        skip: more room, not for larger volumes; {pod}; room r capacity=1Gi maximum=1Gi; \
+            room r capacity=2Gi maximum=1Gi
+        queue: room for larger volumes; {pod}; room r capacity=9Gi maximum=1Gi; \
+            room r capacity=9Gi maximum=2Gi
+        queue: room is told no more; pod p csi=d; driver d tracks; driver d
+        skip: of another driver; pod p csi=d; driver e tracks; driver e
+        skip: room is told from now on; pod p csi=d; driver d; driver d tracks
+        skip: no volume of its own; {pod}; driver d tracks; driver d";
     check_hints(PluginName::VolumeBinding, cases);
 }
 

@@ -153,7 +153,16 @@ fn a_claim_that_waits_for_its_pod_is_provisioned_for_the_node_first() {
         .annotations
         .get("volume.kubernetes.io/selected-node");
     assert_eq!(selected.map(|n| n.as_str()), Some("n1"));
-    // The volume controller binds the claim at 4 s; the scheduler looks every second.
+    // The volume controller binds the claim at 4 s; the scheduler looks every second after the
+    // answer to its write.
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv-1"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+            "csi": {"driver": "disk", "volumeHandle": "1"}
+        }
+    });
+    m.create(3_999, volume);
     let mut bound = found.clone();
     bound.volume_name = "pv-1".into();
     let annotations = &bound.meta.annotations;
@@ -161,9 +170,9 @@ fn a_claim_that_waits_for_its_pod_is_provisioned_for_the_node_first() {
     m.script(4_000, Write::Update(id.into(), Row::from(bound)));
     check(
         &m.run(10_000),
-        "4012 db on n1
-         4012 db nominated to \"\"
-         4014 db Scheduled: Successfully assigned default/db to n1",
+        "4014 db on n1
+         4014 db nominated to \"\"
+         4016 db Scheduled: Successfully assigned default/db to n1",
     );
 }
 

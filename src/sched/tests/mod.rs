@@ -9,6 +9,7 @@ mod lifecycle;
 mod preemption;
 mod queueing;
 mod search;
+mod volumes;
 mod words;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use crate::client::{Outbox, Reply};
 use crate::engine::Time;
 use crate::engine::draws::Draws;
 use crate::store::{
-    ApiError, Cause, Change, Cursor, Id, Op, Patch, Propagation, Store, View, Write,
+    ApiError, Cause, Change, Cursor, Id, ObjectId, Op, Patch, Propagation, Store, View, Write,
 };
 
 const MS: u64 = 1_000_000;
@@ -294,6 +295,31 @@ fn pod(name: &str, cpu_milli: u32) -> Value {
 fn set(mut object: Value, parent: &str, field: &str, value: Value) -> Value {
     object.pointer_mut(parent).expect("the parent exists")[field] = value;
     object
+}
+
+/// A view of these objects; pods that name a node are on it.
+fn view_of(rows: Vec<Row>) -> View {
+    let mut view = View::default();
+    for (index, mut row) in rows.into_iter().enumerate() {
+        if let Row::Pod(pod) = &mut row {
+            let node = pod.spec.node_name.clone();
+            std::sync::Arc::make_mut(pod).node_name = Some(node).filter(|n| !n.is_empty());
+        }
+        let index = u32::try_from(index).expect("few objects");
+        let kind = row.kind();
+        view.apply(&Change {
+            revision: view.revision + 1,
+            time: Time::ZERO,
+            object: Some(ObjectId { kind, index }),
+            op: Op::Create,
+            old: None,
+            new: Some(row),
+            event: None,
+            cause: Cause::default(),
+            renewed: None,
+        });
+    }
+    view
 }
 
 #[track_caller]

@@ -86,6 +86,10 @@ fn pod_word(object: &mut Value, word: &str) {
             let volume = json!({"name": value, "persistentVolumeClaim": {"claimName": value}});
             push(spec, "volumes", volume);
         }
+        "csi" => {
+            let volume = json!({"name": value, "csi": {"driver": value}});
+            push(spec, "volumes", volume);
+        }
         "disk" => {
             let volume = json!({"name": value, "gcePersistentDisk": {"pdName": value}});
             push(spec, "volumes", volume);
@@ -112,6 +116,39 @@ fn other_word(object: &mut Value, word: &str) {
             push(object, "spec/taints", taint);
         }
         "volume" => object["spec"]["volumeName"] = json!(value),
+        "bound" => {
+            object["spec"]["volumeName"] = json!(value);
+            object["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = json!("yes");
+        }
+        "selected" => {
+            let key = "volume.kubernetes.io/selected-node";
+            object["metadata"]["annotations"][key] = json!(value);
+        }
+        "lost" => object["status"]["phase"] = json!("Lost"),
+        "class" => match object["kind"].as_str() {
+            Some("CSIStorageCapacity") => object["storageClassName"] = json!(value),
+            _ => object["spec"]["storageClassName"] = json!(value),
+        },
+        "size" => match object["kind"].as_str() {
+            Some("PersistentVolume") => object["spec"]["capacity"]["storage"] = json!(value),
+            _ => object["spec"]["resources"]["requests"]["storage"] = json!(value),
+        },
+        "phase" => object["status"]["phase"] = json!(value),
+        "provisioner" => object["provisioner"] = json!(value),
+        "nowhere" => object["nodeTopology"] = Value::Null,
+        "on" => {
+            let (key, value) = value.split_once(':').expect("KEY:VALUE");
+            match object["kind"].as_str() {
+                Some("CSIStorageCapacity") => {
+                    object["nodeTopology"] = json!({"matchLabels": {key: value}});
+                }
+                _ => {
+                    let term = json!({"key": key, "operator": "In", "values": [value]});
+                    let terms = json!([{"matchExpressions": [term]}]);
+                    object["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"] = terms;
+                }
+            }
+        }
         "migrated" => {
             let key = "storage.alpha.kubernetes.io/migrated-plugins";
             object["metadata"]["annotations"][key] = json!(value);
@@ -122,6 +159,9 @@ fn other_word(object: &mut Value, word: &str) {
             let driver = json!({"name": driver, "nodeID": "n", "allocatable": {"count": count}});
             push(object, "spec/drivers", driver);
         }
+        "tracks" => object["spec"]["storageCapacity"] = json!(true),
+        "capacity" => object["capacity"] = json!(value),
+        "maximum" => object["maximumVolumeSize"] = json!(value),
         "waits" => object["volumeBindingMode"] = json!("WaitForFirstConsumer"),
         "topology" => {
             let terms = json!([{"matchLabelExpressions": [{"key": "zone", "values": [value]}]}]);
@@ -169,6 +209,11 @@ fn bare(kind: &str, name: &str) -> Value {
             "StorageClass",
             json!({"provisioner": "d"}),
         ),
+        "driver" => ("storage.k8s.io/v1", "CSIDriver", json!({"spec": {}})),
+        "room" => {
+            let body = json!({"storageClassName": "c", "nodeTopology": {}});
+            ("storage.k8s.io/v1", "CSIStorageCapacity", body)
+        }
         "csinode" => (
             "storage.k8s.io/v1",
             "CSINode",

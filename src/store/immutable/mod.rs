@@ -92,6 +92,18 @@ fn spec(old: &Row, new: &Row, causes: &mut Vec<String>) {
             ];
             fixed(&a.source, &b.source, &fields, causes);
         }
+        (Row::CSIDriver(a), Row::CSIDriver(b)) => {
+            let (old, new) = (&a.source["spec"], &b.source["spec"]);
+            if old["attachRequired"] != new["attachRequired"] {
+                // The path is upstream's.
+                causes.push(immutable("spec.attachedRequired", &new["attachRequired"]));
+            }
+            fixed(&a.source, &b.source, &["spec.volumeLifecycleModes"], causes);
+        }
+        (Row::CSIStorageCapacity(a), Row::CSIStorageCapacity(b)) => {
+            let fields = ["nodeTopology", "storageClassName"];
+            fixed(&a.source, &b.source, &fields, causes);
+        }
         (Row::Inert(a), Row::Inert(b)) => inert(a, b, causes),
         _ => flat(old, new, causes),
     }
@@ -225,17 +237,6 @@ fn inert(old: &Inert, new: &Inert, causes: &mut Vec<String>) {
         }
         ("networking.k8s.io", "IngressClass") => fixed(old, new, &["spec.controller"], causes),
         ("node.k8s.io", "RuntimeClass") => fixed(old, new, &["handler"], causes),
-        ("storage.k8s.io", "CSIDriver") => {
-            if old["spec"]["attachRequired"] != new["spec"]["attachRequired"] {
-                // The path is upstream's.
-                let value = &new["spec"]["attachRequired"];
-                causes.push(immutable("spec.attachedRequired", value));
-            }
-            fixed(old, new, &["spec.volumeLifecycleModes"], causes);
-        }
-        ("storage.k8s.io", "CSIStorageCapacity") => {
-            fixed(old, new, &["nodeTopology", "storageClassName"], causes);
-        }
         ("storage.k8s.io", "VolumeAttributesClass") => {
             for field in ["driverName", "parameters"] {
                 if old[field] != new[field] {
