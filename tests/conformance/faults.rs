@@ -238,3 +238,59 @@ pub fn what_comes_twice_is_answered_once(world: &World) {
         users(&run).failed_by
     );
 }
+
+/// One node: users ask `front`, which asks `back` for each request through its Service, and then
+/// directly, by a headless one. A fault of the packets from the one to the other begins after 2 s.
+fn neighbours(world: &World, fault: &str) -> RunRecord {
+    let front = "startup: 200ms, request: {cpu: 200us, calls: [
+      {service: back, timeout: 1s, keepAlive: false},
+      {service: \"bare:8080\", timeout: 1s, keepAlive: false}]}";
+    let target = "target: {mode: all, selector: {labelSelectors: {app: back}}}";
+    let bare = service("bare", "clusterIP: None,");
+    let bare = bare.replace("{app: bare}", "{app: back}");
+    world.run(&scenario(
+        9,
+        1,
+        &chaos(
+            "2s",
+            "NetworkChaos",
+            "front",
+            &format!("{fault}, {target}, duration: 4s"),
+        ),
+        &[
+            deployment("front", 1, READY, ""),
+            service("front", ""),
+            model("front", front),
+            deployment("back", 1, READY, ""),
+            service("back", ""),
+            bare.replace("port: 80,", "port: 8080,"),
+            model("back", "startup: 200ms, request: {cpu: 200us}"),
+            traffic("service/front:80", 10, 8, FRESH),
+        ],
+    ))
+}
+
+pub fn delay_between_pods_of_one_node_is_felt_directly_and_through_a_service(world: &World) {
+    let run = neighbours(world, "action: delay, delay: {latency: 50ms}");
+    assert_eq!(users(&run).failed, 0, "{:?}", users(&run).failed_by);
+    between("p50 in ms before", 0.0, p50(&run, 0.0, 2.0), 40.0);
+    // Of each of the two calls, the handshake and the question are late.
+    between(
+        "p50 in ms while it lasts",
+        200.0,
+        p50(&run, 3.0, 6.0),
+        250.0,
+    );
+    between("p50 in ms afterwards", 0.0, p50(&run, 7.0, 9.0), 40.0);
+}
+
+pub fn a_partition_between_pods_of_one_node_leaves_everything_else(world: &World) {
+    let run = neighbours(world, "action: partition");
+    // Users reach the one, but it does not reach the other.
+    let by: Vec<_> = users(&run).failed_by.keys().collect();
+    assert_eq!(by, ["downstream"]);
+    between("failed", 38.0, users(&run).failed as f64, 42.0);
+    assert_eq!(failed(&run, 0.0, 2.0) + failed(&run, 8.0, 9.0), 0);
+    // Kubelets reach both.
+    assert!(run.pods.iter().all(|pod| pod.restarts == 0));
+}

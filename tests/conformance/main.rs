@@ -94,7 +94,9 @@ bodies! {
         other_names_are_looked_up_as_before
         a_narrow_link_takes_its_time_for_large_answers
         corruption_is_repaired_and_takes_time
-        what_comes_twice_is_answered_once;
+        what_comes_twice_is_answered_once
+        delay_between_pods_of_one_node_is_felt_directly_and_through_a_service
+        a_partition_between_pods_of_one_node_leaves_everything_else;
 }
 
 /// Bodies that keep a core busy, and say how long that takes: two at once would measure each other.

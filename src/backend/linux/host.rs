@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::layout::{Hierarchies, Layout};
+use super::net::fault::Trouble;
 use super::net::nft::layout::NodeRules;
 use super::net::route::Cidr;
 use super::net::{fabric, network};
@@ -301,12 +302,58 @@ impl Trial {
             })
         });
         match made {
-            Ok(true) => checked.add("pod sandbox", Grade::Works, "groups, network, volumes"),
+            Ok(true) => {
+                checked.add("pod sandbox", Grade::Works, "groups, network, volumes");
+                self.detours(checked);
+            }
             Ok(false) => {
                 let why = self.problems.pop().unwrap_or_default();
                 checked.add("pod sandbox", Grade::Missing, why);
             }
             Err(why) => checked.add("pod sandbox", Grade::Missing, why),
+        }
+    }
+
+    /// Packets between pods of one node on the wire: a TAP link, routes by where a packet comes from,
+    /// packets that are not tracked.
+    fn detours(&mut self, checked: &mut Checked) {
+        let within = Trouble::Within {
+            node: NODE.to_owned(),
+            pairs: vec![(None, None)],
+        };
+        let services = network::Command::Services {
+            node: NODE.to_owned(),
+            put: Vec::new(),
+            gone: Vec::new(),
+        };
+        let commands = [
+            network::Command::Trouble(0, within),
+            network::Command::Calm(0),
+            services,
+        ];
+        let mut commands = commands.into_iter().map(|c| Command::Net(Box::new(c)));
+        let sent = commands.try_for_each(|c| self.cell.channel.send(&c));
+        let before = self.problems.len();
+        let answer = sent.map_err(|e| e.to_string()).and_then(|()| {
+            self.hear_report(|report| match report {
+                Report::Net(network::Report::Programmed { .. }) => Some(Ok(())),
+                Report::Net(network::Report::Problem(text)) | Report::Problem(text) => {
+                    Some(Err(text.clone()))
+                }
+                _ => None,
+            })
+        });
+        let feature = "faults within a node";
+        match answer.and_then(|answer| answer) {
+            Ok(()) => {
+                let detail = "packets between pods of one node take the wire, too";
+                checked.add(feature, Grade::Works, detail);
+            }
+            Err(why) => {
+                self.problems.truncate(before);
+                let detail = format!("not felt between pods of one node: {why}");
+                checked.add(feature, Grade::Degraded, detail);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::detour::{Detours, Pair, Site, cable_name};
 use super::netlink::{Messages, Socket};
 use super::route::{self, Cidr, LOOPBACK, Way};
 use super::spares::{Spare, Spares};
@@ -55,6 +56,7 @@ pub struct Node {
     /// The number of the next cable.
     next_link: u32,
     pods: BTreeMap<u32, Pod>,
+    detours: Detours,
 }
 
 /// A pod's network.
@@ -133,6 +135,7 @@ impl Fabric {
             filter,
             next_link: UPLINK + 1,
             pods: BTreeMap::new(),
+            detours: Detours::default(),
             spec,
         };
         self.nodes.insert(node.spec.name.clone(), node);
@@ -179,6 +182,7 @@ impl Fabric {
         let ipv6 = self.ipv6;
         self.node_mut(node)?.add_pod(ip, spare, ipv6)?;
         self.wire.pod(ip, Some(number))?;
+        self.sync_detours(node)?;
         let node = self.node_mut(node)?;
         Ok(node.pods[&ip].netns.as_fd())
     }
@@ -195,9 +199,38 @@ impl Fabric {
             let mut m = Messages::default();
             route::remove_route(&mut m, Cidr::host(ip), Way::Link(pod.link));
             let _ = node.socket.request(m.quiet());
+            let name = node.spec.name.clone();
             self.wire.pod(ip, None)?;
+            self.sync_detours(&name)?;
         }
         Ok(())
+    }
+
+    /// From now on packets of these pairs of a node's pods take the wire as those to other nodes
+    /// do, and no others.
+    pub fn detour(&mut self, node: &str, pairs: Vec<Pair>) -> Result<()> {
+        self.node_mut(node)?.detours.want(pairs);
+        self.sync_detours(node)
+    }
+
+    fn sync_detours(&mut self, node: &str) -> Result<()> {
+        let ipv6 = self.ipv6;
+        let found = self.node_mut(node)?;
+        let step = || format!("lead packets between pods of node {node} over the wire");
+        let pods: Vec<_> = found.pods.iter().map(|(ip, pod)| (*ip, pod.link)).collect();
+        let site = Site {
+            netns: found.netns.as_fd(),
+            socket: &found.socket,
+            pods: found.spec.pods,
+            gateway: GATEWAY,
+            ipv6,
+        };
+        let (link, place) = (found.detours.link(site).step(step)?, found.spec.place);
+        let synced = found.detours.sync(&pods, site).step(step);
+        if let Some(link) = link {
+            self.wire.detour(place, &link)?;
+        }
+        synced
     }
 
     /// Makes a namespace beside a node from which users send: every address of `network` is its
@@ -275,8 +308,14 @@ impl Node {
         let link = self.next_link;
         self.next_link += 1;
         let mut m = Messages::default();
-        let name = format!("v{link}");
-        route::veth(&mut m, &name, link, "eth0", POD_LINK, netns.as_raw_fd());
+        route::veth(
+            &mut m,
+            &cable_name(link),
+            link,
+            "eth0",
+            POD_LINK,
+            netns.as_raw_fd(),
+        );
         if ipv6 {
             route::no_address_of_its_own(&mut m, link);
         }

@@ -4,38 +4,32 @@
 //! whatever happens in between it can be ended; and if nobody is left to end it, the namespaces go
 //! and the trouble with them. Ending what never began is no error.
 //!
-//! Packets between nodes are the wire's business. Packets between pods of one node never reach it;
-//! cuts and losses among them are rules in that node, delay among them is not possible here.
+//! What goes wrong with packets is the wire's business. Those between pods of one node take it only
+//! while a trouble is about them (see [`super::detour`]).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::detour::Pair;
 use super::dns::{Lie, Resolver};
 use super::fabric::{Fabric, UPLINK};
 use super::netlink::Messages;
-use super::nft::batch::{Batch, Hook, Verdict, hooks};
-use super::nft::expr::Field;
-use super::route::{self, Cidr};
+use super::route;
 use super::sys::{NetError, Result};
 use super::wire::{Rule, RuleId};
-
-/// The table of rules between pods of one node.
-const TABLE: &str = "rehearsal-faults";
 
 /// Something that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
-    /// With packets between nodes.
+    /// With packets on the wire.
     Wire(Rule),
-    /// With packets between pods of one node.
+    /// Some packets between pods of one node are on the wire, too.
     Within {
         /// The node.
         node: String,
-        /// Sender and receiver by address; none is any pod of the node.
-        pairs: Vec<(Option<u32>, Option<u32>)>,
-        /// How many of a million are lost.
-        per_million: u32,
+        /// Which.
+        pairs: Vec<Pair>,
     },
     /// A node's cable is pulled out.
     Cable {
@@ -67,18 +61,13 @@ enum Undo {
     Unshape(String),
 }
 
-/// One node's losses between its own pods, by the number of the trouble.
-type Losses = BTreeMap<u32, (Vec<(Option<u32>, Option<u32>)>, u32)>;
-
 /// Troubles in force, with their ends.
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: BTreeMap<u32, Vec<Undo>>,
-    within: BTreeMap<String, Losses>,
+    /// By node and by number.
+    within: BTreeMap<String, BTreeMap<u32, Vec<Pair>>>,
 }
-
-/// A transaction for a node's filters that is still to be sent.
-pub type Pending = Option<(String, Vec<u8>)>;
 
 impl Ledger {
     /// Troubles in force.
@@ -98,7 +87,7 @@ impl Ledger {
         trouble: Trouble,
         fabric: &mut Fabric,
         resolver: &Resolver,
-    ) -> Result<Pending> {
+    ) -> Result<()> {
         let undo = match &trouble {
             Trouble::Wire(_) => Undo::Rule(fabric.wire().reserve()),
             Trouble::Within { node, .. } => Undo::Within(node.clone()),
@@ -111,17 +100,12 @@ impl Ledger {
             (Trouble::Names(lie), _) => resolver.lie(id, Some(lie))?,
             (Trouble::Wire(rule), Undo::Rule(number)) => fabric.wire().add(number, rule)?,
             (Trouble::Cable { .. }, Undo::Plug(place)) => fabric.wire().carrier(place, false)?,
-            (
-                Trouble::Within {
-                    node,
-                    pairs,
-                    per_million,
-                },
-                _,
-            ) => {
-                let losses = self.within.entry(node.clone()).or_default();
-                losses.insert(id, (pairs, per_million));
-                return Ok(self.filters(&node, fabric));
+            (Trouble::Within { node, pairs }, _) => {
+                self.within
+                    .entry(node.clone())
+                    .or_default()
+                    .insert(id, pairs);
+                self.detour(&node, fabric)?;
             }
             (
                 Trouble::Uplink {
@@ -138,22 +122,23 @@ impl Ledger {
             }
             _ => {}
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Ends a trouble.
-    pub fn revert(&mut self, id: u32, fabric: &mut Fabric, resolver: &Resolver) -> Result<Pending> {
-        let mut pending = None;
+    pub fn revert(&mut self, id: u32, fabric: &mut Fabric, resolver: &Resolver) -> Result<()> {
         for undo in self.entries.remove(&id).into_iter().flatten().rev() {
             match undo {
                 Undo::Rule(number) => fabric.wire().remove(number)?,
                 Undo::Truth => resolver.lie(id, None)?,
                 Undo::Plug(place) => fabric.wire().carrier(place, true)?,
                 Undo::Within(node) => {
-                    if let Some(losses) = self.within.get_mut(&node) {
-                        losses.remove(&id);
+                    if let Some(within) = self.within.get_mut(&node) {
+                        within.remove(&id);
                     }
-                    pending = self.filters(&node, fabric);
+                    if fabric.node(&node).is_some() {
+                        self.detour(&node, fabric)?;
+                    }
                 }
                 Undo::Unshape(node) => {
                     let mut m = Messages::default();
@@ -163,40 +148,18 @@ impl Ledger {
                 }
             }
         }
-        Ok(pending)
+        Ok(())
     }
 
-    /// A node's namespace is new: what must be programmed there for troubles in force.
-    pub fn again(&self, node: &str, fabric: &Fabric) -> Pending {
-        let losses = self.within.get(node)?;
-        (!losses.is_empty()).then(|| self.filters(node, fabric))?
+    /// A node's namespace is new: troubles in force are so there as well.
+    pub fn again(&self, node: &str, fabric: &mut Fabric) -> Result<()> {
+        self.detour(node, fabric)
     }
 
-    /// The transaction for the losses of a node; none when the node is not there.
-    fn filters(&self, node: &str, fabric: &Fabric) -> Pending {
-        let pods = fabric.node(node)?.spec().pods;
-        let mut batch = Batch::default();
-        batch.fresh_table(TABLE);
-        let hook = Hook {
-            kind: "filter",
-            at: hooks::FORWARD,
-            priority: -200,
-        };
-        batch.chain(TABLE, "forward", Some(hook));
-        for (pairs, per_million) in self.within.get(node).into_iter().flat_map(BTreeMap::values) {
-            for (from, to) in pairs {
-                batch.rule(TABLE, "forward", |rule| {
-                    let network = |ip: &Option<u32>| ip.map_or(pods, Cidr::host);
-                    rule.within(Field::Source, network(from), true);
-                    rule.within(Field::Destination, network(to), true);
-                    if *per_million < 1_000_000 {
-                        rule.share(*per_million);
-                    }
-                    rule.go(&Verdict::Drop);
-                });
-            }
-        }
-        Some((node.to_owned(), batch.finish()))
+    /// Packets of all pairs that a trouble is about take the wire in this node.
+    fn detour(&self, node: &str, fabric: &mut Fabric) -> Result<()> {
+        let pairs = self.within.get(node).into_iter().flat_map(BTreeMap::values);
+        fabric.detour(node, pairs.flatten().copied().collect())
     }
 }
 

@@ -26,6 +26,8 @@ pub mod wire;
 
 pub mod fabric;
 
+pub mod detour;
+
 pub mod spares;
 
 pub mod nft;

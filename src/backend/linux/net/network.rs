@@ -75,13 +75,6 @@ pub enum Report {
     Problem(String),
 }
 
-/// What a transaction in flight is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Job {
-    Services(String),
-    Fault(String),
-}
-
 #[derive(Debug)]
 struct Rules {
     ruleset: Ruleset,
@@ -99,7 +92,8 @@ pub struct Network {
     resolver: Resolver,
     users: Users,
     rules: BTreeMap<String, Rules>,
-    jobs: BTreeMap<u64, Job>,
+    /// Transactions in flight, and whose Services they are about.
+    jobs: BTreeMap<u64, String>,
     next_job: u64,
     ledger: Ledger,
     /// The namespace beyond the edge.
@@ -164,15 +158,10 @@ impl Network {
             }
             Command::Name(namespace, name, entry) => self.resolver.put(&namespace, &name, entry),
             Command::Trouble(id, trouble) => {
-                let pending = self
-                    .ledger
-                    .apply(id, trouble, &mut self.fabric, &self.resolver)?;
-                self.submit_fault(pending)
+                let (fabric, resolver) = (&mut self.fabric, &self.resolver);
+                self.ledger.apply(id, trouble, fabric, resolver)
             }
-            Command::Calm(id) => {
-                let pending = self.ledger.revert(id, &mut self.fabric, &self.resolver)?;
-                self.submit_fault(pending)
-            }
+            Command::Calm(id) => self.ledger.revert(id, &mut self.fabric, &self.resolver),
             Command::Traffic(plan, from) => self.begin(*plan, from.as_deref()),
             Command::Target(number, to) => self.users.target(number, to),
         }
@@ -187,14 +176,12 @@ impl Network {
             dirty: true,
         };
         // Answers to transactions of an earlier namespace of this name are not about this one.
-        self.jobs
-            .retain(|_, job| *job != Job::Services(name.clone()));
+        self.jobs.retain(|_, node| *node != name);
         self.rules.insert(name.clone(), rules);
         if let Some(node) = self.fabric.node(&name) {
             self.resolver.add_node(place, node)?;
         }
-        let pending = self.ledger.again(&name, &self.fabric);
-        self.submit_fault(pending)
+        self.ledger.again(&name, &mut self.fabric)
     }
 
     fn begin(&mut self, mut plan: Plan, from: Option<&str>) -> Result<()> {
@@ -229,21 +216,7 @@ impl Network {
         };
         rules.busy = true;
         self.next_job += 1;
-        let job = Job::Services(node.to_owned());
-        self.jobs.insert(self.next_job, job);
-        let filter = found.filter().as_fd();
-        self.programmers.submit(self.next_job, filter, &batch)
-    }
-
-    fn submit_fault(&mut self, pending: super::fault::Pending) -> Result<()> {
-        let Some((node, batch)) = pending else {
-            return Ok(());
-        };
-        let Some(found) = self.fabric.node(&node) else {
-            return Ok(());
-        };
-        self.next_job += 1;
-        self.jobs.insert(self.next_job, Job::Fault(node.clone()));
+        self.jobs.insert(self.next_job, node.to_owned());
         let filter = found.filter().as_fd();
         self.programmers.submit(self.next_job, filter, &batch)
     }
@@ -251,14 +224,13 @@ impl Network {
     /// What happened, with the instants of the monotonic clock.
     pub fn hear(&mut self) -> Result<Vec<(u64, Report)>> {
         while let Some(done) = self.programmers.hear()? {
-            let job = self.jobs.remove(&done.token);
-            if let (Some((number, error)), Some(job)) = (done.failed, &job) {
-                let (Job::Services(node) | Job::Fault(node)) = job;
+            let node = self.jobs.remove(&done.token);
+            if let (Some((number, error)), Some(node)) = (done.failed, &node) {
                 let error = io::Error::from_raw_os_error(error);
                 let text = format!("node {node}: filters, request {number}: {error}");
                 self.told.push((done.at_ns, Report::Problem(text)));
             }
-            let Some(Job::Services(node)) = job else {
+            let Some(node) = node else {
                 continue;
             };
             if let Some(rules) = self.rules.get_mut(&node) {

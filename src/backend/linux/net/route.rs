@@ -247,6 +247,82 @@ fn route_message(m: &mut Messages, kind: u16, flags: u16, to: Cidr, way: Way, fr
     });
 }
 
+/// Makes a link that is switched off one at which packets of anybody may arrive for anybody: they
+/// are passed on, even those whose sender is elsewhere or has an address of this namespace. It gets
+/// this hardware address.
+pub fn open_to_all(m: &mut Messages, index: u32, hardware: [u8; 6]) {
+    /// `IPV4_DEVCONF_RP_FILTER`, `IPV4_DEVCONF_ACCEPT_LOCAL`.
+    const RP_FILTER: u16 = 8;
+    const ACCEPT_LOCAL: u16 = 23;
+    m.push(
+        libc::RTM_NEWLINK,
+        REQUEST,
+        &link_header(index, 0, 0),
+        |attrs| {
+            attrs.put(libc::IFLA_ADDRESS, &hardware);
+            attrs.nest(libc::IFLA_AF_SPEC, |families| {
+                families.nest(libc::AF_INET as u16, |inet| {
+                    inet.nest(INET_CONF, |conf| {
+                        conf.u32(FORWARDING, 1);
+                        conf.u32(RP_FILTER, 0);
+                        conf.u32(ACCEPT_LOCAL, 1);
+                    });
+                });
+            });
+        },
+    );
+}
+
+/// Packets that arrive by the link of this name look into this table before the main one; `on`
+/// begins that, otherwise it ends.
+pub fn look_up(m: &mut Messages, arriving_by: &str, table: u32, on: bool) {
+    const FRA_IIFNAME: u16 = 3;
+    const FRA_TABLE: u16 = 15;
+    const FR_ACT_TO_TBL: u8 = 1;
+    let (kind, flags) = match on {
+        true => (libc::RTM_NEWRULE, CREATE),
+        false => (libc::RTM_DELRULE, REQUEST),
+    };
+    // struct fib_rule_hdr: family, lengths, tos, table, two reserved, action, flags
+    let header = [AF_INET, 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0];
+    m.push(kind, flags, &header, |attrs| {
+        attrs.text(FRA_IIFNAME, arriving_by);
+        attrs.u32(FRA_TABLE, table);
+    });
+}
+
+/// Adds (or takes away) a route of a table of its own: over a link, to the gateway at an address
+/// that need not be on it.
+pub fn table_route(m: &mut Messages, table: u32, to: Cidr, (link, gateway): (u32, u32), on: bool) {
+    const ONLINK: u32 = 4;
+    let (kind, flags) = match on {
+        true => (libc::RTM_NEWROUTE, REPLACE),
+        false => (libc::RTM_DELROUTE, REQUEST),
+    };
+    let (proto, scope) = (libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE);
+    let mut header = [
+        AF_INET,
+        to.bits,
+        0,
+        0,
+        libc::RT_TABLE_UNSPEC,
+        proto,
+        scope,
+        libc::RTN_UNICAST,
+        0,
+        0,
+        0,
+        0,
+    ];
+    header[8..].copy_from_slice(&ONLINK.to_ne_bytes());
+    m.push(kind, flags, &header, |attrs| {
+        attrs.be32(libc::RTA_DST, to.ip);
+        attrs.be32(libc::RTA_GATEWAY, gateway);
+        attrs.u32(libc::RTA_OIF, link);
+        attrs.u32(libc::RTA_TABLE, table);
+    });
+}
+
 /// `struct tcmsg` of the root of a link's packets.
 fn qdisc_header(index: u32) -> [u8; 20] {
     let mut header = [0; 20];

@@ -397,9 +397,18 @@ pub fn tun_device() -> io::Result<OwnedFd> {
 /// namespace; its other end is the descriptor. The link stays when that is closed, until its namespace
 /// goes: alone, the kernel takes 16 ms to remove one.
 pub fn tun(name: &str, index: u32) -> io::Result<OwnedFd> {
+    tunnel(name, index, libc::IFF_TUN)
+}
+
+/// Makes a TAP link, which is a TUN link whose packets have Ethernet headers.
+pub fn tap(name: &str, index: u32) -> io::Result<OwnedFd> {
+    tunnel(name, index, libc::IFF_TAP)
+}
+
+fn tunnel(name: &str, index: u32, kind: libc::c_int) -> io::Result<OwnedFd> {
     let mut request = TunRequest {
         name: [0; libc::IFNAMSIZ],
-        flags: (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short,
+        flags: (kind | libc::IFF_NO_PI) as libc::c_short,
         rest: [0; 22],
     };
     let bytes = name.as_bytes();

@@ -266,53 +266,164 @@ fn trouble_begins_and_ends_and_survives_the_nodes_reboot() {
     });
 }
 
+/// Two pods of one node, 5 and 6, with their namespaces.
+fn neighbours(network: &mut Network) -> [(u32, OwnedFd); 2] {
+    [5, 6].map(|n| {
+        let ip = pods_of(2).ip + n;
+        (ip, network.add_pod("n2", ip, n).unwrap())
+    })
+}
+
+/// Begins a trouble with packets that one pod of n2 sends: on the wire, and on the way there.
+fn begin(network: &mut Network, number: u32, from: u32, effect: Effect) {
+    let rule = Rule {
+        from: Members::pods([from]),
+        to: Members::everything(),
+        effect,
+    };
+    network.obey(Command::Trouble(number, Trouble::Wire(rule)));
+    let within = Trouble::Within {
+        node: "n2".to_owned(),
+        pairs: vec![(Some(pods_of(2).ip + from), None)],
+    };
+    network.obey(Command::Trouble(number + 1, within));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(format!("{:?}", network.hear().unwrap()), "[]", "no problem");
+}
+
+fn end(network: &mut Network, number: u32) {
+    network.obey(Command::Calm(number));
+    network.obey(Command::Calm(number + 1));
+    std::thread::sleep(Duration::from_millis(50));
+}
+
 #[test]
-fn losses_between_pods_of_one_node_are_rules_there() {
+fn losses_between_pods_of_one_node_are_the_wires() {
     let Some(_root) = testing::root("losses_between_pods") else {
         return;
     };
     testing::in_scratch(|| {
         let mut network = network();
-        let (a, b) = (pods_of(2).ip + 5, pods_of(2).ip + 6);
-        let sockets = [a, b].map(|ip| {
-            let netns = network.add_pod("n2", ip, ip & 0xff).unwrap();
+        let pods = neighbours(&mut network);
+        let [a, b] = pods.map(|(ip, netns)| {
             let (domain, kind) = (libc::AF_INET, libc::SOCK_DGRAM);
             let socket = sys::socket_in(netns.as_fd(), domain, kind, 0).unwrap();
             sys::bind(&socket, ip, 9_000).unwrap();
-            (netns, socket)
+            (ip, socket)
         });
         let arrive = |count: u32| {
             for _ in 0..count {
-                sys::send_to(&sockets[0].1, b"x", b, 9_000).unwrap();
+                sys::send_to(&a.1, b"x", b.0, 9_000).unwrap();
             }
             std::thread::sleep(Duration::from_millis(100));
             let mut buffer = [0; 8];
-            std::iter::from_fn(|| sys::receive_from(&sockets[1].1, &mut buffer).ok()).count()
+            let heard = || Some(sys::receive_from(&b.1, &mut buffer).ok()?.1);
+            let from: Vec<_> = std::iter::from_fn(heard).collect();
+            assert!(from.iter().all(|from| *from == a.0));
+            from.len()
         };
         assert_eq!(arrive(100), 100);
-        let mut lose = |number, per_million| {
-            network.obey(match per_million {
-                0 => Command::Calm(number),
-                _ => Command::Trouble(
-                    number,
-                    Trouble::Within {
-                        node: "n2".to_owned(),
-                        pairs: vec![(Some(a), None)],
-                        per_million,
-                    },
-                ),
-            });
-            std::thread::sleep(Duration::from_millis(200));
-            assert!(network.hear().unwrap().is_empty(), "no problem");
-        };
-        lose(1, 1_000_000);
+        begin(&mut network, 0, 5, Effect::Link(link::Effect::Cut));
         assert_eq!(arrive(20), 0);
-        lose(1, 0);
-        lose(2, 500_000);
+        end(&mut network, 0);
+        let per_million = 500_000;
+        begin(
+            &mut network,
+            2,
+            5,
+            Effect::Link(link::Effect::Loss { per_million }),
+        );
         // binomial(200, 1/2): mean 100, standard deviation 7
         let half = arrive(200);
         assert!((60..140).contains(&half), "{half}");
-        lose(2, 0);
-        assert_eq!(arrive(50), 50);
+        end(&mut network, 2);
+        begin(
+            &mut network,
+            4,
+            5,
+            Effect::Duplicate {
+                per_million: 1_000_000,
+            },
+        );
+        assert_eq!(arrive(10), 20);
+        end(&mut network, 4);
+        begin(&mut network, 6, 6, Effect::Link(link::Effect::Cut));
+        assert_eq!(arrive(50), 50, "the other direction is cut");
+    });
+}
+
+/// Connects to an address; how long that took, if it went well.
+fn connect(netns: BorrowedFd<'_>, ip: u32) -> Option<Duration> {
+    let start = sys::monotonic_ns();
+    let socket = sys::socket_in(netns, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    let _ = sys::connect(&socket, ip, 80).unwrap();
+    let (poll, mut ready) = (Poll::new().unwrap(), Vec::new());
+    poll.add(&socket, true, 0).unwrap();
+    poll.wait(Some(Duration::from_millis(900)), &mut ready)
+        .unwrap();
+    let error = sys::get_option(&socket, libc::SOL_SOCKET, libc::SO_ERROR).unwrap();
+    (!ready.is_empty() && error == 0).then(|| Duration::from_nanos(sys::monotonic_ns() - start))
+}
+
+/// The fastest of five connections in milliseconds, rounded down to 20; none when any fails.
+fn fastest(netns: BorrowedFd<'_>, ip: u32) -> Option<u128> {
+    let times: Vec<_> = (0..5).map(|_| connect(netns, ip)).collect();
+    let times: Option<Vec<_>> = times.into_iter().collect();
+    Some(times?.into_iter().min()?.as_millis() / 20 * 20)
+}
+
+#[test]
+fn delay_between_pods_of_one_node_is_felt_directly_and_through_a_service() {
+    let Some(_root) = testing::root("delay_between_pods") else {
+        return;
+    };
+    testing::in_scratch(|| {
+        let mut network = network();
+        let [a, b] = neighbours(&mut network);
+        let _listening = [&a, &b].map(|(ip, netns)| {
+            let (domain, kind) = (libc::AF_INET, libc::SOCK_STREAM);
+            let socket = sys::socket_in(netns.as_fd(), domain, kind, 0).unwrap();
+            sys::bind(&socket, *ip, 80).unwrap();
+            sys::listen(&socket, 64).unwrap();
+            socket
+        });
+        programmed(&mut network, service("n2", &[b.0]));
+        let late = Effect::Link(link::Effect::Delay {
+            by: Duration::from_millis(40),
+            jitter: Duration::ZERO,
+            early_per_million: 0,
+        });
+        let ways = |network: &mut Network| {
+            assert!(network.hear().unwrap().is_empty());
+            [b.0, VIP].map(|ip| fastest(a.1.as_fd(), ip))
+        };
+        assert_eq!(ways(&mut network), [Some(0); 2]);
+        begin(&mut network, 0, 5, late);
+        assert_eq!(ways(&mut network), [Some(40); 2], "the question is late");
+        begin(&mut network, 2, 6, late);
+        assert_eq!(ways(&mut network), [Some(80); 2], "the answer as well");
+        end(&mut network, 0);
+        assert_eq!(ways(&mut network), [Some(40); 2], "the answer is late");
+        begin(&mut network, 4, 6, Effect::Link(link::Effect::Cut));
+        assert_eq!(ways(&mut network), [None; 2], "no answers");
+        end(&mut network, 4);
+        // A pod that reaches itself through its Service has no link between it and itself.
+        programmed(&mut network, service("n2", &[a.0]));
+        begin(&mut network, 6, 5, late);
+        assert_eq!(ways(&mut network), [Some(80), Some(0)]);
+        // The pod's successor at its address is another pod; who comes later may be meant, too.
+        let anybody = Trouble::Within {
+            node: "n2".to_owned(),
+            pairs: vec![(None, Some(b.0))],
+        };
+        network.obey(Command::Trouble(8, anybody));
+        network.remove_pod("n2", a.0).unwrap();
+        let again = network.add_pod("n2", a.0, 7).unwrap();
+        assert_eq!(fastest(again.as_fd(), b.0), Some(40));
+        end(&mut network, 2);
+        end(&mut network, 6);
+        network.obey(Command::Calm(8));
+        assert!(network.hear().unwrap().is_empty());
+        assert_eq!(fastest(again.as_fd(), b.0), Some(0));
     });
 }

@@ -141,6 +141,17 @@ impl<'a, 'b> Exprs<'a, 'b> {
         self.compare(true, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
     }
 
+    /// Only packets that arrived by the link of this number.
+    pub fn arrived_by(&mut self, link: u32) {
+        self.meta(libc::NFT_META_IIF, REG);
+        self.compare(true, &link.to_ne_bytes());
+    }
+
+    /// Connection tracking does not look at the packet.
+    pub fn untracked(&mut self) {
+        self.list.nest(1, |element| element.text(1, "notrack"));
+    }
+
     /// Only packets of a protocol.
     pub fn protocol(&mut self, protocol: u8) {
         self.load(Field::Protocol, REG);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::batch::{Batch, Hook, Key, TABLE, Verdict, hooks};
 use super::expr::Field;
 use super::layout::{Layout, Line, NodeRules, REJECT, ServicePort, Shared};
+use crate::backend::linux::net::detour::DETOUR;
 
 /// The fields of keys of Services.
 const SERVICE: [Field; 3] = [Field::Destination, Field::Protocol, Field::Port];
@@ -17,8 +18,9 @@ const HAIRPIN: [Field; 4] = [
 
 /// Base chains (`pkg/proxy/nftables/proxier.go :: nftablesBaseChains`). Refusals come before
 /// anything else looks at a packet; destinations are replaced as it arrives or begins, sources as it
-/// leaves.
-const BASE: [(&str, Hook); 6] = [
+/// leaves. Ours alone is `raw-prerouting`, for packets that return from a detour.
+const BASE: [(&str, Hook); 7] = [
+    ("raw-prerouting", RAW),
     ("filter-input", filter(hooks::INPUT)),
     ("filter-forward", filter(hooks::FORWARD)),
     ("filter-output", filter(hooks::OUTPUT)),
@@ -34,6 +36,13 @@ const fn filter(at: u32) -> Hook {
         priority: 0,
     }
 }
+
+/// Before connections are tracked.
+const RAW: Hook = Hook {
+    kind: "filter",
+    at: hooks::PREROUTING,
+    priority: -300,
+};
 
 const fn nat(at: u32, priority: i32) -> Hook {
     Hook {
@@ -224,6 +233,11 @@ fn base(batch: &mut Batch, node: &NodeRules) {
             Shared::Hairpin => batch.set(shared.name(), Key::Pair),
         }
     }
+    // What returns from a detour was looked at when it set out, and is what it has become there.
+    batch.rule(TABLE, "raw-prerouting", |rule| {
+        rule.arrived_by(DETOUR);
+        rule.untracked();
+    });
     let jump = |chain: &str| Verdict::Jump(chain.to_owned());
     for (from, to) in [
         ("filter-input", "nodeport-endpoints-check"),

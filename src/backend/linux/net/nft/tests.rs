@@ -198,6 +198,8 @@ fn nft_reads_back_what_was_programmed_and_changes_touch_only_what_changed() {
         };
         for line in [
             "type nat hook prerouting priority dstnat; policy accept;",
+            "type filter hook prerouting priority raw; policy accept;",
+            "iif 99 notrack",
             "ct state new jump service-endpoints-check",
             "ip daddr . meta l4proto . th dport vmap @service-ips",
             "ip daddr 10.9.0.2 meta l4proto . th dport vmap @service-nodeports",

@@ -455,29 +455,7 @@ impl Watch {
                 Trouble::Wire(Rule { from, to, effect })
             })
             .collect();
-        let lost_within = match rule.effect {
-            LinkEffect::Cut => Some(1_000_000),
-            // A receiver throws away what is not what was sent.
-            LinkEffect::Loss { per_million, .. } | LinkEffect::Corrupt { per_million } => {
-                Some(per_million)
-            }
-            LinkEffect::Delay { .. } | LinkEffect::Duplicate { .. } | LinkEffect::Rate { .. } => {
-                None
-            }
-        };
-        match lost_within {
-            Some(per_million) => troubles.extend(self.within(rule, per_million)),
-            None if self.within(rule, 1).next().is_some() => {
-                let what = match rule.effect {
-                    LinkEffect::Duplicate { .. } => "doubled",
-                    LinkEffect::Rate { .. } => "held up by rates of links",
-                    _ => "delayed by faults",
-                };
-                let text = format!("packets between pods of one node are not {what}");
-                self.lost.insert(text);
-            }
-            None => {}
-        }
+        troubles.extend(self.within(rule));
         let net_rule = link::Rule {
             from,
             to,
@@ -516,8 +494,8 @@ impl Watch {
         vec![Command::Trouble(number, Trouble::Names(lie))]
     }
 
-    /// What a rule between pods means for packets that never leave a node.
-    fn within(&self, rule: &LinkRule, per_million: u32) -> std::vec::IntoIter<Trouble> {
+    /// Which packets a rule is about that would never leave their node.
+    fn within(&self, rule: &LinkRule) -> Vec<Trouble> {
         let on = |ends: &Ends, node: &str| -> Vec<Option<u32>> {
             if ends.anybody || ends.nodes.iter().any(|n| *n == node) {
                 return vec![None];
@@ -536,14 +514,11 @@ impl Watch {
                 .filter(|(from, to)| from.is_some() || to.is_some())
                 .collect();
             if !pairs.is_empty() {
-                troubles.push(Trouble::Within {
-                    node: node.clone(),
-                    pairs,
-                    per_million,
-                });
+                let node = node.clone();
+                troubles.push(Trouble::Within { node, pairs });
             }
         }
-        troubles.into_iter()
+        troubles
     }
 
     /// A Traffic begins; `number` is its own, `zero_ns` the instant of the monotonic clock at which

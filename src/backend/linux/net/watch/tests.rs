@@ -300,8 +300,7 @@ fn traffics_follow_names_and_trouble_of_pods_is_told_on_the_wire_and_on_their_no
     };
     let told = text(&log.watch.on_link(&rule, true, Time::ZERO));
     let expected = "trouble 0 {}{5} *\n\
-                    trouble 1 Within { node: \"n0\", pairs: [(Some(167772165), None)], \
-                    per_million: 1000000 }";
+                    trouble 1 Within { node: \"n0\", pairs: [(Some(167772165), None)] }";
     assert_eq!(told, expected);
     assert_eq!(
         text(&log.watch.on_link(&rule, false, Time::ZERO)),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::model::{Fate, Model};
 use super::{Census, Command};
 use crate::backend::linux::net::child::Channel;
+use crate::backend::linux::net::detour::sender;
+use crate::backend::linux::net::route::NEAR;
 use crate::backend::linux::net::sys::{self, Poll, Ready};
 use crate::net::topology::Place;
 
@@ -18,14 +20,27 @@ const MOST_BYTES: usize = 256 << 20;
 const BURST: usize = 64;
 const CONTROL: u64 = u64::MAX;
 
-/// A packet on its way: due time, number (for order among equals), receiver, bytes.
-type Flying = Reverse<(u64, u64, u32, Vec<u8>)>;
+/// The length of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// A packet on its way: due time, number (for order among equals), receiver's link, bytes.
+type Flying = Reverse<(u64, u64, usize, Vec<u8>)>;
+
+/// Where a place's uplink is among the links.
+fn uplink(place: u32) -> usize {
+    2 * place as usize
+}
+
+/// Where the link of packets between a place's own pods is among them.
+fn detour(place: u32) -> usize {
+    2 * place as usize + 1
+}
 
 struct Carrier {
     model: Model,
     poll: Poll,
-    /// By place.
-    uplinks: Vec<Option<OwnedFd>>,
+    /// By [`uplink`] and [`detour`] of a place.
+    links: Vec<Option<OwnedFd>>,
     /// Places whose cable is out.
     pulled: BTreeSet<u32>,
     flying: BinaryHeap<Flying>,
@@ -42,7 +57,7 @@ pub fn carry(channel: &Channel, model: Model) -> io::Result<()> {
     let mut carrier = Carrier {
         model,
         poll: Poll::new()?,
-        uplinks: Vec::new(),
+        links: Vec::new(),
         pulled: BTreeSet::new(),
         flying: BinaryHeap::new(),
         flying_bytes: 0,
@@ -63,7 +78,7 @@ pub fn carry(channel: &Channel, model: Model) -> io::Result<()> {
                     Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                     other => other?,
                 },
-                place => carrier.read(place as u32, &mut buffer),
+                link => carrier.read(link as usize, &mut buffer),
             }
         }
         carrier.land();
@@ -82,10 +97,17 @@ impl Carrier {
                 } => {
                     let fd = fds.into_iter().next();
                     if self.model.node(place, &name, &zone, &networks) {
-                        self.plug(place, fd)?;
+                        self.plug(uplink(place), fd)?;
+                        self.plug(detour(place), None)?;
                     }
                 }
-                Command::Unplug { place } => self.plug(place, None)?,
+                Command::Detour { place } => {
+                    self.plug(detour(place), fds.into_iter().next())?;
+                }
+                Command::Unplug { place } => {
+                    self.plug(uplink(place), None)?;
+                    self.plug(detour(place), None)?;
+                }
                 Command::Carrier { place, up } => {
                     // The device's own carrier is left alone: the kernel acts on it only within
                     // about a second, in both directions.
@@ -109,51 +131,79 @@ impl Carrier {
         Ok(())
     }
 
-    fn plug(&mut self, place: u32, fd: Option<OwnedFd>) -> io::Result<()> {
-        let at = place as usize;
-        if self.uplinks.len() <= at {
-            self.uplinks.resize_with(at + 1, || None);
+    fn plug(&mut self, at: usize, fd: Option<OwnedFd>) -> io::Result<()> {
+        if self.links.len() <= at {
+            self.links.resize_with(at + 1, || None);
         }
         if let Some(fd) = &fd {
-            self.poll.add(fd, false, place.into())?;
+            self.poll.add(fd, false, at as u64)?;
         }
         // Closing the old descriptor takes it out of the epoll set.
-        self.uplinks[at] = fd;
+        self.links[at] = fd;
         Ok(())
     }
 
     /// Takes what a node sends.
-    fn read(&mut self, place: u32, buffer: &mut [u8]) {
+    fn read(&mut self, at: usize, buffer: &mut [u8]) {
         for _ in 0..BURST {
-            let Some(Some(uplink)) = self.uplinks.get(place as usize) else {
+            let Some(Some(link)) = self.links.get(at) else {
                 return;
             };
-            match sys::read(uplink, buffer) {
-                Ok(Some(length)) if length > 0 => self.take(place, &buffer[..length]),
+            let place = Place((at / 2) as u32);
+            match sys::read(link, buffer) {
+                Ok(Some(length)) if length > 0 && at == uplink(place.0) => {
+                    self.take(place, &buffer[..length]);
+                }
+                Ok(Some(length)) if length > ETHERNET => self.take_frame(place, &buffer[..length]),
                 Ok(_) => return,
                 // The node's namespace is gone, and the link with it.
                 Err(_) => {
-                    self.uplinks[place as usize] = None;
+                    self.links[at] = None;
                     return;
                 }
             }
         }
     }
 
-    fn take(&mut self, place: u32, packet: &[u8]) {
+    /// A packet to another node.
+    fn take(&mut self, place: Place, packet: &[u8]) {
         // Neighbour discovery of IPv6 and the like: not part of this network.
         if packet[0] >> 4 != 4 {
             return;
         }
         let now = sys::monotonic_ns();
-        match self.model.packet(Place(place), packet, now) {
+        let fate = self.model.packet(place, packet, now);
+        if let Fate::Arrive { to, .. } = fate
+            && (self.pulled.contains(&place.0) || self.pulled.contains(&to.0))
+        {
+            self.census.unroutable += 1;
+            return;
+        }
+        self.fly(fate, uplink, &[], packet);
+    }
+
+    /// A packet between pods of one node, with the header of its link.
+    fn take_frame(&mut self, place: Place, frame: &[u8]) {
+        let (header, packet) = frame.split_at(ETHERNET);
+        let Some(sender) = sender(&header[..6]) else {
+            return;
+        };
+        let fate = self
+            .model
+            .within(place, sender, packet, sys::monotonic_ns());
+        // Back to the node, from nobody in particular.
+        let mut back = [0; ETHERNET];
+        back[..6].copy_from_slice(&NEAR);
+        back[6..12].copy_from_slice(&header[..6]);
+        back[12..].copy_from_slice(&header[12..]);
+        self.fly(fate, detour, &back, packet);
+    }
+
+    /// Lets a packet be on its way to a link of its receiver's place, under this header.
+    fn fly(&mut self, fate: Fate, link: fn(u32) -> usize, header: &[u8], packet: &[u8]) {
+        match fate {
             Fate::Lost => self.census.lost += 1,
             Fate::Unroutable => self.census.unroutable += 1,
-            Fate::Arrive { to, .. }
-                if self.pulled.contains(&place) || self.pulled.contains(&to.0) =>
-            {
-                self.census.unroutable += 1;
-            }
             Fate::Arrive { to, at, flip } => {
                 for due in at {
                     if self.flying_bytes + packet.len() > MOST_BYTES {
@@ -162,14 +212,16 @@ impl Carrier {
                     }
                     let mut bytes = self.spare.pop().unwrap_or_default();
                     bytes.clear();
+                    bytes.extend_from_slice(header);
                     bytes.extend_from_slice(packet);
                     if let Some(word) = flip {
                         let bit = word % (packet.len() as u64 * 8);
-                        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+                        bytes[header.len() + (bit / 8) as usize] ^= 1 << (bit % 8);
                     }
                     self.flying_bytes += bytes.len();
                     self.numbers += 1;
-                    self.flying.push(Reverse((due, self.numbers, to.0, bytes)));
+                    let flying = (due, self.numbers, link(to.0), bytes);
+                    self.flying.push(Reverse(flying));
                 }
             }
         }
@@ -186,8 +238,8 @@ impl Carrier {
                 break;
             };
             self.flying_bytes -= bytes.len();
-            let uplink = self.uplinks.get(to as usize).and_then(Option::as_ref);
-            match uplink.map(|fd| sys::write(fd, &bytes)) {
+            let link = self.links.get(to).and_then(Option::as_ref);
+            match link.map(|fd| sys::write(fd, &bytes)) {
                 Some(Ok(Some(_))) => {
                     self.census.passed += 1;
                     self.census.bytes += bytes.len() as u64;

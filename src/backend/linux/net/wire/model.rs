@@ -152,6 +152,26 @@ impl Model {
         let Some(to) = self.end(destination) else {
             return Fate::Unroutable;
         };
+        self.fate((place, source), (to, destination), packet, now)
+    }
+
+    /// What becomes of an IPv4 packet of the pod at this address to another pod of its node, whatever
+    /// source it carries. The node itself takes the time that a packet needs within a node.
+    pub fn within(&mut self, place: Place, sender: u32, packet: &[u8], now: u64) -> Fate {
+        let to = addresses(packet).and_then(|(_, to)| Some((self.end(to)?, to)));
+        let Some((to, destination)) = to.filter(|(to, _)| to.place == place) else {
+            return Fate::Unroutable;
+        };
+        self.fate((place, sender), (to, destination), packet, now)
+    }
+
+    fn fate(
+        &mut self,
+        (place, source): (Place, u32),
+        (to, destination): (End, u32),
+        packet: &[u8],
+        now: u64,
+    ) -> Fate {
         let pod = self.pods.get(&source).copied().unwrap_or(u32::MAX);
         let from = End::pod(place, pod);
         let count = self.sent.entry((place, to.place)).or_default();
@@ -162,10 +182,17 @@ impl Model {
         let Verdict::Deliver(latency) = self.links.path(&self.topology, from, to, draw) else {
             return Fate::Lost;
         };
-        let mut due = now + nanos(latency);
+        let own = self.topology.latency(place, to.place, draw);
+        let own = if place == to.place {
+            own
+        } else {
+            Duration::ZERO
+        };
+        let mut due = now + nanos(latency.saturating_sub(own));
         let (mut copies, mut overtakes, mut flip) = (1, false, None);
         for shape in &mut self.shapes {
-            if !(shape.rule.from.contains(from) && shape.rule.to.contains(to)) {
+            let same_pod = source == destination && place == to.place;
+            if same_pod || !(shape.rule.from.contains(from) && shape.rule.to.contains(to)) {
                 continue;
             }
             let key = entity ^ u64::from(shape.id) << 48;
@@ -197,7 +224,8 @@ impl Model {
             }
         }
         if overtakes {
-            due = now + nanos(self.topology.latency(from.place, to.place, draw));
+            let latency = self.topology.latency(from.place, to.place, draw);
+            due = now + nanos(latency.saturating_sub(own));
         } else {
             due = self.in_order(source, destination, due, now);
         }
@@ -311,6 +339,42 @@ mod tests {
         assert!(send(&mut model, 2, [10, 0, 2, 8], B, 0).is_some());
         model.remove(5);
         assert!(send(&mut model, 2, A, B, 0).is_some());
+    }
+
+    #[test]
+    fn packets_between_pods_of_one_node_meet_the_rules_of_their_sender_and_no_distance() {
+        let mut model = model();
+        let late = link::Effect::Delay {
+            by: Duration::from_millis(7),
+            jitter: Duration::ZERO,
+            early_per_million: 0,
+        };
+        model.add(1, all(Members::pods([7]), Effect::Link(late)));
+        model.add(
+            2,
+            all(
+                Members::pods([7]),
+                Effect::Duplicate {
+                    per_million: 1_000_000,
+                },
+            ),
+        );
+        const NEIGHBOUR: [u8; 4] = [10, 0, 2, 8];
+        let mut within = |sender: [u8; 4], source, to| {
+            let packet = packet(source, to, 100);
+            match model.within(Place(2), u32::from_be_bytes(sender), &packet, 0) {
+                Fate::Arrive { at, .. } => Some(at.to_vec()),
+                Fate::Lost | Fate::Unroutable => None,
+            }
+        };
+        // The source of an answer is the Service's; whose it is counts.
+        const VIP: [u8; 4] = [10, 96, 0, 1];
+        for source in [A, VIP] {
+            assert_eq!(within(A, source, NEIGHBOUR), Some(vec![7_000_000; 2]));
+        }
+        assert_eq!(within(NEIGHBOUR, VIP, A), Some(vec![0]));
+        assert_eq!(within(A, VIP, A), Some(vec![0]), "a pod to itself");
+        assert_eq!(within(A, A, B), None, "another node's");
     }
 
     #[test]
