@@ -24,8 +24,8 @@ pub use effect::{
     ControlTrouble, DnsRule, Effect, Ends, LinkEffect, LinkRule, PodKey, Strain, Strained, Targets,
 };
 pub use model::{
-    Action, CpuStressor, Fault, MemoryStressor, Mode, Peers, Place, Selector, Stressors,
-    WorkloadRef, WrongAnswer,
+    Action, CpuStressor, External, ExternalEnd, Fault, MemoryStressor, Mode, Peers, Place,
+    Selector, Stressors, WorkloadRef, WrongAnswer,
 };
 
 pub use plan::{FaultPlan, PlanNode};

@@ -66,7 +66,7 @@ pub enum Action {
         /// Container names.
         containers: Vec<Text>,
     },
-    /// Chaos Mesh `delay`, `loss`, `corrupt`, `duplicate`, `netem` (all of them), `bandwidth` and
+    /// Chaos Mesh `delay`, `loss`, `corrupt`, `duplicate`, `netem` (all of them and `rate`), `bandwidth` and
     /// `partition` of the selected pods' traffic.
     Network {
         /// What happens to the packets, all of it.
@@ -199,6 +199,65 @@ pub struct Peers {
     pub incoming: bool,
     /// The other end: `target.selector` with its mode; `None` for anybody.
     pub target: Option<(Box<Selector>, Mode)>,
+    /// Who belongs to the other end as well (or alone, without a target): `externalTargets`.
+    pub external: Vec<External>,
+}
+
+/// An end of links by address or name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct External {
+    /// As written.
+    pub written: Text,
+    /// Where.
+    pub span: Span,
+    /// In which field.
+    pub path: String,
+    /// What it is.
+    pub end: ExternalEnd,
+}
+
+/// What an address or name stands for. A Service is the pods behind it, for requests that are sent
+/// to it reach one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExternalEnd {
+    /// Addresses: of pods, and of Services that asked for one of them.
+    Network {
+        /// Its first address, or any.
+        ip: u32,
+        /// How many leading bits its addresses share.
+        bits: u8,
+    },
+    /// A Service.
+    Service {
+        /// Its namespace.
+        namespace: Text,
+        /// Its name.
+        name: Text,
+    },
+    /// A pod by its name below a Service's.
+    Pod {
+        /// Its namespace.
+        namespace: Text,
+        /// The Service.
+        service: Text,
+        /// Its own name.
+        name: Text,
+    },
+}
+
+impl ExternalEnd {
+    /// The bits that the addresses of a network share.
+    pub fn mask(bits: u8) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)
+    }
+
+    /// Whether an address belongs to it.
+    pub fn covers(&self, address: u32) -> bool {
+        match self {
+            ExternalEnd::Network { ip, bits } => (ip ^ address) & Self::mask(*bits) == 0,
+            ExternalEnd::Service { .. } | ExternalEnd::Pod { .. } => false,
+        }
+    }
 }
 
 /// A place of the network that a partition names.

@@ -4,7 +4,9 @@
 //! win, so that another candidate more or less changes the choice only by being chosen itself.
 
 use super::effect::{Ends, PodKey, Targets};
-use super::model::{Action, Fault, Mode, Place, Selector, WorkloadRef};
+use super::model::{
+    Action, External, ExternalEnd, Fault, Mode, Peers, Place, Selector, WorkloadRef,
+};
 use crate::api::meta::OwnerRef;
 use crate::api::selector::LabelSelector;
 use crate::api::{Kind, Labels, Node, Pod, Text};
@@ -61,10 +63,7 @@ impl Fault {
         let count = candidates.len();
         let pods = self.draw(draws, (PICK, COUNT), self.mode, candidates, pod_parts);
         let peers = match &self.action {
-            Action::Network { peers, .. } => peers.target.as_ref().map(|(selector, mode)| {
-                let found = selector.pods(view);
-                self.draw(draws, (PEER, PEER_COUNT), *mode, found, pod_parts)
-            }),
+            Action::Network { peers, .. } => self.select_peers(peers, view, draws),
             _ => None,
         };
         Targets {
@@ -74,6 +73,33 @@ impl Fault {
             peers,
             ..Targets::default()
         }
+    }
+
+    /// The other end of a NetworkChaos; none for anybody.
+    fn select_peers(&self, peers: &Peers, view: &View, draws: &Draws) -> Option<Vec<PodKey>> {
+        let everybody = |e: &External| matches!(e.end, ExternalEnd::Network { bits: 0, .. });
+        if peers.external.iter().any(everybody) {
+            return None;
+        }
+        let mut found = match &peers.target {
+            Some((selector, mode)) => {
+                let found = selector.pods(view);
+                self.draw(draws, (PEER, PEER_COUNT), *mode, found, pod_parts)
+            }
+            None if peers.external.is_empty() => return None,
+            None => Vec::new(),
+        };
+        if peers.external.is_empty() {
+            return Some(found);
+        }
+        for (_, pod) in view.pods().iter() {
+            if peers.external.iter().any(|e| stands_for(&e.end, pod, view)) {
+                found.push(key_of(pod));
+            }
+        }
+        found.sort();
+        found.dedup();
+        Some(found)
     }
 
     /// The containers of a pod that are hit.
@@ -130,6 +156,44 @@ fn pod_parts(pod: &PodKey) -> [&str; 2] {
     [&pod.namespace, &pod.name]
 }
 
+fn key_of(pod: &Pod) -> PodKey {
+    PodKey {
+        namespace: pod.meta.namespace.clone(),
+        name: pod.meta.name.clone(),
+        uid: pod.meta.uid,
+    }
+}
+
+/// Whether what is sent to an address or name may reach this pod.
+fn stands_for(end: &ExternalEnd, pod: &Pod, view: &View) -> bool {
+    let behind = |namespace: &Text, name: &Text| {
+        let kind = Text::literal("Service");
+        let (namespace, name) = (namespace.clone(), name.clone());
+        let service = WorkloadRef {
+            kind,
+            namespace,
+            name,
+        };
+        belongs(pod, &service, view)
+    };
+    match end {
+        ExternalEnd::Service { namespace, name } => behind(namespace, name),
+        ExternalEnd::Pod {
+            namespace,
+            service,
+            name,
+        } => pod.meta.name == *name && behind(namespace, service),
+        ExternalEnd::Network { .. } => {
+            let own = pod.status.ip.filter(|_| !pod.spec.host_network);
+            own.is_some_and(|ip| end.covers(ip.0))
+                || (view.of::<crate::api::Service>().iter()).any(|(_, service)| {
+                    service.cluster_ip.is_some_and(|ip| end.covers(ip))
+                        && behind(&service.meta.namespace, &service.meta.name)
+                })
+        }
+    }
+}
+
 /// The members of these places, the selected nodes left out.
 fn resolve(places: &[Place], selected: &[Text], view: &View) -> Ends {
     let mut ends = Ends::default();
@@ -183,11 +247,7 @@ impl Selector {
     pub fn pods(&self, view: &View) -> Vec<PodKey> {
         (view.pods().iter())
             .filter(|(_, pod)| self.takes_pod(pod, view))
-            .map(|(_, pod)| PodKey {
-                namespace: pod.meta.namespace.clone(),
-                name: pod.meta.name.clone(),
-                uid: pod.meta.uid,
-            })
+            .map(|(_, pod)| key_of(pod))
             .collect()
     }
 

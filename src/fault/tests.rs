@@ -298,6 +298,7 @@ fn a_delay_in_both_directions_is_two_rules_for_each_effect() {
         outgoing: true,
         incoming: true,
         target: Some((Box::new(web()), Mode::One)),
+        ..Peers::default()
     };
     let fault = fault(
         "f",
@@ -311,4 +312,56 @@ fn a_delay_in_both_directions_is_two_rules_for_each_effect() {
         (2, Some(1))
     );
     assert_eq!(fault.effects(&targets).len(), 4);
+}
+
+#[test]
+fn external_targets_are_the_pods_behind_a_name_or_an_address() {
+    let mut store = cluster(3);
+    let selector: crate::api::Labels = [(Text::from("app"), Text::from("web"))]
+        .into_iter()
+        .collect();
+    let service = |name: &str, cluster_ip| crate::api::Service {
+        meta: meta("shop", name, &[]),
+        selector: selector.clone(),
+        cluster_ip,
+        ..crate::api::Service::default()
+    };
+    create(&mut store, service("web", None));
+    create(&mut store, service("fixed", Some(0x0a60_0009)));
+    let end = |name: &str| ExternalEnd::Service {
+        namespace: "shop".into(),
+        name: name.into(),
+    };
+    let pod = ExternalEnd::Pod {
+        namespace: "shop".into(),
+        service: "web".into(),
+        name: "web-1".into(),
+    };
+    let network = |ip, bits| ExternalEnd::Network { ip, bits };
+    for (end, expected) in [
+        (end("web"), Some(3)),
+        (end("other"), Some(0)),
+        (pod, Some(1)),
+        (network(0x0a60_0000, 12), Some(3)),
+        (network(0x0a60_0008, 32), Some(0)),
+        (network(0, 0), None),
+    ] {
+        let external = External {
+            written: "x".into(),
+            span: Span::NONE,
+            path: String::new(),
+            end,
+        };
+        let peers = Peers {
+            outgoing: true,
+            external: vec![external.clone()],
+            ..Peers::default()
+        };
+        let effects = vec![LinkEffect::Cut];
+        let action = Action::Network { effects, peers };
+        let fault = fault("f", action, Mode::All, web());
+        let targets = fault.select(store.view(), &Draws::new(1));
+        let found = targets.peers.as_ref().map(Vec::len);
+        assert_eq!(found, expected, "{external:?}");
+    }
 }

@@ -1,8 +1,9 @@
 //! Faults of Chaos Mesh, group `chaos-mesh.org/v1alpha1`, from unchanged files.
 //!
-//! PodChaos, NetworkChaos (not `rate` and targets outside of the cluster), StressChaos and DNSChaos
-//! are modelled, and Schedule and Workflow of these ([`plan`]); everything else is refused by name. As its webhook does, a selector without
-//! namespaces means the fault's own namespace.
+//! PodChaos, NetworkChaos (targets outside of the cluster must be something in it: [`external`]),
+//! StressChaos and DNSChaos are modelled, and Schedule and Workflow of these ([`plan`]); everything
+//! else is refused by name. As its webhook does, a selector without namespaces means the fault's own
+//! namespace.
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::api::yaml::Node;
 use crate::fault::{Action, Fault, LinkEffect, Peers, Selector};
 
 pub mod plan;
+
+pub mod external;
 
 mod stress;
 
@@ -132,7 +135,7 @@ fn pod_action(spec: &Fields<'_>, problems: &mut Problems) -> Option<Action> {
 /// Reads one part of a NetworkChaos.
 type ReadEffect = fn(&Value<'_>, &mut Problems) -> Option<LinkEffect>;
 
-const NETWORK: [&str; 8] = [
+const NETWORK: [&str; 7] = [
     "netem",
     "delay",
     "loss",
@@ -140,22 +143,16 @@ const NETWORK: [&str; 8] = [
     "corrupt",
     "partition",
     "bandwidth",
-    "rate",
 ];
+
+/// Bytes that wait for a rate of `netem`, whose queue has room for a thousand packets.
+const NETEM_QUEUE: u64 = 1_000 * 1_514;
 
 fn network_action(spec: &Fields<'_>, namespace: &Text, problems: &mut Problems) -> Option<Action> {
     let value = spec.require("action", problems)?;
     let word = value.word(&NETWORK, problems)?;
     spec.allow(&["device", "targetDevice"]);
-    for key in ["rate", "externalTargets"] {
-        let part = spec.get(key);
-        if word == key {
-            problems.push(refused(&value, &format!("action {word}")));
-            return None;
-        }
-        problems.extend(part.map(|part| refused(&part, key)));
-    }
-    let read: [(&str, ReadEffect); 5] = [
+    let read: [(&str, ReadEffect); 6] = [
         ("delay", delay),
         ("loss", loss),
         ("corrupt", |value, problems| {
@@ -166,14 +163,25 @@ fn network_action(spec: &Fields<'_>, namespace: &Text, problems: &mut Problems) 
             let per_million = share(value, "duplicate", problems)?;
             Some(LinkEffect::Duplicate { per_million })
         }),
+        ("rate", |value, problems| {
+            let fields = value.fields(problems)?;
+            Some(LinkEffect::Rate {
+                bytes_per_s: rate(&fields.require("rate", problems)?, problems)?,
+                burst: 0,
+                queue: NETEM_QUEUE,
+            })
+        }),
         ("bandwidth", bandwidth),
     ];
     let mut effects = Vec::new();
+    // All parts of netem work together, whichever of them the action is called after
+    // (`controllers/podnetworkchaos/controller.go :: mergeNetem`).
+    let netem = !matches!(word, "bandwidth" | "partition");
     for (key, read) in read {
         // A part that belongs to another action is looked at, and has no effect there.
         let found = spec.get(key).map(|value| read(&value, problems));
         match found {
-            Some(effect) if word == "netem" && key != "bandwidth" => effects.push(effect),
+            Some(effect) if netem && key != "bandwidth" => effects.push(effect),
             Some(effect) if word == key => effects.push(effect),
             None if word == key => {
                 problems.push(value.invalid(format!("needs `{word}`, which is missing")));
@@ -215,16 +223,27 @@ fn peers(
         }
         None => None,
     };
-    if let (true, None, Some(value)) = (word != "to", &target, &direction)
+    let external = external::externals(spec, problems)?;
+    if let (true, Some(value)) = (word != "to", &direction)
         && action != "partition"
     {
-        problems.push(value.invalid("needs a target"));
-        return None;
+        // (`api/v1alpha1/networkchaos_webhook.go :: NetworkChaosSpec.Validate`)
+        if !external.is_empty() {
+            let why = "external targets cannot be used with `from` and `both` direction in netem \
+                       action yet";
+            problems.push(value.invalid(why));
+            return None;
+        }
+        if target.is_none() {
+            problems.push(value.invalid("needs a target"));
+            return None;
+        }
     }
     Some(Peers {
         outgoing: word != "from",
         incoming: word != "to",
         target,
+        external,
     })
 }
 
@@ -284,29 +303,12 @@ fn per_million(percent: f64) -> u32 {
     (percent * 10_000.0).round() as u32
 }
 
-/// `bandwidth`, as `tc-tbf` has it; a `bps` is a byte in a second, its multiples are of 1024
-/// (`api/v1alpha1/networkchaos_webhook.go :: ConvertUnitToBytes`).
+/// `bandwidth`, as `tc-tbf` has it.
 fn bandwidth(value: &Value<'_>, problems: &mut Problems) -> Option<LinkEffect> {
-    const UNITS: [&str; 5] = ["bps", "kbps", "mbps", "gbps", "tbps"];
     let fields = value.fields(problems)?;
     // A second bucket would only smooth what the first one lets through at once.
     fields.allow(&["peakrate", "minburst"]);
-    let rate = fields.require("rate", problems)?;
-    let text = rate.text(problems)?.to_ascii_lowercase();
-    let parsed = UNITS
-        .iter()
-        .rev()
-        .zip((0..5).rev())
-        .find_map(|(unit, power)| {
-            let number = text.trim().strip_suffix(unit)?.trim().parse::<u64>().ok()?;
-            number
-                .checked_mul(1 << (10 * power))
-                .filter(|bytes| *bytes > 0)
-        });
-    if parsed.is_none() {
-        let wrong = rate.invalid("must be a whole number greater than 0 with a unit");
-        problems.push(wrong.hint(format!("{}: bytes in a second", UNITS.join(", "))));
-    }
+    let parsed = rate(&fields.require("rate", problems)?, problems);
     let queue = fields
         .require("limit", problems)
         .and_then(|v| v.count(problems));
@@ -318,6 +320,37 @@ fn bandwidth(value: &Value<'_>, problems: &mut Problems) -> Option<LinkEffect> {
         burst: u64::from(burst?),
         queue: u64::from(queue?),
     })
+}
+
+/// Bytes in a second. A `bps` is one, a `bit` an eighth of it; the text goes to `tc` as it is, whose
+/// multiples are of 1000 (`pkg/netem/convert.go :: FromBandwidth`).
+fn rate(value: &Value<'_>, problems: &mut Problems) -> Option<u64> {
+    const UNITS: [&str; 10] = [
+        "kbit", "mbit", "gbit", "tbit", "kbps", "mbps", "gbps", "tbps", "bps", "bit",
+    ];
+    let text = value.text(problems)?.to_ascii_lowercase();
+    let parsed = UNITS.iter().find_map(|unit| {
+        let number = text.trim().strip_suffix(unit)?.trim().parse::<u64>().ok()?;
+        let power = match unit.as_bytes()[0] {
+            b'k' => 1,
+            b'm' => 2,
+            b'g' => 3,
+            b't' => 4,
+            _ => 0,
+        };
+        let units = number.checked_mul(1_000u64.pow(power))?;
+        let bytes = match unit.ends_with("bit") {
+            true => units / 8,
+            false => units,
+        };
+        (bytes > 0).then_some(bytes)
+    });
+    if parsed.is_none() {
+        let wrong = value.invalid("must be a whole number greater than 0 with a unit");
+        let hint = "bit, kbit, mbit, gbit, tbit in a second; bps, kbps, mbps, gbps, tbps are bytes";
+        problems.push(wrong.hint(hint));
+    }
+    parsed
 }
 
 /// A percentage, written as text.

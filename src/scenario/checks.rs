@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::app_model::AppDraft;
 use super::chaos::FaultDraft;
+use super::chaos_mesh::external;
 use super::diagnostic::Diagnostic;
 use super::expression::{self, Flaw};
 use super::fields::{Problems, Value};
@@ -15,7 +16,7 @@ use crate::api::selector::LabelSelector;
 use crate::api::service::Service;
 use crate::api::yaml::{Sources, Span};
 use crate::api::{Labels, Row, Text};
-use crate::fault::Place;
+use crate::fault::{Action, Place};
 use crate::kubectl::verb::ResourceKind;
 use crate::kubectl::{Verb, resources};
 
@@ -107,6 +108,13 @@ impl Checks<'_> {
             }
             for (place, at) in &draft.places {
                 self.place(place, at);
+            }
+            if let Action::Network { peers, .. } = &draft.fault.action {
+                for external in &peers.external {
+                    let rows = self.objects.iter().map(|object| &object.row);
+                    let services = rows.filter(|row| matches!(row, Row::Service(_)));
+                    self.problems.extend(external::missing(external, services));
+                }
             }
             let selector = &draft.fault.selector;
             let pods = draft.fault.kind != "NodeChaos" && !selector.labels.is_empty();

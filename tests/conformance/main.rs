@@ -96,7 +96,9 @@ bodies! {
         corruption_is_repaired_and_takes_time
         what_comes_twice_is_answered_once
         delay_between_pods_of_one_node_is_felt_directly_and_through_a_service
-        a_partition_between_pods_of_one_node_leaves_everything_else;
+        a_partition_between_pods_of_one_node_leaves_everything_else
+        a_rate_among_other_faults_takes_its_time_for_large_answers
+        a_target_by_name_is_the_pods_behind_it;
 }
 
 /// Bodies that keep a core busy, and say how long that takes: two at once would measure each other.

@@ -234,6 +234,28 @@ fn network_chaos_becomes_effects_on_packets() {
 }
 
 #[test]
+fn parts_of_netem_work_together_whatever_the_action_is_called() {
+    let spec = "action: delay, mode: all, selector: {}, delay: {latency: 1ms},
+      rate: {rate: 1gbps}, loss: {loss: '1'}, bandwidth: {rate: 1bps, limit: 1, buffer: 1},
+      externalTargets: [10.0.0.0/8, 10.0.3.4]";
+    let fault = chaos_mesh("NetworkChaos", spec).expect("it loads");
+    let Action::Network { effects, peers } = fault.action else {
+        panic!("{:?}", fault.action);
+    };
+    assert_eq!(effects.len(), 3, "{effects:?}");
+    assert_eq!((peers.outgoing, peers.incoming), (true, false));
+    let ends: Vec<_> = peers.external.into_iter().map(|e| e.end).collect();
+    let network = |ip: [u8; 4], bits| crate::fault::ExternalEnd::Network {
+        ip: u32::from_be_bytes(ip),
+        bits,
+    };
+    assert_eq!(
+        ends,
+        [network([10, 0, 0, 0], 8), network([10, 0, 3, 4], 32)]
+    );
+}
+
+#[test]
 fn what_is_not_modelled_is_refused_by_name() {
     for (kind, spec, expected) in [
         (
@@ -274,11 +296,11 @@ fn what_is_not_modelled_is_refused_by_name() {
         (
             "NetworkChaos",
             "action: rate, mode: one, selector: {}, rate: {rate: 1mbps}",
-            "action rate of Chaos Mesh is not modelled",
+            "Unsupported value: \"rate\"",
         ),
         (
             "NetworkChaos",
-            "action: bandwidth, mode: one, selector: {}, bandwidth: {rate: 1mbit, limit: 1, buffer: 1}",
+            "action: bandwidth, mode: one, selector: {}, bandwidth: {rate: 1mb, limit: 1, buffer: 1}",
             "must be a whole number greater than 0 with a unit",
         ),
         (
@@ -289,7 +311,36 @@ fn what_is_not_modelled_is_refused_by_name() {
         (
             "NetworkChaos",
             "action: loss, mode: one, selector: {}, loss: {loss: '1'}, externalTargets: [8.8.8.8]",
-            "externalTargets of Chaos Mesh is not modelled",
+            "\"8.8.8.8\" is nothing in this cluster, and nothing lies outside of it",
+        ),
+        (
+            "NetworkChaos",
+            "action: loss, mode: one, selector: {}, loss: {loss: '1'}, externalTargets: [bing.com]",
+            "\"bing.com\" is nothing in this cluster",
+        ),
+        (
+            "NetworkChaos",
+            "action: loss, mode: one, selector: {}, loss: {loss: '1'}, \
+             externalTargets: ['www.example.org']",
+            "\"www.example.org\" is nothing in this cluster",
+        ),
+        (
+            "NetworkChaos",
+            "action: loss, mode: one, selector: {}, loss: {loss: '1'}, \
+             externalTargets: ['10.0.0.0/33']",
+            "must be an IPv4 address or network",
+        ),
+        (
+            "NetworkChaos",
+            "action: loss, mode: one, selector: {}, loss: {loss: '1'}, \
+             externalTargets: ['web.ns:80']",
+            "ports of externalTargets (80) are not modelled",
+        ),
+        (
+            "NetworkChaos",
+            "action: loss, mode: one, selector: {}, loss: {loss: '1'}, direction: both, \
+             externalTargets: [10.0.0.5]",
+            "external targets cannot be used with `from` and `both` direction",
         ),
         (
             "PodChaos",
@@ -344,9 +395,25 @@ fn every_action_of_the_network_becomes_its_effect() {
         (
             "action: bandwidth, bandwidth: {rate: 1mbps, limit: 20971520, buffer: 10000}",
             LinkEffect::Rate {
-                bytes_per_s: 1 << 20,
+                bytes_per_s: 1_000_000,
                 burst: 10_000,
                 queue: 20_971_520,
+            },
+        ),
+        (
+            "action: bandwidth, bandwidth: {rate: 16 Kbit, limit: 1, buffer: 1}",
+            LinkEffect::Rate {
+                bytes_per_s: 2_000,
+                burst: 1,
+                queue: 1,
+            },
+        ),
+        (
+            "action: netem, rate: {rate: 3mbit}",
+            LinkEffect::Rate {
+                bytes_per_s: 375_000,
+                burst: 0,
+                queue: 1_514_000,
             },
         ),
     ];
