@@ -117,6 +117,30 @@ pub struct Volume {
     pub source: VolumeSource,
 }
 
+impl Volume {
+    /// The claim that the volume of a pod of this name uses, if it uses any
+    /// (`component-helpers/storage/ephemeral :: VolumeClaimName`).
+    pub fn claim_name(&self, pod: &str) -> Option<Text> {
+        match &self.source {
+            VolumeSource::Claim { name, .. } => Some(name.clone()),
+            VolumeSource::Ephemeral => Some(format!("{pod}-{}", self.name).into()),
+            _ => None,
+        }
+    }
+
+    /// Whether that is the claim of this name.
+    pub fn names_claim(&self, pod: &str, claim: &str) -> bool {
+        match &self.source {
+            VolumeSource::Claim { name, .. } => name == claim,
+            VolumeSource::Ephemeral => {
+                let rest = claim.strip_prefix(pod).and_then(|c| c.strip_prefix('-'));
+                rest == Some(self.name.as_str())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Source of a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum VolumeSource {
@@ -131,6 +155,8 @@ pub enum VolumeSource {
         /// Mounted read-only.
         read_only: bool,
     },
+    /// `ephemeral`: a claim of the pod's own, made from a template that is in the spec's JSON.
+    Ephemeral,
     /// `projected`: the ConfigMaps and Secrets that it needs.
     Projected(Vec<ConfigRef>),
     /// Any other source by the name of its field (`hostPath`, `gcePersistentDisk`, …), with the

@@ -69,6 +69,28 @@ pub struct PersistentVolumeClaim {
     pub status: ClaimStatus,
 }
 
+impl PersistentVolumeClaim {
+    /// Whether it was made for this pod's ephemeral volume
+    /// (`component-helpers/storage/ephemeral :: VolumeIsForPod`).
+    ///
+    /// # Errors
+    /// In upstream's words.
+    pub fn is_for(&self, pod: &Meta) -> Result<(), String> {
+        let mut owners = self.meta.owners.iter();
+        let controller = owners.find(|owner| owner.controller);
+        match controller.is_some_and(|owner| owner.uid == pod.uid)
+            && self.meta.namespace == pod.namespace
+        {
+            true => Ok(()),
+            false => Err(format!(
+                "PVC {} was not created for pod {} (pod is not owner)",
+                self.meta.full_name(),
+                pod.full_name()
+            )),
+        }
+    }
+}
+
 /// `status` of a PersistentVolumeClaim.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClaimStatus {

@@ -24,6 +24,7 @@ use crate::control::deployment::DeploymentController;
 use crate::control::disruption::DisruptionController;
 use crate::control::disruption::stale::StaleDisruptionController;
 use crate::control::endpoint_slice::EndpointSliceController;
+use crate::control::ephemeral_volume::EphemeralVolumeController;
 use crate::control::garbage_collector::GarbageCollector;
 use crate::control::job::JobController;
 use crate::control::job::orphans::JobOrphanController;
@@ -400,6 +401,7 @@ fn each<C: Controller + 'static>(controller: C, flags: &Flags) -> Box<dyn Driven
         "daemonset-controller" => "concurrent-daemonset-syncs",
         "job-controller" => "concurrent-job-syncs",
         "cronjob-controller" => "concurrent-cron-job-syncs",
+        "ephemeral-volume-controller" => "concurrent-ephemeralvolume-syncs",
         "horizontal-pod-autoscaler-controller" => "concurrent-horizontal-pod-autoscaler-syncs",
         _ => "",
     };
@@ -446,6 +448,7 @@ fn controllers(flags: &Flags) -> Vec<Box<dyn Driven>> {
         Box::new(namespaces().workers(flags.syncs("concurrent-namespace-syncs"))),
         each(ResourceQuotaController, flags),
         each(PodAutoscaler::new(flags.autoscaler), flags),
+        each(EphemeralVolumeController, flags),
     ]
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pods;
-use crate::api::pod::VolumeSource;
+use crate::api::pod::{Volume, VolumeSource};
 use crate::api::storage;
 use crate::api::volume::{AccessMode, AttachmentStatus};
 use crate::api::{
@@ -129,12 +129,19 @@ type Attached<'a> = Vec<(Id<VolumeAttachment>, &'a Arc<VolumeAttachment>)>;
 fn volumes_of(pod: &Pod, view: &View) -> Vec<Key> {
     let claims = view.of::<PersistentVolumeClaim>();
     let volumes = view.of::<PersistentVolume>();
-    let named = pod.spec.volumes.iter().filter_map(|v| match &v.source {
-        VolumeSource::Claim { name, .. } => claims.named(&pod.meta.namespace, name),
-        _ => None,
+    let named = pod.spec.volumes.iter().filter_map(|v| {
+        let name = v.claim_name(&pod.meta.name)?;
+        let (id, claim) = claims.named(&pod.meta.namespace, &name)?;
+        usable(v, pod, claim).then_some((id, claim))
     });
     let ids = named.filter_map(|(_, c)| volumes.named(&Text::default(), &c.volume_name));
     ids.map(|(id, _)| id).collect()
+}
+
+/// Whether the claim of a volume is the pod's: one of its own must be made for it
+/// (`attachdetach/util/util.go :: CreateVolumeSpec`).
+fn usable(volume: &Volume, pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    volume.source != VolumeSource::Ephemeral || claim.is_for(&pod.meta).is_ok()
 }
 
 /// The pods that need the volume, by node (the desired state of the world).
@@ -143,12 +150,19 @@ fn users<'a>(volume: &PersistentVolume, view: &'a View) -> Users<'a> {
     let Some(claim) = &volume.claim else {
         return users;
     };
-    let uses = |source: &VolumeSource| matches!(source, VolumeSource::Claim { name, .. } if *name == claim.name);
+    let claims = view.of::<PersistentVolumeClaim>();
+    let row = claims.named(&claim.namespace, &claim.name);
+    let uses = |pod: &Pod| {
+        pod.spec.volumes.iter().any(|v| {
+            let other = |(_, row): (_, &Arc<PersistentVolumeClaim>)| !usable(v, pod, row);
+            v.names_claim(&pod.meta.name, &claim.name) && !row.is_some_and(other)
+        })
+    };
     for (_, pod) in view.pods().in_namespace(&claim.namespace) {
         let Some(node) = &pod.node_name else {
             continue;
         };
-        if !shut_down(pod) && pod.spec.volumes.iter().any(|v| uses(&v.source)) {
+        if !shut_down(pod) && uses(pod) {
             users.entry(node).or_default().push(pod);
         }
     }

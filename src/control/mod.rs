@@ -33,6 +33,8 @@ pub mod volume_provisioner;
 
 pub mod volume_protection;
 
+pub mod ephemeral_volume;
+
 pub mod attach_detach;
 
 pub mod endpoint_slice;

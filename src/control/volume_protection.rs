@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::api::pod::VolumeSource;
 use crate::api::volume::VolumePhase;
-use crate::api::{Meta, PersistentVolume, PersistentVolumeClaim, Pod, Text};
+use crate::api::{Meta, PersistentVolume, PersistentVolumeClaim, Pod};
 use crate::client::{Controller, Keys, Plan, SyncContext};
 use crate::engine::Time;
 use crate::store::admit::{CLAIM_PROTECTION, VOLUME_PROTECTION};
@@ -41,11 +41,14 @@ impl Controller for VolumeProtection {
             keys.now.extend(id.map(Key::Volume));
         } else if let Some((old, Some(pod))) = change.rows::<Pod>() {
             // podAddedDeletedUpdated: only pods that stop using something matter.
-            let ended = |pod: &Pod| pod.status.phase.terminal();
-            let stops = change.op == Op::Delete || ended(pod) && !old.is_some_and(ended);
+            let ended = |pod: &Pod| pod.status.phase.terminal() || shut_down(pod);
+            if !(change.op == Op::Delete || ended(pod) && !old.is_some_and(ended)) {
+                return;
+            }
             let claims = view.of::<PersistentVolumeClaim>();
-            for name in stops.then(|| claimed(pod)).into_iter().flatten() {
-                let found = claims.named(&pod.meta.namespace, name);
+            let volumes = pod.spec.volumes.iter();
+            for name in volumes.filter_map(|v| v.claim_name(&pod.meta.name)) {
+                let found = claims.named(&pod.meta.namespace, &name);
                 keys.now.extend(found.map(|(id, _)| Key::Claim(id)));
             }
         }
@@ -58,7 +61,7 @@ impl Controller for VolumeProtection {
                 if let Some(claim) = cx.view.of::<PersistentVolumeClaim>().get(id) {
                     let pods = cx.view.pods().in_namespace(&claim.meta.namespace);
                     let mut bound = pods.filter(|(_, pod)| pod.node_name.is_some());
-                    let used = bound.any(|(_, p)| claimed(p).any(|n| *n == claim.meta.name));
+                    let used = bound.any(|(_, pod)| uses(pod, claim));
                     free(id.into(), &claim.meta, CLAIM_PROTECTION, used, &mut plan);
                 }
             }
@@ -82,12 +85,20 @@ impl Controller for VolumeProtection {
     fn restart(&mut self) {}
 }
 
-/// The claims that a pod names.
-fn claimed(pod: &Pod) -> impl Iterator<Item = &Text> {
-    pod.spec.volumes.iter().filter_map(|v| match &v.source {
-        VolumeSource::Claim { name, .. } => Some(name),
-        _ => None,
+/// `podUsesPVCForDeletion`, of a pod on a node.
+fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    pod.spec.volumes.iter().any(|volume| {
+        volume.names_claim(&pod.meta.name, &claim.meta.name)
+            && (volume.source != VolumeSource::Ephemeral
+                || !shut_down(pod) && claim.is_for(&pod.meta).is_ok())
     })
+}
+
+/// `podIsShutDown`: its kubelet is done with it, or somebody did not wait for that.
+fn shut_down(pod: &Pod) -> bool {
+    pod.meta
+        .deletion
+        .is_some_and(|deletion| deletion.grace_s == 0)
 }
 
 /// Takes the finalizer away from an object that is being deleted and is not used.
@@ -146,6 +157,44 @@ mod tests {
                 desk.pods(&format!("p {after}"));
             }
             assert_eq!(desk.log(), then, "{before} {after}");
+        }
+    }
+
+    /// A claim that was made for the pod goes as soon as its kubelet is done with it, even if a
+    /// finalizer holds the pod; one that the pod names stays, and so does nobody's.
+    #[test]
+    fn a_claim_of_a_pods_own_goes_when_the_kubelet_is_done() {
+        let own = json!({"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}}});
+        let named = json!({"name": "v", "persistentVolumeClaim": {"claimName": "p-v"}});
+        let freed = "~claim p-v Finalizers";
+        for (volume, owned, first, then) in [
+            (&own, true, "", freed),
+            (&own, false, freed, ""),
+            (&named, false, "", ""),
+        ] {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "p", "finalizers": ["example.com/held"]},
+                "spec": {"containers": [{"name": "c", "image": "x"}], "volumes": [volume]}});
+            let mut desk = Desk::new(VolumeProtection, PLAIN, &[pod]);
+            let (_, row) = desk.only::<Pod>();
+            let uid = if owned {
+                row.meta.uid.to_string()
+            } else {
+                "other".to_owned()
+            };
+            let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid,
+                "controller": true}]);
+            desk.create(&json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "p-v", "ownerReferences": owner},
+                "spec": {"accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}}}}));
+            desk.pods("p running");
+            let claim = desk.find(Kind::PersistentVolumeClaim, "p-v");
+            desk.delete(claim);
+            assert_eq!(desk.log(), first, "{volume} {owned}");
+            desk.pods("p gone");
+            assert_eq!(desk.log(), then, "{volume} {owned}");
         }
     }
 }

@@ -106,11 +106,14 @@ impl Lookup for View {
     fn attachments(&self, pod: &Pod, node: &Text) -> Option<Vec<(Text, bool)>> {
         let mut all = Vec::new();
         for volume in &pod.spec.volumes {
-            let VolumeSource::Claim { name, .. } = &volume.source else {
+            let Some(name) = volume.claim_name(&pod.meta.name) else {
                 continue;
             };
             let claims = self.of::<PersistentVolumeClaim>();
-            let (_, claim) = claims.named(&pod.meta.namespace, name)?;
+            let (_, claim) = claims.named(&pod.meta.namespace, &name)?;
+            if volume.source == VolumeSource::Ephemeral && claim.is_for(&pod.meta).is_err() {
+                return None;
+            }
             if !claim.meta.annotations.contains(BIND_COMPLETED) {
                 return None;
             }

@@ -158,7 +158,12 @@ impl PodWorker {
     /// nobody detaches it.
     fn attached(&self, host: &mut Host, cx: &mut Cx<'_>) -> bool {
         let mut volumes = self.row.spec.volumes.iter();
-        if !volumes.any(|v| matches!(v.source, VolumeSource::Claim { .. })) {
+        if !volumes.any(|v| {
+            matches!(
+                v.source,
+                VolumeSource::Claim { .. } | VolumeSource::Ephemeral
+            )
+        }) {
             return true;
         }
         let node = host.row.meta.name.clone();

@@ -21,7 +21,8 @@ use super::plugins::volume_limits::Attached;
 use super::plugins::volume_restrictions::ClaimConflicts;
 use super::plugins::volume_zone::VolumeTopology;
 use super::template::Template;
-use crate::api::Pod;
+use crate::api::pod::VolumeSource;
+use crate::api::{PersistentVolumeClaim, Pod, Text};
 use crate::store::View;
 
 macro_rules! plugins {
@@ -211,6 +212,25 @@ pub struct PodEntry {
     pub template: Arc<Template>,
     /// The GPUs of its node that it was given; none unless it asks for any.
     pub devices: Devices,
+}
+
+impl PodEntry {
+    /// The claims that its volumes use, in their order, and whether each is of the pod's own.
+    pub fn claims(&self) -> impl Iterator<Item = (Text, bool)> {
+        let volumes = self.template.claim_volumes.iter();
+        volumes.filter_map(|volume| {
+            let name = volume.claim_name(&self.pod.meta.name)?;
+            Some((name, volume.source == VolumeSource::Ephemeral))
+        })
+    }
+
+    /// Whether any of its volumes uses the claim.
+    pub fn uses_claim(&self, claim: &PersistentVolumeClaim) -> bool {
+        let meta = &self.pod.meta;
+        let mut volumes = self.template.claim_volumes.iter();
+        claim.meta.namespace == meta.namespace
+            && volumes.any(|volume| volume.names_claim(&meta.name, &claim.meta.name))
+    }
 }
 
 /// What every extension point may read.

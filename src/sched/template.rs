@@ -14,7 +14,7 @@ use super::plugins::gpu::GpuRequest;
 use crate::api::affinity::{InclusionPolicy, PodAffinityTerm, TopologySpread, WhenUnsatisfiable};
 use crate::api::container::{Container, Protocol};
 use crate::api::decode::{override_with, pod_level};
-use crate::api::pod::VolumeSource;
+use crate::api::pod::{Volume, VolumeSource};
 use crate::api::quantity::Resources;
 use crate::api::selector::LabelSelector;
 use crate::api::{Labels, PodSpec, Text};
@@ -200,8 +200,10 @@ pub struct Template {
     pub anti_preferred: Vec<(i32, Term)>,
     /// `topologySpreadConstraints`.
     pub spread: Vec<Constraint>,
-    /// Names of the claims that its volumes use.
+    /// Names of the claims that its volumes name.
     pub claims: Vec<Text>,
+    /// Its volumes that use claims, in their order, those with claims of the pod's own among them.
+    pub claim_volumes: Vec<Volume>,
     /// What it asks of GPUs.
     pub gpu: GpuRequest,
 }
@@ -277,6 +279,7 @@ impl Template {
                 .map(|c| Constraint::new(c, interned))
                 .collect(),
             claims: claims(spec),
+            claim_volumes: claim_volumes(spec),
             gpu: GpuRequest::of(spec, interned),
         }
     }
@@ -405,5 +408,18 @@ fn claims(spec: &PodSpec) -> Vec<Text> {
             VolumeSource::Claim { name, .. } => Some(name.clone()),
             _ => None,
         })
+        .collect()
+}
+
+fn claim_volumes(spec: &PodSpec) -> Vec<Volume> {
+    let volumes = spec.volumes.iter();
+    volumes
+        .filter(|v| {
+            matches!(
+                v.source,
+                VolumeSource::Claim { .. } | VolumeSource::Ephemeral
+            )
+        })
+        .cloned()
         .collect()
 }

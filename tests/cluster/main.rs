@@ -14,4 +14,5 @@ mod journal;
 mod kubectl;
 mod kubelets;
 mod manifests;
+mod volumes;
 mod workloads;

@@ -195,6 +195,9 @@ fn volume_source(source: &core::Volume, json: &Value) -> VolumeSource {
         });
         return VolumeSource::Projected(refs.collect());
     }
+    if source.ephemeral.is_some() {
+        return VolumeSource::Ephemeral;
+    }
     other_source(json)
 }
 

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pods;
-use crate::api::pod::VolumeSource;
 use crate::api::storage::{NO_PROVISIONER, PROVISIONED_BY};
 use crate::api::volume::{ClaimPhase, ClaimRef, VolumePhase};
-use crate::api::{KubeEvent, Object, PersistentVolume, PersistentVolumeClaim, StorageClass, Text};
+use crate::api::{
+    KubeEvent, Object, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Text,
+};
 use crate::client::{Controller, Keys, Plan, Reply, SyncContext, Written};
 use crate::engine::Time;
 use crate::store::admit::default_class;
@@ -199,12 +200,13 @@ impl Sync<'_> {
 
     /// `emitEventForUnboundDelayBindingClaim`.
     fn waiting(&self, claim: &Claim) -> (&'static str, String) {
-        let uses = |source: &VolumeSource| matches!(source, VolumeSource::Claim { name, .. } if *name == claim.meta.name);
+        let uses = |pod: &Pod| {
+            let mut volumes = pod.spec.volumes.iter();
+            volumes.any(|v| v.names_claim(&pod.meta.name, &claim.meta.name))
+        };
         let pods = self.view.pods().in_namespace(&claim.meta.namespace);
         let pods = pods.filter(|(_, pod)| {
-            pod.node_name.is_none()
-                && !pod.status.phase.terminal()
-                && pod.spec.volumes.iter().any(|v| uses(&v.source))
+            pod.node_name.is_none() && !pod.status.phase.terminal() && uses(pod)
         });
         let names: Vec<&str> = pods.map(|(_, pod)| pod.meta.name.as_str()).collect();
         match names.as_slice() {

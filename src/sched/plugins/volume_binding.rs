@@ -52,8 +52,14 @@ pub fn fully_bound(claim: &PersistentVolumeClaim) -> bool {
 
 /// `podHasPVCs`: what is wrong with the pod's claims as such.
 fn check_claims(cx: &Cx<'_>, pod: &PodEntry) -> Result<(), String> {
-    for name in &pod.template.claims {
-        let claim = claim(cx, &pod.pod.meta.namespace, name)?;
+    for (name, ephemeral) in pod.claims() {
+        let claim = claim(cx, &pod.pod.meta.namespace, &name).map_err(|error| match ephemeral {
+            true => format!(
+                "waiting for ephemeral volume controller to create the persistentvolumeclaim \
+                 \"{name}\""
+            ),
+            false => error,
+        })?;
         if claim.status.phase == ClaimPhase::Lost {
             return Err(format!(
                 "persistentvolumeclaim \"{name}\" bound to non-existent persistentvolume \"{}\"",
@@ -62,6 +68,9 @@ fn check_claims(cx: &Cx<'_>, pod: &PodEntry) -> Result<(), String> {
         }
         if claim.meta.deleting() {
             return Err(format!("persistentvolumeclaim \"{name}\" is being deleted"));
+        }
+        if ephemeral {
+            claim.is_for(&pod.pod.meta)?;
         }
     }
     Ok(())
@@ -96,10 +105,7 @@ impl Plugin for VolumeBinding {
 
     fn hint(&self, _cx: &Cx<'_>, pod: &PodEntry, involved: &Involved<'_>) -> bool {
         match involved {
-            Involved::Claim(_, Some(claim)) => {
-                claim.meta.namespace == pod.pod.meta.namespace
-                    && pod.template.claims.contains(&claim.meta.name)
-            }
+            Involved::Claim(_, Some(claim)) => pod.uses_claim(claim),
             Involved::StorageClass(Some(old), Some(new)) => {
                 old.allowed_topologies != new.allowed_topologies
             }
@@ -123,7 +129,7 @@ impl Plugin for VolumeBinding {
     }
 
     fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFilter {
-        if pod.template.claims.is_empty() {
+        if pod.template.claim_volumes.is_empty() {
             return PreFilter::Skip;
         }
         if let Err(message) = check_claims(cx, pod) {

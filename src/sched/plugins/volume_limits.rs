@@ -15,7 +15,7 @@ use crate::api::{
 use crate::sched::events::{ADD, ClusterEvent, DELETE, Involved, Resource, UPDATE, event};
 use crate::sched::node_info::NodeInfo;
 use crate::sched::plugin::{
-    Cx, CycleState, Plugin, PluginName, PodEntry, Points, PreFilter, Status,
+    Code, Cx, CycleState, Plugin, PluginName, PodEntry, Points, PreFilter, Status,
 };
 
 /// NodeVolumeLimits.
@@ -69,9 +69,15 @@ fn attachable(
     into: &mut BTreeSet<VolumeKey>,
 ) -> Result<(), Status> {
     let namespace = &pod.pod.meta.namespace;
-    for name in &pod.template.claims {
-        match claim(cx, namespace, name) {
-            Ok(claim) => into.extend(driver_and_handle(cx, claim)),
+    for (name, ephemeral) in pod.claims() {
+        match claim(cx, namespace, &name) {
+            Ok(claim) => {
+                if ephemeral {
+                    let error = |why| Status::new(Code::Error, why);
+                    claim.is_for(&pod.pod.meta).map_err(error)?;
+                }
+                into.extend(driver_and_handle(cx, claim));
+            }
             Err(message) if new => {
                 let message = format!("looking up PVC {namespace}/{name}: {message}");
                 return Err(Status::unresolvable(message));
@@ -107,12 +113,13 @@ impl Plugin for NodeVolumeLimits {
             Involved::Pod(Some(deleted), _) => {
                 let placed = deleted.node_name.is_some() || deleted.status.nominated_node.is_some();
                 let mut volumes = deleted.spec.volumes.iter();
-                placed && volumes.any(|v| matches!(v.source, VolumeSource::Claim { .. }))
+                let claims = |source: &VolumeSource| {
+                    matches!(source, VolumeSource::Claim { .. } | VolumeSource::Ephemeral)
+                };
+                placed && volumes.any(|v| claims(&v.source))
             }
-            Involved::Claim(_, Some(claim)) => {
-                claim.meta.namespace == pod.pod.meta.namespace
-                    && pod.template.claims.contains(&claim.meta.name)
-            }
+            Involved::Claim(_, Some(claim)) => pod.uses_claim(claim),
+            // Upstream forgets the claims of the pod's own here.
             Involved::Attachment(..) => !pod.template.claims.is_empty(),
             Involved::CsiNode(Some(old), Some(new)) => {
                 let limit = |node: &CSINode, driver: &Text| {
@@ -128,7 +135,7 @@ impl Plugin for NodeVolumeLimits {
     }
 
     fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFilter {
-        if pod.template.claims.is_empty() {
+        if pod.template.claim_volumes.is_empty() {
             return PreFilter::Skip;
         }
         state.attached_volumes = Some(attachments(cx));

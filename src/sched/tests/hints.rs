@@ -317,7 +317,11 @@ fn node_volume_limits() {
         skip: limit down; {pod}; csinode n limit=d:2; csinode n limit=d:1
         skip: limit stays; {pod}; csinode n limit=d:2; csinode n limit=d:2
         queue: driver added; {pod}; csinode n; csinode n limit=d:2
+        queue: deleted with one of its own; {pod}; pod o node=f ephemeral=v; -
+        queue: its own claim added; pod p ephemeral=v; -; claim p-v
+        skip: another's claim added; pod p ephemeral=v; -; claim o-v
         queue: attachment gone; {pod}; attachment a; -
+        skip: attachment gone, claims of its own alone; pod p ephemeral=v; attachment a; -
         skip: attachment gone, no claims; pod p; attachment a; -";
     check_hints(PluginName::NodeVolumeLimits, cases);
 }
@@ -336,6 +340,8 @@ fn volume_binding() {
         skip: in a different namespace; {pod}; -; claim b namespace=x
         skip: no pvc that is being modified; pod p claim=a; claim b; claim b
         queue: the pvc that is being modified; {pod}; claim b; claim b
+        queue: one of its own; pod p claim=a ephemeral=v; -; claim p-v
+        skip: another pod's own; pod p claim=a ephemeral=v; -; claim o-v
         queue: a new StorageClass; {pod}; -; class c
         queue: AllowedTopologies are changed; {pod}; class c; class c topology=a
         skip: no changes to the StorageClass; {pod}; class c; class c

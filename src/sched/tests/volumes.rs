@@ -122,6 +122,38 @@ fn claims_go_where_their_volumes_are_or_can_be_made() {
     check_verdicts(&without, cases);
 }
 
+/// `ephemeral.go :: VolumeClaimName`, `VolumeIsForPod`: volumes with a claim of the pod's own.
+#[test]
+fn a_claim_of_the_pods_own_must_have_been_made_for_it() {
+    let cases = "
+        nodes := node a label:z=1; node b label:z=2; class c waits
+        far := node(s) didn't match PersistentVolume's node affinity
+        taken := PVC default/p-v was not created for pod default/p (pod is not owner)
+        not yet | {nodes}; pod p ephemeral=v | pod: VolumeBinding: waiting for ephemeral volume \
+            controller to create the persistentvolumeclaim \"p-v\"
+        nobody's | {nodes}; claim p-v class=c; pod p ephemeral=v | pod: VolumeBinding: {taken}
+        another pod's | {nodes}; claim p-v class=c owner=q; pod p ephemeral=v \
+            | pod: VolumeBinding: {taken}
+        its own | {nodes}; claim p-v class=c owner=p; pod p ephemeral=v | a: fits; b: fits
+        bound | {nodes}; volume x on=z:1; claim p-v owner=p bound=x; pod p ephemeral=v \
+            | a: fits; b: {far}
+        VolumeZone does not look | node a label:topology.kubernetes.io/zone=1; \
+            volume x label:topology.kubernetes.io/zone=2; claim p-v owner=p bound=x; \
+            pod p ephemeral=v | a: fits
+        but at claims that the pod names | node a label:topology.kubernetes.io/zone=1; \
+            volume x label:topology.kubernetes.io/zone=2; claim p-v owner=p bound=x; \
+            pod p claim=p-v | a: node(s) had no available volume zone
+        the first of two is told | {nodes}; pod p claim=x ephemeral=v \
+            | pod: VolumeRestrictions: persistentvolumeclaim \"x\" not found
+        it counts | node a; csinode a limit=d:1; class c waits; claim o-v class=c owner=o; \
+            pod o node=a ephemeral=v; claim p-v class=c owner=p; pod p ephemeral=v \
+            | a: node(s) exceed max volume count
+        it counts beside named ones | node a; csinode a limit=d:2; class c waits; \
+            claim x class=c; pod o node=a claim=x; claim p-v class=c owner=p; pod p ephemeral=v \
+            | a: fits";
+    check_verdicts(&SchedulerConfig::default(), cases);
+}
+
 fn claim_now(m: &Machine) -> (Id<PersistentVolumeClaim>, PersistentVolumeClaim) {
     let claims = m.store.view().of::<PersistentVolumeClaim>();
     let (id, claim) = claims.find("default", "data").expect("the claim");

@@ -86,6 +86,18 @@ fn pod_word(object: &mut Value, word: &str) {
             let volume = json!({"name": value, "persistentVolumeClaim": {"claimName": value}});
             push(spec, "volumes", volume);
         }
+        "ephemeral" => {
+            let spec = json!({
+                "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}
+            });
+            let template = json!({"volumeClaimTemplate": {"spec": spec}});
+            push(
+                &mut object["spec"],
+                "volumes",
+                json!({"name": value, "ephemeral": template}),
+            );
+        }
         "csi" => {
             let volume = json!({"name": value, "csi": {"driver": value}});
             push(spec, "volumes", volume);
@@ -123,6 +135,13 @@ fn other_word(object: &mut Value, word: &str) {
         "selected" => {
             let key = "volume.kubernetes.io/selected-node";
             object["metadata"]["annotations"][key] = json!(value);
+        }
+        "owner" => {
+            let owner = json!({
+                "apiVersion": "v1", "kind": "Pod", "name": value, "controller": true,
+                "uid": Uid(entity_key(&[value])).to_string()
+            });
+            push(object, "metadata/ownerReferences", owner);
         }
         "lost" => object["status"]["phase"] = json!("Lost"),
         "class" => match object["kind"].as_str() {

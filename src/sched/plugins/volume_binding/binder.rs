@@ -233,9 +233,12 @@ impl PodVolumeClaims {
     pub(super) fn of(cx: &Cx<'_>, pod: &PodEntry) -> Result<PodVolumeClaims, Status> {
         let mut claims = PodVolumeClaims::default();
         let mut immediate = false;
-        for name in &pod.template.claims {
+        for (name, _) in pod.claims() {
             let namespace = &pod.pod.meta.namespace;
-            let found = cx.view.of::<PersistentVolumeClaim>().named(namespace, name);
+            let found = cx
+                .view
+                .of::<PersistentVolumeClaim>()
+                .named(namespace, &name);
             let Some((_, claim)) = found else {
                 continue;
             };

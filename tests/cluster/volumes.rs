@@ -1,0 +1,117 @@
+//! Volumes in a whole cluster: claims, controllers, scheduler and kubelets.
+
+use std::path::Path;
+
+use rehearsal::check::run::{RunOptions, run};
+use rehearsal::record::{EventRow, RunRecord};
+use rehearsal::scenario::{LoadOptions, load_bytes};
+
+fn play(text: &str) -> RunRecord {
+    let options = LoadOptions::default();
+    let loaded = load_bytes(Path::new("v.yaml"), text.as_bytes(), &options);
+    let loaded = loaded.unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
+    let mut options = RunOptions {
+        stop: &mut |_, _| false,
+        arguments: Vec::new(),
+    };
+    let finished = run(&loaded.scenarios[0], &mut options);
+    let record = finished.unwrap_or_else(|error| panic!("{error:?}")).record;
+    let failed = record.checks.iter().filter(|c| !c.passed);
+    let failed: Vec<String> = failed
+        .map(|c| format!("{}: {}", c.name, c.detail))
+        .collect();
+    assert_eq!(failed, Vec::<String>::new(), "{:#?}", record.events);
+    record
+}
+
+fn told<'r>(record: &'r RunRecord, reason: &str) -> Vec<&'r EventRow> {
+    let events = record.events.iter();
+    events.filter(|event| event.reason == reason).collect()
+}
+
+/// A set of one pod with a volume of its own; the pod goes at 2:00 and comes back at 4:00. What is
+/// called `taken-0-scratch` is somebody else's.
+const EPHEMERAL: &str = "
+apiVersion: rehearsal.dev/v1
+kind: Scenario
+metadata: {name: ephemeral}
+spec:
+  seed: 5
+  duration: 6m
+  cluster:
+    nodePools: [{name: web, count: 2, capacity: {cpu: '4', memory: 8Gi, pods: '110'}}]
+    storageClasses:
+    - {name: disk, default: true, volumeBindingMode: WaitForFirstConsumer, attach: 8s, detach: 5s}
+  timeline:
+  - {at: 2m, kubectl: scale statefulset/db --replicas=0}
+  - {at: 4m, kubectl: scale statefulset/db --replicas=1}
+  expect:
+  - name: again
+    eventually: \"statefulset('db').status.readyReplicas == 1\"
+    within: 1m
+    from: 4m1s
+  - {name: taken, never: \"pods('taken').exists(p, has(p.spec.nodeName))\"}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: taken-0-scratch}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+---
+SET: db
+---
+SET: taken
+";
+
+const SET: &str = "apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: NAME}
+spec:
+  serviceName: none
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata: {labels: {app: NAME}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - {name: main, image: 'db:1', volumeMounts: [{name: scratch, mountPath: /scratch}]}
+      volumes:
+      - name: scratch
+        ephemeral:
+          volumeClaimTemplate:
+            spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}";
+
+#[test]
+fn a_volume_of_a_pods_own_comes_and_goes_with_it() {
+    let text = EPHEMERAL
+        .replace("SET: db", &SET.replace("NAME", "db"))
+        .replace("SET: taken", &SET.replace("NAME", "taken"));
+    let record = play(&text);
+    // One volume for each life of the pod, since its claim was another one, and none for the claim
+    // that no pod uses.
+    let made = told(&record, "ProvisioningSucceeded");
+    let names: Vec<&str> = made.iter().map(|event| &*event.name).collect();
+    assert_eq!(names, ["db-0-scratch", "db-0-scratch"]);
+    assert_ne!(made[0].message, made[1].message);
+    // The scheduler may see a pod before its claim.
+    let waits = told(&record, "FailedScheduling");
+    let of = |pod: &str| {
+        let mut all = waits.iter().filter(|event| event.name == pod);
+        all.next().map(|event| event.message.to_string())
+    };
+    let missing = "0/2 nodes are available: waiting for ephemeral volume controller to create the \
+                   persistentvolumeclaim \"db-0-scratch\". preemption: 0/2 nodes are available: 2 \
+                   Preemption is not helpful for scheduling.";
+    assert_eq!(of("db-0").as_deref(), Some(missing));
+    let not_its_own = "PVC default/taken-0-scratch was not created for pod default/taken-0 (pod is \
+                       not owner)";
+    assert!(of("taken-0").is_some_and(|message| message.contains(not_its_own)));
+    let failed = told(&record, "FailedBinding");
+    let words = format!("ephemeral volume scratch: {not_its_own}");
+    let same = |event: &&EventRow| event.name == "taken-0" && event.message == *words;
+    assert!(
+        failed.iter().copied().any(|event| same(&event)),
+        "{failed:#?}"
+    );
+}
