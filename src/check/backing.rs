@@ -32,6 +32,12 @@ impl On<'_> {
         }
     }
 
+    /// Whether somebody waits for the initial workloads in real time, or has: so did those who
+    /// recorded a journal, and what is compared with a real run begins when that does.
+    pub fn sat_through(&self) -> bool {
+        !matches!(self, On::Simulation)
+    }
+
     /// Who answers for what happens inside containers.
     pub fn containers(&self) -> Containers {
         match self {

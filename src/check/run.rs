@@ -220,6 +220,7 @@ pub fn run_on(
     crate::cluster::build::scheduler_config(scenario)?;
     let (mut cluster, mut queue) = Cluster::build_with(scenario, on.containers())?;
     watcher.at_start(&mut cluster);
+    cluster.timeline.settling.impatient = on.sat_through();
     let mut journal = Journal::new(JournalHeader {
         scenario: scenario.digest,
         seed: scenario.seed,
@@ -244,7 +245,8 @@ pub fn run_on(
     };
     let (epoch, ended) = stage.play(scenario.duration, &mut onlooker, options)?;
     onlooker.watcher.at_end(queue.now(), &cluster);
-    let degraded = backing.finish(ended)?;
+    let mut degraded = backing.finish(ended)?;
+    degraded.extend(unsettled(&cluster).filter(|_| name != "sim"));
     cluster.data.finish();
     let digest = onlooker.digest.finish128();
     journal.close(Closing {
@@ -326,6 +328,15 @@ fn header(scenario: &Scenario, (epoch, end, events): (Time, Time, u64)) -> Heade
         not_modelled: counted.map(|(k, n)| (k.clone(), *n as u64)).collect(),
         ..Header::default()
     }
+}
+
+/// What was not ready when the run began.
+fn unsettled(cluster: &Cluster) -> Option<String> {
+    let missing = cluster.timeline.notes.iter().find_map(|note| match note {
+        Note::Settled { missing, .. } if !missing.is_empty() => Some(missing.join(", ")),
+        _ => None,
+    });
+    missing.map(|missing| format!("the run began without {missing}"))
 }
 
 struct Stage<'a, 'b> {

@@ -140,7 +140,8 @@ impl BackendArguments {
                 }
             );
         }
-        run_on(scenario, options, On::Linux(&mut linux), &mut ())
+        let mut waiting = super::waiting::Waiting::default();
+        run_on(scenario, options, On::Linux(&mut linux), &mut waiting)
     }
 }
 

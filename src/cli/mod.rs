@@ -11,6 +11,8 @@ pub mod calibrate;
 
 pub mod run;
 
+mod waiting;
+
 pub mod validate;
 
 pub mod explain;

@@ -1,19 +1,15 @@
 //! A scenario becomes a cluster: machines, control plane, initial objects, traffic.
 //!
 //! Initial objects are stored at once, as if they had been applied long ago, and the cluster is
-//! driven until its workloads serve (or [`PATIENCE`] is over): only then does the run's own time
+//! driven until its workloads serve (see [`super::settling`]): only then does the run's own time
 //! begin, with its timeline and traffic. What is simulated before that is not part of the story.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::api::node::NodeStatus;
-use crate::api::{
-    DaemonSet, Deployment, EndpointSlice, Kind, Labels, Meta, Namespace, Node, Pod, ReplicaSet,
-    ResourceQuota, Row, Service, StatefulSet, Text, Uid,
-};
+use crate::api::{Kind, Labels, Meta, Namespace, Node, ResourceQuota, Row, Text, Uid};
 use crate::client::Controller;
 use crate::client::runner::{Driven, Runner};
 use crate::client::{Budget, Outbox};
@@ -59,13 +55,8 @@ use super::event::Event;
 use super::machine::Machine;
 use super::metrics_server::MetricsServer;
 use super::process::{self, Process};
-use super::runtime::{Containers, Request};
-use super::timeline::{Note, Timeline};
-
-/// How long the initial workloads get to become ready before the run begins all the same.
-pub const PATIENCE: Duration = Duration::from_secs(600);
-/// How often they are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+use super::runtime::Containers;
+use super::timeline::Timeline;
 
 /// An initial object that the API server refuses.
 #[derive(Debug)]
@@ -274,120 +265,6 @@ impl Cluster {
             self.machines.resize_with(at + 1, || None);
         }
         self.machines[at] = machine;
-    }
-
-    /// Looks at the initial workloads; when they serve, the run's own time begins.
-    pub(super) fn settle_down(&mut self, turn: Consequences<'_, '_>) {
-        let missing = self.not_ready();
-        if !missing.is_empty() && turn.now < Time::ZERO + PATIENCE {
-            turn.after(LOOK, Event::Settle);
-            return;
-        }
-        let epoch = turn.now;
-        self.timeline.epoch = Some(epoch);
-        self.timeline
-            .notes
-            .push(Note::Settled { at: epoch, missing });
-        for (index, step) in (0u32..).zip(&self.timeline.steps) {
-            turn.at(epoch + step.at, Event::Step(index));
-        }
-        for traffic in std::mem::take(&mut self.traffic) {
-            if self.containers == Containers::Simulated {
-                self.data.add_traffic(&traffic, epoch, &mut self.data_out);
-                continue;
-            }
-            self.data.add_told_traffic(&traffic);
-            let traffic = Box::new(traffic);
-            turn.request(Request::Traffic { traffic, epoch });
-        }
-        self.start_feeds(turn);
-        self.drain_data(turn);
-    }
-
-    /// Workloads that do not serve as they should, `deployment/ns/name 1/3`.
-    pub fn not_ready(&self) -> Vec<String> {
-        let view = self.api.store.view();
-        let mut missing = Vec::new();
-        for (_, d) in view.of::<Deployment>().iter() {
-            let done = d.status.observed_generation >= d.meta.generation
-                && d.status.available >= d.replicas
-                && d.status.updated >= d.replicas;
-            if !done && !d.paused {
-                missing.push(format!(
-                    "deployment/{} {}/{}",
-                    d.meta.full_name(),
-                    d.status.available,
-                    d.replicas
-                ));
-            }
-        }
-        for (_, rs) in view.of::<ReplicaSet>().iter() {
-            if rs.meta.controller().is_none() && rs.status.available < rs.replicas {
-                missing.push(format!("replicaset/{}", rs.meta.full_name()));
-            }
-        }
-        for (_, set) in view.of::<StatefulSet>().iter() {
-            let status = &set.status;
-            let done = status.observed_generation >= set.meta.generation
-                && status.available >= set.replicas;
-            if !done {
-                let name = set.meta.full_name();
-                let counts = format!("{}/{}", status.available, set.replicas);
-                missing.push(format!("statefulset/{name} {counts}"));
-            }
-        }
-        for (_, set) in view.of::<DaemonSet>().iter() {
-            let status = &set.status;
-            let done = status.observed_generation >= set.meta.generation
-                && status.available >= status.desired;
-            if !done {
-                let name = set.meta.full_name();
-                let counts = format!("{}/{}", status.available, status.desired);
-                missing.push(format!("daemonset/{name} {counts}"));
-            }
-        }
-        for (_, pod) in view.of::<Pod>().iter() {
-            let bare = pod.meta.controller().is_none();
-            if bare && !pod.status.ready() && !pod.status.phase.terminal() {
-                missing.push(format!("pod/{}", pod.meta.full_name()));
-            }
-        }
-        missing.extend(self.not_routed());
-        missing.extend(self.not_autoscaled());
-        missing
-    }
-
-    /// Services whose EndpointSlices do not show all their ready pods yet.
-    fn not_routed(&self) -> Vec<String> {
-        let view = self.api.store.view();
-        let mut missing = Vec::new();
-        for (_, service) in view.of::<Service>().iter() {
-            if service.selector.is_empty() {
-                continue;
-            }
-            let namespace = &service.meta.namespace;
-            let selected = |pod: &Pod| {
-                let labels = &pod.meta.labels;
-                let matches = |(key, value): (&Text, &Text)| labels.get(key) == Some(value);
-                service.selector.iter().all(matches)
-            };
-            let pods = view.pods().in_namespace(namespace);
-            let ready = pods
-                .filter(|(_, pod)| pod.status.ready() && !pod.meta.deleting() && selected(pod))
-                .count();
-            let slices = view.of::<EndpointSlice>().in_namespace(namespace);
-            let shown: usize = slices
-                .filter(|(_, slice)| slice.service_name() == Some(&service.meta.name))
-                .map(|(_, slice)| slice.endpoints.iter().filter(|e| e.ready).count())
-                .sum();
-            if shown < ready {
-                missing.push(format!(
-                    "service/{} {shown}/{ready}",
-                    service.meta.full_name()
-                ));
-            }
-        }
-        missing
     }
 }
 

@@ -33,6 +33,8 @@ pub mod timeline;
 
 pub mod build;
 
+pub mod settling;
+
 mod storage;
 
 pub mod runtime;

@@ -15,6 +15,7 @@ use crate::store::{Cause, Origin};
 use super::api_server::Sender;
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
+use super::settling::Settling;
 
 /// Something worth telling that is no change of an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +106,8 @@ pub struct Timeline {
     pub faults: Vec<Active>,
     /// When the run's own time began: 0 in the story.
     pub epoch: Option<Time>,
+    /// How the wait for that goes.
+    pub settling: Settling,
     /// Everything that happened and is no change of an object.
     pub notes: Vec<Note>,
     runs: BTreeMap<u32, kubectl::Run>,

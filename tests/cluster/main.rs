@@ -14,5 +14,6 @@ mod journal;
 mod kubectl;
 mod kubelets;
 mod manifests;
+mod settling;
 mod volumes;
 mod workloads;
