@@ -129,15 +129,19 @@ impl Simulated {
             } => {
                 // All layers are there: only the manifest is fetched.
                 let dist = match &request.pull {
-                    _ if *present => &self.latency.resolve,
+                    _ if *present || request.missing => &self.latency.resolve,
                     Some(model) => model,
                     None => &self.latency.pull,
                 };
                 let n = entity_key(&[image]).wrapping_add(u64::from(container.attempt));
+                let (outcome, mib) = match request.missing {
+                    true => (PullOutcome::NotFound, 0),
+                    false => (PullOutcome::Ok, IMAGE_MIB),
+                };
                 let pulled = RuntimeEvent::Pulled {
                     container: *container,
-                    outcome: PullOutcome::Ok,
-                    mib: IMAGE_MIB,
+                    outcome,
+                    mib,
                 };
                 (draw(dist, PULL, n), pulled)
             }

@@ -9,6 +9,8 @@ pub mod run;
 
 pub mod agree;
 
+pub mod audit;
+
 pub mod expect;
 
 pub mod invariants;

@@ -3,7 +3,9 @@
 //! Every command reads its arguments, calls the library, and prints: data on stdout, everything else
 //! on stderr. Nothing here is worth a unit test.
 
-pub mod backend;
+pub mod audit;
+
+mod backend;
 
 pub mod check;
 
@@ -58,6 +60,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Bad days for plain manifests: drain, rollout, lost nodes and zones, … and what would help
+    Audit(audit::AuditArguments),
     /// Run scenarios: prints the story, the checks, and the line that replays it
     Run(run::RunArguments),
     /// Judge manifests and scenarios as the API server would, with file, line and column
@@ -99,6 +103,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Audit(arguments) => audit::main(&arguments),
         Command::Run(arguments) => run::main(&arguments),
         Command::Validate(arguments) => validate::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),

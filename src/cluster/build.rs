@@ -105,6 +105,7 @@ impl Cluster {
             dns_rules: Vec::new(),
             starting: FxHashMap::default(),
             kubelet_configs: kubelet_configs(scenario),
+            missing_images: scenario.cluster.missing_images.clone(),
             traffic: scenario.traffic.clone(),
             feeds: Vec::new(),
             control: ControlPlane::new(&scenario.cluster),

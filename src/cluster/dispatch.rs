@@ -20,6 +20,7 @@ use crate::engine::{Draws, Turn, World};
 use crate::kubelet::runtime::{About, Call, RuntimeRequest};
 use crate::kubelet::{ContainerId, Cx, Kubelet, RuntimeEvent, StartOutcome};
 use crate::load::Key;
+use crate::scenario::image_matches;
 use crate::sched::Scheduler;
 use crate::store::{ApiError, Change, Cursor, Id, Op, Origin};
 
@@ -62,6 +63,7 @@ pub struct Cluster {
     /// Containers whose start was asked for.
     pub(super) starting: FxHashMap<ContainerId, Arc<Pod>>,
     /// By pool; the empty name is for nodes of none.
+    pub(super) missing_images: Vec<Text>,
     pub(super) kubelet_configs: FxHashMap<Text, Arc<crate::kubelet::KubeletConfig>>,
     /// What begins when the initial workloads serve.
     pub(super) traffic: Vec<crate::load::Traffic>,
@@ -382,7 +384,14 @@ impl Cluster {
     fn address(&mut self, request: RuntimeRequest, node: Text) -> Asked {
         let mut asked = Asked::new(request, node, self.api.store.view());
         match &asked.runtime.what {
-            Call::PullImage { container, row, .. } => {
+            Call::PullImage {
+                container,
+                row,
+                image,
+                ..
+            } => {
+                let mut missing = self.missing_images.iter();
+                asked.missing = missing.any(|pattern| image_matches(pattern, image));
                 asked.pull = self.data.image_pull(row, container.index);
             }
             Call::StartContainer { container, row, .. } if self.containers == Containers::Real => {

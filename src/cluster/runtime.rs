@@ -110,6 +110,8 @@ pub struct Asked {
     pub entity: u64,
     /// How long its image takes to pull, where an AppModel says so.
     pub pull: Option<Dist>,
+    /// No registry has the image.
+    pub missing: bool,
     /// How the container behaves that is started (only where containers are real).
     pub model: Option<Arc<AppModel>>,
     /// The kinds of clients that make its calls, by number, in the order of the model's calls.
@@ -141,6 +143,7 @@ impl Asked {
             node,
             entity,
             pull: None,
+            missing: false,
             model: None,
             calls: Arc::from([]),
             idle: false,

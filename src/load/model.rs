@@ -418,6 +418,23 @@ pub enum Executor {
     },
 }
 
+impl Executor {
+    /// So many times as many requests or users.
+    pub fn multiply(&mut self, by: u32) {
+        let more = u64::from(by);
+        match self {
+            Executor::ConstantArrivalRate { rate, .. } => *rate *= more,
+            Executor::RampingArrivalRate {
+                start_rate, stages, ..
+            } => {
+                *start_rate *= more;
+                stages.iter_mut().for_each(|stage| stage.target *= more);
+            }
+            Executor::ConstantVus { vus, .. } => *vus *= by,
+        }
+    }
+}
+
 /// A stage of `ramping-arrival-rate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {

@@ -9,6 +9,8 @@
 
 pub mod agreement;
 
+pub mod audit;
+
 pub mod milestones;
 
 pub mod causes;

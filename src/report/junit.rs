@@ -79,6 +79,26 @@ fn case(scenario: &str, check: &CheckRow) -> String {
     )
 }
 
+/// A suite of plain cases: names, and why they failed, empty for those that did not.
+pub fn cases(suite: &str, cases: impl Iterator<Item = (String, String)>) -> String {
+    let rows = cases.map(|(name, why)| CheckRow {
+        name,
+        kind: "finding".into(),
+        passed: why.is_empty(),
+        detail: why,
+        ..CheckRow::default()
+    });
+    let rows: Vec<CheckRow> = rows.collect();
+    let failed = rows.iter().filter(|row| row.failed()).count();
+    let texts: String = rows.iter().map(|row| case(suite, row)).collect();
+    format!(
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{failed}\" errors=\"0\" \
+         skipped=\"0\" time=\"0.000\">\n{texts}  </testsuite>\n",
+        escaped(suite),
+        rows.len()
+    )
+}
+
 /// A scenario that could not run, as a `testsuite` element with one error.
 pub fn refused(scenario: &str, why: &str) -> String {
     let (scenario, why) = (escaped(scenario), escaped(why));

@@ -21,6 +21,8 @@ pub mod story;
 
 pub mod agreement;
 
+pub mod audit;
+
 pub mod explain;
 
 pub mod plots;

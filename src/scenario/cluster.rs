@@ -79,6 +79,7 @@ pub fn read(
         .and_then(|value| scheduler(&value, problems));
     let latency = super::latency::read(fields.get("latency").as_ref(), problems);
     let control_plane_replicas = control_plane(&fields, problems);
+    let missing_images = fields.texts("missingImages", problems);
     fields.finish(problems);
     let spec = ClusterSpec {
         pools,
@@ -87,6 +88,7 @@ pub fn read(
         scheduler,
         latency,
         control_plane_replicas,
+        missing_images,
     };
     Some((spec, unused))
 }

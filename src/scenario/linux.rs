@@ -71,3 +71,16 @@ fn exists(base: &Path, text: &str) -> bool {
     let mut paths = cuts.map(|(at, _)| &text[..at]).chain([text]);
     paths.any(|path| !path.is_empty() && base.join(path).exists())
 }
+
+/// Whether an image's name is what `pattern` describes, where `*` stands for any characters.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(rest) = name.strip_prefix(before) else {
+        return false;
+    };
+    (0..=rest.len())
+        .filter(|at| rest.is_char_boundary(*at))
+        .any(|at| matches(after, &rest[at..]))
+}

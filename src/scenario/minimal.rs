@@ -168,7 +168,7 @@ fn files_of_step(step: &mut Node, moved: &dyn Fn(&str) -> String) {
 }
 
 /// A path as seen from a folder; an absolute one stays as it is.
-fn relative(path: &Path, folder: &Path) -> String {
+pub fn relative(path: &Path, folder: &Path) -> String {
     if path.is_absolute() && !folder.is_absolute() {
         return path.display().to_string();
     }

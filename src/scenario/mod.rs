@@ -77,6 +77,8 @@ pub use experiment::{
     Arrivals, Experiment, ExperimentOptions, Generator, Plan, Ties, TracePlan, Variant,
     load_experiment,
 };
+pub use files::kustomization_of;
+pub use linux::matches as image_matches;
 pub use load::{LoadOptions, Loaded, Rejected, load, load_bytes};
 pub use snapshot::{Snapshot, load_snapshot};
 pub use spec::{VARY, vary};

@@ -130,6 +130,8 @@ pub struct ClusterSpec {
     pub latency: LatencySpec,
     /// How many of each component of the control plane there are; 0 is taken for 1.
     pub control_plane_replicas: u32,
+    /// Names of images that no registry has, where `*` stands for any characters.
+    pub missing_images: Vec<Text>,
 }
 
 /// `spec.cluster.latency`: spans of a simulated run; none leaves the usual one.

@@ -2,6 +2,7 @@
 //!
 //! One test binary for all of it: linking is most of what a small test file costs.
 
+mod audit;
 mod cli;
 mod compare;
 mod explain;

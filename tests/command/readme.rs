@@ -4,7 +4,13 @@ use std::process::Command;
 
 /// Commands whose output the README shows whole. `validate` is shown on a file that is not here,
 /// `search` is compared in `search`.
-const SHOWN: [&[&str]; 2] = [
+const SHOWN: [&[&str]; 3] = [
+    &[
+        "audit",
+        "scenarios/shop",
+        "--only",
+        "drain,rollout,bad-image",
+    ],
     &["run", "scenarios/node-loss-during-rollout.yaml"],
     &["explain", "results/sample/self-healing", "--at", "05:44"],
 ];

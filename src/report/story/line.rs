@@ -99,6 +99,12 @@ impl Page {
         self.out
     }
 
+    /// A line as it is: a row of a table.
+    pub fn line(&mut self, text: &str) {
+        self.out.push_str(text);
+        self.out.push('\n');
+    }
+
     /// A line, wrapped with a hanging indent of two.
     pub fn plain(&mut self, text: &str) {
         self.hanging("", text, 2);

@@ -7,7 +7,7 @@
 
 mod autoscaling;
 
-mod line;
+pub mod line;
 
 mod nodes;
 

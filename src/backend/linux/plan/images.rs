@@ -21,7 +21,7 @@ use super::super::image::unpack::Limits;
 use super::super::image::users::Users;
 use super::super::image::{Form, Source, open};
 use super::super::protocol::Root;
-use crate::scenario::{ImageRule, LinuxSpec};
+use crate::scenario::{ImageRule, LinuxSpec, image_matches};
 
 /// What an image is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl Images {
         let found = self
             .rules
             .iter()
-            .find(|(pattern, _)| matches(pattern, name));
+            .find(|(pattern, _)| image_matches(pattern, name));
         found.map_or(Image::BuiltIn, |(_, image)| image.clone())
     }
 }
@@ -179,19 +179,6 @@ fn layer(path: &Path) -> Result<String, String> {
             path.display()
         )),
     }
-}
-
-/// Whether `name` is what `pattern` describes.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let Some(rest) = name.strip_prefix(before) else {
-        return false;
-    };
-    (0..=rest.len())
-        .filter(|at| rest.is_char_boundary(*at))
-        .any(|at| matches(after, &rest[at..]))
 }
 
 #[cfg(test)]
