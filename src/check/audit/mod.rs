@@ -1,7 +1,7 @@
 //! `rehearsal audit`: what bad days would do to manifests that nobody wrote a scenario for.
 //!
-//! [`survey`] reads what is there; [`plan`] sizes a cluster and writes a scenario for every bad day;
-//! each is run like any other scenario; [`judge`] says how every workload fared, and [`advice`] why,
+//! `survey` reads what is there; `plan` sizes a cluster and writes a scenario for every bad day;
+//! each is run like any other scenario; `judge` says how every workload fared, and `advice` why,
 //! and what to change. The changes are then tried: everything runs again with them.
 //!
 //! Nothing here simulates: an audit is scenarios that `rehearsal run` would read the same way, and
