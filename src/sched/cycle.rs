@@ -198,6 +198,9 @@ pub fn find_nodes<'m>(
     }
     let class = memo.as_deref_mut();
     try_nodes(framework, cx, state, pod, nodes, search, class, &mut found);
+    if found.feasible.len() > 1 && found.error.is_none() {
+        found.error = framework.unscored().map(str::to_owned);
+    }
     let processed = found.feasible.len() + found.refused();
     found.next_start = (search.start + processed) % order.len().max(1);
     if let Some(memo) = memo.as_deref_mut()
@@ -230,7 +233,8 @@ fn choose(
     let Some((draws, attempt)) = search.choice else {
         return false;
     };
-    if !search.nominator.is_empty() || pod.pod.status.nominated_node.is_some() {
+    let promised = !search.nominator.is_empty() || pod.pod.status.nominated_node.is_some();
+    if promised || framework.unscored().is_some() {
         return false;
     }
     let nodes = cx.cache.order().len();

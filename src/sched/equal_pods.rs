@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use super::cache::{Cache, NodeIx};
 use super::config::Point;
-use super::framework::Framework;
+use super::framework::{Framework, ask_filter};
 use super::node_info::NodeInfo;
 use super::plugin::{Cx, CycleState, PluginName, PluginSet, PodEntry, Status};
 use super::plugins::image_locality;
@@ -476,9 +476,7 @@ impl ClassMemo {
         let node = cx.cache.node(ix);
         for index in &self.rest {
             let plugin = framework.plugin_at(*index);
-            plugin
-                .filter(cx, state, pod, node)
-                .map_err(|status| status.by(plugin.name()))?;
+            ask_filter(plugin, (cx, state, pod), node)?;
         }
         Ok(())
     }
@@ -559,8 +557,7 @@ fn refused(
 ) -> Option<Status> {
     filters.iter().find_map(|index| {
         let plugin = framework.plugin_at(*index);
-        let verdict = plugin.filter(cx, state, pod, node);
-        verdict.err().map(|status| status.by(plugin.name()))
+        ask_filter(plugin, (cx, state, pod), node).err()
     })
 }
 

@@ -10,6 +10,7 @@ use super::node_info::NodeInfo;
 use super::plugin::{
     Code, Cx, CycleState, Plugin, PluginName, PluginSet, PodEntry, Points, PreFilter, Status,
 };
+use super::plugins::unprepared::{self, Unprepared};
 use super::plugins::{self, gpu::Devices};
 use super::queue::Nominator;
 use crate::api::{Pod, Text};
@@ -25,6 +26,7 @@ pub struct Framework {
     points: [Vec<usize>; Point::ALL.len()],
     weights: Vec<i64>,
     events: Vec<(PluginName, &'static [ClusterEvent])>,
+    unscored: Option<String>,
 }
 
 /// What PreFilter of all plugins came to.
@@ -68,12 +70,12 @@ impl Framework {
                 all.push(enabled.plugin);
             }
         }
-        let plugins: Vec<_> = all
+        let mut plugins: Vec<_> = all
             .iter()
             .map(|p| plugins::build(*p, &profile.args, cache))
             .collect();
         let find = |name: PluginName| all.iter().position(|p| *p == name).expect("was listed");
-        let points = Point::ALL.map(|point| {
+        let mut points = Point::ALL.map(|point| {
             let names = expand(profile, point, |name| {
                 plugins[find(name)].points().has(mask(point))
             });
@@ -85,14 +87,22 @@ impl Framework {
             let weight = listed.find(|e| e.plugin == name).map_or(0, |e| e.weight);
             if weight == 0 { 1 } else { weight }
         };
+        let events = plugins.iter().map(|p| (p.name(), p.events())).collect();
+        let unscored = stand_in(&mut plugins, &mut points);
         Framework {
             name: profile.name.clone(),
             percentage_of_nodes_to_score: profile.percentage_of_nodes_to_score,
-            weights: all.iter().map(|p| weight(*p)).collect(),
-            events: plugins.iter().map(|p| (p.name(), p.events())).collect(),
+            weights: plugins.iter().map(|p| weight(p.name())).collect(),
+            events,
             plugins,
             points,
+            unscored,
         }
+    }
+
+    /// Why nodes cannot be scored at all, whatever the pod: a plugin at Score misses its PreScore.
+    pub fn unscored(&self) -> Option<&str> {
+        self.unscored.as_deref()
     }
 
     /// The plugins of an extension point, in their order.
@@ -175,7 +185,12 @@ impl Framework {
                     };
                     result.nodes = Some(merged);
                 }
-                PreFilter::Reject(status) => {
+                PreFilter::Reject(mut status) => {
+                    if status.code == Code::Error {
+                        let (name, why) = (plugin.name().name(), status.message());
+                        let why = format!("running PreFilter plugin \"{name}\": {why}");
+                        status = Status::new(Code::Error, why);
+                    }
                     let last = status.code != Code::Unschedulable;
                     result.rejected = Some(status.by(plugin.name()));
                     if last {
@@ -229,9 +244,7 @@ impl Framework {
     ) -> Result<(), Status> {
         for plugin in self.at(Point::Filter) {
             if !state.skip_filter.has(plugin.name()) {
-                plugin
-                    .filter(cx, state, pod, node)
-                    .map_err(|status| status.by(plugin.name()))?;
+                ask_filter(plugin, (cx, state, pod), node)?;
             }
         }
         Ok(())
@@ -319,6 +332,46 @@ impl Framework {
         }
         all
     }
+}
+
+/// What a plugin says of a node; an error says whose it is (`RunFilterPlugins`).
+pub(super) fn ask_filter(
+    plugin: &dyn Plugin,
+    (cx, state, pod): (&Cx<'_>, &CycleState, &PodEntry),
+    node: &NodeInfo,
+) -> Result<(), Status> {
+    let name = plugin.name();
+    plugin.filter(cx, state, pod, node).map_err(|status| {
+        let status = match status.code {
+            Code::Error => {
+                let why = format!("running \"{}\" filter plugin: {status}", name.name());
+                Status::new(Code::Error, why)
+            }
+            _ => status,
+        };
+        status.by(name)
+    })
+}
+
+/// Puts stand-ins at Filter where plugins fail without their PreFilter; why Score fails, if a plugin
+/// there misses its PreScore.
+fn stand_in(
+    plugins: &mut Vec<Box<dyn Plugin>>,
+    points: &mut [Vec<usize>; Point::ALL.len()],
+) -> Option<String> {
+    for at in 0..points[Point::Filter as usize].len() {
+        let index = points[Point::Filter as usize][at];
+        let name = plugins[index].name();
+        if !points[Point::PreFilter as usize].contains(&index)
+            && let Some(unprepared) = Unprepared::filter_of(name)
+        {
+            points[Point::Filter as usize][at] = plugins.len();
+            plugins.push(Box::new(unprepared));
+        }
+    }
+    let scoring = points[Point::Score as usize].iter();
+    let mut missing = scoring.filter(|i| !points[Point::PreScore as usize].contains(i));
+    missing.find_map(|index| unprepared::score_error(plugins[*index].name()))
 }
 
 /// The plugins of one extension point in order: those that the profile re-configures there first,

@@ -293,7 +293,7 @@ pub struct CycleState {
     /// VolumeBinding, from PreFilter.
     pub volume_claims: Option<Arc<PodVolumeClaims>>,
     /// VolumeZone, from PreFilter.
-    pub volume_zones: Vec<VolumeTopology>,
+    pub volume_zones: Option<Vec<VolumeTopology>>,
     /// NodeVolumeLimits, from PreFilter.
     pub attached_volumes: Option<Attached>,
     /// RandomScore, from PreScore: the chosen node.

@@ -22,7 +22,7 @@ pub use self::ask::Moment;
 use self::bind::Pending;
 use self::volumes::VolumeWaits;
 use super::cache::Cache;
-use super::config::SchedulerConfig;
+use super::config::{Point, SchedulerConfig};
 use super::cycle::{self, Search, find_nodes};
 use super::equal_pods::EqualPods;
 use super::explain::NO_NODES;
@@ -123,6 +123,9 @@ impl Gate for Doors<'_> {
             return status.plugin;
         }
         let preempting = self.preempting.get(&pod.id)?;
+        if !framework.runs(PluginName::DefaultPreemption, Point::PreEnqueue) {
+            return None;
+        }
         let last = &preempting.last;
         let row = self.view.pods().get(Id::new(last.id));
         let leaving = row.is_none_or(|p| p.meta.deleting());

@@ -428,7 +428,7 @@ impl<'p> Placement<'p> {
         });
         self.next_start = found.next_start;
         let nodes = found.feasible;
-        if nodes.is_empty() {
+        if nodes.is_empty() || found.error.is_some() {
             return None;
         }
         let totals = match memo {

@@ -13,9 +13,11 @@ use serde_json::Value;
 
 use super::args::{self, PluginConfig};
 use super::mistakes::Mistakes;
-use super::{Enabled, PluginConfigSet, Plugins, Point, Profile, SchedulerConfig};
+use super::{Args, Enabled, PluginConfigSet, Plugins, Point, Profile, SchedulerConfig};
 use crate::api::Text;
-use crate::sched::plugin::PluginName;
+use crate::sched::cache::Cache;
+use crate::sched::plugin::{PluginName, Points};
+use crate::sched::plugins;
 
 /// Plugins of the reference version that act on things which are not modelled: resource claims,
 /// declared features, pod groups.
@@ -229,7 +231,7 @@ fn profiles(written: &[WrittenProfile], mistakes: &mut Mistakes) -> Vec<Profile>
         if let Some(percentage) = profile.percentage_of_nodes_to_score {
             percentage_of(percentage, &path, mistakes);
         }
-        let plugins = plugins(profile, &path, mistakes);
+        let plugins = plugins_of(profile, &path, mistakes);
         complete(&plugins, &name, &format!("profiles[{i}].plugins"), mistakes);
         profiles.push(Profile {
             name,
@@ -276,7 +278,7 @@ pub(super) fn known(name: &str, path: &str, mistakes: &mut Mistakes) -> Option<P
     plugin
 }
 
-fn plugins(profile: &WrittenProfile, path: &str, mistakes: &mut Mistakes) -> Plugins {
+fn plugins_of(profile: &WrittenProfile, path: &str, mistakes: &mut Mistakes) -> Plugins {
     let mut plugins = Plugins::default();
     for (key, value) in &profile.plugins {
         let path = format!("{path}plugins.{key}");
@@ -287,6 +289,9 @@ fn plugins(profile: &WrittenProfile, path: &str, mistakes: &mut Mistakes) -> Plu
         }
         let written: WrittenSet = mistakes.read(value, &path);
         let set = plugin_set(&written, &path, mistakes);
+        if let Some(point) = point {
+            extends(&set, point, &path, mistakes);
+        }
         match point {
             Some(point) => plugins.points[point as usize] = set,
             None => plugins.multi_point = merge(plugins.multi_point, set),
@@ -324,6 +329,20 @@ fn plugin_set(written: &WrittenSet, path: &str, mistakes: &mut Mistakes) -> Plug
         set.enabled.push(Enabled { plugin, weight });
     }
     set
+}
+
+/// `updatePluginList`: a plugin cannot be enabled where it has nothing to say.
+fn extends(set: &PluginConfigSet, point: Point, path: &str, mistakes: &mut Mistakes) {
+    let mut cache = Cache::default();
+    for (i, enabled) in set.enabled.iter().enumerate() {
+        let plugin = plugins::build(enabled.plugin, &Args::default(), &mut cache);
+        if !plugin.points().has(Points(1 << point as u16)) {
+            let name = enabled.plugin.name();
+            let interface = format!("{point:?}Plugin");
+            let what = format!("plugin \"{name}\" does not extend {interface} plugin");
+            mistakes.say(&format!("{path}.enabled[{i}]"), what);
+        }
+    }
 }
 
 /// `mergePluginSet`: defaults stay in their places, with the weights that the profile gives them.

@@ -26,6 +26,14 @@ impl BalancedAllocation {
     }
 }
 
+impl BalancedAllocation {
+    /// `isBestEffortPod`.
+    fn best_effort(&self, pod: &PodEntry) -> bool {
+        let mut resources = self.resources.iter();
+        resources.all(|r| r.requested(&pod.template, true) == 0)
+    }
+}
+
 impl Plugin for BalancedAllocation {
     fn name(&self) -> PluginName {
         PluginName::NodeResourcesBalancedAllocation
@@ -51,13 +59,16 @@ impl Plugin for BalancedAllocation {
         pod: &PodEntry,
         _nodes: &[NodeIx],
     ) -> bool {
-        let mut resources = self.resources.iter();
-        resources.any(|r| r.requested(&pod.template, true) != 0)
+        !self.best_effort(pod)
     }
 
     /// `balancedResourceScorer`: half of the range for how even the node is, moved by how much the
     /// pod changes that.
     fn score(&self, _cx: &Cx<'_>, _state: &CycleState, pod: &PodEntry, node: &NodeInfo) -> i64 {
+        if self.best_effort(pod) {
+            // A profile without PreScore gets here.
+            return 0;
+        }
         let mut with: SmallVec<[f64; 4]> = SmallVec::new();
         let mut without: SmallVec<[f64; 4]> = SmallVec::new();
         for resource in &self.resources {

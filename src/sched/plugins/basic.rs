@@ -66,7 +66,7 @@ impl Plugin for DefaultPreemption {
     }
 
     fn points(&self) -> Points {
-        Points::POST_FILTER
+        Points::POST_FILTER.and(Points::PRE_ENQUEUE)
     }
 
     fn events(&self) -> &'static [ClusterEvent] {

@@ -33,6 +33,8 @@ pub mod gpu;
 
 pub mod other;
 
+pub mod unprepared;
+
 use super::cache::Cache;
 use super::config::Args;
 use super::plugin::{Plugin, PluginName};

@@ -166,9 +166,10 @@ impl Plugin for NodeVolumeLimits {
         }
         // What is attached counts beside what pods use, but is not taken for what the pod wants:
         // upstream compares the two before it looks at attachments.
-        let known = state.attached_volumes.as_ref();
+        let known = state.attached_volumes.clone();
+        let known = known.unwrap_or_else(|| attachments(cx));
         let other: BTreeSet<&VolumeKey> = known
-            .and_then(|nodes| nodes.get(&node.name))
+            .get(&node.name)
             .into_iter()
             .flatten()
             .filter(|key| !attached.contains(key))

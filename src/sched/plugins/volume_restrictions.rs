@@ -6,7 +6,7 @@ use crate::api::{PersistentVolumeClaim, Pod, PodSpec, Text};
 use crate::sched::events::{ADD, ClusterEvent, DELETE, Involved, Resource, event};
 use crate::sched::node_info::NodeInfo;
 use crate::sched::plugin::{
-    Cx, CycleState, Plugin, PluginName, PodEntry, Points, PreFilter, Status,
+    Code, Cx, CycleState, Plugin, PluginName, PodEntry, Points, PreFilter, Status,
 };
 
 /// The plugin.
@@ -167,11 +167,11 @@ impl Plugin for VolumeRestrictions {
         if !disks_free(&pod.template.spec, taken) {
             return Err(Status::unschedulable("node(s) had no available disk"));
         }
-        if state
-            .claim_conflicts
-            .as_ref()
-            .is_some_and(|s| s.conflicts > 0)
-        {
+        let Some(claims) = &state.claim_conflicts else {
+            let why = "cannot read \"PreFilterVolumeRestrictions\" from cycleState";
+            return Err(Status::new(Code::Error, why));
+        };
+        if claims.conflicts > 0 {
             return Err(Status::unschedulable(
                 "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access \
                  mode already in-use by another pod",

@@ -109,7 +109,7 @@ impl Plugin for VolumeZone {
             Err(message) => PreFilter::Reject(Status::unresolvable(message)),
             Ok(topologies) if topologies.is_empty() => PreFilter::Skip,
             Ok(topologies) => {
-                state.volume_zones = topologies;
+                state.volume_zones = Some(topologies);
                 PreFilter::All
             }
         }
@@ -117,16 +117,25 @@ impl Plugin for VolumeZone {
 
     fn filter(
         &self,
-        _cx: &Cx<'_>,
+        cx: &Cx<'_>,
         state: &CycleState,
-        _pod: &PodEntry,
+        pod: &PodEntry,
         node: &NodeInfo,
     ) -> Result<(), Status> {
+        // Worked out here when the profile has no PreFilter.
+        let own;
+        let topologies = match &state.volume_zones {
+            Some(topologies) => topologies,
+            None => {
+                own = of_pod(cx, pod).map_err(Status::unresolvable)?;
+                &own
+            }
+        };
         let labels = &node.row().meta.labels;
         if !TOPOLOGY_LABELS.iter().any(|key| labels.contains(key)) {
             return Ok(());
         }
-        for topology in &state.volume_zones {
+        for topology in topologies {
             let stable = match topology.key {
                 BETA_ZONE => ZONE,
                 BETA_REGION => REGION,

@@ -9,6 +9,8 @@ use crate::client::{Outbox, Reply};
 use crate::engine::Time;
 use crate::sched::config::Point;
 use crate::sched::events::{ASSIGNED_POD_DELETE, Involved};
+use crate::sched::framework::Framework;
+use crate::sched::node_info::NodeInfo;
 use crate::sched::plugin::{CycleState, PluginName, PodEntry};
 use crate::sched::plugins::volume_binding::PodVolumes;
 use crate::sched::preempt::BY_SCHEDULER;
@@ -30,6 +32,74 @@ pub(super) enum Pending {
     },
 }
 
+/// What PreBind of VolumeBinding comes to.
+enum PreBind {
+    /// Volumes are written and waited for.
+    Volumes,
+    /// There is nothing to do, or nobody who does it.
+    Nothing,
+    /// It fails; `POD` stands for the pod.
+    Fails(String),
+}
+
+/// Reserve and PreBindPreFlight of VolumeBinding: the volumes that are assumed, and what comes
+/// next. A profile that has some of its extension points and not others gets what upstream makes of
+/// that: what Filter left is missing, or was never assumed.
+fn reserve(
+    framework: &Framework,
+    state: &CycleState,
+    view: &View,
+    node: &NodeInfo,
+) -> Result<(PodVolumes, PreBind), String> {
+    let runs = |point| framework.runs(PluginName::VolumeBinding, point);
+    let (pre_filter, filter) = (runs(Point::PreFilter), runs(Point::Filter));
+    let (reserve, pre_bind) = (runs(Point::Reserve), runs(Point::PreBind));
+    if !pre_filter && reserve {
+        return Err("running Reserve plugin \"VolumeBinding\": not found".to_owned());
+    }
+    let flight = |why: &str| {
+        let why = format!("running PreBindPreFlight \"VolumeBinding\": {why}");
+        PreBind::Fails(why)
+    };
+    if !pre_filter && pre_bind {
+        return Ok((PodVolumes::default(), flight("not found")));
+    }
+    let claims = state.volume_claims.as_ref().filter(|_| filter);
+    let found = claims.map(|claims| claims.find(view, node.row()));
+    let found = found.transpose().map_err(|status| status.message())?;
+    if reserve {
+        let volumes = found.unwrap_or_default();
+        let next = match pre_bind && !volumes.is_empty() {
+            true => PreBind::Volumes,
+            false => PreBind::Nothing,
+        };
+        return Ok((volumes, next));
+    }
+    if !pre_bind {
+        return Ok((PodVolumes::default(), PreBind::Nothing));
+    }
+    let next = match found {
+        None => {
+            let why = format!("no pod volume found for node \"{}\"", node.name);
+            flight(&why)
+        }
+        Some(found) => {
+            let what = match found.bindings.first() {
+                None => "failed to get cached bindings for pod \"POD\"".to_owned(),
+                Some(_) if found.provisions.is_empty() => {
+                    "failed to get cached claims to provision for pod \"POD\"".to_owned()
+                }
+                Some((volume, _)) => {
+                    let name = &volume.meta.name;
+                    format!("binding volumes: ClaimRef got reset for pv \"{name}\"")
+                }
+            };
+            PreBind::Fails(format!("running PreBind plugin \"VolumeBinding\": {what}"))
+        }
+    };
+    Ok((PodVolumes::default(), next))
+}
+
 impl Scheduler {
     /// `assumeAndReserve`, then the binding cycle up to its first request.
     #[expect(clippy::too_many_arguments, reason = "everything that a cycle knows")]
@@ -44,16 +114,15 @@ impl Scheduler {
         out: &mut Outbox<Event>,
     ) {
         let framework = &self.frameworks[profile];
-        let reserves = framework.runs(PluginName::VolumeBinding, Point::Reserve);
         let info = self.cache.find(node);
-        let volumes = match (&state.volume_claims, info) {
-            (Some(claims), Some(info)) if reserves => claims.find(view, info.row()),
-            _ => Ok(PodVolumes::default()),
+        let reserved = match info {
+            Some(info) => reserve(framework, state, view, info),
+            None => Ok((PodVolumes::default(), PreBind::Nothing)),
         };
-        let volumes = match volumes {
-            Ok(volumes) => volumes,
-            Err(status) => {
-                self.fail(queued, Failure::error(status.message()), view, now, out);
+        let (volumes, pre_bind) = match reserved {
+            Ok(reserved) => reserved,
+            Err(why) => {
+                self.fail(queued, Failure::error(why), view, now, out);
                 return;
             }
         };
@@ -63,10 +132,18 @@ impl Scheduler {
         }
         self.nominator.remove(entry.id);
         self.cache.add_pod(entry, node, true);
-        if volumes.is_empty() {
-            self.bind(queued, node.clone(), now, out);
-        } else {
-            self.bind_volumes(queued, node.clone(), volumes, view, now, out);
+        match pre_bind {
+            PreBind::Volumes => {
+                self.bind_volumes(queued, node.clone(), volumes, view, now, out);
+            }
+            PreBind::Nothing => {
+                self.cache.assume_volumes(&volumes, Some(node));
+                self.bind(queued, node.clone(), now, out);
+            }
+            PreBind::Fails(why) => {
+                let why = why.replace("POD", &queued.entry.pod.meta.full_name());
+                self.unbind(queued, why, view, now, out);
+            }
         }
     }
 

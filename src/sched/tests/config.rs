@@ -4,7 +4,7 @@
 use super::*;
 use crate::api::yaml::parse_documents;
 
-fn read(text: &str) -> Result<SchedulerConfig, Vec<String>> {
+pub(super) fn read(text: &str) -> Result<SchedulerConfig, Vec<String>> {
     let text = format!(
         "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n{text}\n"
     );
@@ -87,6 +87,12 @@ fn profiles_and_their_plugins() {
         - profiles[1].schedulerName: Duplicate value: "a"
         [{percentageOfNodesToScore: -1}]
         - profiles[0].percentageOfNodesToScore: Invalid value: -1: not in valid range [0-100]
+        [{plugins: {score: {enabled: [{name: NodePorts}]}}}]
+        - profiles[0].plugins.score.enabled[0]: plugin "NodePorts" does not extend ScorePlugin
+        + plugin
+        [{plugins: {preBind: {enabled: [{name: VolumeBinding}, {name: DefaultBinder}]}}}]
+        - profiles[0].plugins.preBind.enabled[1]: plugin "DefaultBinder" does not extend
+        + PreBindPlugin plugin
         [{plugins: {nowhere: {enabled: [{name: ImageLocality}]}}}]
         - profiles[0].plugins.nowhere: unknown field
         [{plugins: {score: {enabled: [{name: Nope}, {name: ImageLocality, weight: -2}]}}}]

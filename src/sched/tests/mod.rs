@@ -6,6 +6,7 @@ mod cycles;
 mod equal_pods;
 mod hints;
 mod lifecycle;
+mod points;
 mod preemption;
 mod queueing;
 mod search;

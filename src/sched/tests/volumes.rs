@@ -16,6 +16,10 @@ pub(super) fn verdicts(config: &SchedulerConfig, objects: &str) -> String {
     let view = view_of(rows);
     let explained = explain(config, &Draws::new(1), &pod, &view, Time::ZERO);
     let explained = explained.expect("its profile is there");
+    let error = explained.message.as_ref();
+    if let Some(error) = error.filter(|message| !message.starts_with("0/")) {
+        return error.clone();
+    }
     if let Some(refusal) = &explained.pre_filter {
         return format!("pod: {}: {}", refusal.plugin, refusal.reasons.join(", "));
     }
