@@ -25,6 +25,9 @@ pub const DETOUR: u32 = 99;
 /// Tables of pods begin here; the number of the pod's cable is added.
 const TABLES: u32 = 1_000;
 
+/// Requests that are sent at once: a socket has room for some thousands.
+const AT_ONCE: u32 = 500;
+
 /// A sender and a receiver by address; none is any pod of the node.
 pub type Pair = (Option<u32>, Option<u32>);
 
@@ -71,6 +74,11 @@ impl Detours {
     /// From now on packets of these pairs are meant.
     pub fn want(&mut self, pairs: Vec<Pair>) {
         self.wanted = pairs;
+    }
+
+    /// Whether nothing is wanted and nothing is there.
+    pub fn is_idle(&self) -> bool {
+        self.wanted.is_empty() && self.ways.is_empty()
     }
 
     /// Makes the link if it is needed and not there; its other end.
@@ -127,25 +135,33 @@ impl Detours {
                 route::look_up(&mut m, &cable_name(cable), table, true);
             }
             self.ways.insert(cable, (ip, to));
+            if m.len() > AT_ONCE {
+                send(site.socket, &mut m)?;
+            }
         }
         for (cable, (ip, to)) in old {
             route::look_up(&mut forgotten, &cable_name(cable), TABLES + cable, false);
             for way in to {
                 route::table_route(&mut forgotten, TABLES + cable, way, (DETOUR, ip), false);
             }
-        }
-        // What is taken away may be gone with its cable.
-        for at_once in [forgotten.quiet()] {
-            if !at_once.is_empty() {
-                let _ = site.socket.request(at_once);
+            if forgotten.len() > AT_ONCE {
+                let _ = send(site.socket, &mut forgotten);
             }
         }
-        if m.is_empty() {
-            return Ok(());
-        }
-        let asked = site.socket.request(&m);
-        asked.map_err(|(number, error)| io::Error::other(format!("request {number}: {error}")))
+        // What is taken away may be gone with its cable.
+        let _ = send(site.socket, &mut forgotten);
+        send(site.socket, &mut m)
     }
+}
+
+/// Sends what has been gathered.
+fn send(socket: &Socket, m: &mut Messages) -> io::Result<()> {
+    let mut m = std::mem::take(m);
+    if m.is_empty() {
+        return Ok(());
+    }
+    let asked = socket.request(m.quiet());
+    asked.map_err(|(number, error)| io::Error::other(format!("request {number}: {error}")))
 }
 
 /// What a cable is called on the node's side.

@@ -216,6 +216,9 @@ impl Fabric {
     fn sync_detours(&mut self, node: &str) -> Result<()> {
         let ipv6 = self.ipv6;
         let found = self.node_mut(node)?;
+        if found.detours.is_idle() {
+            return Ok(());
+        }
         let step = || format!("lead packets between pods of node {node} over the wire");
         let pods: Vec<_> = found.pods.iter().map(|(ip, pod)| (*ip, pod.link)).collect();
         let site = Site {
