@@ -382,7 +382,7 @@ fn head(kind: &str, version: &Value, workload: &Workload) -> Value {
 }
 
 /// Puts one object over another, lists of named things by name.
-fn merge(into: &mut Value, from: Value) {
+pub fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

@@ -239,9 +239,9 @@ fn drain_held_up(record: &RunRecord, workload: &Workload, pods: &[&PodLife]) -> 
 }
 
 /// How many pods could answer, over time.
-struct Serving {
+pub struct Serving {
     /// Changes: when, and by how many.
-    steps: Vec<(Time, i32)>,
+    pub steps: Vec<(Time, i32)>,
 }
 
 impl Serving {
@@ -285,7 +285,7 @@ impl Serving {
         Serving { steps }
     }
 
-    fn at(&self, when: Time) -> u32 {
+    pub fn at(&self, when: Time) -> u32 {
         let sum: i32 = self
             .steps
             .iter()
@@ -311,12 +311,12 @@ impl Serving {
         spans
     }
 
-    fn least(&self, begin: Time, end: Time) -> u32 {
+    pub fn least(&self, begin: Time, end: Time) -> u32 {
         let spans = self.spans(begin, end);
         spans.iter().map(|(_, n)| *n).min().unwrap_or(0)
     }
 
-    fn longest_without(&self, begin: Time, end: Time) -> f64 {
+    pub fn longest_without(&self, begin: Time, end: Time) -> f64 {
         let spans = self.spans(begin, end);
         let ends = spans.iter().skip(1).map(|(at, _)| *at).chain([end]);
         let dark = spans.iter().zip(ends).filter(|((_, n), _)| *n == 0);
@@ -325,7 +325,7 @@ impl Serving {
     }
 
     /// Seconds until there are as many as wanted again, for good.
-    fn back(&self, begin: Time, end: Time, wanted: u32) -> Option<f64> {
+    pub fn back(&self, begin: Time, end: Time, wanted: u32) -> Option<f64> {
         let spans = self.spans(begin, end);
         let (_, last) = spans.last()?;
         if *last < wanted {

@@ -306,3 +306,6 @@ impl Days<'_> {
         Ok(judge(&finished.record, &belonging, run, calm))
     }
 }
+
+#[cfg(test)]
+mod tests;
