@@ -1,6 +1,6 @@
 //! `rehearsal audit`: bad days for manifests that nobody wrote a scenario for.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::scenario;
 #[command(after_help = "Examples:
   rehearsal audit path/to/manifests
   rehearsal audit path/to/kustomization --out audit
+  helm template my-chart | rehearsal audit -
   rehearsal audit deploy/ --only drain,node-loss --nodes 9
   rehearsal audit deploy/ --json --junit audit.xml --markdown audit.md
 
@@ -28,7 +29,8 @@ the fixes as a kustomization.
 
 Exit codes: 0 nothing was found that manifests can prevent, 1 something was, 2 bad input.")]
 pub struct AuditArguments {
-    /// Manifests: files, folders, kustomizations. AppModels and Traffics among them are obeyed
+    /// Manifests: files, folders, kustomizations, - for the standard input. AppModels and Traffics
+    /// among them are obeyed
     #[arg(required = true, value_name = "DIR")]
     paths: Vec<PathBuf>,
     /// How many nodes, in three zones; as many as are half full with the manifests unless given
@@ -73,8 +75,16 @@ fn trial(text: &str) -> Result<String, String> {
 
 /// Audits; says what was found.
 pub fn main(arguments: &AuditArguments) -> ExitCode {
+    let contents = match standard_input(&arguments.paths) {
+        Ok(contents) => contents,
+        Err(error) => {
+            eprintln!("error: the standard input cannot be read: {error}");
+            return ExitCode::from(exit::INPUT);
+        }
+    };
     let options = AuditOptions {
         paths: arguments.paths.clone(),
+        contents,
         nodes: arguments.nodes,
         version: arguments.kubernetes_version.clone(),
         seed: arguments.seed,
@@ -95,6 +105,17 @@ pub fn main(arguments: &AuditArguments) -> ExitCode {
         Ok(audited) => ExitCode::from(tell(&audited, &options, arguments)),
         Err(error) => ExitCode::from(refuse(error, arguments)),
     }
+}
+
+/// What `-` stands for; it is read once, and every run has it.
+fn standard_input(paths: &[PathBuf]) -> std::io::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut contents = Vec::new();
+    if let Some(path) = paths.iter().find(|path| path.as_os_str() == "-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes)?;
+        contents.push((path.clone(), bytes));
+    }
+    Ok(contents)
 }
 
 fn refuse(error: AuditError, arguments: &AuditArguments) -> u8 {
@@ -199,7 +220,14 @@ fn leave(audited: &Audited, options: &AuditOptions, dir: &Path) -> std::io::Resu
     let audit = &audited.audit;
     let scenarios = dir.join("scenarios");
     std::fs::create_dir_all(&scenarios)?;
-    for written in audited.scenarios(options, &scenarios) {
+    let mut kept = options.clone();
+    for (path, bytes) in &options.contents {
+        let file = dir.join("manifests.yaml");
+        std::fs::write(&file, bytes)?;
+        let same = kept.paths.iter_mut().filter(|known| *known == path);
+        same.for_each(|known| known.clone_from(&file));
+    }
+    for written in audited.scenarios(&kept, &scenarios) {
         std::fs::write(scenarios.join(written.file), written.text)?;
     }
     let text = serde_json::to_string_pretty(audit).unwrap_or_default();

@@ -45,6 +45,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 #[command(name = "rehearsal", version, max_term_width = 100)]
 #[command(after_help = "Examples:
   rehearsal run scenarios/node-loss-during-rollout.yaml
+  rehearsal audit path/to/manifests
   rehearsal run scenarios/plain-node-loss.yaml --resources path/to/manifests
   rehearsal validate path/to/manifests
   rehearsal explain results/node-loss-during-rollout-42 --at 04:27

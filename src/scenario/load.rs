@@ -70,7 +70,23 @@ pub fn load(paths: &[PathBuf], options: &LoadOptions) -> Result<Loaded, Rejected
 /// # Errors
 /// As [`load`].
 pub fn load_bytes(name: &Path, bytes: &[u8], options: &LoadOptions) -> Result<Loaded, Rejected> {
+    load_beside(&[], name, bytes, options)
+}
+
+/// As [`load_bytes`], with the contents of other files that stand in memory.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(
+    others: &[(PathBuf, Vec<u8>)],
+    name: &Path,
+    bytes: &[u8],
+    options: &LoadOptions,
+) -> Result<Loaded, Rejected> {
     let mut files = Files::new();
+    for (path, bytes) in others {
+        files.insert(path, bytes.clone());
+    }
     files.insert(name, bytes.to_vec());
     load_with(files, &[name.to_owned()], options)
 }

@@ -79,7 +79,7 @@ pub use experiment::{
 };
 pub use files::kustomization_of;
 pub use linux::matches as image_matches;
-pub use load::{LoadOptions, Loaded, Rejected, load, load_bytes};
+pub use load::{LoadOptions, Loaded, Rejected, load, load_beside, load_bytes};
 pub use snapshot::{Snapshot, load_snapshot};
 pub use spec::{VARY, vary};
 pub use types::*;

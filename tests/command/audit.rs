@@ -226,6 +226,77 @@ fn a_bad_image_takes_pods_away_where_the_strategy_lets_it() {
 }
 
 #[test]
+fn models_and_traffic_among_the_manifests_are_the_load() {
+    let folder = folder("audit-own");
+    // 10 requests/s of 40 ms are 0.4 CPU of the 0.5 that there are; twice as many are too much.
+    let limit = "        resources: {requests: {cpu: 500m}, limits: {cpu: 500m}}";
+    let own = "\
+apiVersion: rehearsal.dev/v1
+kind: AppModel
+metadata: {name: web}
+spec: {selector: {matchLabels: {app: web}}, request: {cpu: 40ms}}
+---
+apiVersion: rehearsal.dev/v1
+kind: Traffic
+metadata: {name: users}
+spec: {to: service/web, executor: constant-arrival-rate, rate: 10, duration: 1h}
+";
+    std::fs::write(folder.join("all.yaml"), app("web", 1, limit) + own).expect("a file");
+    let dir = folder.display().to_string();
+    let arguments = [
+        "audit",
+        &dir,
+        "--only",
+        "double-load",
+        "--no-fixes",
+        "--json",
+    ];
+    let done = rehearsal(&arguments);
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
+    let audit: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!(audit["load"], "the Traffics among the manifests");
+    assert_eq!(findings(&audit), ["web \"overload\" left"]);
+    // Three minutes of 10 a second, and eight of 20, are judged.
+    for (trial, expected) in [("calm", 1_800), ("double-load", 9_600)] {
+        let ended = outcome(&audit, "web", "outcomes", trial)["ended"].as_u64();
+        let ended = ended.expect("a number");
+        assert!(
+            (expected - 100..expected + 100).contains(&ended),
+            "{trial}: {ended}"
+        );
+    }
+    drop(std::fs::remove_dir_all(&folder));
+}
+
+#[test]
+fn manifests_from_the_standard_input_are_kept_beside_their_scenarios() {
+    let folder = folder("audit-stdin");
+    let out = folder.join("out").display().to_string();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rehearsal"))
+        .args(["audit", "-", "--only", "calm", "--out", &out])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut input = child.stdin.take().expect("an input");
+    let all = app("web", 1, LINGERS);
+    std::io::Write::write_all(&mut input, all.as_bytes()).expect("it reads");
+    drop(input);
+    let done = child.wait_with_output().expect("it ends");
+    let told = text(&done.stdout);
+    assert_eq!(done.status.code(), Some(0), "{told}");
+    assert!(told.contains("No findings for 1 workload.\n"), "{told}");
+    let again = rehearsal(&["run", &format!("{out}/scenarios/calm.yaml"), "--no-out"]);
+    let story = text(&again.stdout);
+    assert!(
+        story.contains("10 rps → web (1/1 ready)"),
+        "{story}{}",
+        text(&again.stderr)
+    );
+    drop(std::fs::remove_dir_all(&folder));
+}
+
+#[test]
 fn what_cannot_be_audited_is_refused_and_says_what_to_do() {
     let folder = folder("audit-bad");
     let dir = folder.display().to_string();

@@ -36,6 +36,8 @@ const FILE: &str = "audit.yaml";
 pub struct AuditOptions {
     /// Files, folders, kustomizations.
     pub paths: Vec<PathBuf>,
+    /// Contents of those that are no files: of `-`, what was read from the standard input.
+    pub contents: Vec<(PathBuf, Vec<u8>)>,
     /// How many nodes; as many as are needed when `None`.
     pub nodes: Option<u32>,
     /// `spec.kubernetesVersion`.
@@ -235,7 +237,7 @@ fn load(options: &AuditOptions, text: &str) -> Result<Loaded, AuditError> {
         resources: Some(options.paths.clone()),
         ..LoadOptions::default()
     };
-    scenario::load_bytes(Path::new(FILE), text.as_bytes(), &load)
+    scenario::load_beside(&options.contents, Path::new(FILE), text.as_bytes(), &load)
         .map_err(|rejected| AuditError::Rejected(Box::new(rejected)))
 }
 
