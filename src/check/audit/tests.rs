@@ -1,3 +1,5 @@
+//! Tables of what an audit knows before it runs anything, and of what it reads from runs.
+
 use std::path::Path;
 
 use serde_json::json;
