@@ -539,11 +539,15 @@ impl Cache {
         }
         if let Some(state) = self.pods.get_mut(&entry.id) {
             state.assumed = false;
-            let pods = &mut self.nodes[state.node].pods;
+            let ix = state.node;
+            if self.nodes[ix].hold_ports(&entry.template.ports) {
+                self.touch(ix);
+            }
+            let pods = &mut self.nodes[ix].pods;
             if let Some(old) = pods.iter_mut().find(|p| p.id == entry.id) {
                 if old.pod.status.start_time != entry.pod.status.start_time {
                     self.stamp += 1;
-                    self.pod_stamps[state.node] = self.stamp;
+                    self.pod_stamps[ix] = self.stamp;
                 }
                 let devices = old.devices;
                 *old = PodEntry { devices, ..entry };

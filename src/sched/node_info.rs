@@ -127,8 +127,21 @@ impl NodeInfo {
             entry.devices = self.gpus.take(&entry.template.gpu, entry.devices);
         }
         self.count(&entry, 1);
-        self.ports.extend(entry.template.ports.iter().cloned());
+        self.hold_ports(&entry.template.ports);
         self.pods.push(entry);
+    }
+
+    /// Marks host ports as used; whether any was free. They are a set, as in `HostPortInfo`: of two
+    /// pods that were given the same port, whoever leaves first takes the mark away, until the
+    /// other one's row changes.
+    pub fn hold_ports(&mut self, ports: &[HostPort]) -> bool {
+        let before = self.ports.len();
+        for port in ports {
+            if !self.ports.contains(port) {
+                self.ports.push(port.clone());
+            }
+        }
+        self.ports.len() > before
     }
 
     /// Takes a pod and its sums away.

@@ -34,6 +34,20 @@ fn restricted(volume: &Volume) -> bool {
         if ["gcePersistentDisk", "awsElasticBlockStore", "iscsi", "rbd"].contains(&field.as_str()))
 }
 
+/// Whether two identities of one kind mean the same disk. RBD images are the same if their clusters
+/// share a monitor (`haveOverlap`).
+fn same_disk(field: &str, one: &str, other: &str) -> bool {
+    if field != "rbd" {
+        return one == other;
+    }
+    let (Some((ours, image)), Some((theirs, other))) = (one.split_once('/'), other.split_once('/'))
+    else {
+        return false;
+    };
+    let mut ours = ours.split(',');
+    image == other && ours.any(|monitor| theirs.split(',').any(|their| their == monitor))
+}
+
 /// `isVolumeConflict`: the same disk, unless both only read it (AWS disks conflict even then).
 fn conflicts(volume: &Volume, spec: &PodSpec) -> bool {
     let VolumeSource::Other {
@@ -47,7 +61,7 @@ fn conflicts(volume: &Volume, spec: &PodSpec) -> bool {
     spec.volumes.iter().any(|existing| {
         matches!(&existing.source, VolumeSource::Other { field: f, identity: i, read_only: r }
             if f == field
-                && i == identity
+                && same_disk(field, i, identity)
                 && (field == "awsElasticBlockStore" || !(*read_only && *r)))
     })
 }

@@ -240,7 +240,11 @@ fn node_ports() {
         skip: unscheduled; {pod}; pod o; -
         skip: non-hostport; {pod}; pod o node=fake; -
         skip: unrelated-hostport; {pod}; pod o node=fake hostPort=8081; -
-        queue: released-hostport; {pod}; pod o node=fake hostPort=8080; -";
+        queue: released-hostport; {pod}; pod o node=fake hostPort=8080; -
+        skip: another protocol; {pod}; pod o node=fake hostPort=UDP:8080; -
+        queue: at one address; {pod}; pod o node=fake hostPort=10.0.0.1/TCP:8080; -
+        skip: at another address; pod p hostPort=10.0.0.2/TCP:80; \
+            pod o node=fake hostPort=10.0.0.1/TCP:80; -";
     check_hints(PluginName::NodePorts, cases);
 }
 
@@ -292,6 +296,14 @@ fn volume_restrictions() {
         two := pod p claim=one claim=two
         queue: gcedisk-conflict; pod p disk=foo; pod o disk=foo; -
         skip: gcedisk-no-conflict; pod p disk=foo; pod o disk=bar; -
+        queue: awsdisk-conflict; pod p aws=foo; pod o aws=foo; -
+        skip: awsdisk-no-conflict; pod p aws=foo; pod o aws=bar; -
+        queue: rbddisk-conflict; pod p rbd=a+b/i; pod o rbd=a+b/i; -
+        skip: rbddisk-no-conflict; pod p rbd=a+b/i; pod o rbd=c+d/i; -
+        queue: rbd, one monitor in common; pod p rbd=a+b/i; pod o rbd=c+b/i; -
+        skip: rbd, another image; pod p rbd=a+b/i; pod o rbd=a+b/j; -
+        queue: iscsidisk-conflict; pod p iscsi=one; pod o iscsi=one; -
+        skip: iscsidisk-no-conflict; pod p iscsi=one; pod o iscsi=two; -
         queue: same-claim; pod p claim=one; pod o claim=one; -
         skip: no-same-claim; pod p claim=one; pod o claim=two; -
         skip: other namespace; pod p claim=one; pod o claim=one namespace=x; -

@@ -7,6 +7,7 @@ mod equal_pods;
 mod hints;
 mod lifecycle;
 mod points;
+mod ports;
 mod preemption;
 mod queueing;
 mod search;

@@ -55,7 +55,9 @@ fn topology_word(object: &mut Value, kind: &str, rest: &str) {
 }
 
 fn pod_word(object: &mut Value, word: &str) {
-    if let Some((kind, rest)) = word.split_once(':') {
+    if let Some((kind, rest)) = word.split_once(':')
+        && !kind.contains('=')
+    {
         topology_word(object, kind, rest);
         return;
     }
@@ -78,9 +80,14 @@ fn pod_word(object: &mut Value, word: &str) {
             spec["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] = term;
         }
         "hostPort" => {
-            let port: u16 = value.parse().expect("a port");
-            let port = json!([{"containerPort": port, "hostPort": port}]);
-            spec["containers"][0]["ports"] = port;
+            // PORT, PROTOCOL:PORT or ADDRESS/PROTOCOL:PORT
+            let (ip, rest) = value.split_once('/').unwrap_or(("", value));
+            let (protocol, port) = rest.split_once(':').unwrap_or(("TCP", rest));
+            let port: u16 = port.parse().expect("a port");
+            let port = json!({
+                "containerPort": port, "hostPort": port, "protocol": protocol, "hostIP": ip
+            });
+            push(&mut spec["containers"][0], "ports", port);
         }
         "claim" => {
             let volume = json!({"name": value, "persistentVolumeClaim": {"claimName": value}});
@@ -101,6 +108,32 @@ fn pod_word(object: &mut Value, word: &str) {
         "csi" => {
             let volume = json!({"name": value, "csi": {"driver": value}});
             push(spec, "volumes", volume);
+        }
+        "aws" | "iscsi" | "rbd" => {
+            let (id, read_only) = match value.strip_suffix(":ro") {
+                Some(id) => (id, true),
+                None => (value, false),
+            };
+            let (field, mut body) = match key {
+                "aws" => ("awsElasticBlockStore", json!({"volumeID": id})),
+                "iscsi" => {
+                    let iqn = format!("iqn.2016-12.server:{id}");
+                    (
+                        "iscsi",
+                        json!({"targetPortal": "1.2.3.4:3260", "iqn": iqn, "lun": 0}),
+                    )
+                }
+                _ => {
+                    let (monitors, image) = id.split_once('/').expect("MONITORS/IMAGE");
+                    let monitors: Vec<&str> = monitors.split('+').collect();
+                    (
+                        "rbd",
+                        json!({"monitors": monitors, "pool": "p", "image": image}),
+                    )
+                }
+            };
+            body["readOnly"] = json!(read_only);
+            push(spec, "volumes", json!({"name": "disk", field: body}));
         }
         "disk" => {
             let volume = json!({"name": value, "gcePersistentDisk": {"pdName": value}});
