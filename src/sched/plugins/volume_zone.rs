@@ -30,7 +30,7 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 const REGION: &str = "topology.kubernetes.io/region";
 const TOPOLOGY_LABELS: [&str; 4] = [BETA_ZONE, BETA_REGION, ZONE, REGION];
 
-/// `getPVTopologies`: several zones are joined by `__`.
+/// `getPVTopologies`: several zones are joined by `__`; a label with an empty one is ignored.
 fn topologies(volume: &PersistentVolume) -> Vec<VolumeTopology> {
     let labels = TOPOLOGY_LABELS.iter();
     let labels = labels.filter_map(|key| Some((key, volume.meta.labels.get(key)?)));
@@ -39,6 +39,7 @@ fn topologies(volume: &PersistentVolume) -> Vec<VolumeTopology> {
             key,
             values: value.split("__").map(|v| Text::from(v.trim())).collect(),
         })
+        .filter(|topology: &VolumeTopology| !topology.values.contains(&Text::default()))
         .collect()
 }
 

@@ -367,6 +367,17 @@ fn volume_binding() {
             room r capacity=2Gi maximum=1Gi
         queue: room for larger volumes; {pod}; room r capacity=9Gi maximum=1Gi; \
             room r capacity=9Gi maximum=2Gi
+        skip: room for larger volumes no more; {pod}; room r capacity=9Gi maximum=2Gi; \
+            room r capacity=9Gi maximum=1Gi
+        queue: a larger maximum is told now; {pod}; room r capacity=1Gi; \
+            room r capacity=1Gi maximum=2Gi
+        queue: the maximum is told no more; {pod}; room r capacity=9Gi maximum=1Gi; \
+            room r capacity=9Gi
+        skip: the maximum was the capacity; {pod}; room r capacity=1Gi maximum=1Gi; \
+            room r capacity=1Gi
+        skip: nothing is told before and after; {pod}; room r; room r
+        skip: never told; pod p csi=d; driver d; driver d
+        skip: still told; pod p csi=d; driver d tracks; driver d tracks
         queue: room is told no more; pod p csi=d; driver d tracks; driver d
         skip: of another driver; pod p csi=d; driver e tracks; driver e
         skip: room is told from now on; pod p csi=d; driver d; driver d tracks

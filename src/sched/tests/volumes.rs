@@ -126,6 +126,28 @@ fn claims_go_where_their_volumes_are_or_can_be_made() {
     check_verdicts(&without, cases);
 }
 
+/// `volume_zone_test.go`, `zones.go :: LabelZonesToSet`: zones in the labels of volumes.
+#[test]
+fn volumes_go_to_the_zones_that_their_labels_name() {
+    let cases = "
+        zone := label:topology.kubernetes.io/zone
+        beta := label:failure-domain.beta.kubernetes.io/zone
+        claim := claim c bound=v; pod p claim=c
+        far := node(s) had no available volume zone
+        same | node a {zone}=1; volume v {zone}=1; {claim} | a: fits
+        another | node a {zone}=1; volume v {zone}=2; {claim} | a: {far}
+        one of two | node a {zone}=2; volume v {zone}=1__2; {claim} | a: fits
+        none of two | node a {zone}=3; volume v {zone}=1__2; {claim} | a: {far}
+        a node without zones | node a; volume v {zone}=1; {claim} | a: fits
+        a node with a region alone | node a label:topology.kubernetes.io/region=r; \
+            volume v {zone}=1; {claim} | a: {far}
+        the old label of a volume | node a {zone}=1; volume v {beta}=1; {claim} | a: fits
+        the old label of a node | node a {beta}=1; volume v {zone}=1; {claim} | a: {far}
+        an empty zone | node a {zone}=1; volume v {zone}=2____3; {claim} | a: fits
+        an empty label | node a {zone}=1; volume v {zone}=; {claim} | a: fits";
+    check_verdicts(&SchedulerConfig::default(), cases);
+}
+
 /// `ephemeral.go :: VolumeClaimName`, `VolumeIsForPod`: volumes with a claim of the pod's own.
 #[test]
 fn a_claim_of_the_pods_own_must_have_been_made_for_it() {
