@@ -226,6 +226,34 @@ fn a_bad_image_takes_pods_away_where_the_strategy_lets_it() {
 }
 
 #[test]
+fn a_rollout_that_waits_for_its_own_pods_is_told_to_let_one_go() {
+    let folder = folder("audit-apart");
+    let apart = app("apart", 3, LINGERS).replace(
+        "      containers:\n",
+        "      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - topologyKey: topology.kubernetes.io/zone
+            labelSelector: {matchLabels: {app: apart}}
+      containers:\n",
+    );
+    std::fs::write(folder.join("all.yaml"), apart).expect("a file");
+    let done = rehearsal(&["audit", &folder.display().to_string(), "--only", "rollout"]);
+    let told = text(&done.stdout);
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
+    // Three zones, three pods, a surge of one and none that may be missing.
+    for line in [
+        "deployment/apart  ok    blocked",
+        "rollout never ends: a new pod has no place while the old ones run",
+        "didn't match pod anti-affinity rules",
+        "tried: gone: rollout ok   apart-deployment.yaml",
+    ] {
+        assert!(told.contains(line), "{line:?} in\n{told}");
+    }
+    drop(std::fs::remove_dir_all(&folder));
+}
+
+#[test]
 fn models_and_traffic_among_the_manifests_are_the_load() {
     let folder = folder("audit-own");
     // 10 requests/s of 40 ms are 0.4 CPU of the 0.5 that there are; twice as many are too much.

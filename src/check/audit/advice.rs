@@ -19,6 +19,8 @@ pub enum Rule {
     NeverWell,
     /// A budget held up a drain.
     BudgetBlocks,
+    /// A rollout waits for a pod that cannot come up.
+    RolloutWaits,
     /// A pod without a controller is not replaced.
     BarePod,
     /// It has one pod only.
@@ -50,6 +52,7 @@ impl Rule {
             Rule::NeverReady => "never-ready",
             Rule::NeverWell => "fails-when-calm",
             Rule::BudgetBlocks => "budget-blocks-drain",
+            Rule::RolloutWaits => "rollout-never-ends",
             Rule::BarePod => "bare-pod",
             Rule::OneReplica => "one-replica",
             Rule::OnePlace => "one-place",
@@ -106,13 +109,14 @@ fn main_rule(workload: &Workload, trial: &str, outcome: &Outcome) -> Option<Rule
         Grade::None | Grade::Ok => return None,
         _ if trial == "calm" && outcome.wanted == 0 => Rule::NeverReady,
         _ if trial == "calm" => Rule::NeverWell,
+        Grade::Stuck if rolls => Rule::RolloutWaits,
         Grade::Stuck => Rule::BudgetBlocks,
         _ if trial == "double-load" => Rule::Overload,
         Grade::Down if workload.kind == "Pod" => Rule::BarePod,
         Grade::Down if rolls && workload.kind == "Deployment" => Rule::Strategy,
         Grade::Down if outcome.wanted <= 1 => Rule::OneReplica,
         Grade::Down if rolls => Rule::Other,
-        Grade::Down if lost || trial == "drain" => Rule::OnePlace,
+        Grade::Down if (lost || trial == "drain") && outcome.least == 0 => Rule::OnePlace,
         Grade::Short if lost && workload.kind == "Pod" => Rule::BarePod,
         Grade::Short if lost && workload.keeps_data() => Rule::KeepsNode,
         Grade::Short if rolls && !scales(workload) => Rule::InTurn,
@@ -203,6 +207,11 @@ fn why(rule: Rule, workload: &Workload, outcome: &Outcome) -> String {
             let name = workload.budget.as_ref().map_or("", |b| b.name.as_str());
             format!("PodDisruptionBudget {name} never allows a pod to be evicted")
         }
+        Rule::RolloutWaits => {
+            "a new pod has no place while the old ones run, and no old one may go \
+             before it is ready"
+                .into()
+        }
         Rule::BarePod => "a pod without a controller is not replaced when it is lost".into(),
         Rule::OneReplica => "its only pod is gone until the next one is ready; the pods of a lost \
              node are replaced after 50s (NotReady) + 300s (eviction)"
@@ -254,6 +263,7 @@ fn advice(rule: Rule, workload: &Workload) -> String {
             "describe how its pods behave in an AppModel beside the manifests (ports, calls)".into()
         }
         Rule::BudgetBlocks => "let the budget allow one eviction at a time".into(),
+        Rule::RolloutWaits => "let one old pod go first".into(),
         Rule::BarePod => "let a Deployment or StatefulSet own it".into(),
         Rule::OneReplica if scales(workload) => {
             "two replicas on different nodes and zones, if its pods keep no state of their own"
@@ -322,6 +332,13 @@ fn fix(rule: &str, workload: &Workload, fixes: &mut Vec<Fix>) -> Option<usize> {
                 "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}
             }}}),
             "maxUnavailable: 0",
+        ),
+        "rollout-never-ends" if workload.kind == "Deployment" => (
+            json!({"spec": {"strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 1}
+            }}}),
+            "maxUnavailable: 1",
         ),
         "sigterm-race" if workload.kind != "Pod" => (linger(workload)?, "preStop: sleep 10 s"),
         "no-readiness-probe" if workload.kind != "Pod" => (probe(workload)?, "readinessProbe"),

@@ -122,9 +122,34 @@ fn one(
     if traffic.is_empty() {
         outcome.down_s = serving.longest_without(begin, end);
     }
-    outcome.stuck = drain_held_up(record, workload, pods);
+    outcome.stuck = match run.name {
+        "drain" => drain_held_up(record, workload, pods),
+        "rollout" => rollout_held_up(record, workload, pods),
+        _ => String::new(),
+    };
     outcome.grade = grade(&outcome, workload, wanted, calm);
+    if outcome.grade == Grade::Short {
+        outcome.stuck = waiting(record, pods).unwrap_or_default();
+    }
     outcome
+}
+
+/// What the pods wait for that are not ready, if there are any.
+fn waiting(record: &RunRecord, pods: &[&PodLife]) -> Option<String> {
+    let mut pods = pods.iter().copied();
+    let pod = pods.find(|pod| pod.ready.is_none() && pod.gone.is_none())?;
+    Some(held_up(record, &[pod]))
+}
+
+/// A rollout that has not come to its end, and what its pods wait for.
+fn rollout_held_up(record: &RunRecord, workload: &Workload, pods: &[&PodLife]) -> String {
+    let name = format!("{}/{}", workload.namespace, workload.name);
+    let last = record.replicas.get(&name).and_then(|points| points.last());
+    let done = last.is_none_or(|last| last.updated >= last.want && last.ready >= last.want);
+    if done || workload.kind != "Deployment" {
+        return String::new();
+    }
+    waiting(record, pods).unwrap_or_else(|| "not complete".to_owned())
 }
 
 /// Whether a Traffic goes to one of the workload's Services.

@@ -99,6 +99,8 @@ fn plural(n: u32) -> &'static str {
 pub struct Run {
     /// Which trial, by number.
     pub trial: usize,
+    /// And by name.
+    pub name: &'static str,
     /// What it hits: `node-2`, `zone a`; empty when there is one.
     pub target: String,
     /// The steps.
@@ -172,10 +174,11 @@ pub fn plan(survey: &Survey, machines: &Machines, only: &[String]) -> (Vec<Trial
     (trials, runs)
 }
 
-fn runs_of(name: &str, trial: usize, survey: &Survey, machines: &Machines) -> Vec<Run> {
+fn runs_of(name: &'static str, trial: usize, survey: &Survey, machines: &Machines) -> Vec<Run> {
     let minutes = |n: u64| BEGIN + Duration::from_secs(60 * n);
     let run = |target: String, timeline: Vec<Value>, duration: Duration| Run {
         trial,
+        name,
         target,
         timeline,
         duration,
