@@ -245,7 +245,7 @@ fn a_rollout_that_waits_for_its_own_pods_is_told_to_let_one_go() {
     for line in [
         "deployment/apart  ok    blocked",
         "rollout never ends: a new pod has no place while the old ones run",
-        "didn't match pod anti-affinity rules",
+        "(FailedScheduling: 0/6 nodes are available: 6 node(s) didn't match pod",
         "tried: gone: rollout ok   apart-deployment.yaml",
     ] {
         assert!(told.contains(line), "{line:?} in\n{told}");
