@@ -1,25 +1,9 @@
 //! `rehearsal audit`: what it says of manifests is what its scenarios show, and what it suggests helps.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("rehearsal-{name}-{}", std::process::id()));
-    drop(std::fs::remove_dir_all(&folder));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    folder
-}
-
-fn rehearsal(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rehearsal"))
-        .args(arguments)
-        .output()
-        .expect("the program runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use super::program::{folder, rehearsal, text};
 
 /// A Deployment that stops slowly, and its Service.
 fn app(name: &str, replicas: u32, more: &str) -> String {

@@ -1,19 +1,8 @@
 //! The command line as a user meets it: exit codes, what goes to stdout, what is said of bad input.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-fn rehearsal(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rehearsal"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
+use super::program::{rehearsal, text};
 
 fn scratch(name: &str, content: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::program::text;
+
 use serde_json::{Value, json};
 
 fn explain(arguments: &[&str]) -> Output {
@@ -13,10 +15,6 @@ fn explain(arguments: &[&str]) -> Output {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
 fn scratch(name: &str, content: &str) -> PathBuf {

@@ -7,6 +7,7 @@ mod cli;
 mod compare;
 mod explain;
 mod input;
+mod program;
 mod readme;
 mod reports;
 mod search;

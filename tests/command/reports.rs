@@ -1,32 +1,7 @@
 //! What CI systems and browsers get: JUnit, Markdown, one HTML page; several scenarios at once; the
 //! gallery.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-fn rehearsal(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rehearsal"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("the binary runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// An empty scratch folder.
-fn folder(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("reports")
-        .join(name);
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir).expect("the old one goes");
-    }
-    std::fs::create_dir_all(&dir).expect("a scratch folder");
-    dir
-}
+use super::program::{folder, rehearsal, text};
 
 /// A scenario of one node whose only check passes or fails.
 fn scenario(name: &str, nodes: u32) -> String {

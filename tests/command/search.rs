@@ -1,25 +1,8 @@
 //! `rehearsal search`: what it finds is written down, and fails when it is run.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
 
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("rehearsal-{name}-{}", std::process::id()));
-    drop(std::fs::remove_dir_all(&folder));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    folder
-}
-
-fn rehearsal(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rehearsal"))
-        .args(arguments)
-        .output()
-        .expect("the program runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use super::program::{folder, rehearsal, text};
 
 /// A step in a file of its own: the search has to say where that is from where it writes.
 const SCENARIO: &str = "\
