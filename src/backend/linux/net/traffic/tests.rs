@@ -199,8 +199,11 @@ fn requests_are_sent_when_they_are_due_and_spread_by_connection() {
             ..Client::default()
         };
         let told = world.send(40, client, vec![(VIP, 80)]);
-        // Four connections, two to each endpoint, used in turn.
-        assert_eq!(summary(&told), "20 ok 10.2.0.5, 20 ok 10.2.0.6");
+        // Four connections, two to each endpoint, used in turn; where an answer is late, its turn goes
+        // to another one.
+        let summary = summary(&told);
+        let even = (17..=23).map(|n| format!("{n} ok 10.2.0.5, {} ok 10.2.0.6", 40 - n));
+        assert!(even.into_iter().any(|even| even == summary), "{summary}");
         let mut due = 50_000_000;
         for one in &told {
             match one {
