@@ -233,28 +233,13 @@ impl Trial {
                 bits: 23,
             },
         };
-        let services = network::Command::Services {
-            node: NODE.to_owned(),
-            put: Vec::new(),
-            gone: Vec::new(),
-        };
-        let commands = [
+        let node = network::Command::Node(spec, NodeRules::default());
+        let answer = self.programmed(vec![
             Command::Network(0, Latencies::default()),
-            Command::Net(Box::new(network::Command::Node(spec, NodeRules::default()))),
-            Command::Net(Box::new(services)),
-        ];
-        let sent = commands.iter().try_for_each(|c| self.cell.channel.send(c));
-        let answer = sent.map_err(|e| e.to_string()).and_then(|()| {
-            self.hear_report(|report| match report {
-                Report::Net(network::Report::Programmed { .. }) => Some(Ok(())),
-                Report::Net(network::Report::Problem(text)) | Report::Problem(text) => {
-                    Some(Err(text.clone()))
-                }
-                _ => None,
-            })
-        });
+            Command::Net(Box::new(node)),
+        ]);
         let feature = "network";
-        match answer.and_then(|answer| answer) {
+        match answer {
             Ok(()) => {
                 let detail = "namespaces, the wire over TUN links, Services by nf_tables";
                 checked.add(feature, Grade::Works, detail);
@@ -265,6 +250,27 @@ impl Trial {
                 checked.add(feature, Grade::Degraded, why);
             }
         }
+    }
+
+    /// Sends commands of the network, and waits until the node's rules are in force after them.
+    fn programmed(&mut self, mut commands: Vec<Command>) -> Result<(), String> {
+        let services = network::Command::Services {
+            node: NODE.to_owned(),
+            put: Vec::new(),
+            gone: Vec::new(),
+        };
+        commands.push(Command::Net(Box::new(services)));
+        for command in &commands {
+            let sent = self.cell.channel.send(command);
+            sent.map_err(|error| error.to_string())?;
+        }
+        self.hear_report(|report| match report {
+            Report::Net(network::Report::Programmed { .. }) => Some(Ok(())),
+            Report::Net(network::Report::Problem(text)) | Report::Problem(text) => {
+                Some(Err(text.clone()))
+            }
+            _ => None,
+        })?
     }
 
     fn pod(&mut self, checked: &mut Checked) {
@@ -321,30 +327,15 @@ impl Trial {
             node: NODE.to_owned(),
             pairs: vec![(None, None)],
         };
-        let services = network::Command::Services {
-            node: NODE.to_owned(),
-            put: Vec::new(),
-            gone: Vec::new(),
-        };
         let commands = [
             network::Command::Trouble(0, within),
             network::Command::Calm(0),
-            services,
         ];
-        let mut commands = commands.into_iter().map(|c| Command::Net(Box::new(c)));
-        let sent = commands.try_for_each(|c| self.cell.channel.send(&c));
+        let commands = commands.into_iter().map(|c| Command::Net(Box::new(c)));
         let before = self.problems.len();
-        let answer = sent.map_err(|e| e.to_string()).and_then(|()| {
-            self.hear_report(|report| match report {
-                Report::Net(network::Report::Programmed { .. }) => Some(Ok(())),
-                Report::Net(network::Report::Problem(text)) | Report::Problem(text) => {
-                    Some(Err(text.clone()))
-                }
-                _ => None,
-            })
-        });
+        let answer = self.programmed(commands.collect());
         let feature = "faults within a node";
-        match answer.and_then(|answer| answer) {
+        match answer {
             Ok(()) => {
                 let detail = "packets between pods of one node take the wire, too";
                 checked.add(feature, Grade::Works, detail);
