@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::judge::NOTICED;
+use super::judge::{NOTICED, badness};
 use super::survey::{Autoscaler, Survey, Workload};
 use crate::record::audit::{Audit, Finding, Fix, Grade, Outcome};
 
@@ -169,11 +169,6 @@ pub fn advise(audit: &mut Audit, survey: &Survey) {
         }
     }
     audit.findings = findings;
-}
-
-fn badness(outcome: &Outcome) -> (Grade, u64, u64) {
-    let share = outcome.failed.saturating_mul(1_000_000) / outcome.ended.max(1);
-    (outcome.grade, (outcome.down_s * 1_000.0) as u64, share)
 }
 
 /// Fills in what is left of each finding now that the fixed outcomes are known.

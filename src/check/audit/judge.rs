@@ -361,15 +361,16 @@ impl Serving {
     }
 }
 
+/// How bad an outcome is: its grade, how long nobody answered, the share that failed.
+pub fn badness(outcome: &Outcome) -> (Grade, u64, u64) {
+    let share = outcome.failed.saturating_mul(1_000_000) / outcome.ended.max(1);
+    (outcome.grade, (outcome.down_s * 1_000.0) as u64, share)
+}
+
 /// The worse of two outcomes of one trial.
 pub fn worse(one: Outcome, other: Outcome) -> Outcome {
-    let badness = |o: &Outcome| {
-        let share = o.failed.saturating_mul(1_000_000) / o.ended.max(1);
-        (o.grade, (o.down_s * 1_000.0) as u64, share)
-    };
-    if badness(&other) > badness(&one) {
-        other
-    } else {
-        one
+    match badness(&other) > badness(&one) {
+        true => other,
+        false => one,
     }
 }
