@@ -21,6 +21,8 @@ pub struct Audit {
     pub cluster: String,
     /// The load in words.
     pub load: String,
+    /// Why the fixes could not be tried; empty when they were, or were not to be.
+    pub not_tried: String,
     /// Runs, those with the fixes included.
     pub runs: u32,
     /// Kinds that the model does not act on, with their counts.
@@ -164,6 +166,21 @@ impl Audit {
     /// Findings that count: those that manifests can do something about.
     pub fn counted(&self) -> usize {
         self.findings.iter().filter(|f| !f.inherent).count()
+    }
+}
+
+impl Fix {
+    /// What a patch is for, in kustomize's words: without a version, since the manifest may have an
+    /// older one than the patch.
+    pub fn target(&self) -> serde_json::Value {
+        let metadata = &self.object["metadata"];
+        let mut target = serde_json::json!({
+            "kind": self.object["kind"], "name": metadata["name"]
+        });
+        if metadata["namespace"] != "default" {
+            target["namespace"] = metadata["namespace"].clone();
+        }
+        target
     }
 }
 

@@ -267,6 +267,9 @@ pub fn verdict(audit: &Audit) -> String {
     let gone = counted.iter().filter(|f| f.gone).count();
     let fixed = match (tried, audit.subjects.iter().any(|s| !s.fixed.is_empty())) {
         (0, _) => String::new(),
+        (tried, false) if !audit.not_tried.is_empty() => {
+            format!("; {tried} with a fix, none tried: {}", audit.not_tried)
+        }
         (tried, false) => format!("; {tried} with a fix, none tried"),
         (tried, true) => format!("; {tried} with a fix, of which {gone} gone when it was tried"),
     };
@@ -351,7 +354,7 @@ pub fn kustomization(audit: &Audit, resources: &[String]) -> String {
         out += "patches:\n";
     }
     for fix in patches {
-        out += &format!("- path: {}\n", fix.file);
+        out += &format!("- path: {}\n  target: {}\n", fix.file, fix.target());
     }
     out
 }

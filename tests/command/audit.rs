@@ -281,6 +281,39 @@ spec: {to: service/web, executor: constant-arrival-rate, rate: 10, duration: 1h}
 }
 
 #[test]
+fn an_autoscaler_of_an_older_version_is_patched_as_well() {
+    let folder = folder("audit-version");
+    let hpa = "\
+apiVersion: autoscaling/v1
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  minReplicas: 1
+  maxReplicas: 3
+  targetCPUUtilizationPercentage: 80
+";
+    std::fs::write(folder.join("all.yaml"), app("web", 1, LINGERS) + hpa).expect("a file");
+    let out = folder.join("out").display().to_string();
+    let dir = folder.join("all.yaml").display().to_string();
+    let done = rehearsal(&[
+        "audit",
+        &dir,
+        "--only",
+        "node-loss",
+        "--json",
+        "--out",
+        &out,
+    ]);
+    let audit: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!(audit["notTried"], "");
+    assert_eq!(findings(&audit), ["web \"one-replica\" gone"]);
+    let patch = std::fs::read_to_string(format!("{out}/fixes/web-horizontalpodautoscaler.yaml"));
+    assert!(patch.expect("a file").contains("minReplicas: 2"));
+    drop(std::fs::remove_dir_all(&folder));
+}
+
+#[test]
 fn manifests_from_the_standard_input_are_kept_beside_their_scenarios() {
     let folder = folder("audit-stdin");
     let out = folder.join("out").display().to_string();

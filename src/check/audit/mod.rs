@@ -136,12 +136,19 @@ pub fn audit(options: &AuditOptions, onlooker: &dyn Onlooker) -> Result<Audited,
     }
     advice::advise(&mut audit, &survey);
     if options.fixes && !audit.fixes.is_empty() {
-        let again = days.outcomes(&audit.fixes)?;
-        audit.runs *= 2;
-        for (subject, outcomes) in audit.subjects.iter_mut().zip(again) {
-            subject.fixed = outcomes;
+        match days.outcomes(&audit.fixes) {
+            Ok(again) => {
+                audit.runs *= 2;
+                for (subject, outcomes) in audit.subjects.iter_mut().zip(again) {
+                    subject.fixed = outcomes;
+                }
+                advice::compare(&mut audit, &survey);
+            }
+            // What was found stays true.
+            Err(AuditError::Rejected(why)) => audit.not_tried = first_line(&why.render(false)),
+            Err(AuditError::Run(why)) => audit.not_tried = first_line(&format!("{:?}", why.1)),
+            Err(other) => return Err(other),
         }
-        advice::compare(&mut audit, &survey);
     }
     Ok(Audited {
         audit,
@@ -150,6 +157,10 @@ pub fn audit(options: &AuditOptions, onlooker: &dyn Onlooker) -> Result<Audited,
         survey,
         machines,
     })
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Reads the manifests, on a cluster of any size: nothing is run.

@@ -301,10 +301,11 @@ impl Frame<'_> {
         if !run.target.is_empty() {
             name += &format!("-{}", run.target.replace(' ', "-"));
         }
-        let patches = fixes.iter().filter(|fix| !fix.new);
-        let patches: Vec<Value> = patches
-            .map(|fix| json!({"patch": crate::api::yaml::write(&fix.object).unwrap_or_default()}))
-            .collect();
+        let patches = fixes.iter().filter(|fix| !fix.new).map(|fix| {
+            let patch = crate::api::yaml::write(&fix.object).unwrap_or_default();
+            json!({"target": fix.target(), "patch": patch})
+        });
+        let patches: Vec<Value> = patches.collect();
         let Machines { count, cores, gib } = self.machines;
         let zones = &ZONES[..self.machines.zones() as usize];
         let mut spec = json!({
