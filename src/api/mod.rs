@@ -60,6 +60,8 @@ pub mod cron;
 
 pub mod kube_event;
 
+pub mod webhook;
+
 pub mod decode;
 
 pub mod defaults;

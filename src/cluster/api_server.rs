@@ -50,6 +50,8 @@ struct InFlight {
     late: bool,
     /// Of which life of its sender.
     life: u32,
+    /// Every admission webhook that it concerns has been asked.
+    reviewed: bool,
 }
 
 /// A request that has not been carried out yet.
@@ -63,6 +65,8 @@ pub(super) struct UnderWay<'a> {
     pub(super) sent: Time,
     pub(super) tries: u8,
     pub(super) late: bool,
+    /// Every admission webhook that it concerns has been asked.
+    pub(super) reviewed: bool,
 }
 
 /// A renewal of a lease on its way.
@@ -189,6 +193,7 @@ impl ApiServer {
             tries: 0,
             late: false,
             life: self.life(from).map_or(0, |life| life.0),
+            reviewed: false,
         };
         (self.place(request), arrives)
     }
@@ -336,18 +341,28 @@ impl ApiServer {
 
     /// A renewal is answered like any other write: with `reply`, at `at`.
     pub fn refuse_renewal(&mut self, renewing: &Renewing, reply: Reply) -> u32 {
+        let number = self.renewal_as_request(renewing);
+        if let Some(request) = &mut self.in_flight[number as usize] {
+            (request.write, request.reply) = (None, Some(reply));
+        }
+        number
+    }
+
+    /// A renewal that arrived goes on like any other write; returns its number.
+    pub(super) fn renewal_as_request(&mut self, renewing: &Renewing) -> u32 {
         let send = renewing.renew.send(renewing.sent);
         self.place(InFlight {
             from: Sender::Kubelet(renewing.node),
             token: send.token,
             cause: send.cause,
-            write: None,
+            write: Some(send.write),
             sent: renewing.sent,
-            latency: Duration::ZERO,
-            reply: Some(reply),
+            latency: renewing.back() * 4,
+            reply: None,
             tries: 0,
             late: false,
             life: 0,
+            reviewed: false,
         })
     }
 
@@ -402,7 +417,15 @@ impl ApiServer {
             sent: request.sent,
             tries: request.tries,
             late: request.late,
+            reviewed: request.reviewed,
         })
+    }
+
+    /// Every admission webhook that a request concerns has been asked, and lets it pass.
+    pub(super) fn set_reviewed(&mut self, number: u32) {
+        if let Some(Some(request)) = self.in_flight.get_mut(number as usize) {
+            request.reviewed = true;
+        }
     }
 
     /// A fault keeps a request waiting, or its client sends it again.

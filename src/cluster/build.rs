@@ -57,6 +57,7 @@ use super::metrics_server::MetricsServer;
 use super::process::{self, Process};
 use super::runtime::Containers;
 use super::timeline::Timeline;
+use super::webhooks::Webhooks;
 
 /// An initial object that the API server refuses.
 #[derive(Debug)]
@@ -110,6 +111,7 @@ impl Cluster {
             feeds: Vec::new(),
             control: ControlPlane::new(&scenario.cluster),
             metrics: MetricsServer::default(),
+            webhooks: Webhooks::default(),
         };
         cluster.api.store.tolerate(Tolerated {
             not_ready: flags.default_not_ready_toleration_s,
@@ -210,6 +212,7 @@ impl Cluster {
         };
         for change in &changes {
             self.data.on_change(change, turn.now);
+            self.webhooks.on_change(change, turn.now);
             self.new_node(change, turn);
         }
         self.settled = crate::store::Cursor(self.api.store.log().head());

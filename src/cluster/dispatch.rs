@@ -73,6 +73,8 @@ pub struct Cluster {
     pub(super) control: ControlPlane,
     /// What the resource metrics API answers from.
     pub(super) metrics: super::metrics_server::MetricsServer,
+    /// Whom the API server asks before it stores something.
+    pub(super) webhooks: super::webhooks::Webhooks,
 }
 
 /// Entries that the log may hold before what everybody has read is forgotten.
@@ -133,10 +135,7 @@ impl World for Cluster {
                 self.data.told_programmed(place, revision, turn.now);
                 return;
             }
-            Event::Users(event) => {
-                self.data.told(event, turn.now);
-                return;
-            }
+            Event::Users(event) => return self.data.told(event, turn.now),
             Event::Settle => self.settle_down(turn),
             Event::Step(step) => self.begin_step(step, turn),
             Event::Kubectl(step) => self.go_on(step, turn),
@@ -153,19 +152,23 @@ impl World for Cluster {
             Event::Reconnect(watcher) => self.reconnect(watcher, turn),
             Event::ControlLook => self.look_at_watches(turn),
             Event::Inject(number) => self.inject(number, turn),
+            Event::Webhook(question) => self.webhook_answered(question, turn),
         }
         self.settle(turn);
     }
 }
 
 impl Cluster {
-    fn arrive(&mut self, number: u32, turn: Consequences<'_, '_>) {
+    pub(super) fn arrive(&mut self, number: u32, turn: Consequences<'_, '_>) {
         if !self.request_passes(number) {
             let back = self.api.lose(number, turn.now);
             turn.at(back, Event::Answer(number));
             return;
         }
         if self.control.touched && !self.admitted(number, turn) {
+            return;
+        }
+        if self.webhooks.asked && !self.reviewed(number, turn) {
             return;
         }
         if let Some((_, back)) = self.api.commit(number, turn.now) {
@@ -203,6 +206,9 @@ impl Cluster {
         let Some(ruling) = ruling else {
             return;
         };
+        if arrives && self.webhooks.leases && ruling == Ruling::Pass {
+            return self.renewal_is_reviewed(key, turn);
+        }
         let (failure, longer) = match ruling {
             Ruling::Answer(error, after) => (Err(error), Some(after)),
             Ruling::Pass if arrives => (self.api.renew(key, now), Some(Duration::ZERO)),
@@ -488,6 +494,10 @@ impl Cluster {
                 turn.request(Request::Changed(change.clone()));
             }
             self.new_node(&change, turn);
+            if change.kind() == Kind::Inert {
+                let heard = now + self.api.latency.watch;
+                self.webhooks.on_change(&change, heard);
+            }
             if change.kind() == Kind::Node {
                 self.node_changed(&change, turn);
             }
@@ -546,33 +556,22 @@ impl Cluster {
 
     /// What the data plane wants: timers, and what simulated containers tell their kubelets.
     pub(super) fn drain_data(&mut self, turn: Consequences<'_, '_>) {
-        while !self.data_out.timers.is_empty() || !self.data_out.runtime.is_empty() {
+        while !self.data_out.is_empty() {
             let mut out = std::mem::take(&mut self.data_out);
+            for (question, outcome) in out.webhooks.drain(..) {
+                self.hear_of(question, outcome);
+                turn.at(turn.now, Event::Webhook(question));
+            }
             for (at, event) in out.timers.drain(..) {
                 turn.at(at, Event::Data(event));
             }
             for event in out.runtime.drain(..) {
                 turn.at(turn.now, Event::Runtime(event));
             }
-            if self.data_out.timers.is_empty() && self.data_out.runtime.is_empty() {
+            if self.data_out.is_empty() {
                 self.data_out = out;
             }
         }
-    }
-
-    /// The machine of a node.
-    pub fn machine(&self, node: u32) -> Option<&Machine> {
-        self.machines.get(node as usize)?.as_ref()
-    }
-
-    pub(super) fn machine_mut(&mut self, node: u32) -> Option<&mut Machine> {
-        self.machines.get_mut(node as usize)?.as_mut()
-    }
-
-    /// The machine with this name.
-    pub fn machine_named(&self, name: &str) -> Option<(u32, &Machine)> {
-        let node = *self.node_ids.get(name)?;
-        Some((node, self.machine(node)?))
     }
 
     /// The place of the slowest reader of the log: what lies before it may be forgotten.

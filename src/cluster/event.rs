@@ -78,6 +78,8 @@ pub enum Event {
     Holds(ContainerId, u32),
     /// And the CPU time that it has used since its start, in milliseconds of the scenario's cores.
     Used(ContainerId, u32),
+    /// The API server's question to an admission webhook is answered, or given up.
+    Webhook(Key),
 }
 
 const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::dispatch::Cluster;
 use crate::api::{Node, Pod, Row, Text};
 use crate::engine::Time;
 use crate::kubelet::Kubelet;
@@ -124,5 +125,22 @@ impl Machine {
             change(*id, op, row)
         });
         gone.chain(present).collect()
+    }
+}
+
+impl Cluster {
+    /// The machine of a node.
+    pub fn machine(&self, node: u32) -> Option<&Machine> {
+        self.machines.get(node as usize)?.as_ref()
+    }
+
+    pub(super) fn machine_mut(&mut self, node: u32) -> Option<&mut Machine> {
+        self.machines.get_mut(node as usize)?.as_mut()
+    }
+
+    /// The machine with this name.
+    pub fn machine_named(&self, name: &str) -> Option<(u32, &Machine)> {
+        let node = *self.node_ids.get(name)?;
+        Some((node, self.machine(node)?))
     }
 }

@@ -3,7 +3,7 @@
 //! [`Cluster`] owns the API server, the controller manager, the scheduler, a [`Machine`] per node
 //! with its kubelet, the data plane and kubectl, and carries what they say to each other: writes
 //! become requests with latency, changes become deliveries with lag, runtime requests go to the data
-//! plane or to the backend, faults switch machines and links. Whenever a decision is needed here, it
+//! plane or to the backend, admission webhooks are asked through it, faults switch machines and links. Whenever a decision is needed here, it
 //! belongs to one of them.
 //!
 //! Read first: [`event`] (everything that can happen), [`dispatch`] (who handles it), then
@@ -36,6 +36,8 @@ pub mod build;
 pub mod settling;
 
 mod storage;
+
+pub mod webhooks;
 
 pub mod runtime;
 

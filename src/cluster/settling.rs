@@ -58,6 +58,7 @@ impl Cluster {
         }
         let epoch = turn.now;
         self.timeline.epoch = Some(epoch);
+        self.webhooks.begin();
         self.timeline
             .notes
             .push(Note::Settled { at: epoch, missing });

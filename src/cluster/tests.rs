@@ -15,7 +15,7 @@ use crate::scenario::types::{
     Applied, ClusterSpec, KubectlStep, NodePool, Scenario, Step, StepAction, StepItem,
 };
 
-const WEB: &str = "
+pub(super) const WEB: &str = "
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web, labels: {app: web}}
@@ -40,7 +40,7 @@ spec:
   ports: [{port: 80, targetPort: http}]
 ";
 
-fn scenario(manifests: &str, timeline: Vec<Step>) -> Scenario {
+pub(super) fn scenario(manifests: &str, timeline: Vec<Step>) -> Scenario {
     let documents =
         parse_documents(FileId(0), manifests.as_bytes(), &Limits::default()).expect("good YAML");
     let objects = documents
@@ -95,14 +95,14 @@ fn scenario(manifests: &str, timeline: Vec<Step>) -> Scenario {
     }
 }
 
-struct Run {
-    cluster: Cluster,
+pub(super) struct Run {
+    pub(super) cluster: Cluster,
     queue: Queue<Event>,
     backend: Simulated,
 }
 
 impl Run {
-    fn new(scenario: &Scenario) -> Run {
+    pub(super) fn new(scenario: &Scenario) -> Run {
         let (cluster, queue) = Cluster::build(scenario).expect("accepted");
         let draws = cluster.draws;
         Run {
@@ -112,7 +112,7 @@ impl Run {
         }
     }
 
-    fn until(&mut self, at: Time) {
+    pub(super) fn until(&mut self, at: Time) {
         let limits = engine::drive::Limits::until(at);
         let Run {
             cluster,
@@ -130,7 +130,7 @@ impl Run {
         );
     }
 
-    fn epoch(&mut self) -> Time {
+    pub(super) fn epoch(&mut self) -> Time {
         let mut at = Time::ZERO;
         while self.cluster.timeline.epoch.is_none() {
             at += Duration::from_secs(1);
@@ -139,7 +139,7 @@ impl Run {
         self.cluster.timeline.epoch.expect("checked")
     }
 
-    fn ready(&self, name: &str) -> (i32, i32, i32) {
+    pub(super) fn ready(&self, name: &str) -> (i32, i32, i32) {
         let view = self.cluster.api.store.view();
         let (_, d) = view
             .of::<Deployment>()
@@ -149,7 +149,7 @@ impl Run {
     }
 }
 
-fn step(at: u64, action: StepAction) -> Step {
+pub(super) fn step(at: u64, action: StepAction) -> Step {
     Step {
         at: Duration::from_secs(at),
         span: Span::NONE,
@@ -159,7 +159,7 @@ fn step(at: u64, action: StepAction) -> Step {
     }
 }
 
-fn kubectl(line: &str) -> StepAction {
+pub(super) fn kubectl(line: &str) -> StepAction {
     StepAction::Kubectl(KubectlStep {
         span: crate::api::yaml::Span::NONE,
         line: line.into(),

@@ -50,6 +50,8 @@ enum Address {
     },
     /// A node port, on a named node or on any.
     NodePort { node: Option<Text>, port: u16 },
+    /// The cluster address of a Service, dialled without looking a name up.
+    Cluster { service: ServiceId, port: u16 },
 }
 
 /// Where a connection goes.
@@ -282,6 +284,15 @@ impl Net {
         target
     }
 
+    /// Interns the cluster address of a Service. The control plane has no proxy of its own here; the
+    /// edge's translates for it.
+    pub fn cluster_target(&mut self, namespace: &Text, name: &Text, port: u16) -> Target {
+        let service = self.services.id(namespace, name);
+        let target = Target(u32::try_from(self.addresses.len()).unwrap_or(u32::MAX));
+        self.addresses.push(Address::Cluster { service, port });
+        target
+    }
+
     /// Namespace and name of a Service.
     pub fn service_name(&self, id: ServiceId) -> (&Text, &Text) {
         self.services.name(id)
@@ -303,6 +314,18 @@ impl Net {
                 self.by_node_port(node.as_ref(), port, client, draw, now)
             }
             Address::Name { .. } => self.by_name(from, target, client, draw, now),
+            Address::Cluster { service, port } => {
+                let (service, port) = (*service, PortRef::Number(*port));
+                let rules = self.proxies.revision(Place::EDGE, now);
+                let endpoint =
+                    self.pick(service, &port, rules, from.place, client, draw, now, false)?;
+                Ok(Choice {
+                    endpoint,
+                    service,
+                    via: None,
+                    looked_up: false,
+                })
+            }
         }
     }
 

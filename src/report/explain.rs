@@ -3,6 +3,7 @@
 //! Works from the record alone. A chain is printed from its end to its beginning, each link with
 //! time, object, what happened, who did it and by which rule.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use super::names::{Names, listed};
 use super::number::{moment, span, thousands};
 use super::story::{StoryOptions, window};
 use crate::engine::Time;
-use crate::record::{CauseEntry, EventRow, FailureGroup, PodLife, RunRecord, What};
+use crate::record::{CauseEntry, ComponentNote, EventRow, FailureGroup, PodLife, RunRecord, What};
 
 /// So far before and after a moment the explanation looks.
 const AROUND: Duration = Duration::from_secs(30);
@@ -36,6 +37,7 @@ pub fn at(run: &RunRecord, at: Duration, options: &StoryOptions) -> String {
     }
     out.push_str(&story);
     state(&names, moment, &mut out);
+    webhooks(&names, moment, &mut out);
     failing(&names, from, to, &mut out);
     for entry in telling(&names, from, to) {
         out.push_str(&chain_text(&names, entry));
@@ -87,6 +89,50 @@ fn state(names: &Names<'_>, moment: Time, out: &mut String) {
     }
     if !lacking.is_empty() {
         out.push_str(&format!("  then: {}\n", listed(&lacking)));
+    }
+}
+
+/// Admission webhooks that cannot be asked at a moment: why, since when, and whom that has stopped.
+fn webhooks(names: &Names<'_>, moment: Time, out: &mut String) {
+    let run = names.run;
+    let told = run.components.iter().filter(|note| note.at <= moment);
+    let mut out_of_reach: BTreeMap<&str, &ComponentNote> = BTreeMap::new();
+    for note in told.filter(|note| note.component == "kube-apiserver") {
+        // `webhook NAME cannot be asked, …`, `webhook NAME answers again`.
+        let Some((name, what)) =
+            (note.what.strip_prefix("webhook ")).and_then(|rest| rest.split_once(' '))
+        else {
+            continue;
+        };
+        match what.starts_with("cannot") {
+            true => out_of_reach.insert(name, note),
+            false => out_of_reach.remove(name),
+        };
+    }
+    for (name, note) in out_of_reach {
+        let since = names.clock(note.at);
+        out.push_str(&format!(
+            "  since {since}: {} {}\n",
+            note.component, note.what
+        ));
+        let about = format!("failed calling webhook \"{name}\"");
+        let refused = run.events.iter().filter(|event| {
+            note.at <= event.at && event.at <= moment && event.message.contains(&about)
+        });
+        let mut whom: BTreeMap<String, u64> = BTreeMap::new();
+        for event in refused {
+            let object = format!("{} {}/{}", event.kind, event.namespace, event.name);
+            *whom
+                .entry(format!("{} of {object}", event.reason))
+                .or_default() += 1;
+        }
+        let whom: Vec<String> = whom
+            .iter()
+            .map(|(what, n)| format!("{what} ×{n}"))
+            .collect();
+        if !whom.is_empty() {
+            out.push_str(&format!("  refused so far: {}\n", listed(&whom)));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::diagnostic::Diagnostic;
 use super::fields::Problems;
 use super::reference::kind_name;
 use super::types::Applied;
-use crate::api::decode::{DecodeContext, Problem, as_written, decode};
+use crate::api::decode::{DecodeContext, NotModelled, Problem, as_written, decode};
 use crate::api::yaml::{Node, Span};
 use crate::api::{Row, Text, warnings};
 
@@ -81,6 +81,27 @@ pub fn diagnostic(problem: Problem, node: &Node, error: bool) -> Diagnostic {
     }
 }
 
+/// What is assumed of webhooks, where it is written.
+fn assumptions(fields: &[NotModelled], node: &Node) -> Vec<Diagnostic> {
+    let told = fields.iter().filter_map(|field| {
+        let (message, hint) = match field.what.as_str() {
+            "Webhook.matchConditions" => (
+                "match conditions are not evaluated: this one is taken to hold",
+                "rules, namespaceSelector and objectSelector are obeyed",
+            ),
+            "Webhook.clientConfig.url" => (
+                "a webhook outside the cluster is taken to answer always",
+                "one in the cluster, by clientConfig.service, fails with its pods",
+            ),
+            _ => return None,
+        };
+        let span = node.nearest_span(&field.path);
+        let this = Diagnostic::warning("NotModelled", message, span);
+        Some(this.at(field.path.clone()).cause(subject(node)).hint(hint))
+    });
+    told.collect()
+}
+
 /// What the API server says about a new object besides accepting it.
 pub fn server_warnings(json: &Value, node: &Node) -> Vec<Diagnostic> {
     let lines = warnings::of(json);
@@ -129,6 +150,7 @@ pub fn decode_all(nodes: &[Node], context: &DecodeContext, problems: &mut Proble
                 .map(|p| diagnostic(p, node, false)),
         );
         problems.extend(server_warnings(&decoded.json, node));
+        problems.extend(assumptions(&decoded.not_modelled, node));
         let whats: BTreeSet<String> = decoded
             .not_modelled
             .into_iter()

@@ -417,6 +417,11 @@ impl Store {
         Ok(self.replace(object, old, new, at))
     }
 
+    /// The object that a patch would make of this one, if it is a good patch.
+    pub(super) fn preview(&self, old: &Row, patch: &Patch, now: Time) -> Option<Row> {
+        super::admit::patched(old, patch, now, self.admission.tolerated_s).ok()
+    }
+
     /// Commits an update; one that changes nothing is not written (as in the real server), and one
     /// that removes the last finalizer of a deleted object removes it.
     pub(super) fn replace(&mut self, object: ObjectId, old: Row, new: Row, at: Commit) -> Receipt {

@@ -39,6 +39,8 @@ mod service;
 
 pub mod commit;
 
+pub mod webhooks;
+
 pub use commit::Store;
 pub use log::{Cursor, Gone, Log};
 pub use service::Pools;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::NotModelled;
 use crate::api::Kind;
+use crate::api::webhook::{WebhookType, literal};
 
 /// Fields of a pod's spec.
 const POD: &[&str] = &[
@@ -62,6 +63,9 @@ pub(super) fn not_modelled(kind: Kind, json: &Value) -> Vec<NotModelled> {
         Kind::Service => spec("/spec", SERVICE, "Service"),
         Kind::Inert => {
             let kind = json.get("kind").and_then(Value::as_str).unwrap_or_default();
+            if let Some(this) = WebhookType::of_kind(kind) {
+                return webhooks(this, json);
+            }
             vec![NotModelled {
                 what: kind.to_owned(),
                 path: String::new(),
@@ -69,6 +73,37 @@ pub(super) fn not_modelled(kind: Kind, json: &Value) -> Vec<NotModelled> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Of a webhook's configuration: what a webhook that answers says is not known, nor what is outside
+/// the cluster, nor what an expression makes of a request.
+fn webhooks(this: WebhookType, json: &Value) -> Vec<NotModelled> {
+    let named = |what: &str, path: String| NotModelled {
+        what: what.to_owned(),
+        path,
+    };
+    let answers = match this {
+        WebhookType::Mutating => "changes by webhooks",
+        WebhookType::Validating => "denials by webhooks",
+    };
+    let mut found = vec![named(answers, "webhooks".to_owned())];
+    let list = json.get("webhooks").and_then(Value::as_array);
+    for (at, each) in list.into_iter().flatten().enumerate() {
+        if each.pointer("/clientConfig/url").is_some() {
+            let path = format!("webhooks[{at}].clientConfig.url");
+            found.push(named("Webhook.clientConfig.url", path));
+        }
+        let conditions = each.get("matchConditions").and_then(Value::as_array);
+        let expressions = conditions.into_iter().flatten().enumerate();
+        for (n, condition) in expressions {
+            let expression = condition.get("expression").and_then(Value::as_str);
+            if expression.and_then(literal).is_none() {
+                let path = format!("webhooks[{at}].matchConditions[{n}].expression");
+                found.push(named("Webhook.matchConditions", path));
+            }
+        }
+    }
+    found
 }
 
 /// The fields of the containers of a pod's spec.

@@ -417,6 +417,7 @@ impl DataPlane {
         match origin {
             Origin::User(user) => self.next_of_user(number, user, at, out),
             Origin::Call(parent) => self.called(parent, true, at, out),
+            Origin::Webhook(question) => out.webhooks.push((question, Ok(()))),
             Origin::Probe(..) | Origin::Hook(_) => {}
         }
     }
@@ -505,6 +506,7 @@ impl DataPlane {
         match origin {
             Origin::User(user) => self.next_of_user(number, user, at, out),
             Origin::Call(parent) => self.called(parent, false, at, out),
+            Origin::Webhook(question) => out.webhooks.push((question, Err(cause))),
             Origin::Probe(..) | Origin::Hook(_) => {}
         }
     }

@@ -23,6 +23,8 @@ pub enum Origin {
     Probe(ProbeKind, u8),
     /// A kubelet's hook.
     Hook(Hook),
+    /// The API server, which asks a webhook; the number of its question.
+    Webhook(Key),
 }
 
 /// How it went, as the server (or the way to it) says.

@@ -26,6 +26,7 @@ use crate::engine::Time;
 use crate::engine::draws::Draws;
 use crate::kubelet::RuntimeEvent;
 use crate::load::cpu::{Cpu, Wake};
+use crate::load::tally::Cause;
 use crate::load::{AppModel, Key, Slab, Tally};
 use crate::net::link::{Links, Rule, RuleId};
 use crate::net::route::DnsFault;
@@ -51,6 +52,8 @@ pub mod probes;
 pub mod traffic;
 
 pub mod told;
+
+pub mod webhooks;
 
 use exchange::Exchange;
 use traffic::Sender;
@@ -105,9 +108,17 @@ pub struct Out {
     pub timers: Vec<(Time, Event)>,
     /// What the containers' runtimes have to tell their kubelets, now.
     pub runtime: Vec<RuntimeEvent>,
+    /// What came of the API server's questions to webhooks: the question, and why it failed.
+    pub webhooks: Vec<(Key, Result<(), Cause>)>,
 }
 
 impl Out {
+    /// Whether nothing is wanted.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.timers.is_empty() && self.runtime.is_empty() && self.webhooks.is_empty()
+    }
+
     /// Asks for `event` at `at`.
     #[inline]
     fn at(&mut self, at: Time, event: Event) {

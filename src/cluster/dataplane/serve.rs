@@ -301,7 +301,7 @@ impl DataPlane {
         exchange.stage = Stage::Answering(status);
         match exchange.origin {
             Origin::Probe(..) | Origin::Hook(_) => return self.probe_answered(key, status, out),
-            Origin::User(_) | Origin::Call(_) => {}
+            Origin::User(_) | Origin::Call(_) | Origin::Webhook(_) => {}
         }
         let exchange = &self.exchanges[key];
         let latency = match self.way(exchange, true) {

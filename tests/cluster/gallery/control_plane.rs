@@ -1,6 +1,13 @@
-//! Stories of what everybody shares: name servers, registries, the control plane. G28, G36, G46.
+//! Stories of what everybody shares: name servers, registries, the control plane. G28, G36, G38,
+//! G46.
 
-use super::{SEEDS, assert_failures, assert_within, failed_checks, play};
+use std::time::Duration;
+
+use rehearsal::record::RunRecord;
+use rehearsal::report::explain;
+use rehearsal::report::story::StoryOptions;
+
+use super::{SEEDS, assert_failures, assert_within, failed_checks, loss, play};
 
 #[test]
 fn g28_ten_queries_where_two_are_needed() {
@@ -40,6 +47,45 @@ fn g36_twenty_pulls_one_after_the_other() {
         let (failed, last) = ready("G36-thundering-herd.fixed");
         assert_eq!(failed, 0);
         assert_within("the last of the fixed", last, 20.0, 90.0);
+    }
+}
+
+#[test]
+fn g38_who_asks_a_webhook_that_is_gone_cannot_make_it_again() {
+    for seed in SEEDS {
+        let after = |record: &RunRecord| {
+            let lost = loss(record);
+            let created = record.pods.iter().filter(|pod| pod.created > lost);
+            created.map(|pod| pod.name.to_string()).collect::<Vec<_>>()
+        };
+        let bad = play("G38-webhook-down.bad", seed);
+        let wanted = ["web grows", "eight serve again", "the webhook is back"];
+        assert_eq!(failed_checks(&bad), wanted);
+        assert_eq!(after(&bad), [""; 0], "no pod a minute");
+        let refused = bad.events.iter().filter(|e| e.reason == "FailedCreate");
+        let words = refused.map(|e| e.message.as_str()).collect::<Vec<_>>();
+        // The first tries wait for a dead pod, the others are refused by the Service's address.
+        for why in [
+            "?timeout=10s\": context deadline exceeded",
+            ":443: connect: connection refused",
+        ] {
+            assert!(
+                words.iter().any(|message| message.ends_with(why)),
+                "{why}: {words:?}"
+            );
+        }
+
+        let moment = Duration::from_secs(300);
+        let why = explain::at(&bad, moment, &StoryOptions::default());
+        let since = "since 02:30: kube-apiserver webhook validate.policy.example cannot be asked, so \
+                     requests are refused: Post \"https://policy.policy-system.svc:443/";
+        let whom = "refused so far: FailedCreate of ReplicaSet default/web-";
+        assert!(why.contains(since) && why.contains(whom), "{why}");
+
+        // Two that were asked for; what was on the lost node: one of the webhook, one or two of web.
+        let fixed = play("G38-webhook-down.fixed", seed);
+        assert_eq!(failed_checks(&fixed), [""; 0]);
+        assert_within("replaced", after(&fixed).len() as f64, 4.0, 6.0);
     }
 }
 
