@@ -187,8 +187,6 @@ fn crosses_namespaces(spec: &Value) -> bool {
     })
 }
 
-/// The annotation that came before `spec.storageClassName`.
-const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const COMPUTE: [&str; 10] = [
     "cpu",
     "memory",
@@ -458,10 +456,8 @@ fn claim_usage(claim: &PersistentVolumeClaim, usage: &mut Amounts) {
     if let Some(storage) = storage {
         set("requests.storage", storage);
     }
-    // `GetPersistentVolumeClaimClass`
-    let beta = claim.meta.annotations.get(BETA_CLASS);
-    let class = beta.or(claim.storage_class.as_ref());
-    if let Some(class) = class.filter(|class| !class.is_empty()) {
+    let class = claim.class();
+    if !class.is_empty() {
         let prefix = format!("{class}.storageclass.storage.k8s.io");
         set(
             &format!("{prefix}/persistentvolumeclaims"),

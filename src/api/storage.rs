@@ -20,6 +20,10 @@ pub const ZONAL: &str = "rehearsal.dev/zonal";
 pub const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 /// The same before it was stable.
 pub const IS_DEFAULT_BETA: &str = "storageclass.beta.kubernetes.io/is-default-class";
+/// The class of a volume or claim, from before there was a field.
+pub const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+/// Annotation: whoever bound volume and claim chose the other side, not the user.
+pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// Which provisioner made a volume.
 pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// The provisioner of the simulated cluster's own classes.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::affinity::NodeSelectorTerm;
 use super::selector::LabelSelector;
+use super::storage::{BETA_CLASS, BOUND_BY_CONTROLLER};
 use super::{Meta, Text, Uid};
 
 /// `accessModes` of a claim or volume.
@@ -70,6 +71,14 @@ pub struct PersistentVolumeClaim {
 }
 
 impl PersistentVolumeClaim {
+    /// Its class: the beta annotation wins over the field
+    /// (`component-helpers/storage/volume/helpers.go :: GetPersistentVolumeClaimClass`).
+    pub fn class(&self) -> Text {
+        let beta = self.meta.annotations.get(BETA_CLASS);
+        let class = beta.or(self.storage_class.as_ref());
+        class.cloned().unwrap_or_default()
+    }
+
     /// Whether it was made for this pod's ephemeral volume
     /// (`component-helpers/storage/ephemeral :: VolumeIsForPod`).
     ///
@@ -137,6 +146,38 @@ pub struct PersistentVolume {
     pub source: Arc<Value>,
     /// Status.
     pub status: VolumeStatus,
+}
+
+impl PersistentVolume {
+    /// Its class: the beta annotation wins over the field (`GetPersistentVolumeClass`).
+    pub fn class(&self) -> &Text {
+        let beta = self.meta.annotations.get(BETA_CLASS);
+        beta.unwrap_or(&self.storage_class)
+    }
+
+    /// Whether it is there for this claim (`IsVolumeBoundToClaim`).
+    pub fn bound_to(&self, claim: &PersistentVolumeClaim) -> bool {
+        self.claim.as_ref().is_some_and(|c| {
+            c.name == claim.meta.name
+                && c.namespace == claim.meta.namespace
+                && c.uid.is_none_or(|uid| uid == claim.meta.uid)
+        })
+    }
+
+    /// The same volume with this claim (`GetBindVolumeToClaim`).
+    pub fn claimed_by(&self, claim: &PersistentVolumeClaim) -> PersistentVolume {
+        let mut bound = self.clone();
+        if !self.bound_to(claim) {
+            let annotations = &bound.meta.annotations;
+            bound.meta.annotations = annotations.with(BOUND_BY_CONTROLLER, "yes");
+        }
+        bound.claim = Some(ClaimRef {
+            namespace: claim.meta.namespace.clone(),
+            name: claim.meta.name.clone(),
+            uid: Some(claim.meta.uid),
+        });
+        bound
+    }
 }
 
 /// `spec.claimRef` of a PersistentVolume.

@@ -14,6 +14,7 @@ use super::write::{ApiError, Patch, Propagation, merge_labels};
 use crate::api::affinity::{Taint, TaintEffect, Toleration, TolerationOperator};
 use crate::api::meta::recorded;
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
+use crate::api::storage::BETA_CLASS;
 use crate::api::{
     Meta, Node, OwnerRef, PersistentVolumeClaim, Pod, PodSpec, PriorityClass, Row, StorageClass,
     Text, storage,
@@ -114,8 +115,7 @@ fn add_finalizer(meta: &mut Meta, name: &str) {
 /// `plugin/pkg/admission/storage/storageclass/setdefault`: a claim that names no class gets the
 /// default one, the newest if there are several.
 fn set_default_class(claim: &mut PersistentVolumeClaim, view: &View) {
-    let beta = "volume.beta.kubernetes.io/storage-class";
-    if claim.storage_class.is_some() || claim.meta.annotations.contains(beta) {
+    if claim.storage_class.is_some() || claim.meta.annotations.contains(BETA_CLASS) {
         return;
     }
     claim.storage_class = default_class(view);

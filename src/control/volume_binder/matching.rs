@@ -7,32 +7,8 @@
 use std::sync::Arc;
 
 use crate::api::volume::VolumePhase;
-use crate::api::{PersistentVolume, PersistentVolumeClaim, Text};
+use crate::api::{PersistentVolume, PersistentVolumeClaim};
 use crate::store::{Id, View};
-
-/// The annotation that came before the field, and wins over it.
-const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-
-/// `GetPersistentVolumeClaimClass`.
-pub(super) fn class_of(claim: &PersistentVolumeClaim) -> Text {
-    let beta = claim.meta.annotations.get(BETA_CLASS);
-    let class = beta.or(claim.storage_class.as_ref());
-    class.cloned().unwrap_or_default()
-}
-
-fn class_of_volume(volume: &PersistentVolume) -> &Text {
-    let beta = volume.meta.annotations.get(BETA_CLASS);
-    beta.unwrap_or(&volume.storage_class)
-}
-
-/// `IsVolumeBoundToClaim`.
-pub(super) fn bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    volume.claim.as_ref().is_some_and(|c| {
-        c.name == claim.meta.name
-            && c.namespace == claim.meta.namespace
-            && c.uid.is_none_or(|uid| uid == claim.meta.uid)
-    })
-}
 
 fn modes_fit(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let mut modes = claim.access_modes.iter();
@@ -47,7 +23,7 @@ pub(super) fn mismatch(volume: &PersistentVolume, claim: &PersistentVolumeClaim)
     }
     let why = if volume.capacity < claim.request.unwrap_or(0) {
         "requested PV is too small"
-    } else if *class_of_volume(volume) != class_of(claim) {
+    } else if *volume.class() != claim.class() {
         "storageClassName does not match"
     } else if volume.block != claim.block {
         "incompatible volumeMode"
@@ -69,22 +45,22 @@ pub(super) fn best<'a>(
     let volumes = view.of::<PersistentVolume>();
     let wanted = claim.request.unwrap_or(0);
     let fits = |volume: &PersistentVolume| {
-        (volume.claim.is_none() || bound_to(volume, claim))
+        (volume.claim.is_none() || volume.bound_to(claim))
             && volume.block == claim.block
             && !volume.meta.deleting()
             && volume.capacity >= wanted
             && modes_fit(volume, claim)
     };
-    let mine = volumes.iter().find(|(_, v)| bound_to(v, claim) && fits(v));
+    let mine = volumes.iter().find(|(_, v)| v.bound_to(claim) && fits(v));
     if mine.is_some() || delayed {
         return mine;
     }
-    let class = class_of(claim);
+    let class = claim.class();
     let free = volumes.iter().filter(|(_, volume)| {
         let selector = claim.selector.as_ref();
         fits(volume)
             && volume.status.phase == VolumePhase::Available
-            && *class_of_volume(volume) == class
+            && *volume.class() == class
             && selector.is_none_or(|s| s.matches(&volume.meta.labels))
     });
     free.min_by_key(|(_, volume)| (volume.access_modes.len(), volume.capacity))

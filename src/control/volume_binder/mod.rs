@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pods;
-use crate::api::storage::{NO_PROVISIONER, PROVISIONED_BY};
-use crate::api::volume::{ClaimPhase, ClaimRef, VolumePhase};
+use crate::api::storage::{BOUND_BY_CONTROLLER, NO_PROVISIONER, PROVISIONED_BY};
+use crate::api::volume::{ClaimPhase, VolumePhase};
 use crate::api::{
     KubeEvent, Object, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Text,
 };
@@ -24,12 +24,10 @@ use crate::client::{Controller, Keys, Plan, Reply, SyncContext, Written};
 use crate::engine::Time;
 use crate::store::admit::default_class;
 use crate::store::{Change, Id, Op, Propagation, View, Write};
-use matching::{best, bound_to, class_of, mismatch};
+use matching::{best, mismatch};
 
 /// Annotation: the binding was finished once.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-/// Annotation: the controller chose the other side of the binding, not the user.
-const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// Annotation of a claim: the node that its volume must be provisioned for.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Annotation of a claim: who is to provision its volume.
@@ -166,7 +164,7 @@ impl Sync<'_> {
             self.claim_of_one_volume(id, claim);
             return;
         }
-        let class = class_of(claim);
+        let class = claim.class();
         let delayed = self.class(&class).is_some_and(|c| c.wait_for_consumer);
         if let Some((volume_id, volume)) = best(claim, delayed, self.view) {
             let volume = volume.clone();
@@ -240,7 +238,7 @@ impl Sync<'_> {
             let message = format!("Cannot bind to requested volume \"{name}\": {why}");
             self.tell(&**claim, "VolumeMismatch", message, true);
             self.claim_phase(id, claim, ClaimPhase::Pending, None);
-        } else if volume.claim.is_none() || bound_to(volume, claim) {
+        } else if volume.claim.is_none() || volume.bound_to(claim) {
             let volume = volume.clone();
             self.bind(volume_id, &volume, id, claim);
         } else {
@@ -359,16 +357,7 @@ impl Sync<'_> {
         claim: &Claim,
     ) {
         // GetBindVolumeToClaim
-        let mut bound = PersistentVolume::clone(volume);
-        if !bound_to(volume, claim) {
-            let annotations = &bound.meta.annotations;
-            bound.meta.annotations = annotations.with(BOUND_BY_CONTROLLER, "yes");
-        }
-        bound.claim = Some(ClaimRef {
-            namespace: claim.meta.namespace.clone(),
-            name: claim.meta.name.clone(),
-            uid: Some(claim.meta.uid),
-        });
+        let bound = volume.claimed_by(claim);
         if bound != **volume {
             let write = Write::Update(volume_id.into(), bound.clone().into());
             self.plan.write(write, "this volume fits the claim");

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::volume::AccessMode;
+use crate::api::volume::{AccessMode, ClaimRef};
 use crate::api::{Meta, Row};
 use crate::client::Step;
 use crate::control::desk::{Desk, Words};

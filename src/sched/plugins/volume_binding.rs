@@ -8,12 +8,12 @@ mod binder;
 
 use std::sync::Arc;
 
-pub use binder::{PodVolumeClaims, PodVolumes, bound_to};
+pub use binder::{PodVolumeClaims, PodVolumes};
 
 use super::volume_restrictions::claim;
 use crate::api::pod::VolumeSource;
 use crate::api::volume::ClaimPhase;
-use crate::api::{CSINode, PersistentVolumeClaim, Text};
+use crate::api::{CSINode, PersistentVolumeClaim};
 use crate::sched::cache::NodeIx;
 use crate::sched::events::{
     ADD, ClusterEvent, Involved, Resource, UPDATE, UPDATE_NODE_LABEL, event,
@@ -33,17 +33,6 @@ const MIGRATED: &str = "storage.alpha.kubernetes.io/migrated-plugins";
 /// The plugin.
 #[derive(Debug)]
 pub struct VolumeBinding;
-
-/// `GetPersistentVolumeClaimClass`: the beta annotation wins over the field.
-pub fn claim_class(claim: &PersistentVolumeClaim) -> Text {
-    let beta = claim
-        .meta
-        .annotations
-        .get("volume.beta.kubernetes.io/storage-class");
-    beta.or(claim.storage_class.as_ref())
-        .cloned()
-        .unwrap_or_default()
-}
 
 /// `isPVCFullyBound`.
 pub fn fully_bound(claim: &PersistentVolumeClaim) -> bool {

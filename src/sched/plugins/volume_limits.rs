@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::volume_binding::claim_class;
 use super::volume_restrictions::claim;
 use crate::api::pod::VolumeSource;
 use crate::api::{
@@ -35,7 +34,7 @@ fn driver_and_handle(cx: &Cx<'_>, claim: &PersistentVolumeClaim) -> Option<Volum
     {
         return volume.csi.clone();
     }
-    let class = claim_class(claim);
+    let class = claim.class();
     let (_, class) = cx.view.of::<StorageClass>().named(&cluster, &class)?;
     let handle = format!("unbound-{}", claim.meta.full_name());
     Some((class.provisioner.clone(), Text::from(handle)))

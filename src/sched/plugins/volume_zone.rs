@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::volume_binding::claim_class;
 use super::volume_restrictions::claim;
 use crate::api::{PersistentVolume, StorageClass, Text};
 use crate::sched::events::{
@@ -50,7 +49,7 @@ fn of_pod(cx: &Cx<'_>, pod: &PodEntry) -> Result<Vec<VolumeTopology>, String> {
     for name in &pod.template.claims {
         let claim = claim(cx, &pod.pod.meta.namespace, name)?;
         if claim.volume_name.is_empty() {
-            let class = claim_class(claim);
+            let class = claim.class();
             if class.is_empty() {
                 return Err("PersistentVolumeClaim had no pv name and storageClass name".into());
             }

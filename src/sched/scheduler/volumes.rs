@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use super::bind::Pending;
 use super::{Event, Scheduler};
-use crate::api::volume::ClaimRef;
 use crate::api::{Object, PersistentVolume, PersistentVolumeClaim, Pod, Row, Text};
 use crate::client::{Outbox, Reply};
 use crate::engine::Time;
 use crate::sched::plugin::PodEntry;
-use crate::sched::plugins::volume_binding::{PodVolumes, SELECTED_NODE, bound_to};
+use crate::sched::plugins::volume_binding::{PodVolumes, SELECTED_NODE};
 use crate::sched::queue::QueuedPod;
 use crate::store::{Id, Patch, View, Write};
 
@@ -23,8 +22,6 @@ use crate::store::{Id, Patch, View, Write};
 const BIND_TIMEOUT: Duration = Duration::from_secs(600);
 /// How often it looks whether volumes are bound.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Annotation of a volume: whoever bound it was no user.
-const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 
 /// A pod with a node that waits for its volumes to be bound there (`PreBind`).
 #[derive(Clone, Debug)]
@@ -70,21 +67,6 @@ impl VolumeWaits {
     }
 }
 
-/// `GetBindVolumeToClaim`: the volume with its claim.
-fn claimed(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> PersistentVolume {
-    let mut bound = volume.clone();
-    if !bound_to(volume, claim) {
-        let annotations = &bound.meta.annotations;
-        bound.meta.annotations = annotations.with(BOUND_BY_CONTROLLER, "yes");
-    }
-    bound.claim = Some(ClaimRef {
-        namespace: claim.meta.namespace.clone(),
-        name: claim.meta.name.clone(),
-        uid: Some(claim.meta.uid),
-    });
-    bound
-}
-
 /// What is to be written (`bindAPIUpdate`): volumes get their claim, claims to be provisioned get
 /// their node.
 fn writes(
@@ -97,7 +79,7 @@ fn writes(
         let name = &volume.meta.name;
         let found = view.of::<PersistentVolume>().named(&Text::default(), name);
         let (id, _) = found.ok_or_else(|| format!("persistentvolumes \"{name}\" not found"))?;
-        let write = Write::Update(id.into(), Row::from(claimed(volume, claim)));
+        let write = Write::Update(id.into(), Row::from(volume.claimed_by(claim)));
         writes.push_back((write, "volume for the pod"));
     }
     for claim in &volumes.provisions {

@@ -4,10 +4,9 @@ use serde_json::{Map, Value};
 
 use super::{immutable, with_differences};
 use crate::api::print::to_json;
+use crate::api::storage::BETA_CLASS;
 use crate::api::volume::ClaimPhase;
 use crate::api::{PersistentVolume, PersistentVolumeClaim, Row};
-
-const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// `pkg/apis/core/validation :: ValidatePersistentVolumeClaimUpdate`.
 pub(super) fn claim(

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{SELECTED_NODE, claim_class, fully_bound};
+use super::{SELECTED_NODE, fully_bound};
 use crate::api::affinity::any_term;
 use crate::api::selector::LabelSelector;
 use crate::api::storage::NO_PROVISIONER;
@@ -99,28 +99,10 @@ impl Verdict {
     }
 }
 
-/// `GetPersistentVolumeClass`: the beta annotation wins over the field.
-fn volume_class(volume: &PersistentVolume) -> &Text {
-    let beta = volume
-        .meta
-        .annotations
-        .get("volume.beta.kubernetes.io/storage-class");
-    beta.unwrap_or(&volume.storage_class)
-}
-
 /// `volume.CheckNodeAffinity`.
 pub fn reachable(volume: &PersistentVolume, labels: &Labels) -> bool {
     let terms = volume.node_affinity.as_deref();
     terms.is_none_or(|terms| any_term(terms, labels, None))
-}
-
-/// `IsVolumeBoundToClaim`.
-pub fn bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
-    volume.claim.as_ref().is_some_and(|c| {
-        c.name == claim.meta.name
-            && c.namespace == claim.meta.namespace
-            && c.uid.is_none_or(|uid| uid == claim.meta.uid)
-    })
 }
 
 /// The part of `FindMatchingVolume` that no node decides.
@@ -146,9 +128,9 @@ fn candidates(cx: &Cx<'_>, claim: &PersistentVolumeClaim, class: &Text) -> Vec<C
             && modes.all(|m| volume.access_modes.contains(m))
     };
     let volumes = cx.view.of::<PersistentVolume>().iter();
-    let volumes = volumes.filter(|(_, volume)| volume_class(volume) == class);
+    let volumes = volumes.filter(|(_, volume)| volume.class() == class);
     volumes
-        .map(|(_, volume)| (volume, bound_to(volume, claim)))
+        .map(|(_, volume)| (volume, volume.bound_to(claim)))
         .filter(|(volume, mine)| fits(volume, *mine) && (*mine || may(volume)))
         .map(|(volume, mine)| Candidate {
             volume: volume.clone(),
@@ -243,7 +225,7 @@ impl PodVolumeClaims {
                 continue;
             };
             let classes = cx.view.of::<StorageClass>();
-            let class = classes.named(&Text::default(), &claim_class(claim));
+            let class = classes.named(&Text::default(), &claim.class());
             match class.filter(|(_, class)| class.wait_for_consumer) {
                 _ if fully_bound(claim) => claims.bound.push(claim.clone()),
                 Some((_, class)) if claim.volume_name.is_empty() => {
