@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
-use super::{exit, out, run};
+use super::{exit, out, run, threads};
 use crate::check::audit::{self, AuditError, AuditOptions, Audited, TRIALS};
 use crate::record::audit::Audit;
 use crate::report;
 use crate::report::story::StoryOptions;
-use crate::scenario;
 
 /// Arguments of `rehearsal audit`.
 #[derive(Debug, Args)]
@@ -92,14 +91,7 @@ pub fn main(arguments: &AuditArguments) -> ExitCode {
         fixes: !arguments.no_fixes,
     };
     let progress = Progress::new();
-    let threads = usize::from(arguments.threads.unwrap_or(0));
-    let audited = match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
-        Ok(pool) => pool.install(|| audit::audit(&options, &progress)),
-        Err(error) => {
-            eprintln!("warning: no threads, one run after the other: {error}");
-            audit::audit(&options, &progress)
-        }
-    };
+    let audited = threads::on(arguments.threads, || audit::audit(&options, &progress));
     progress.bar.finish_and_clear();
     match audited {
         Ok(audited) => ExitCode::from(tell(&audited, &options, arguments)),
@@ -151,7 +143,8 @@ fn refuse(error: AuditError, arguments: &AuditArguments) -> u8 {
 fn tell(audited: &Audited, options: &AuditOptions, arguments: &AuditArguments) -> u8 {
     let audit = &audited.audit;
     if !arguments.json {
-        warn(audited);
+        let loaded = &audited.warnings;
+        run::first_warnings(&loaded.warnings, &loaded.sources, false);
     }
     let mut code = match audit.counted() {
         0 => exit::PASSED,
@@ -173,14 +166,7 @@ fn tell(audited: &Audited, options: &AuditOptions, arguments: &AuditArguments) -
         (&arguments.junit, report::audit::junit(audit)),
         (&arguments.markdown, report::audit::markdown(audit)),
     ];
-    for (path, text) in files {
-        if let Some(path) = path
-            && let Err(error) = std::fs::write(path, text)
-        {
-            eprintln!("error: cannot write {}: {error}", path.display());
-            code = exit::INPUT;
-        }
-    }
+    code = out::files(files).unwrap_or(code);
     if arguments.json {
         out::line(json(audit));
         return code;
@@ -196,23 +182,6 @@ fn tell(audited: &Audited, options: &AuditOptions, arguments: &AuditArguments) -
 
 fn json(audit: &Audit) -> serde_json::Value {
     serde_json::to_value(audit).unwrap_or_default()
-}
-
-/// The first warnings about the manifests.
-fn warn(audited: &Audited) {
-    const MAX: usize = 5;
-    let warnings = &audited.warnings.warnings;
-    let shown = &warnings[..warnings.len().min(MAX)];
-    if !shown.is_empty() {
-        eprintln!(
-            "{}",
-            scenario::render(shown, &audited.warnings.sources, false)
-        );
-    }
-    if warnings.len() > MAX {
-        let more = warnings.len() - MAX;
-        eprintln!("… and {more} more warnings; rehearsal validate shows them all\n");
-    }
 }
 
 /// Writes what an audit leaves behind.

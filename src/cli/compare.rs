@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::exit;
 use super::run::interrupt_flag;
+use super::{exit, threads};
 use crate::check::compare::{CompareError, CompareOptions, Shard, metrics, run};
 use crate::record::trials::Trials;
 use crate::report;
@@ -257,15 +257,7 @@ fn run_all(experiment: &Experiment, common: &Common) -> Result<Trials, CompareEr
         shard: common.shard,
         after_trial: &after_trial,
     };
-    let threads = usize::from(common.threads.unwrap_or(0));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let trials = match pool {
-        Ok(pool) => pool.install(|| run(experiment, &options)),
-        Err(error) => {
-            eprintln!("warning: no threads, one trial after the other: {error}");
-            run(experiment, &options)
-        }
-    };
+    let trials = threads::on(common.threads, || run(experiment, &options));
     let elapsed = bar.elapsed();
     bar.finish_and_clear();
     if trials.is_ok() {

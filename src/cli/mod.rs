@@ -30,6 +30,8 @@ pub mod schema;
 
 pub mod search;
 
+mod threads;
+
 pub mod gallery;
 
 pub mod exit;

@@ -1,6 +1,9 @@
 //! Printing: data on stdout. A closed pipe (`… | head`) is no failure of anything.
 
 use std::io::Write;
+use std::path::PathBuf;
+
+use super::exit;
 
 /// Prints to stdout; whether anybody still reads is not our concern.
 pub fn print(text: &str) {
@@ -16,4 +19,19 @@ pub fn print(text: &str) {
 /// As [`print()`], with a line end.
 pub fn line(text: impl std::fmt::Display) {
     print(&format!("{text}\n"));
+}
+
+/// Writes each text to the file that was named for it; returns an exit code where one cannot be
+/// written.
+pub fn files<const N: usize>(texts: [(&Option<PathBuf>, String); N]) -> Option<u8> {
+    let mut code = None;
+    for (path, text) in texts {
+        if let Some(path) = path
+            && let Err(error) = std::fs::write(path, text)
+        {
+            eprintln!("error: cannot write {}: {error}", path.display());
+            code = Some(exit::INPUT);
+        }
+    }
+    code
 }

@@ -129,15 +129,7 @@ impl Told {
             (&arguments.junit, report::junit::document(&self.junit)),
             (&arguments.markdown, self.markdown.join("\n")),
         ];
-        for (path, text) in files {
-            let Some(path) = path else {
-                continue;
-            };
-            if let Err(error) = std::fs::write(path, text) {
-                eprintln!("error: cannot write {}: {error}", path.display());
-                codes.push(exit::INPUT);
-            }
-        }
+        codes.extend(out::files(files));
         exit::worst(codes)
     }
 }
@@ -165,16 +157,26 @@ fn remarks(loaded: &scenario::Loaded, arguments: &RunArguments, colour: bool) ->
     if let Some(code) = flaws(loaded, colour) {
         return Some(code);
     }
-    if !(arguments.quiet || arguments.json || loaded.warnings.is_empty()) {
-        let all = loaded.warnings.len();
-        let shown = &loaded.warnings[..all.min(WARNINGS_MAX)];
-        eprintln!("{}", scenario::render(shown, &loaded.sources, colour));
-        if all > shown.len() {
-            let more = all - shown.len();
-            eprintln!("… and {more} more warnings; rehearsal validate shows them all\n");
-        }
+    if !(arguments.quiet || arguments.json) {
+        first_warnings(&loaded.warnings, &loaded.sources, colour);
     }
     None
+}
+
+/// Prints the first warnings about the input, and how many more there are.
+pub(super) fn first_warnings(
+    warnings: &[Diagnostic],
+    sources: &crate::api::yaml::Sources,
+    colour: bool,
+) {
+    let (shown, rest) = warnings.split_at(warnings.len().min(WARNINGS_MAX));
+    if !shown.is_empty() {
+        eprintln!("{}", scenario::render(shown, sources, colour));
+    }
+    if !rest.is_empty() {
+        let more = rest.len();
+        eprintln!("… and {more} more warnings; rehearsal validate shows them all\n");
+    }
 }
 
 /// Set by the first Ctrl-C or SIGTERM; the second one ends the process at once.

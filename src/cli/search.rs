@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::run::{interrupt_flag, refuse};
-use super::{exit, out};
+use super::{exit, out, threads};
 use crate::check::search::{Case, Find, Found, SearchOptions, judge, search, text, text::Saved};
 use crate::scenario::minimal::{Edit, minimal};
 use crate::scenario::{self, LoadOptions, Loaded, Scenario, VARY, Vary, load_bytes};
@@ -123,15 +123,7 @@ fn run(
         effort: arguments.effort,
         after_run: &after_run,
     };
-    let threads = usize::from(arguments.threads.unwrap_or(0));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let found = match pool {
-        Ok(pool) => pool.install(|| search(scenario, &options)),
-        Err(error) => {
-            eprintln!("warning: no threads, one run after the other: {error}");
-            search(scenario, &options)
-        }
-    };
+    let found = threads::on(arguments.threads, || search(scenario, &options));
     bar.finish_and_clear();
     found
 }
