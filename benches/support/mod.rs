@@ -6,6 +6,7 @@
 //! prints.
 
 use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
@@ -143,7 +144,7 @@ pub fn print(args: &Args, workload: &str, count: u64, cost: Cost, params: Value)
             "per_s": round(per_s, 1.0),
             "params": params,
         });
-        println!("{object}");
+        say(format_args!("{object}"));
     } else {
         row(
             workload,
@@ -178,5 +179,15 @@ fn row(
     peak: impl Display,
     per_s: impl Display,
 ) {
-    println!("{workload:<28} {count:>11} {cpu:>8} {wall:>8} {peak:>9} {per_s:>12}");
+    say(format_args!(
+        "{workload:<28} {count:>11} {cpu:>8} {wall:>8} {peak:>9} {per_s:>12}"
+    ));
+}
+
+/// Prints a line; a reader that has seen enough, as `head`, is no error.
+fn say(line: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{error}");
+        std::process::exit(0);
+    }
 }

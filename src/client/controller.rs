@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::outbox::Reply;
 use super::plan::Plan;
+use super::watches::Watches;
 use super::work_queue::{BASE_DELAY, MAX_DELAY};
 use crate::api::KubeEvent;
 use crate::engine::Time;
@@ -24,6 +25,9 @@ pub trait Controller {
     const MAX_RETRIES: Option<u32> = None;
     /// First and longest back-off of a failing key (the queue's rate limiter).
     const BACK_OFF: (Duration, Duration) = (BASE_DELAY, MAX_DELAY);
+    /// The changes that [`Controller::keys`] must be asked about. Others neither queue anything nor
+    /// are noted.
+    const WATCHES: Watches = Watches::EVERYTHING;
 
     /// The informer event handlers: which keys does this change concern? `view` already contains
     /// the change. Expectations are observed here.

@@ -14,6 +14,8 @@ pub mod plan;
 
 pub mod controller;
 
+pub mod watches;
+
 pub mod back_off;
 
 pub mod election;
@@ -39,5 +41,6 @@ pub use outbox::{Outbox, Reply, Send};
 pub use plan::{Link, Plan, Step};
 pub use recorder::Recorder;
 pub use runner::{Driven, Event, Runner};
+pub use watches::Watches;
 pub use work_queue::WorkQueue;
 pub use written::Written;

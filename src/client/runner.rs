@@ -22,6 +22,7 @@ use super::controller::{Controller, Keys, Outcome, SyncContext};
 use super::outbox::{Outbox, Reply};
 use super::plan::{Plan, Step};
 use super::recorder::Recorder;
+use super::watches::Watches;
 use super::work_queue::WorkQueue;
 use crate::engine::{Draws, Time};
 use crate::store::write::Trigger;
@@ -57,6 +58,9 @@ pub trait Driven {
         draws: &Draws,
         out: &mut Outbox<Event>,
     );
+
+    /// The changes that [`Driven::on_change`] must be called with.
+    fn watches(&self) -> Watches;
 
     /// An event that it had asked for is due.
     fn on_event(
@@ -473,6 +477,10 @@ impl<C: Controller> Driven for Runner<C> {
         self.running = true;
         self.resync(Trigger::Start, view, now, out);
         self.schedule(now, out);
+    }
+
+    fn watches(&self) -> Watches {
+        C::WATCHES
     }
 
     fn on_change(

@@ -12,7 +12,7 @@ use crate::api::node::NodeStatus;
 use crate::api::{Kind, Labels, Meta, Namespace, Node, ResourceQuota, Row, Text, Uid};
 use crate::client::Controller;
 use crate::client::runner::{Driven, Runner};
-use crate::client::{Budget, Outbox};
+use crate::client::{Budget, Outbox, Watches};
 use crate::control::attach_detach::AttachDetach;
 use crate::control::cron_job::CronJobController;
 use crate::control::daemon_set::DaemonSetController;
@@ -69,6 +69,12 @@ pub struct Refused {
 }
 
 impl Cluster {
+    /// Every controller is asked about every change, whatever it has declared. Nothing but the time
+    /// that a run takes may depend on it.
+    pub fn ask_everybody(&mut self) {
+        self.watches.fill(Watches::EVERYTHING);
+    }
+
     /// The cluster of a scenario with simulated containers, and the queue to drive it with.
     pub fn build(scenario: &Scenario) -> Result<(Cluster, Queue<Event>), Box<Refused>> {
         Cluster::build_with(scenario, Containers::Simulated)
@@ -82,6 +88,7 @@ impl Cluster {
         let draws = Draws::new(scenario.seed);
         let flags = &scenario.cluster.flags;
         let watch = ApiLatency::default().watch;
+        let controllers = controllers(flags);
         let mut cluster = Cluster {
             api: ApiServer::new(draws, ApiLatency::default()),
             draws,
@@ -89,7 +96,8 @@ impl Cluster {
             timeline: Timeline::of(scenario),
             machines: Vec::new(),
             manager: Process::new(watch, process::manager_interest),
-            controllers: controllers(flags),
+            watches: controllers.iter().map(|c| c.watches()).collect(),
+            controllers,
             scheduler_process: Process::new(watch, process::scheduler_interest),
             scheduler: Scheduler::new(scheduler_config(scenario).unwrap_or_default(), draws),
             containers,

@@ -15,7 +15,7 @@ use super::runtime::{Asked, Containers, Request, WATCHED};
 use super::timeline::Timeline;
 use crate::api::{Kind, Node, Pod, Text};
 use crate::client::runner::Driven;
-use crate::client::{Outbox, Send};
+use crate::client::{Outbox, Send, Watches};
 use crate::engine::{Draws, Turn, World};
 use crate::kubelet::runtime::{About, Call, RuntimeRequest};
 use crate::kubelet::{ContainerId, Cx, Kubelet, RuntimeEvent, StartOutcome};
@@ -38,6 +38,8 @@ pub struct Cluster {
     pub machines: Vec<Option<Machine>>,
     pub(super) manager: Process,
     pub(super) controllers: Vec<Box<dyn Driven>>,
+    /// What each of them has handlers for.
+    pub(super) watches: Vec<Watches>,
     pub(super) scheduler_process: Process,
     pub(super) scheduler: Scheduler,
     /// Who answers for what happens inside containers.
@@ -273,8 +275,13 @@ impl Cluster {
         let mut wanted = Vec::new();
         while let Some(change) = self.manager.next(&self.api.store, turn.now) {
             let mut out = Outbox::default();
-            for (which, controller) in (0u8..).zip(&mut self.controllers) {
-                let view = &self.manager.view;
+            let view = &self.manager.view;
+            let about = Watches::of(&change, view);
+            let audience = (0u8..).zip(&self.watches).zip(&mut self.controllers);
+            for ((which, watches), controller) in audience {
+                if !watches.meet(about) {
+                    continue;
+                }
                 controller.on_change(&change, view, turn.now, &self.draws, &mut out);
                 if !out.is_empty() {
                     wanted.push((which, std::mem::take(&mut out)));

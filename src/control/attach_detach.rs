@@ -19,9 +19,9 @@ use crate::api::pod::{Volume, VolumeSource};
 use crate::api::storage;
 use crate::api::volume::{AccessMode, AttachmentStatus};
 use crate::api::{
-    Meta, Node, PersistentVolume, PersistentVolumeClaim, Pod, Text, VolumeAttachment,
+    Kind, Meta, Node, PersistentVolume, PersistentVolumeClaim, Pod, Text, VolumeAttachment,
 };
-use crate::client::{Controller, Keys, Plan, SyncContext, Written};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches, Written};
 use crate::engine::Time;
 use crate::store::{Change, Id, Op, Patch, Propagation, View, Write};
 
@@ -49,6 +49,10 @@ pub struct AttachDetach {
 impl Controller for AttachDetach {
     type Key = Key;
     const NAME: &'static str = SOURCE;
+    const WATCHES: Watches = Watches::kind(Kind::VolumeAttachment)
+        .and(Watches::kind(Kind::Node))
+        .and(Watches::kind(Kind::PersistentVolumeClaim))
+        .and(Watches::PODS_WITH_VOLUMES);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         let volumes = view.of::<PersistentVolume>();

@@ -22,7 +22,7 @@ use crate::api::{
     Deployment, Kind, OwnerRef, Pod, PodDisruptionBudget, ReplicaSet, StatefulSet, Text, Uid,
 };
 use crate::client::work_queue::BASE_DELAY;
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
 use crate::control::{owner, pods};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, View, Write};
@@ -247,6 +247,8 @@ impl Controller for DisruptionController {
     type Key = Id<PodDisruptionBudget>;
     const NAME: &'static str = "disruption-controller";
     const WORKERS: usize = 1;
+    const WATCHES: Watches =
+        Watches::kind(Kind::PodDisruptionBudget).and(Watches::PODS_WITH_BUDGETS);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Self::Key>) {
         let budgets = view.of::<PodDisruptionBudget>();

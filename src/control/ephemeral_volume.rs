@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::pods;
 use crate::api::decode::{DecodeContext, decode_json};
 use crate::api::pod::{Volume, VolumeSource};
-use crate::api::{KubeEvent, OwnerRef, PersistentVolumeClaim, Pod, Row, Text};
-use crate::client::{Controller, Keys, Plan, Reply, SyncContext};
+use crate::api::{Kind, KubeEvent, OwnerRef, PersistentVolumeClaim, Pod, Row, Text};
+use crate::client::{Controller, Keys, Plan, Reply, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{Change, Id, Op, View, Write};
 
@@ -89,6 +89,8 @@ fn failed(pod: &Pod, volume: &str, why: &str) -> KubeEvent {
 impl Controller for EphemeralVolumeController {
     type Key = Id<Pod>;
     const NAME: &'static str = "ephemeral-volume-controller";
+    const WATCHES: Watches =
+        Watches::kind(Kind::PersistentVolumeClaim).and(Watches::NEW_PODS_WITH_VOLUMES);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Id<Pod>>) {
         if let (Op::Create, Some((_, Some(pod)))) = (change.op, change.rows::<Pod>()) {

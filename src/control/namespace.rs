@@ -18,7 +18,7 @@ use crate::api::workload::WorkloadCondition;
 use crate::api::{Kind, KubeEvent, Namespace, Row, Text};
 use crate::client::outbox::Reply;
 use crate::client::work_queue::BASE_DELAY;
-use crate::client::{Controller, Keys, Outcome, Plan, Step, SyncContext};
+use crate::client::{Controller, Keys, Outcome, Plan, Step, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, Op, Patch, Propagation, View, Write};
 
@@ -263,6 +263,7 @@ impl Controller for NamespaceController {
     const WORKERS: usize = 10;
     // `nsControllerRateLimiter`.
     const BACK_OFF: (Duration, Duration) = (BASE_DELAY, Duration::from_secs(60));
+    const WATCHES: Watches = Watches::kind(Kind::Namespace);
 
     fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Self::Key>) {
         let Some((_, Some(new))) = change.rows::<Namespace>() else {

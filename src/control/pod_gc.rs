@@ -13,7 +13,7 @@ use fixedbitset::FixedBitSet;
 use crate::api::meta::recorded;
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, Truth};
 use crate::api::{Node, Pod, Text};
-use crate::client::{Controller, Keys, Link, Plan, Step, SyncContext};
+use crate::client::{Controller, Keys, Link, Plan, Step, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, ObjectId, Op, Patch, Propagation, View, Write};
 
@@ -221,6 +221,7 @@ impl Controller for PodGcController {
     type Key = ();
     const NAME: &'static str = "pod-garbage-collector-controller";
     const WORKERS: usize = 1;
+    const WATCHES: Watches = Watches::ENDING_PODS;
 
     fn keys(&mut self, change: &Change, _view: &View, _now: Time, _keys: &mut Keys<()>) {
         let id = change.object.and_then(ObjectId::typed::<Pod>);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::api::quota::{self, Amount, Amounts, ResourceQuota};
 use crate::api::{Kind, Row};
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, Op, View, Write};
 
@@ -67,6 +67,8 @@ impl Controller for ResourceQuotaController {
     const NAME: &'static str = "resourcequota-controller";
     // `--resource-quota-sync-period`.
     const RESYNC: Option<Duration> = Some(Duration::from_secs(300));
+    const WATCHES: Watches =
+        Watches::kind(Kind::ResourceQuota).and(Watches::EVERYTHING_WITH_QUOTAS);
 
     fn keys(&mut self, change: &Change, view: &View, now: Time, keys: &mut Keys<Self::Key>) {
         if let Some((old, Some(new))) = change.rows::<ResourceQuota>() {

@@ -13,7 +13,7 @@ use crate::api::affinity::{Taint, TaintEffect, Toleration};
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
 use crate::api::{Kind, KubeEvent, Node, Pod, Text};
 use crate::client::outbox::Reply;
-use crate::client::{Controller, Keys, Plan, Step, SyncContext};
+use crate::client::{Controller, Keys, Plan, Step, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, Op, Patch, Propagation, View, Write};
 
@@ -183,6 +183,7 @@ impl Controller for TaintEvictionController {
     type Key = Id<Node>;
     const NAME: &'static str = "taint-eviction-controller";
     const WORKERS: usize = 8;
+    const WATCHES: Watches = Watches::kind(Kind::Node).and(Watches::MOVED_PODS);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Id<Node>>) {
         match change.kind() {

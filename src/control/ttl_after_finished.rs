@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use crate::api::Job;
 use crate::api::meta::recorded;
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::api::{Job, Kind};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, Propagation, View, Write};
 
@@ -25,6 +25,7 @@ fn expires(job: &Job) -> Option<Time> {
 impl Controller for TtlAfterFinishedController {
     type Key = Id<Job>;
     const NAME: &'static str = "ttl-after-finished-controller";
+    const WATCHES: Watches = Watches::kind(Kind::Job);
 
     fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Id<Job>>) {
         if change.op != Op::Delete

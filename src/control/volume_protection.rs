@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::api::pod::VolumeSource;
 use crate::api::volume::VolumePhase;
-use crate::api::{Meta, PersistentVolume, PersistentVolumeClaim, Pod};
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::api::{Kind, Meta, PersistentVolume, PersistentVolumeClaim, Pod};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::admit::{CLAIM_PROTECTION, VOLUME_PROTECTION};
 use crate::store::{Change, Id, ObjectId, Op, Patch, View, Write};
@@ -31,6 +31,9 @@ impl Controller for VolumeProtection {
     const NAME: &'static str = "pvc-protection-controller";
     const WORKERS: usize = 1;
     const RESYNC: Option<Duration> = None;
+    const WATCHES: Watches = Watches::kind(Kind::PersistentVolumeClaim)
+        .and(Watches::kind(Kind::PersistentVolume))
+        .and(Watches::PODS_WITH_CLAIMS);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         if change.rows::<PersistentVolumeClaim>().is_some() {

@@ -18,8 +18,8 @@ use crate::api::quantity::{Format, Quantity};
 use crate::api::selector::{Operator, Requirement};
 use crate::api::storage::{self, ATTACH, DETACH, PROVISION, PROVISIONED_BY};
 use crate::api::volume::{ClaimRef, VolumePhase};
-use crate::api::{Meta, PersistentVolume, PersistentVolumeClaim, StorageClass, Text};
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::api::{Kind, Meta, PersistentVolume, PersistentVolumeClaim, StorageClass, Text};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
 use crate::engine::Time;
 use crate::engine::draws::entity_key;
 use crate::store::{Change, Id, Op, Propagation, View, Write};
@@ -48,6 +48,8 @@ impl Controller for VolumeProvisioner {
     const NAME: &'static str = SOURCE;
     /// `--worker-threads` of the provisioner.
     const WORKERS: usize = 100;
+    const WATCHES: Watches =
+        Watches::kind(Kind::PersistentVolumeClaim).and(Watches::kind(Kind::PersistentVolume));
 
     fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Key>) {
         let key = if change.rows::<PersistentVolumeClaim>().is_some() {

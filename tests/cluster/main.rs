@@ -16,4 +16,5 @@ mod kubelets;
 mod manifests;
 mod settling;
 mod volumes;
+mod watches;
 mod workloads;

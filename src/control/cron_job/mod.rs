@@ -18,7 +18,7 @@ use crate::api::batch::Concurrency;
 use crate::api::cron::civil::{rfc1123, rfc3339};
 use crate::api::cron::zone;
 use crate::api::{CronJob, Job, Kind, KubeEvent, Meta, Row};
-use crate::client::{Controller, Keys, Outcome, Plan, Reply, Step, SyncContext};
+use crate::client::{Controller, Keys, Outcome, Plan, Reply, Step, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, Propagation, View, Write};
 
@@ -79,6 +79,7 @@ impl CronJobController {
 impl Controller for CronJobController {
     type Key = Key;
     const NAME: &'static str = "cronjob-controller";
+    const WATCHES: Watches = Watches::kind(Kind::Job).and(Watches::kind(Kind::CronJob));
 
     fn keys(&mut self, change: &Change, view: &View, now: Time, keys: &mut Keys<Key>) {
         if let Some((old, Some(job))) = change.rows::<Job>() {

@@ -26,9 +26,9 @@ use super::history::Revision;
 use super::owner::{self, Claims};
 use super::pods;
 use crate::api::stateful::DaemonStrategy;
-use crate::api::{ControllerRevision, DaemonSet, KubeEvent, Node, Pod, Row, Text};
+use crate::api::{ControllerRevision, DaemonSet, Kind, KubeEvent, Node, Pod, Row, Text};
 use crate::client::{
-    Controller, Expectations, Keys, Outcome, Plan, Reply, Step, SyncContext, Written,
+    Controller, Expectations, Keys, Outcome, Plan, Reply, Step, SyncContext, Watches, Written,
 };
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, View, Write};
@@ -71,6 +71,10 @@ impl Controller for DaemonSetController {
     const NAME: &'static str = DaemonSetController::SOURCE;
     /// `--concurrent-daemonset-syncs`.
     const WORKERS: usize = 2;
+    const WATCHES: Watches = Watches::kind(Kind::DaemonSet)
+        .and(Watches::kind(Kind::ControllerRevision))
+        .and(Watches::kind(Kind::Node))
+        .and(Watches::PODS_OF_DAEMON_SETS);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         if let Some(id) = change.object.and_then(|o| o.typed::<DaemonSet>()) {

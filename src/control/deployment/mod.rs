@@ -31,7 +31,7 @@ use super::owner::{self, resolve};
 use crate::api::pod_status::Truth;
 use crate::api::workload::Strategy;
 use crate::api::{Deployment, Kind, KubeEvent, OwnerRef, Pod, ReplicaSet, Row, Text};
-use crate::client::{Controller, Keys, Outcome, Plan, SyncContext};
+use crate::client::{Controller, Keys, Outcome, Plan, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, View, Write};
 
@@ -58,6 +58,9 @@ impl Controller for DeploymentController {
     const NAME: &'static str = "deployment-controller";
     /// `deployment_controller.go :: maxRetries`.
     const MAX_RETRIES: Option<u32> = Some(15);
+    const WATCHES: Watches = Watches::kind(Kind::Deployment)
+        .and(Watches::kind(Kind::ReplicaSet))
+        .and(Watches::PODS_OF_REPLICA_SETS);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         if let Some(id) = change.object.and_then(|o| o.typed::<Deployment>()) {

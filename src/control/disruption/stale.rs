@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::api::Pod;
 use crate::api::meta::recorded;
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, Op, Patch, View, Write};
 
@@ -42,6 +42,7 @@ impl Controller for StaleDisruptionController {
     type Key = Id<Pod>;
     const NAME: &'static str = super::DisruptionController::NAME;
     const WORKERS: usize = 1;
+    const WATCHES: Watches = Watches::DISRUPTED_PODS;
 
     fn keys(&mut self, change: &Change, _view: &View, now: Time, keys: &mut Keys<Id<Pod>>) {
         if let Some((_, Some(pod))) = change.rows::<Pod>()

@@ -20,7 +20,7 @@ use topology::TopologyCache;
 
 use crate::api::{EndpointSlice, Kind, KubeEvent, Labels, Pod, Service, Text, Uid};
 use crate::client::outbox::Reply;
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
 use crate::control::pods;
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, ObjectId, Op, View, Write};
@@ -245,6 +245,10 @@ impl Controller for EndpointSliceController {
     const NAME: &'static str = "endpointslice-controller";
     const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1000));
     const MAX_RETRIES: Option<u32> = Some(15);
+    const WATCHES: Watches = Watches::kind(Kind::Service)
+        .and(Watches::kind(Kind::EndpointSlice))
+        .and(Watches::kind(Kind::Node))
+        .and(Watches::PODS_WITH_SERVICES);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Id<Service>>) {
         match change.kind() {

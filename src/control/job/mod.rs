@@ -33,7 +33,7 @@ use super::owner::{self, Claims};
 use crate::api::batch::{COMPLETION_INDEX, TRACKING_FINALIZER};
 use crate::api::meta::recorded;
 use crate::api::{Job, Kind, KubeEvent, Pod, Uid};
-use crate::client::{Controller, Expectations, Keys, Outcome, Plan, Reply, SyncContext};
+use crate::client::{Controller, Expectations, Keys, Outcome, Plan, Reply, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, View, Write};
 use back_off::BackOff;
@@ -63,6 +63,7 @@ impl Controller for JobController {
     const NAME: &'static str = "job-controller";
     /// `DefaultJobApiBackOff`, `MaxJobApiBackOff`.
     const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+    const WATCHES: Watches = Watches::kind(Kind::Job).and(Watches::PODS_OF_JOBS);
 
     fn keys(&mut self, change: &Change, view: &View, now: Time, keys: &mut Keys<Key>) {
         if let Some(id) = change.object.and_then(|o| o.typed::<Job>()) {

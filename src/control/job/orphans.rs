@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::sync::release_of;
 use super::{gone, held};
 use crate::api::{Job, Kind, Pod};
-use crate::client::{Controller, Keys, Plan, SyncContext};
+use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
 use crate::control::owner::resolve;
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, View, Write};
@@ -22,6 +22,7 @@ impl Controller for JobOrphanController {
     type Key = Id<Pod>;
     const NAME: &'static str = super::JobController::NAME;
     const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+    const WATCHES: Watches = Watches::kind(Kind::Job).and(Watches::HELD_PODS);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Id<Pod>>) {
         if let Some((_, Some(job))) = change.rows::<Job>() {

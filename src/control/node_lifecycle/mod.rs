@@ -27,7 +27,7 @@ use crate::api::pod_status::Truth;
 use crate::api::{Kind, KubeEvent, Node, Pod, Text};
 use crate::client::outbox::Reply;
 use crate::client::work_queue::BASE_DELAY;
-use crate::client::{Controller, Keys, Outcome, Plan, Step, SyncContext};
+use crate::client::{Controller, Keys, Outcome, Plan, Step, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{Change, Id, ObjectId, Op, Patch, View, Write};
 
@@ -451,6 +451,7 @@ impl Controller for NodeLifecycleController {
     // Upstream's looks come by the clock, whatever became of the one before: a failing API server
     // must not make them rare.
     const BACK_OFF: (Duration, Duration) = (BASE_DELAY, Duration::from_secs(5));
+    const WATCHES: Watches = Watches::kind(Kind::Node).and(Watches::MOVED_PODS);
 
     fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Key>) {
         match change.kind() {

@@ -28,7 +28,7 @@ use crate::api::pod_status::Truth;
 use crate::api::selector::LabelSelector;
 use crate::api::workload::WorkloadCondition;
 use crate::api::{HorizontalPodAutoscaler, Kind, KubeEvent, Pod, Row};
-use crate::client::{Controller, Keys, Outcome, Plan, Reply, SyncContext};
+use crate::client::{Controller, Keys, Outcome, Plan, Reply, SyncContext, Watches};
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, Patch, View, Write};
 
@@ -273,6 +273,7 @@ impl PodAutoscaler {
 impl Controller for PodAutoscaler {
     type Key = Key;
     const NAME: &'static str = "horizontal-pod-autoscaler-controller";
+    const WATCHES: Watches = Watches::kind(Kind::HorizontalPodAutoscaler);
 
     fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Key>) {
         let object = change

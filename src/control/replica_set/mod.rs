@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use super::owner::{self, Claims, controller_ref};
 use super::pods;
-use crate::api::{KubeEvent, OwnerRef, Pod, ReplicaSet, Row, Uid};
+use crate::api::{Kind, KubeEvent, OwnerRef, Pod, ReplicaSet, Row, Uid};
 use crate::client::{
-    Controller, Keys, Outcome, Plan, Reply, Step, SyncContext, UidExpectations, Written,
+    Controller, Keys, Outcome, Plan, Reply, Step, SyncContext, UidExpectations, Watches, Written,
 };
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, View, Write};
@@ -56,6 +56,7 @@ struct Sync {
 impl Controller for ReplicaSetController {
     type Key = Key;
     const NAME: &'static str = "replicaset-controller";
+    const WATCHES: Watches = Watches::kind(Kind::ReplicaSet).and(Watches::PODS_OF_REPLICA_SETS);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         if let Some(id) = change.object.and_then(|o| o.typed::<ReplicaSet>()) {

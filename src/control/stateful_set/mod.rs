@@ -23,8 +23,8 @@ use super::history::{self, Revision};
 use super::owner::{self, Claims};
 use super::pods;
 use crate::api::stateful::StatefulSetStatus;
-use crate::api::{ControllerRevision, KubeEvent, Pod, Row, StatefulSet, Text};
-use crate::client::{Controller, Keys, Outcome, Plan, Reply, SyncContext, Written};
+use crate::api::{ControllerRevision, Kind, KubeEvent, Pod, Row, StatefulSet, Text};
+use crate::client::{Controller, Keys, Outcome, Plan, Reply, SyncContext, Watches, Written};
 use crate::engine::Time;
 use crate::store::{ApiError, Change, Id, Op, View, Write};
 use identity::{Revisions, Specs};
@@ -59,6 +59,7 @@ struct Sync {
 impl Controller for StatefulSetController {
     type Key = Key;
     const NAME: &'static str = StatefulSetController::SOURCE;
+    const WATCHES: Watches = Watches::kind(Kind::StatefulSet).and(Watches::PODS_OF_STATEFUL_SETS);
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         if let Some(id) = change.object.and_then(|o| o.typed::<StatefulSet>()) {

@@ -18,9 +18,9 @@ use super::pods;
 use crate::api::storage::{BOUND_BY_CONTROLLER, NO_PROVISIONER, PROVISIONED_BY};
 use crate::api::volume::{ClaimPhase, VolumePhase};
 use crate::api::{
-    KubeEvent, Object, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Text,
+    Kind, KubeEvent, Object, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, Text,
 };
-use crate::client::{Controller, Keys, Plan, Reply, SyncContext, Written};
+use crate::client::{Controller, Keys, Plan, Reply, SyncContext, Watches, Written};
 use crate::engine::Time;
 use crate::store::admit::default_class;
 use crate::store::{Change, Id, Op, Propagation, View, Write};
@@ -58,6 +58,8 @@ impl Controller for VolumeBinder {
     const WORKERS: usize = 1;
     /// `--pvclaimbinder-sync-period`.
     const RESYNC: Option<Duration> = Some(Duration::from_secs(15));
+    const WATCHES: Watches =
+        Watches::kind(Kind::PersistentVolumeClaim).and(Watches::kind(Kind::PersistentVolume));
 
     fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         if let Some((_, Some(claim))) = change.rows::<PersistentVolumeClaim>() {
