@@ -247,6 +247,7 @@ pub fn run_on(
     onlooker.watcher.at_end(queue.now(), &cluster);
     let mut degraded = backing.finish(ended)?;
     degraded.extend(unsettled(&cluster).filter(|_| name != "sim"));
+    degraded.extend(cluster.pretended());
     cluster.data.finish();
     let digest = onlooker.digest.finish128();
     journal.close(Closing {

@@ -112,6 +112,7 @@ impl Cluster {
             strains: Vec::new(),
             next_strain: 0,
             dns_rules: Vec::new(),
+            http_rules: Vec::new(),
             starting: FxHashMap::default(),
             kubelet_configs: kubelet_configs(scenario),
             missing_images: scenario.cluster.missing_images.clone(),

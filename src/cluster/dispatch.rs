@@ -62,6 +62,8 @@ pub struct Cluster {
     pub(super) next_strain: u32,
     /// Lookups that go wrong.
     pub(super) dns_rules: Vec<(crate::fault::DnsRule, crate::net::RuleId)>,
+    /// Proxies that tamper with requests, with their numbers.
+    pub(super) http_rules: Vec<(crate::fault::HttpRule, u32)>,
     /// Containers whose start was asked for.
     pub(super) starting: FxHashMap<ContainerId, Arc<Pod>>,
     /// By pool; the empty name is for nodes of none.
@@ -134,8 +136,7 @@ impl World for Cluster {
                 return;
             }
             Event::Programmed(place, revision) => {
-                self.data.told_programmed(place, revision, turn.now);
-                return;
+                return self.data.told_programmed(place, revision, turn.now);
             }
             Event::Users(event) => return self.data.told(event, turn.now),
             Event::Settle => self.settle_down(turn),

@@ -3,8 +3,8 @@
 use crate::api::{Pod, Text};
 use crate::engine::Time;
 use crate::fault::{
-    DnsRule, Effect, Ends, LinkEffect, LinkRule, MemoryStressor, PodKey, Strain, Strained,
-    WrongAnswer,
+    DnsRule, Effect, Ends, HttpRule, LinkEffect, LinkRule, MemoryStressor, PodKey, Strain,
+    Strained, WrongAnswer,
 };
 use crate::kubelet::Boot;
 use crate::kubelet::runtime::{Call, RuntimeRequest, Signal};
@@ -60,6 +60,8 @@ impl Cluster {
             Effect::RestorePod { pod, containers } => self.fail_pod(pod, containers, false, turn),
             Effect::Strain(strain) => self.strain(strain, turn),
             Effect::Relieve(strain) => self.relieve(strain, turn),
+            Effect::Tamper(rule) => self.tamper(rule),
+            Effect::Spare(rule) => self.spare(rule),
             Effect::Mislead(rule) => self.mislead(rule, true, turn),
             Effect::Inform(rule) => self.mislead(rule, false, turn),
             Effect::Trouble(trouble) => self.trouble(trouble, turn),
@@ -491,6 +493,25 @@ impl Cluster {
         if self.containers == Containers::Real {
             let rule = rule.clone();
             turn.request(Request::Names { rule, on });
+        }
+    }
+
+    /// A proxy before some pods tampers with their requests. Real ones have none, which the run's
+    /// header says.
+    fn tamper(&mut self, rule: &HttpRule) {
+        if self.containers == Containers::Real {
+            return;
+        }
+        let pods = rule.pods.iter().filter_map(|key| self.find(key));
+        let pods = pods.map(|id| id.0).collect();
+        let number = self.data.add_http_fault(pods, rule.what.clone());
+        self.http_rules.push((rule.clone(), number));
+    }
+
+    fn spare(&mut self, rule: &HttpRule) {
+        if let Some(at) = self.http_rules.iter().position(|(known, _)| known == rule) {
+            let (_, number) = self.http_rules.remove(at);
+            self.data.remove_http_fault(number);
         }
     }
 

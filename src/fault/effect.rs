@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::control_plane::ControlAction;
-use super::model::{Action, Fault, Mode, Stressors, WrongAnswer};
+use super::http::HttpRule;
+use super::model::{Action, Fault, Mode, Peers, Stressors, WrongAnswer};
 use crate::api::{Text, Uid};
 
 /// A pod by identity: a successor of the same name is another pod.
@@ -250,6 +251,10 @@ pub enum Effect {
     Mislead(DnsRule),
     /// They go right again.
     Inform(DnsRule),
+    /// Requests or answers are tampered with.
+    Tamper(HttpRule),
+    /// They are left alone.
+    Spare(HttpRule),
     /// Trouble with the control plane begins.
     Trouble(ControlTrouble),
     /// It ends.
@@ -274,6 +279,8 @@ impl Effect {
             Effect::Relieve(strain) => Effect::Strain(strain),
             Effect::Mislead(rule) => Effect::Inform(rule),
             Effect::Inform(rule) => Effect::Mislead(rule),
+            Effect::Tamper(rule) => Effect::Spare(rule),
+            Effect::Spare(rule) => Effect::Tamper(rule),
             Effect::Trouble(trouble) => Effect::Mend(trouble),
             Effect::Mend(trouble) => Effect::Trouble(trouble),
             Effect::Reboot(_) | Effect::DeletePod { .. } | Effect::KillContainer { .. } => {
@@ -314,19 +321,7 @@ impl Fault {
                     })
                 })
                 .collect(),
-            Action::Network { effects, peers } => {
-                let mut rules = Vec::new();
-                for effect in effects {
-                    let mine = Ends::pods(&targets.pods);
-                    let other = targets
-                        .peers
-                        .as_deref()
-                        .map_or_else(Ends::anybody, Ends::pods);
-                    disturb(&mut rules, &mine, &other, *effect, peers.outgoing);
-                    disturb(&mut rules, &other, &mine, *effect, peers.incoming);
-                }
-                rules
-            }
+            Action::Network { effects, peers } => network(targets, effects, peers),
             Action::NodeStress(stressors) => nodes
                 .map(|node| self.strain(Strained::Node(node), *stressors))
                 .collect(),
@@ -346,7 +341,14 @@ impl Fault {
                     answer: *answer,
                 })]
             }
-            Action::Dns { .. } => Vec::new(),
+            Action::Http(what) if !targets.pods.is_empty() => {
+                vec![Effect::Tamper(HttpRule {
+                    fault: self.name.clone(),
+                    pods: targets.pods.clone(),
+                    what: what.clone(),
+                })]
+            }
+            Action::Dns { .. } | Action::Http(_) => Vec::new(),
             Action::ControlPlane(action) => vec![Effect::Trouble(ControlTrouble {
                 fault: self.name.clone(),
                 action: action.clone(),
@@ -370,6 +372,18 @@ impl Fault {
             Action::Reboot | Action::PodKill { .. } | Action::ContainerKill { .. }
         )
     }
+}
+
+fn network(targets: &Targets, effects: &[LinkEffect], peers: &Peers) -> Vec<Effect> {
+    let mut rules = Vec::new();
+    let mine = Ends::pods(&targets.pods);
+    let other = targets.peers.as_deref();
+    let other = other.map_or_else(Ends::anybody, Ends::pods);
+    for effect in effects {
+        disturb(&mut rules, &mine, &other, *effect, peers.outgoing);
+        disturb(&mut rules, &other, &mine, *effect, peers.incoming);
+    }
+    rules
 }
 
 fn partition(targets: &Targets) -> Vec<Effect> {

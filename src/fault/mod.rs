@@ -15,6 +15,8 @@ pub mod effect;
 
 pub mod control_plane;
 
+pub mod http;
+
 pub mod plan;
 
 mod select;
@@ -23,6 +25,7 @@ pub use control_plane::{BadAnswer, Component, ControlAction, Requests};
 pub use effect::{
     ControlTrouble, DnsRule, Effect, Ends, LinkEffect, LinkRule, PodKey, Strain, Strained, Targets,
 };
+pub use http::{HttpFault, HttpRule};
 pub use model::{
     Action, CpuStressor, External, ExternalEnd, Fault, MemoryStressor, Mode, Peers, Place,
     Selector, Stressors, WorkloadRef, WrongAnswer,

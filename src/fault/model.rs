@@ -1,5 +1,5 @@
-//! The words of a fault: NodeChaos and ControlPlaneChaos of this project, PodChaos, NetworkChaos, StressChaos and DNSChaos
-//! of Chaos Mesh.
+//! The words of a fault: NodeChaos and ControlPlaneChaos of this project, PodChaos,
+//! NetworkChaos, StressChaos, DNSChaos and HTTPChaos of Chaos Mesh.
 //!
 //! Everything here was read from a file; nothing is chosen yet.
 
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::control_plane::ControlAction;
 use super::effect::LinkEffect;
+use super::http::HttpFault;
 use crate::api::Text;
 use crate::api::selector::LabelSelector;
 use crate::api::yaml::Span;
@@ -90,6 +91,8 @@ pub enum Action {
         /// What is answered.
         answer: WrongAnswer,
     },
+    /// Chaos Mesh HTTPChaos: requests to the selected pods, or their answers, are tampered with.
+    Http(HttpFault),
     /// ControlPlaneChaos: the control plane itself.
     ControlPlane(ControlAction),
 }
@@ -155,6 +158,7 @@ impl Fault {
                 WrongAnswer::Error => "DNS errors",
                 WrongAnswer::Random => "random DNS answers",
             },
+            Action::Http(what) => what.name(),
             Action::ControlPlane(action) => action.name(),
         }
     }

@@ -1,7 +1,7 @@
 //! Faults of Chaos Mesh, group `chaos-mesh.org/v1alpha1`, from unchanged files.
 //!
 //! PodChaos, NetworkChaos (targets outside of the cluster must be something in it: [`external`]),
-//! StressChaos and DNSChaos are modelled, and Schedule and Workflow of these ([`plan`]); everything
+//! StressChaos, DNSChaos and HTTPChaos are modelled, and Schedule and Workflow of these ([`plan`]); everything
 //! else is refused by name. As its webhook does, a selector without namespaces means the fault's own
 //! namespace.
 
@@ -20,12 +20,20 @@ pub mod plan;
 
 pub mod external;
 
+mod http;
+
 mod stress;
 
 pub use stress::stressors;
 
 /// The kinds that are read.
-const KINDS: [&str; 4] = ["PodChaos", "NetworkChaos", "StressChaos", "DNSChaos"];
+const KINDS: [&str; 5] = [
+    "PodChaos",
+    "NetworkChaos",
+    "StressChaos",
+    "DNSChaos",
+    "HTTPChaos",
+];
 
 /// Reads a document of Chaos Mesh.
 pub fn read(node: &Node, namespace: &Text, problems: &mut Problems) -> Option<FaultDraft> {
@@ -80,6 +88,7 @@ fn read_fault(
         "PodChaos" => pod_action(spec, problems),
         "StressChaos" => stress::stress_action(spec, problems),
         "DNSChaos" => stress::dns_action(spec, problems),
+        "HTTPChaos" => http::http_action(spec, problems),
         _ => network_action(spec, namespace, problems),
     };
     let duration = spec.duration("duration", problems);

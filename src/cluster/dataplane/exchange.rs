@@ -86,6 +86,10 @@ pub struct Exchange {
     pub shaken: bool,
     /// Whether the connection turned out to be closed, and another must be opened.
     pub redial: bool,
+    /// Whether a proxy before the pod has let the request through.
+    pub proxied: bool,
+    /// Whether it has held up the answer.
+    pub answer_held: bool,
     /// Whether a name had to be looked up.
     pub looked_up: bool,
     /// How often its packets were lost.
@@ -143,6 +147,8 @@ impl Exchange {
             fresh: true,
             shaken: false,
             redial: false,
+            proxied: false,
+            answer_held: false,
             looked_up: false,
             lost: 0,
             pod: NONE,

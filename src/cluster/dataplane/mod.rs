@@ -55,6 +55,8 @@ pub mod told;
 
 pub mod webhooks;
 
+pub mod http;
+
 use exchange::Exchange;
 use traffic::Sender;
 use units::{Pod, Unit};
@@ -158,6 +160,8 @@ pub struct DataPlane {
     cpu: Cpu,
     wakes: Vec<Wake>,
     finished: Vec<u32>,
+    /// What HTTPChaos does.
+    http: http::Proxies,
     default_model: Arc<AppModel>,
     default_batch: Arc<AppModel>,
     default_init: Arc<AppModel>,
@@ -187,6 +191,7 @@ impl DataPlane {
             cpu: Cpu::default(),
             wakes: Vec::new(),
             finished: Vec::new(),
+            http: http::Proxies::default(),
             default_model,
             default_batch,
             default_init,

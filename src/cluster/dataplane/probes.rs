@@ -88,12 +88,17 @@ impl DataPlane {
     ) {
         let port = asked(action);
         let answers = port.map_or(Some(unit), |port| self.listener(unit, port));
+        let address = match action {
+            Action::HttpGet { path, .. } if !self.http.is_empty() => self.http_path(path),
+            _ => 0,
+        };
         let u = &self.units[unit];
         let instance = &u.instance;
         let from = End::pod(u.place, u.id.pod.0);
         let mut exchange = Exchange::new(entity, NONE, origin, from, now);
         (exchange.unit, exchange.pod, exchange.to) = (unit, u.id.pod.0, u.place);
         exchange.port = port.unwrap_or(0);
+        exchange.address = address;
         let draw = self.draws.unit(PROBE, entity, 0);
         let aside = instance.model.probes.dedicated.sample(draw);
         let (queues, pause) = match action {

@@ -34,6 +34,10 @@ impl DataPlane {
             // An address outside the cluster: somebody answers.
             return self.answer(key, Status::Ok, now, out);
         }
+        if !self.http.is_empty() && self.request_is_held(key, now, out) {
+            return;
+        }
+        let exchange = &self.exchanges[key];
         let reused = !exchange.fresh;
         match self.whom(exchange) {
             Err((Cause::Reset, _)) if reused => self.reopen(key, now, out),
@@ -298,6 +302,14 @@ impl DataPlane {
         if !exchange.awaited {
             return self.free(key);
         }
+        let mut status = status;
+        if !self.http.is_empty() {
+            let Some(shown) = self.proxied_answer(key, status, now, out) else {
+                return;
+            };
+            status = shown;
+        }
+        let exchange = &mut self.exchanges[key];
         exchange.stage = Stage::Answering(status);
         match exchange.origin {
             Origin::Probe(..) | Origin::Hook(_) => return self.probe_answered(key, status, out),

@@ -25,7 +25,7 @@ impl DataPlane {
     pub fn add_webhook_client(
         &mut self,
         (namespace, name): (&Text, &Text),
-        port: u16,
+        (port, path): (u16, &Text),
         timeout: Duration,
     ) -> u32 {
         let target = self.net.cluster_target(namespace, name, port);
@@ -39,7 +39,9 @@ impl DataPlane {
         let entity = entity_key(&["webhook", namespace, name, &port.to_string()]);
         let sender = Sender::new(name.clone(), None, client, target, entity);
         self.senders.push(sender);
-        u32::try_from(self.senders.len() - 1).unwrap_or(u32::MAX)
+        let number = u32::try_from(self.senders.len() - 1).unwrap_or(u32::MAX);
+        self.posts_to(number, path.clone());
+        number
     }
 
     /// Asks a webhook; answered in [`Out::webhooks`]. `entity` is the question's, for draws.

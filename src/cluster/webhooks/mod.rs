@@ -108,11 +108,13 @@ pub struct Webhooks {
     hooks: BTreeMap<Configuration, Vec<Arc<Hook>>>,
     /// Configurations that the API server's own watch has not delivered yet.
     news: VecDeque<(Time, Configuration, Option<Vec<Webhook>>)>,
-    /// The data plane's clients, by Service and patience.
-    clients: BTreeMap<(Text, Text, u16, Duration), u32>,
+    /// The data plane's clients, by Service, path and patience.
+    clients: BTreeMap<(Text, Text, u16, Text, Duration), u32>,
     reviews: Slab<Review>,
     questions: Slab<Question>,
     health: BTreeMap<(WebhookType, Text, Text), Health>,
+    /// There were some, now or before.
+    ever: bool,
 }
 
 impl Webhooks {
@@ -127,6 +129,7 @@ impl Webhooks {
         let webhooks = (change.op != Op::Delete).then_some(webhooks);
         let configuration = (this, name_of(object));
         self.news.push_back((heard, configuration, webhooks));
+        self.ever = true;
         self.look();
     }
 
@@ -305,6 +308,30 @@ impl Cluster {
         self.arrive(number, turn);
     }
 
+    /// What a run on real processes does not do as they would.
+    pub fn pretended(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        if self.containers == super::Containers::Simulated {
+            return said;
+        }
+        if self.webhooks.ever {
+            said.push(
+                "admission webhooks are not asked: whether an endpoint is ready, and its machine \
+                 runs, decides"
+                    .to_owned(),
+            );
+        }
+        for fault in self.timeline.faults.iter().map(|active| &active.fault) {
+            if matches!(fault.action, crate::fault::Action::Http(_)) {
+                said.push(format!(
+                    "{} {} does nothing to real requests",
+                    fault.kind, fault.name
+                ));
+            }
+        }
+        said
+    }
+
     /// Asks whoever is next about a request, or lets it be stored, or refuses it.
     fn go_on_asking(&mut self, key: Key, turn: Consequences<'_, '_>) {
         let Some(review) = self.webhooks.reviews.get_mut(key) else {
@@ -406,7 +433,7 @@ impl Cluster {
             namespace,
             name,
             port,
-            ..
+            path,
         } = &hook.webhook.backend
         else {
             return;
@@ -422,11 +449,17 @@ impl Cluster {
             turn.after(after, Event::Webhook(question));
             return;
         }
-        let place = (namespace.clone(), name.clone(), *port, timeout);
+        let place = (
+            namespace.clone(),
+            name.clone(),
+            *port,
+            path.clone(),
+            timeout,
+        );
         let (clients, data) = (&mut self.webhooks.clients, &mut self.data);
         let client = *clients
             .entry(place)
-            .or_insert_with(|| data.add_webhook_client((namespace, name), *port, timeout));
+            .or_insert_with(|| data.add_webhook_client((namespace, name), (*port, path), timeout));
         data.ask_webhook(client, question, entity, turn.now, &mut self.data_out);
         self.drain_data(turn);
     }

@@ -17,7 +17,13 @@ use crate::scenario::spec;
 
 /// The field that holds the spec of a fault of this kind.
 fn field_of(kind: &str) -> Option<&'static str> {
-    const FIELDS: [&str; 4] = ["podChaos", "networkChaos", "stressChaos", "dnsChaos"];
+    const FIELDS: [&str; 5] = [
+        "podChaos",
+        "networkChaos",
+        "stressChaos",
+        "dnsChaos",
+        "httpChaos",
+    ];
     let at = KINDS.iter().position(|known| *known == kind)?;
     Some(FIELDS[at])
 }

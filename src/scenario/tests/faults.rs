@@ -32,7 +32,7 @@ fn node_chaos(spec: &str) -> Result<Fault, String> {
     ))
 }
 
-fn chaos_mesh(kind: &str, spec: &str) -> Result<Fault, String> {
+pub(super) fn chaos_mesh(kind: &str, spec: &str) -> Result<Fault, String> {
     load(&format!(
         "apiVersion: chaos-mesh.org/v1alpha1\nkind: {kind}\nmetadata: {{name: f, namespace: ns}}\n\
          spec: {{{spec}}}\n"

@@ -8,6 +8,7 @@ use super::{LoadOptions, Loaded, Scenario, load, render};
 
 mod faults;
 mod hostile;
+mod http_chaos;
 mod kustomize;
 mod repository;
 mod validate;

@@ -23,6 +23,7 @@ use crate::store::{Cause, Change, Id, ObjectId, Op};
 
 mod cpu;
 mod failures;
+mod http;
 mod lifecycle;
 mod routing;
 mod sharing;
