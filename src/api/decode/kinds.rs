@@ -548,19 +548,13 @@ fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Opt
         ("certificates.k8s.io/v1", "CertificateSigningRequest") => {
             plain_kind!(certificates::CertificateSigningRequest, false)
         }
-        ("admissionregistration.k8s.io/v1", kind) => match kind {
-            "MutatingWebhookConfiguration" => {
-                plain_kind!(admission::MutatingWebhookConfiguration)
-            }
-            "ValidatingWebhookConfiguration" => {
-                plain_kind!(admission::ValidatingWebhookConfiguration)
-            }
-            "ValidatingAdmissionPolicy" => plain_kind!(admission::ValidatingAdmissionPolicy),
-            "ValidatingAdmissionPolicyBinding" => {
-                plain_kind!(admission::ValidatingAdmissionPolicyBinding)
-            }
-            _ => return None,
-        },
+        ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy") => {
+            plain_kind!(admission::ValidatingAdmissionPolicy)
+        }
+        ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding") => {
+            plain_kind!(admission::ValidatingAdmissionPolicyBinding)
+        }
+        ("admissionregistration.k8s.io/v1", kind) => return webhooks(kind, node, cx),
         ("flowcontrol.apiserver.k8s.io/v1", "FlowSchema") => {
             plain_kind!(flowcontrol::FlowSchema, false)
         }
@@ -571,6 +565,32 @@ fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Opt
         ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
             plain_kind!(extensions::CustomResourceDefinition)
         }
+        _ => return None,
+    })
+}
+
+fn webhooks(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
+    Some(match kind {
+        "MutatingWebhookConfiguration" => known(
+            node,
+            cx,
+            &Steps {
+                own_finalizers: false,
+                defaults: defaults::webhook::mutating,
+                validate: |o, _, at, e| validate::webhook::mutating(o, at, e),
+                ..plain::<admission::MutatingWebhookConfiguration>(false, dns_subdomain)
+            },
+        ),
+        "ValidatingWebhookConfiguration" => known(
+            node,
+            cx,
+            &Steps {
+                own_finalizers: false,
+                defaults: defaults::webhook::validating,
+                validate: |o, _, at, e| validate::webhook::validating(o, at, e),
+                ..plain::<admission::ValidatingWebhookConfiguration>(false, dns_subdomain)
+            },
+        ),
         _ => return None,
     })
 }

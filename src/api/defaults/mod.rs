@@ -14,6 +14,7 @@ pub mod policy;
 pub mod rbac;
 pub mod service;
 pub mod storage;
+pub mod webhook;
 pub mod workload;
 
 use std::collections::BTreeMap;

@@ -34,6 +34,7 @@ pub mod stateful_set;
 pub mod storage;
 mod sysctls;
 mod volumes;
+pub mod webhook;
 mod windows;
 pub mod workload;
 

@@ -386,6 +386,30 @@ spec: {type: ExternalName, externalName: policy.example.com}
 }
 
 #[test]
+fn a_question_that_is_not_sent_is_judged_by_endpoints_and_their_machines() {
+    let mut run = Run::new(&scenario(&(WEB.to_owned() + &server("policy")), Vec::new()));
+    run.epoch();
+    let name = Text::from("policy");
+    let believed = |run: &Run, port| run.cluster.believed((&name, &name), port, 7);
+    assert_eq!(believed(&run, 443), Ok(()));
+    assert_eq!(believed(&run, 80), Err(Cause::NoEndpoints), "no such port");
+    let pods = run.cluster.api.store.view().pods();
+    let at = pods
+        .in_namespace(&name)
+        .find_map(|(_, pod)| pod.node_name.clone());
+    let (node, _) = run
+        .cluster
+        .machine_named(&at.expect("bound"))
+        .expect("there");
+    let machine = run.cluster.machines[node as usize].as_mut().expect("there");
+    machine.powered = false;
+    assert_eq!(believed(&run, 443), Err(Cause::Timeout));
+    let machine = run.cluster.machines[node as usize].as_mut().expect("there");
+    (machine.powered, machine.reachable) = (true, false);
+    assert_eq!(believed(&run, 443), Err(Cause::Timeout));
+}
+
+#[test]
 fn failures_are_told_in_the_words_of_the_api_server() {
     let written = serde_json::json!({"webhooks": [{"name": "v.example.com", "clientConfig":
         {"service": {"namespace": "s", "name": "n", "path": "/a/"}}, "timeoutSeconds": 5,
