@@ -2,8 +2,8 @@
 //!
 //! They are looked at every second, for at most [`PATIENCE`]. Where that is time that somebody sits
 //! through (runs on real processes, and what they are compared with), the wait ends earlier when
-//! nothing is to be expected any more: for [`STALL`] nothing has become better, and every pod that is
-//! not ready cannot be scheduled or has crashed again and again. What is missing is noted, and the
+//! nothing is to be expected any more: for [`Settling::stall`] nothing has become better, and every pod
+//! that is not ready cannot be scheduled or has crashed again and again. What is missing is noted, and the
 //! run begins all the same. A pod that runs and is not ready yet is waited for: it may be starting.
 
 use std::time::Duration;
@@ -20,20 +20,34 @@ use crate::engine::Time;
 pub const PATIENCE: Duration = Duration::from_secs(600);
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// For so long nothing must have become better before the wait is in vain.
-pub const STALL: Duration = Duration::from_secs(60);
-/// A container has crashed again and again after so many restarts: the back-off is 80 s then.
-const RESTARTS: u32 = 4;
 
 /// How the wait goes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settling {
     /// Somebody sits through it.
     pub impatient: bool,
+    /// For so long nothing must have become better before the wait is in vain: a minute, unless
+    /// whoever runs the cluster says otherwise before its first event.
+    pub stall: Duration,
+    /// A container has crashed again and again after so many restarts: 4, after which the back-off is
+    /// 80 s.
+    pub restarts: u32,
     /// What was missing at the last look,
     missing: Vec<String>,
     /// and since when.
     since: Time,
+}
+
+impl Default for Settling {
+    fn default() -> Self {
+        Settling {
+            impatient: false,
+            stall: Duration::from_secs(60),
+            restarts: 4,
+            missing: Vec::new(),
+            since: Time::ZERO,
+        }
+    }
 }
 
 /// A pod that keeps a run from beginning.
@@ -88,7 +102,7 @@ impl Cluster {
             settling.missing = missing.to_vec();
             settling.since = now;
         }
-        if now.since(settling.since) < STALL {
+        if now.since(settling.since) < settling.stall {
             return false;
         }
         let pods = self.awaited();
@@ -102,7 +116,8 @@ impl Cluster {
         let late = pods.iter().filter(|(_, pod)| {
             !pod.status.ready() && !pod.status.phase.terminal() && !pod.meta.deleting()
         });
-        late.map(|(_, pod)| awaited(pod)).collect()
+        let restarts = self.timeline.settling.restarts;
+        late.map(|(_, pod)| awaited(pod, restarts)).collect()
     }
 
     /// Workloads that do not serve as they should, `deployment/ns/name 1/3`.
@@ -192,12 +207,15 @@ impl Cluster {
     }
 }
 
-fn awaited(pod: &Pod) -> Awaited {
+fn awaited(pod: &Pod, restarts: u32) -> Awaited {
     let status = &pod.status;
     let (why, hopeless) = match status.condition(&PodConditionKind::PodScheduled) {
         _ if pod.node_name.is_some() => {
             let all = status.init_containers.iter().chain(&status.containers);
-            let mut late = all.filter(|c| !c.ready).map(in_the_way).peekable();
+            let mut late = all
+                .filter(|c| !c.ready)
+                .map(|c| in_the_way(c, restarts))
+                .peekable();
             match late.peek() {
                 None => ("no container has been started yet".to_owned(), false),
                 Some(_) => worst(late),
@@ -225,14 +243,14 @@ fn worst(all: impl Iterator<Item = (String, bool)>) -> (String, bool) {
 }
 
 /// What a container waits for, and whether in vain.
-fn in_the_way(container: &ContainerStatus) -> (String, bool) {
+fn in_the_way(container: &ContainerStatus, many: u32) -> (String, bool) {
     let name = &container.name;
     let restarts = container.restarts;
     let last = container.last.as_ref().map_or(String::new(), |last| {
         let (code, reason) = (last.exit_code, last.reason.as_str());
         format!(", restarted {restarts} times, last exit code {code} ({reason})")
     });
-    let crashes = restarts >= RESTARTS;
+    let crashes = restarts >= many;
     match &container.state {
         ContainerState::Waiting { reason, message } => {
             let more = message.as_ref().map_or(String::new(), |m| format!(": {m}"));

@@ -1,5 +1,12 @@
 //! From a container's start to its end.
 
+use std::time::Duration;
+
+use rehearsal::check::Watcher;
+use rehearsal::cluster::{Cluster, Note};
+use rehearsal::engine::Time;
+use rehearsal::store::Change;
+
 use super::World;
 use super::text::{
     apply, between, deployment, exits, model, one, pod, pods, reasons, scenario, seconds,
@@ -251,4 +258,53 @@ pub fn a_startup_probe_holds_the_liveness_probe_back(world: &World) {
         seconds(pod.started, pod.ready),
         4.0,
     );
+}
+
+/// Has no patience with pods that will not become ready.
+#[derive(Default)]
+struct Impatient {
+    /// Without which the run began.
+    without: Vec<String>,
+}
+
+impl Watcher for Impatient {
+    fn at_start(&mut self, cluster: &mut Cluster) {
+        let settling = &mut cluster.timeline.settling;
+        (settling.stall, settling.restarts) = (Duration::from_secs(2), 1);
+    }
+
+    fn on_change(&mut self, _: &Change) {}
+
+    fn after_event(&mut self, _: Time, world: &Cluster) {
+        if self.without.is_empty() && world.timeline.epoch.is_some() {
+            let mut settled = world.timeline.notes.iter().filter_map(|note| match note {
+                Note::Settled { missing, .. } => Some(missing.clone()),
+                _ => None,
+            });
+            self.without = settled.next().unwrap_or_default();
+            self.without.sort();
+        }
+    }
+
+    fn at_end(&mut self, _: Time, _: &Cluster) {}
+}
+
+pub fn a_run_begins_without_pods_that_will_never_be_ready(world: &World) {
+    let huge = pod("huge", "", "").replace("cpu: 50m", "cpu: \"64\"");
+    let documents = [
+        pod("fine", READY, ""),
+        huge,
+        pod("crashes", READY, ""),
+        model("fine", "startup: 200ms"),
+        model("crashes", "startup: 100ms, exit: {after: 200ms, code: 3}"),
+    ];
+    let mut impatient = Impatient::default();
+    let run = world.run_watched(&scenario(1, 1, "", &documents), &mut impatient);
+    // Ready within two seconds, at the next look after it; two seconds later the rest is given up.
+    between("begun", 2.0, run.header.begun.as_secs_f64(), 9.0);
+    assert_eq!(
+        impatient.without,
+        ["pod/default/crashes", "pod/default/huge"]
+    );
+    assert!(one(&run, "fine").ready.is_some());
 }

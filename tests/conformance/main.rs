@@ -56,7 +56,8 @@ bodies! {
         a_job_completes
         a_pod_is_ready_when_its_probe_says_so
         probes_ask_over_grpc_and_https_as_well
-        a_startup_probe_holds_the_liveness_probe_back;
+        a_startup_probe_holds_the_liveness_probe_back
+        a_run_begins_without_pods_that_will_never_be_ready;
     services:
         an_autoscaler_goes_by_what_containers_use
         every_endpoint_answers
