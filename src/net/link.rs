@@ -108,6 +108,33 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// What becomes of a packet that would take so long, given the bits of a rule of this number.
+    #[inline]
+    fn on(self, bits: u64, id: RuleId, latency: Duration) -> Verdict {
+        match self {
+            Effect::Cut => return Verdict::Drop,
+            Effect::Loss { per_million } => {
+                if (u128::from(bits) * 1_000_000) >> 64 < u128::from(per_million) {
+                    return Verdict::Drop;
+                }
+            }
+            Effect::Rate { .. } => {}
+            Effect::Delay {
+                early_per_million, ..
+            } if (u128::from(remix(bits, id.0)) * 1_000_000) >> 64
+                < u128::from(early_per_million) => {}
+            Effect::Delay { by, jitter, .. } => {
+                let width = u128::from(2 * u64::try_from(jitter.as_nanos()).unwrap_or(0));
+                let more = u64::try_from((u128::from(bits) * width) >> 64).unwrap_or(0);
+                let later = (latency + by + Duration::from_nanos(more)).saturating_sub(jitter);
+                return Verdict::Deliver(later);
+            }
+        }
+        Verdict::Deliver(latency)
+    }
+}
+
 /// A fault of the network, in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
@@ -235,25 +262,41 @@ impl Links {
                 continue;
             }
             // Each rule sees its own bits of the draw, whatever other rules there are.
-            let bits = remix(draw, id.0);
-            match rule.effect {
-                Effect::Cut => return Verdict::Drop,
-                Effect::Loss { per_million } => {
-                    if (u128::from(bits) * 1_000_000) >> 64 < u128::from(per_million) {
-                        return Verdict::Drop;
-                    }
-                }
-                Effect::Rate { .. } => {}
-                Effect::Delay {
-                    early_per_million, ..
-                } if (u128::from(remix(bits, id.0)) * 1_000_000) >> 64
-                    < u128::from(early_per_million) => {}
-                Effect::Delay { by, jitter, .. } => {
-                    let width = u128::from(2 * u64::try_from(jitter.as_nanos()).unwrap_or(0));
-                    let more = u64::try_from((u128::from(bits) * width) >> 64).unwrap_or(0);
-                    latency = (latency + by + Duration::from_nanos(more)).saturating_sub(jitter);
-                }
+            match rule.effect.on(remix(draw, id.0), *id, latency) {
+                Verdict::Deliver(later) => latency = later,
+                Verdict::Drop => return Verdict::Drop,
             }
+        }
+        Verdict::Deliver(latency)
+    }
+
+    /// What becomes of a packet between a pod and its own node, to the pod or back: only rules about
+    /// the pod itself, with everybody or with the node, are about it. Rules about nodes are not: a node
+    /// that is cut off still reaches its pods.
+    pub fn path_to_own_node(
+        &self,
+        (node, pod): (Place, u32),
+        to_the_pod: bool,
+        draw: u64,
+        now: Time,
+    ) -> Verdict {
+        let mut latency = Duration::ZERO;
+        for (id, rule) in &self.rules {
+            let (mine, others) = match to_the_pod {
+                true => (&rule.to, &rule.from),
+                false => (&rule.from, &rule.to),
+            };
+            let meant = others.everything || others.places.contains(&node);
+            if !(meant && mine.pods.contains(&pod)) {
+                continue;
+            }
+            match rule.effect.on(remix(draw, id.0), *id, latency) {
+                Verdict::Deliver(later) => latency = later,
+                Verdict::Drop => return Verdict::Drop,
+            }
+            // What waits already has to pass first.
+            let busy = self.busy.iter().find(|(rule, _)| rule == id);
+            latency += busy.map_or(Duration::ZERO, |(_, bucket)| bucket.backlog(now));
         }
         Verdict::Deliver(latency)
     }
@@ -323,6 +366,38 @@ mod tests {
             links.path(&topology, a.into(), b.into(), 0),
             Verdict::Deliver(_)
         ));
+    }
+
+    #[test]
+    fn a_pods_own_node_is_among_everybody_and_a_cut_off_node_reaches_its_pods() {
+        let (_, a, b) = world();
+        let by = Duration::from_millis(70);
+        let (cut, jitter) = (Effect::Cut, Duration::ZERO);
+        let late = Effect::Delay {
+            by,
+            jitter,
+            early_per_million: 0,
+        };
+        let (pod, every) = (Members::pods([7]), Members::everything());
+        let (here, there) = (Members::places([a]), Members::places([b]));
+        let (fine, lost) = (Verdict::Deliver(Duration::ZERO), Verdict::Drop);
+        // From whom to whom a rule is, what it does, and what becomes of packets to the pod and back.
+        let table = [
+            (&pod, &every, late, fine, Verdict::Deliver(by)),
+            (&every, &pod, late, Verdict::Deliver(by), fine),
+            (&pod, &here, cut, fine, lost),
+            (&pod, &there, cut, fine, fine),
+            (&here, &every, cut, fine, fine),
+            (&every, &here, cut, fine, fine),
+            (&Members::pods([8]), &every, cut, fine, fine),
+        ];
+        for (n, (from, to, effect, there, back)) in table.into_iter().enumerate() {
+            let mut links = Links::default();
+            let (from, to) = (from.clone(), to.clone());
+            links.add(Rule { from, to, effect });
+            let path = |inwards| links.path_to_own_node((a, 7), inwards, 1, Time::ZERO);
+            assert_eq!((path(true), path(false)), (there, back), "row {n}");
+        }
     }
 
     #[test]

@@ -239,6 +239,43 @@ pub fn what_comes_twice_is_answered_once(world: &World) {
     );
 }
 
+/// One pod with a probe that waits for a second, once; for 4 s something happens to its packets.
+/// How often it became unready, and ready again.
+fn probed(world: &World, probe: &str, fault: &str) -> (usize, usize) {
+    let ready = format!("readinessProbe: {{{probe}, periodSeconds: 1, failureThreshold: 1}},");
+    let fault = format!("{fault}, duration: 4s");
+    let run = world.run(&scenario(
+        9,
+        1,
+        &chaos("2s", "NetworkChaos", "web", &fault),
+        &[
+            deployment("web", 1, &ready, ""),
+            model("web", "startup: 200ms"),
+            deployment("back", 1, "", ""),
+        ],
+    ));
+    let pod = one(&run, "web");
+    (pod.unready.len(), pod.ready_again.len())
+}
+
+const HTTP: &str = "httpGet: {path: /, port: 8080}";
+const LATE: &str = "action: delay, delay: {latency: 1200ms}";
+
+pub fn a_pod_whose_packets_are_lost_fails_its_probes(world: &World) {
+    let lost = "action: loss, loss: {loss: \"100\"}";
+    assert_eq!(probed(world, HTTP, lost), (1, 1));
+}
+
+pub fn a_pod_whose_packets_are_late_fails_its_probes(world: &World) {
+    assert_eq!(probed(world, HTTP, LATE), (1, 1));
+    assert_eq!(probed(world, "tcpSocket: {port: 8080}", LATE), (1, 1));
+}
+
+pub fn packets_to_others_are_not_those_of_probes(world: &World) {
+    let to_others = format!("{LATE}, {BACK}");
+    assert_eq!(probed(world, HTTP, &to_others), (0, 0));
+}
+
 const BACK: &str = "target: {mode: all, selector: {labelSelectors: {app: back}}}";
 
 /// One node: users ask `front`, which asks `back` for each request through its Service, and then

@@ -99,7 +99,10 @@ bodies! {
         delay_between_pods_of_one_node_is_felt_directly_and_through_a_service
         a_partition_between_pods_of_one_node_leaves_everything_else
         a_rate_among_other_faults_takes_its_time_for_large_answers
-        a_target_by_name_is_the_pods_behind_it;
+        a_target_by_name_is_the_pods_behind_it
+        a_pod_whose_packets_are_lost_fails_its_probes
+        a_pod_whose_packets_are_late_fails_its_probes
+        packets_to_others_are_not_those_of_probes;
 }
 
 /// Bodies that keep a core busy, and say how long that takes: two at once would measure each other.

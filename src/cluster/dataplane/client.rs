@@ -26,8 +26,8 @@ pub const ANSWER_BYTES: u64 = 200;
 const LOOKUP: Duration = Duration::from_micros(300);
 /// First retransmission of a lost SYN (RFC 6298, Linux `TCP_TIMEOUT_INIT`) and of lost data
 /// (`TCP_RTO_MIN`); each later one waits twice as long.
-const SYN_RTO: Duration = Duration::from_secs(1);
-const DATA_RTO: Duration = Duration::from_millis(200);
+pub(super) const SYN_RTO: Duration = Duration::from_secs(1);
+pub(super) const DATA_RTO: Duration = Duration::from_millis(200);
 /// After this long without an answer a connection is given up (Linux `tcp_retries2`, about 924 s).
 const GIVE_UP: Duration = Duration::from_secs(924);
 

@@ -5,9 +5,14 @@
 //! answered aside. A TCP probe succeeds as soon as somebody listens there, however busy. An `exec` probe's command fails until the process listens, as one
 //! that asks the application does, and does not queue. The kubelet counts timeouts by itself, so
 //! that an answer may be late here.
+//!
+//! Packets of probes go between a pod and its node, and meet the rules of links that are about the pod
+//! and everybody, or the node: netem at a pod's device, as Chaos Mesh sets it, asks no packet who sent
+//! it. A lost one is sent again, as by TCP. Those of hooks do not.
 
 use std::time::Duration;
 
+use super::client::{DATA_RTO, SYN_RTO};
 use super::exchange::{Exchange, NONE, Origin, Stage, Status};
 use super::{DataPlane, Event, Out};
 use crate::api::probe::Action;
@@ -18,10 +23,15 @@ use crate::kubelet::runtime::{ContainerId, Hook, ProbeKind, ProbeOutcome};
 use crate::load::Key;
 use crate::load::ports::asked;
 use crate::load::tally::{Cause, Class};
-use crate::net::End;
+use crate::net::{End, Verdict};
 
 const PROBE: Purpose = Purpose::new("load/probe");
+const PACKET: Purpose = Purpose::new("load/probe-packet");
 const HOOK: Purpose = Purpose::new("load/hook");
+
+/// Nobody waits longer for a probe whose packets are lost (`timeoutSeconds` is an int32 that nobody
+/// sets to this).
+const GIVEN_UP: Duration = Duration::from_secs(3600);
 
 /// From the kubelet to a container on its node and back.
 const LOCAL: Duration = Duration::from_micros(100);
@@ -114,6 +124,9 @@ impl DataPlane {
             Action::Exec(_) => (false, aside),
             Action::Sleep(seconds) => (false, Duration::from_secs(u64::from(*seconds))),
         };
+        let Some(late) = self.late(&exchange, action, now) else {
+            return;
+        };
         exchange.stage = Stage::Sent;
         // What an exec hook runs does not depend on the application.
         exchange.fresh = !matches!(
@@ -121,12 +134,59 @@ impl DataPlane {
             (Origin::Hook(_), Action::Exec(_) | Action::Sleep(_))
         );
         let key = self.exchanges.insert(exchange);
-        if queues {
+        if queues && late.is_zero() {
             self.accept(key, unit, now, out);
+        } else if queues {
+            out.at(now + late, Event::Deliver(key));
         } else {
             self.hold_aside(key, unit);
-            out.at(now + pause, Event::Done(key));
+            out.at(now + pause + late, Event::Done(key));
         }
+    }
+
+    /// How much later a probe is answered for what happens to its packets; none, if its kubelet has
+    /// given up long before.
+    fn late(&self, probe: &Exchange, action: &Action, now: Time) -> Option<Duration> {
+        /// To the pod or back, with these packets of the handshake or behind it.
+        const HANDSHAKE: &[bool] = &[true, false];
+        let data: &[&[bool]] = match (probe.origin, action) {
+            _ if self.net.links().is_free() => return Some(Duration::ZERO),
+            (Origin::Probe(..), Action::HttpGet { .. } | Action::Grpc { .. }) => {
+                &[&[true], &[false]]
+            }
+            (Origin::Probe(..), Action::TcpSocket { .. }) => &[],
+            _ => return Some(Duration::ZERO),
+        };
+        let (mut late, mut n) = (Duration::ZERO, 0);
+        let steps = [(HANDSHAKE, SYN_RTO)].into_iter();
+        for (packets, rto) in steps.chain(data.iter().map(|packets| (*packets, DATA_RTO))) {
+            let mut wait = rto;
+            // Together: a handshake of which one packet is lost begins again.
+            loop {
+                let mut arrive = packets.iter().map(|to_the_pod| {
+                    n += 1;
+                    let draw = self.draws.u64(PACKET, probe.entity, n);
+                    let ends = (probe.to, probe.pod);
+                    self.net
+                        .links()
+                        .path_to_own_node(ends, *to_the_pod, draw, now)
+                });
+                let took = arrive.try_fold(Duration::ZERO, |sum, verdict| match verdict {
+                    Verdict::Deliver(latency) => Some(sum + latency),
+                    Verdict::Drop => None,
+                });
+                if let Some(took) = took {
+                    late += took;
+                    break;
+                }
+                late += wait;
+                wait *= 2;
+                if late > GIVEN_UP {
+                    return None;
+                }
+            }
+        }
+        Some(late)
     }
 
     /// The process of a container's pod that listens on a port, its own one first.

@@ -349,7 +349,11 @@ impl Cell {
                 Err(refused(ProbeOutcome::Unknown))
             }
             Way::Exec(_) | Way::Http { .. } | Way::Tcp { .. } | Way::Grpc { .. } => {
-                connection(ask, pod.network.as_fd(), self.home.as_fd()).map_err(refused)
+                let probe = matches!(ask.purpose, Purpose::Probe(..)) && !pod.spec.host_network;
+                let network = self.network.as_ref().filter(|_| probe);
+                let beyond = network.and_then(|n| n.probed_from(&pod.spec.node, pod.spec.ip));
+                let from = beyond.unwrap_or(pod.network.as_fd());
+                connection(ask, from, self.home.as_fd()).map_err(refused)
             }
         }
     }

@@ -156,6 +156,13 @@ impl Ledger {
         self.detour(node, fabric)
     }
 
+    /// Whether a trouble is about packets between a pod of a node and everybody.
+    pub fn is_about_everybody(&self, node: &str, ip: u32) -> bool {
+        let pairs = self.within.get(node).into_iter().flat_map(BTreeMap::values);
+        let mut pairs = pairs.flatten();
+        pairs.any(|pair| *pair == (Some(ip), None) || *pair == (None, Some(ip)))
+    }
+
     /// Packets of all pairs that a trouble is about take the wire in this node.
     fn detour(&self, node: &str, fabric: &mut Fabric) -> Result<()> {
         let pairs = self.within.get(node).into_iter().flat_map(BTreeMap::values);

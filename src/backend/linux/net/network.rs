@@ -274,6 +274,13 @@ impl Network {
         self.fabric.wire().end();
     }
 
+    /// From where a pod is probed while a trouble is about its packets to or from everybody: from beyond
+    /// the edge, so that the packets take the wire, as those between it and its node do not.
+    pub fn probed_from(&self, node: &str, ip: u32) -> Option<BorrowedFd<'_>> {
+        let meant = self.ledger.is_about_everybody(node, ip);
+        self.client.as_ref().filter(|_| meant).map(AsFd::as_fd)
+    }
+
     /// The namespace of a node.
     pub fn node(&self, name: &str) -> Result<OwnedFd> {
         let found = self.fabric.node(name).ok_or_else(|| NetError {

@@ -521,6 +521,20 @@ impl Watch {
         troubles
     }
 
+    /// Whether a rule is about packets between a pod and everybody, its own node among them.
+    pub fn troubles_everybody(&self, pod: u32) -> bool {
+        let found = self.sandboxes.iter().find(|(_, s)| s.number == pod);
+        let Some((key, sandbox)) = found.filter(|_| !self.troubles.is_empty()) else {
+            return false;
+        };
+        let node = sandbox.node.as_str();
+        let everybody = |ends: &Ends| ends.anybody || ends.nodes.iter().any(|n| *n == *node);
+        self.troubles.iter().any(|(rule, ..)| {
+            let pod = |ends: &Ends| ends.pods.contains(key);
+            pod(&rule.from) && everybody(&rule.to) || everybody(&rule.from) && pod(&rule.to)
+        })
+    }
+
     /// A Traffic begins; `number` is its own, `zero_ns` the instant of the monotonic clock at which
     /// the run began.
     pub fn on_traffic(
