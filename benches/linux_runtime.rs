@@ -7,7 +7,9 @@
 //! `crun` and `crun-netns` are `crun run -d` and `crun delete -f` of an equal bundle; crun refuses
 //! hosts where v1 and v2 are mixed, so it sees the v1 hierarchies alone there. Each container is
 //! waited for until its program runs, and each stop until nothing is left; numbers are milliseconds.
-//! Beside them is what the kernel alone takes for the like (`support/floors`).
+//! `probe-http` and `probe-tcp` are asked by the main process, as from a pod's second probe on, and by
+//! turns with them `-cell` by the cell, as its first. Beside them is what the kernel alone takes for the
+//! like (`support/floors`).
 
 #![allow(
     clippy::disallowed_types,
@@ -48,10 +50,12 @@ mod linux {
     use std::process::{Command as Process, Stdio};
     use std::time::{Duration, Instant};
 
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use rehearsal::backend::linux::net::nft::layout::NodeRules;
     use rehearsal::backend::linux::net::route::Cidr;
     use rehearsal::backend::linux::net::{fabric, network};
     use rehearsal::backend::linux::precedence;
+    use rehearsal::backend::linux::prober::Prober;
     use rehearsal::backend::linux::protocol::{
         Ask, Command, ContainerSpec, Limits, NodeSpec, PodSpec, Program, Purpose, Qos, Root, Way,
     };
@@ -325,6 +329,7 @@ mod linux {
     }
 
     fn probes(args: &Args) {
+        const TURN: u64 = 50;
         let mut bench = cell(1, true);
         bench.tell(&sandbox(0, 0, false));
         let command = container(&mut bench, 0, server());
@@ -343,25 +348,68 @@ mod linux {
             ("tcp", Way::Tcp { to }),
             ("exec", Way::Exec(Vec::new())),
         ];
+        let mut prober = Prober::new(bench.cell.lines.take().expect("its lines")).expect("epoll");
+        let question = |n: u64, way: &Way| Ask {
+            container: id(0),
+            purpose: Purpose::Probe(ProbeKind::Readiness, n as u8),
+            way: way.clone(),
+            timeout: Duration::from_secs(1),
+        };
+        let outcome = |event: &RuntimeEvent| match event {
+            RuntimeEvent::Probed { outcome, .. } => Some(*outcome),
+            _ => None,
+        };
+        let through_the_cell = |bench: &mut Bench, n: u64, way: &Way| {
+            bench.tell(&Command::Ask(question(n, way)));
+            bench.hear(outcome)
+        };
+        // The first one brings a socket for those that follow.
+        let mut ask = |bench: &mut Bench, n: u64, way: &Way| {
+            let begun = Instant::now();
+            let commands = prober.ask(question(n, way));
+            if !commands.is_empty() {
+                commands.iter().for_each(|command| bench.tell(command));
+                let outcome = bench.hear(outcome);
+                return (begun.elapsed(), outcome);
+            }
+            loop {
+                prober.linger();
+                if let Some((_, event)) = prober.look().first() {
+                    let span = begun.elapsed();
+                    // Waiting for the next thing to happen, as a run does from here on.
+                    prober.linger();
+                    return (span, outcome(event).expect("an answer"));
+                }
+                let mut fds = [PollFd::new(prober.fd(), PollFlags::POLLIN)];
+                poll(&mut fds, PollTimeout::from(100u16)).expect("poll");
+            }
+        };
         for (name, way) in ways {
-            let spans = Spans::of(args.scaled(2_000).max(3), |n| {
-                let begun = Instant::now();
-                bench.tell(&Command::Ask(Ask {
-                    container: id(0),
-                    purpose: Purpose::Probe(ProbeKind::Readiness, n as u8),
-                    way: way.clone(),
-                    timeout: Duration::from_secs(1),
-                }));
-                let outcome = bench.hear(|event| match event {
-                    RuntimeEvent::Probed { outcome, .. } => Some(*outcome),
-                    _ => None,
-                });
-                assert_eq!(outcome, ProbeOutcome::Success, "{name}");
-                begun.elapsed()
-            });
-            let numbers =
-                json!({"min": spans.ms(0.0), "p50": spans.ms(0.5), "p99": spans.ms(0.99)});
-            say(args, &format!("probe-{name}"), numbers);
+            let count = args.scaled(2_000).max(3);
+            let (mut own, mut others) = (Vec::new(), Vec::new());
+            // By turns, so that both have the same minutes.
+            for n in 0..2 * count {
+                if (n / TURN).is_multiple_of(2) {
+                    let (span, outcome) = ask(&mut bench, n, &way);
+                    assert_eq!(outcome, ProbeOutcome::Success, "{name}");
+                    own.push(span);
+                } else if name != "exec" {
+                    let begun = Instant::now();
+                    let outcome = through_the_cell(&mut bench, n, &way);
+                    assert_eq!(outcome, ProbeOutcome::Success, "{name}");
+                    others.push(begun.elapsed());
+                }
+            }
+            for (name, mut spans) in [(name.to_owned(), own), (format!("{name}-cell"), others)] {
+                if spans.is_empty() {
+                    continue;
+                }
+                spans.sort();
+                let spans = Spans(spans);
+                let numbers =
+                    json!({"min": spans.ms(0.0), "p50": spans.ms(0.5), "p99": spans.ms(0.99)});
+                say(args, &format!("probe-{name}"), numbers);
+            }
         }
     }
 

@@ -7,14 +7,9 @@
 //! registry.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use indexmap::IndexMap;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
 
 use super::attempts::Attempts;
 use super::calls::{call_event, usage_events};
@@ -28,7 +23,8 @@ use super::plan::Planner;
 use super::plan::container::headers;
 use super::plan::images::Image;
 use super::precedence;
-use super::protocol::{Command, Purpose, Report, Stamped, StrainSpec};
+use super::prober::Prober;
+use super::protocol::{Command, Purpose, Report, Stamped, StrainSpec, Way};
 use super::spawn::CellProcess;
 use super::sys;
 use super::timings::{LATE, Lag, Timings};
@@ -44,6 +40,9 @@ use crate::kubelet::runtime::{
 use crate::net::proxy::ProxyConfig;
 use crate::net::topology::Latencies;
 use crate::scenario::Scenario;
+use indexmap::IndexMap;
+
+mod wait;
 
 /// After so many problems nobody is told at once any more.
 const MANY: usize = 20;
@@ -51,6 +50,8 @@ const MANY: usize = 20;
 /// Real processes on this host.
 #[derive(Debug)]
 pub struct Linux {
+    /// Before the cell: with its sockets it holds namespaces.
+    prober: Prober,
     cell: CellProcess,
     planner: Planner,
     pulls: Simulated,
@@ -90,7 +91,9 @@ impl Linux {
             std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         }
         let kept: Vec<PathBuf> = options.images.folders().map(PathBuf::from).collect();
-        let cell = CellProcess::start_beside(&options.program, &kept)?;
+        let mut cell = CellProcess::start_beside(&options.program, &kept)?;
+        let lines = cell.lines.take().ok_or("the cell lends no sockets")?;
+        let prober = Prober::new(lines).map_err(|e| format!("no epoll: {e}"))?;
         let logs = options.logs.and_then(|folder| folder.canonicalize().ok());
         let mut lost: BTreeSet<String> = cell.lost.iter().cloned().collect();
         lost.extend(options.images.notes().iter().cloned());
@@ -104,6 +107,7 @@ impl Linux {
         };
         let (watch, first) = Watch::new(scenario.seed, proxy, latencies.clone());
         let mut linux = Linux {
+            prober,
             cell,
             watch,
             traffics: 0,
@@ -237,6 +241,7 @@ impl Linux {
             } => {
                 self.attempts
                     .begun(pod.0, || row.meta.full_name().to_string());
+                self.prober.forget(pod.0);
                 if !row.spec.host_network {
                     self.watch.on_sandbox(node, pod.0, row, ip.0);
                 }
@@ -270,6 +275,7 @@ impl Linux {
             } => self.ask(&asked.runtime.what, *container, Purpose::Hook(*hook), None),
             Call::RemovePod { pod } => {
                 self.planner.forget(*pod);
+                self.prober.forget(pod.0);
                 self.watch.on_removed(pod.0);
                 self.send(&Command::Remove(pod.0));
             }
@@ -324,7 +330,9 @@ impl Linux {
                 // The cable first, so that nobody hears its processes end.
                 let commands = self.watch.on_power(node, false);
                 self.net(commands);
-                self.doings.dark(&self.planner.pods_on(node));
+                let pods = self.planner.pods_on(node);
+                self.doings.dark(&pods);
+                pods.iter().for_each(|pod| self.prober.forget(*pod));
                 self.send(&Command::PowerOff(name));
             }
             // Its groups are there still; nothing runs in them, and its network is made again.
@@ -374,11 +382,26 @@ impl Linux {
             let at = sys::monotonic();
             self.timings.probed(container, which, &ask.way, at);
         }
-        self.send(&Command::Ask(ask));
+        if matches!(ask.way, Way::Exec(_)) || self.watch.troubles_everybody(container.pod.0) {
+            return self.send(&Command::Ask(ask));
+        }
+        for command in self.prober.ask(ask) {
+            self.send(&command);
+        }
     }
 
-    /// Takes in what the cell has said.
+    fn heard(&mut self, at: u64, event: RuntimeEvent, inbox: &mut Vec<(Time, Event)>) {
+        self.doings.heard(&event);
+        self.timings.heard(&event, at);
+        self.attempts.heard(&event, at, self.problems.last());
+        inbox.push((self.clock.at(at), Event::Runtime(event)));
+    }
+
+    /// Takes in what the cell has said, and containers that were asked.
     fn hear(&mut self, inbox: &mut Vec<(Time, Event)>) {
+        for (at, event) in self.prober.look() {
+            self.heard(at, event, inbox);
+        }
         match self.cell.channel.receive() {
             Ok(true) => {}
             Ok(false) => {
@@ -393,12 +416,7 @@ impl Linux {
             match self.cell.channel.message::<Stamped>() {
                 Ok(Some(Stamped { at, report })) => match report {
                     Report::Ready | Report::Halted(_) => {}
-                    Report::Event(event) => {
-                        self.doings.heard(&event);
-                        self.timings.heard(&event, at);
-                        self.attempts.heard(&event, at, self.problems.last());
-                        inbox.push((self.clock.at(at), Event::Runtime(event)));
-                    }
+                    Report::Event(event) => self.heard(at, event, inbox),
                     Report::Net(report) => {
                         if let network::Report::Programmed { node } = &report {
                             self.timings.synced(node, at);
@@ -451,42 +469,6 @@ impl Linux {
             if let Some(event) = self.later.remove(&(at, n)) {
                 inbox.push((at, Event::Runtime(event)));
             }
-        }
-    }
-
-    /// Lets a span of the run pass, faster than on the wall if nothing real goes on.
-    fn pass(&mut self, span: Option<Duration>) {
-        if self.speed == 1 {
-            return self.poll(span);
-        }
-        let before = sys::monotonic();
-        let (rate, limit) = match self.doings.quiet(before) {
-            Ok(()) => (self.speed, None),
-            Err(until) => (1, until.map(|until| until.saturating_sub(before))),
-        };
-        self.clock.go(before, rate);
-        // Never too short: a wait that ends early looks like an interruption.
-        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let span = span.map(|span| nanos(span).div_ceil(u64::from(rate)));
-        let span = span.into_iter().chain(limit).min();
-        self.poll(span.map(Duration::from_nanos));
-        let after = sys::monotonic();
-        self.clock.go(after, 1);
-        self.ahead += Duration::from_nanos(after - before) * (rate - 1);
-    }
-
-    /// Waits for the cell, for as long as this.
-    fn poll(&mut self, span: Option<Duration>) {
-        let mut wanted = PollFlags::POLLIN;
-        if self.cell.channel.waiting() {
-            wanted |= PollFlags::POLLOUT;
-        }
-        let mut fds = [PollFd::new(self.cell.channel.as_fd(), wanted)];
-        // An interrupted wait is looked at by the loop, which asks whether to stop.
-        let _ = ppoll(&mut fds, span.map(TimeSpec::from_duration), None);
-        if let Err(error) = self.cell.channel.flush() {
-            self.failed
-                .get_or_insert(format!("the cell is gone: {error}"));
         }
     }
 }
@@ -560,28 +542,16 @@ impl Backend<Cluster> for Linux {
                 return Some(now);
             }
             let next = self.later.first_key_value().map(|((at, _), _)| *at);
-            let next = until.into_iter().chain(next).chain(self.watch.due()).min();
+            let asked = self.prober.due().map(|due| self.clock.at(due));
+            let next = until.into_iter().chain(next).chain(asked);
+            let next = next.chain(self.watch.due()).min();
             let before = self.said;
             self.pass(next.map(|next| next.since(now)));
             debug_assert_eq!(before, self.said, "waiting says nothing");
-            if next.is_some_and(|next| self.now() < next) && self.cell_is_silent() {
+            if next.is_some_and(|next| self.now() < next) && self.is_silent() {
                 // Interrupted: the loop asks whether to stop.
                 return Some(self.now());
             }
         }
-    }
-}
-
-impl Linux {
-    fn cell_is_silent(&self) -> bool {
-        let mut fds = [PollFd::new(self.cell.channel.as_fd(), PollFlags::POLLIN)];
-        matches!(
-            ppoll(
-                &mut fds,
-                Some(TimeSpec::from_duration(Duration::ZERO)),
-                None
-            ),
-            Ok(0)
-        )
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! The main process has the [`backend`]: it plans what pods consist of ([`plan`]) and tells the
 //! [`cell`], the one process in which everything lives ([`spawn`] starts it, [`protocol`] is what is
-//! said). In the cell containers are processes in namespaces and cgroups ([`cgroup`], [`layout`])
+//! said; probes it asks by itself, as [`prober`]). In the cell containers are processes in namespaces and cgroups ([`cgroup`], [`layout`])
 //! and run programs, or the built-in server ([`workload`]) where an image is not there.
 //!
 //! Read first: [`backend`], [`protocol`], [`cell`]; for the network [`net`].
@@ -33,6 +33,7 @@ pub mod net;
 pub mod options;
 pub mod plan;
 pub mod precedence;
+pub mod prober;
 pub mod protocol;
 pub mod spawn;
 pub mod sys;

@@ -285,6 +285,9 @@ pub enum Command {
     Signal(ContainerId, bool),
     /// Ask a container.
     Ask(Ask),
+    /// Give the main process a socket of this pod's network, under a number of its own, over the
+    /// channel of [`super::prober`].
+    Lend(u32, u32),
     /// Kill and remove a pod; answered by `Removed`.
     Remove(u32),
     /// A load on a container or a node begins under a number, or (without one) ends.

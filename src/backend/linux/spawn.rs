@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,9 +11,10 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use super::cell::{ARGUMENT, SOCKET};
+use super::cell::{ARGUMENT, LINES, SOCKET};
 use super::cgroup;
 use super::layout::{CONTROLLERS, Hierarchies, Layout, RunName, Swept, remove_tree, sweep};
+use super::net::child;
 use super::precedence;
 use super::protocol::{Begin, Channel, Command, Report, Stamped};
 use super::sys::{self, Forked};
@@ -24,6 +25,8 @@ use super::users::Users;
 pub struct CellProcess {
     /// The conversation.
     pub channel: Channel,
+    /// Where the sockets arrive that it lends; taken by whoever asks probes.
+    pub lines: Option<child::Channel>,
     /// The cell's process.
     pub pidfd: OwnedFd,
     /// The run's groups.
@@ -72,19 +75,20 @@ impl CellProcess {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let name = RunName::own(number).map_err(|e| format!("/proc cannot be read: {e}"))?;
         let mut lost = Vec::new();
-        let (channel, pidfd, users) = match launch(program, None) {
-            Ok((channel, pidfd)) => (channel, pidfd, None),
+        let (launched, users) = match launch(program, None) {
+            Ok(launched) => (launched, None),
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 let users = Users::of_this_process();
-                let (channel, pidfd) = launch(program, Some(&users)).map_err(|e| refused(&e))?;
+                let launched = launch(program, Some(&users)).map_err(|e| refused(&e))?;
                 lost.push(users.lost());
-                (channel, pidfd, Some(users))
+                (launched, Some(users))
             }
             Err(error) => return Err(explain(&error)),
         };
         let mut cell = CellProcess {
-            channel,
-            pidfd,
+            channel: launched.channel,
+            lines: Some(launched.lines),
+            pidfd: launched.pidfd,
             layout: own.layout(),
             groups: Hierarchies::default(),
             swept,
@@ -316,10 +320,19 @@ fn delegate(own: &Hierarchies, lost: &mut Vec<String>) {
     hand_down(folder, lost);
 }
 
+/// What a cell is held by.
+struct Launched {
+    channel: Channel,
+    lines: child::Channel,
+    pidfd: OwnedFd,
+}
+
 /// Starts the program in private namespaces; in a user namespace if `users` says whom it has.
-fn launch(program: &Path, users: Option<&Users>) -> io::Result<(Channel, OwnedFd)> {
+fn launch(program: &Path, users: Option<&Users>) -> io::Result<Launched> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
+    let (lines, lends) = child::Channel::pair()?;
+    let (theirs, lends) = (aside(&theirs)?, aside(&lends)?);
     let path = sys::c_string(program.as_os_str().as_encoded_bytes())?;
     let argument = CString::new(ARGUMENT)?;
     let argv = [path.as_ptr(), argument.as_ptr(), std::ptr::null()];
@@ -342,8 +355,8 @@ fn launch(program: &Path, users: Option<&Users>) -> io::Result<(Channel, OwnedFd
                     sys::exit_now(127);
                 }
                 libc::dup2(theirs.as_raw_fd(), SOCKET);
-                libc::fcntl(SOCKET, libc::F_SETFD, 0);
-                libc::syscall(libc::SYS_close_range, SOCKET + 1, libc::c_uint::MAX, 0);
+                libc::dup2(lends.as_raw_fd(), LINES);
+                libc::syscall(libc::SYS_close_range, LINES + 1, libc::c_uint::MAX, 0);
                 // Before its allocator takes its first page: what is copied at every fork of a
                 // container is then what the cell uses, and not 2 MiB.
                 libc::prctl(libc::PR_SET_THP_DISABLE, 1u64, 0u64, 0u64, 0u64);
@@ -361,9 +374,24 @@ fn launch(program: &Path, users: Option<&Users>) -> io::Result<(Channel, OwnedFd
                 let _ = sys::reap(pidfd.as_fd(), true);
                 return Err(error);
             }
-            Ok((Channel::new(ours), pidfd))
+            Ok(Launched {
+                channel: Channel::new(ours),
+                lines,
+                pidfd,
+            })
         }
     }
+}
+
+/// The same descriptor by a number that none of the cell's will take the place of.
+fn aside(fd: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with this command takes an integer.
+    let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, LINES + 1) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// How a host is made to allow user namespaces.

@@ -13,6 +13,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, connect, getsockopt, socket, sockopt,
 };
 
+use super::super::net::line;
 use super::super::protocol::{Ask, Purpose, Way};
 use super::super::sys;
 use super::super::workload::http::{self, Parsed};
@@ -24,6 +25,7 @@ use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::ProbeOutcome;
 
 /// A question that was asked and not answered.
+#[derive(Debug)]
 pub struct Asking {
     /// The question.
     pub ask: Ask,
@@ -34,6 +36,7 @@ pub struct Asking {
 }
 
 /// How a question is asked.
+#[derive(Debug)]
 pub enum By {
     /// Over a connection.
     Socket {
@@ -53,7 +56,7 @@ pub enum By {
 /// Looking out for the answer of a server that was just asked. Most answer within microseconds, and
 /// to be woken takes as long again; so the cell stays awake for a moment. Where that was in vain it
 /// does without for a while.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Spin {
     /// Until when.
     until: u64,
@@ -70,7 +73,7 @@ impl Spin {
     const WITHOUT: u32 = 32;
 
     /// A server was asked.
-    fn begin(&mut self) {
+    pub fn begin(&mut self) {
         let cpus = || std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
         if self.without > 0 {
             self.without -= 1;
@@ -178,6 +181,8 @@ fn talk(
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
+            // Nobody was there to take the question, which came with the first packet.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
             // A server that ended while it was asked.
             Err(_) => break false,
         }
@@ -231,13 +236,13 @@ fn dial(there: BorrowedFd<'_>, home: BorrowedFd<'_>, to: (u32, u16)) -> io::Resu
     Ok(TcpStream::from(begun?))
 }
 
-/// Begins to ask over a connection; `Err` is the outcome that is known at once.
-pub fn connection(
-    ask: &Ask,
-    there: BorrowedFd<'_>,
-    home: BorrowedFd<'_>,
-) -> Result<By, ProbeOutcome> {
-    let (to, outgoing) = match &ask.way {
+/// An address and port, and what is sent there.
+pub type Question = ((u32, u16), Option<Vec<u8>>);
+
+/// Whom a question over a connection goes to, and what is sent: nothing by a TCP probe. None is what
+/// is asked otherwise.
+pub fn question(way: &Way) -> Option<Question> {
+    Some(match way {
         Way::Tcp { to } => (*to, None),
         Way::Grpc { to, service } => {
             let authority = format!("{}:{}", Ipv4Addr::from(to.0), to.1);
@@ -255,8 +260,17 @@ pub fn connection(
             headers.push(("Connection".to_owned(), "close".to_owned()));
             (*to, Some(http::get(path, host, agent, &headers)))
         }
-        Way::Exec(_) | Way::Unsupported(_) => return Err(ProbeOutcome::Unknown),
-    };
+        Way::Exec(_) | Way::Unsupported(_) => return None,
+    })
+}
+
+/// Begins to ask over a connection; `Err` is the outcome that is known at once.
+pub fn connection(
+    ask: &Ask,
+    there: BorrowedFd<'_>,
+    home: BorrowedFd<'_>,
+) -> Result<By, ProbeOutcome> {
+    let (to, outgoing) = question(&ask.way).ok_or(ProbeOutcome::Unknown)?;
     match dial(there, home, to) {
         Ok(stream) => Ok(By::Socket {
             stream,
@@ -271,9 +285,12 @@ pub fn connection(
     }
 }
 
-/// The instant from which on nobody waits for an answer any more.
-fn due(ask: &Ask) -> u64 {
-    sys::monotonic().saturating_add(u64::try_from(ask.timeout.as_nanos()).unwrap_or(u64::MAX))
+impl Ask {
+    /// The instant from which on nobody waits for an answer any more, if it is asked now.
+    pub fn due(&self) -> u64 {
+        let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
+        sys::monotonic().saturating_add(timeout)
+    }
 }
 
 /// The answer as the kubelet hears it, whether or not anybody has been asked.
@@ -300,7 +317,7 @@ impl Cell {
         if matches!(ask.way, Way::Exec(_)) {
             return self.ask_inside(ask);
         }
-        let due = due(&ask);
+        let due = ask.due();
         let begun = self.begin_to_ask(&ask);
         let mut asking = Asking {
             ask,
@@ -323,6 +340,22 @@ impl Cell {
         self.spin.begin();
     }
 
+    /// Lends a socket of a pod. Where that cannot be done, the cell goes on being asked.
+    pub(super) fn lend(&mut self, number: u32, pod: u32) {
+        let Some(pod) = self.pods.get(&pod) else {
+            return;
+        };
+        let (there, home) = (pod.network.as_fd(), self.home.as_fd());
+        let made = sys::setns(there, libc::CLONE_NEWNET).and_then(|()| {
+            let made = line::make();
+            sys::setns(home, libc::CLONE_NEWNET)?;
+            made
+        });
+        if let Ok(line) = made {
+            let _ = self.lines.send(&number, &[line.as_fd()]);
+        }
+    }
+
     /// Asks by a process in the container.
     fn ask_inside(&mut self, ask: Ask) {
         let runs = self.pods.contains_key(&ask.container.pod.0)
@@ -333,7 +366,7 @@ impl Cell {
         if !runs {
             return self.event(answer(&ask, ProbeOutcome::Refused));
         }
-        let due = due(&ask);
+        let due = ask.due();
         self.expect(Expected::Visitor(ask, due));
     }
 

@@ -99,6 +99,10 @@ fn prepare(birth: &Birth<'_>) -> Result<(), Failed> {
         // As containerd has it. A kernel that does not let us leaves the usual limit.
         let _ = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     }
+    if matches!(birth.spec.program, Program::BuiltIn(_)) {
+        // Its server takes a question with the first packet. Without, it takes a little longer.
+        let _ = std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "3");
+    }
     cgroup::join(birth.groups).step("join its cgroups")?;
     sys::unshare(libc::CLONE_NEWCGROUP).step("unshare cgroup")?;
     nix::unistd::setsid().map_err(Into::into).step("setsid")?;

@@ -40,6 +40,7 @@ use self::gravedigger::Gravedigger;
 use self::place::{Dead, Node, Pod};
 use self::zygote::{Ground, Zygote};
 use super::cgroup::Group;
+use super::net::child::Channel as Lines;
 use super::net::network::Network;
 use super::protocol::{Begin, Channel, Command, Report, Stamped};
 use super::sys;
@@ -51,6 +52,8 @@ use crate::store::Id;
 pub const ARGUMENT: &str = "--rehearsal-cell";
 /// The descriptor of the cell's end of the conversation.
 pub const SOCKET: i32 = 3;
+/// The descriptor over which it lends sockets.
+pub const LINES: i32 = 4;
 
 /// What a descriptor in epoll belongs to.
 enum Source {
@@ -77,6 +80,8 @@ enum Source {
 /// The cell.
 struct Cell {
     channel: Channel,
+    /// Over which sockets are lent to the main process.
+    lines: Lines,
     epoll: OwnedFd,
     begin: Begin,
     /// The cell's own network namespace.
@@ -115,9 +120,10 @@ pub fn be_one_if_asked() {
     if arguments.nth(1).as_deref() != Some(ARGUMENT) {
         return;
     }
-    // SAFETY: the process that started this one put its end of a socket pair at this number.
-    let socket = unsafe { OwnedFd::from_raw_fd(SOCKET) };
-    let code = match Cell::start(Channel::new(socket)) {
+    // SAFETY: the process that started this one put its ends of socket pairs at these numbers.
+    let (socket, lines) = unsafe { (OwnedFd::from_raw_fd(SOCKET), OwnedFd::from_raw_fd(LINES)) };
+    let lines = Lines::from_fd(lines);
+    let code = match Cell::start(Channel::new(socket), lines) {
         Ok(mut cell) => {
             let code = match cell.run() {
                 Ok(()) => 0,
@@ -133,7 +139,7 @@ pub fn be_one_if_asked() {
 }
 
 impl Cell {
-    fn start(mut channel: Channel) -> io::Result<Cell> {
+    fn start(mut channel: Channel, lines: Lines) -> io::Result<Cell> {
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
         sys::prctl(libc::PR_SET_TIMERSLACK, 1, 0)?;
         super::precedence::precede();
@@ -164,6 +170,7 @@ impl Cell {
         let epoll = sys::epoll_create()?;
         let mut cell = Cell {
             channel,
+            lines,
             epoll,
             begin,
             home,
@@ -388,6 +395,7 @@ impl Cell {
             }
             Command::Signal(id, kill) => self.signal(id, kill),
             Command::Ask(ask) => self.ask(ask),
+            Command::Lend(number, pod) => self.lend(number, pod),
             Command::Remove(pod) => self.remove_pod(pod),
             Command::Strain(number, spec) => self.strain(number, spec),
             Command::Stats(node, number) => self.stats(&node, number),

@@ -39,6 +39,7 @@ pub mod conntrack;
 pub mod traffic;
 
 pub mod fault;
+pub mod line;
 
 pub mod network;
 

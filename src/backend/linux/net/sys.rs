@@ -179,7 +179,7 @@ pub fn inet(ip: u32, port: u16) -> libc::sockaddr_in {
     }
 }
 
-const INET_SIZE: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+pub(super) const INET_SIZE: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
 
 /// Binds a socket.
 pub fn bind(fd: &impl AsRawFd, ip: u32, port: u16) -> io::Result<()> {

@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{Backlog, SockFlag, accept4, setsockopt, sockopt};
 
+use super::super::net::line::welcome;
 use super::super::sys;
 use super::ballast::Ballast;
 use super::grpc;
@@ -55,8 +56,10 @@ struct Connection {
     job: Option<Job>,
     /// What is spoken on it, unless it is HTTP/1.1.
     grpc: Option<grpc::Session>,
-    /// What it is watched for.
+    /// What it is watched for; nothing before the first look at it.
     interest: u32,
+    /// The client has given up: nothing is heard of it any more.
+    gone: bool,
     /// Closed when what is to be sent is sent.
     closing: bool,
 }
@@ -262,6 +265,7 @@ impl Server {
                 nix::sys::socket::listen(&listener, Backlog::new(4096)?)?;
                 // Connections have it from the listener.
                 setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
+                welcome(&listener);
                 self.watch(listener.as_fd(), FIRST_PORT + n)?;
                 Ok(listener)
             });
@@ -351,19 +355,18 @@ impl Server {
             let stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
             let token = self.next_token;
             self.next_token += 1;
-            if self.watch(stream.as_fd(), token).is_ok() {
-                let connection = Connection {
-                    stream,
-                    incoming: Vec::new(),
-                    outgoing: Vec::new(),
-                    job: None,
-                    grpc: None,
-                    interest: libc::EPOLLIN as u32,
-                    closing: false,
-                };
-                self.connections.insert(token, connection);
-                self.talk(token);
-            }
+            let connection = Connection {
+                stream,
+                incoming: Vec::new(),
+                outgoing: Vec::new(),
+                job: None,
+                grpc: None,
+                interest: 0,
+                gone: false,
+                closing: false,
+            };
+            self.connections.insert(token, connection);
+            self.talk(token);
         }
     }
 
@@ -383,21 +386,30 @@ impl Server {
         if !open {
             // The client has given up; most servers do not notice until they answer.
             connection.closing = true;
+            connection.gone = true;
             sys::epoll_drop(self.epoll.as_fd(), connection.stream.as_fd());
             return;
         }
+        self.read_request(token);
+        // Who was answered and is gone need not be watched.
+        self.attend(token);
+    }
+
+    /// Watches a client for what is awaited of it.
+    fn attend(&mut self, token: u64) {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
         let interest = match connection.outgoing.is_empty() {
             true => libc::EPOLLIN,
             false => libc::EPOLLIN | libc::EPOLLOUT,
         } as u32;
         let fd = connection.stream.as_fd();
-        let changed = connection.interest != interest;
+        let changed = connection.interest != interest && !connection.gone;
         connection.interest = interest;
         if changed && sys::epoll_set(self.epoll.as_fd(), fd, interest, token).is_err() {
             self.close(token);
-            return;
         }
-        self.read_request(token);
     }
 
     fn read_request(&mut self, token: u64) {
@@ -472,6 +484,10 @@ impl Server {
             }
         }
         connection.closing |= !keep_alive;
+        connection.write();
+        if connection.closing && connection.job.is_none() && connection.outgoing.is_empty() {
+            return self.close(token);
+        }
         self.talk(token);
     }
 
@@ -497,7 +513,7 @@ impl Server {
 impl Connection {
     /// Takes in what has come; false when the client has closed.
     fn read(&mut self) -> bool {
-        let mut buffer = [0u8; 16384];
+        let mut buffer = [0u8; 4096];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return false,

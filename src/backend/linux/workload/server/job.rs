@@ -70,9 +70,11 @@ impl Server {
             calls: !request.probe || readiness,
             probe: request.probe,
         };
+        let mut at_once = false;
         if aside {
             let unit = self.draws.unit(super::PROBE, self.model.entity, n);
             let pause = self.model.dedicated_probe.sample(unit);
+            at_once = pause.is_zero();
             job.stage = Stage::Waiting(sys::monotonic() + nanos(pause));
         } else if self.active >= self.model.concurrency {
             if self.queue.len() >= self.model.queue as usize {
@@ -87,6 +89,9 @@ impl Server {
         }
         if queued && !waits {
             self.place(token);
+        }
+        if at_once {
+            self.waited(token, sys::monotonic());
         }
         if self.model.memory.per_request > 0 {
             self.memory_due = 0;
