@@ -101,6 +101,9 @@ pub struct Outcome {
     pub back_s: Option<f64>,
     /// What stopped somebody's work: a drain that a budget held up, pods that cannot be placed.
     pub stuck: String,
+    /// The admission webhook because of which its pods could not be created; empty where there is
+    /// none.
+    pub webhook: String,
 }
 
 /// How bad it is, the worst last.

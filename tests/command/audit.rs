@@ -377,3 +377,44 @@ fn what_cannot_be_audited_is_refused_and_says_what_to_do() {
     }
     drop(std::fs::remove_dir_all(&folder));
 }
+
+/// A webhook that has to be asked about every pod, its own included.
+const WEBHOOK: &str = "\
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: gate}
+webhooks:
+- name: gate.example.com
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  clientConfig: {service: {name: gate, namespace: default, port: 80}}
+  rules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+  namespaceSelector: {matchExpressions: [{key: unguarded, operator: DoesNotExist}]}
+";
+
+#[test]
+fn a_webhook_that_refuses_its_own_pods_is_found_and_left_out_of_its_namespace() {
+    let folder = folder("audit-webhook");
+    let all = app("gate", 1, "") + WEBHOOK;
+    std::fs::write(folder.join("all.yaml"), all).expect("a file");
+    let out = folder.join("out");
+    let (dir, to) = (folder.display().to_string(), out.display().to_string());
+    let only = ["--only", "drain", "--nodes", "3", "--json"];
+    let output = rehearsal(&[&["audit", &dir, "--out", &to][..], &only].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let audit: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    let drained = outcome(&audit, "gate", "outcomes", "drain");
+    assert_eq!(drained["webhook"], "gate.example.com");
+    assert_eq!(drained["grade"], "down");
+    let found = findings(&audit);
+    assert!(
+        found.contains(&"gate \"webhook-refuses-pods\" gone".to_owned()),
+        "{found:?}"
+    );
+    assert_eq!(outcome(&audit, "gate", "fixed", "drain")["webhook"], "");
+    let patch = out.join("fixes/gate-validatingwebhookconfiguration.yaml");
+    let patch = std::fs::read_to_string(patch).expect("the patch is there");
+    for line in ["    - key: unguarded\n", "      - default\n"] {
+        assert!(patch.contains(line), "{patch}");
+    }
+}

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use super::guards::leave_out_its_own;
 use super::judge::{NOTICED, badness};
 use super::survey::{Autoscaler, Survey, Workload};
 use crate::record::audit::{Audit, Finding, Fix, Grade, Outcome};
@@ -17,6 +18,8 @@ pub enum Rule {
     NeverReady,
     /// Requests fail when nothing happens.
     NeverWell,
+    /// An admission webhook could not be asked, and its pods were refused.
+    Webhook,
     /// A budget held up a drain.
     BudgetBlocks,
     /// A rollout waits for a pod that cannot come up.
@@ -51,6 +54,7 @@ impl Rule {
         match self {
             Rule::NeverReady => "never-ready",
             Rule::NeverWell => "fails-when-calm",
+            Rule::Webhook => "webhook-refuses-pods",
             Rule::BudgetBlocks => "budget-blocks-drain",
             Rule::RolloutWaits => "rollout-never-ends",
             Rule::BarePod => "bare-pod",
@@ -84,6 +88,7 @@ pub fn rules(workload: &Workload, trial: &str, outcome: &Outcome) -> Vec<Rule> {
     };
     let mut found = Vec::new();
     found.extend(main_rule(workload, trial, outcome));
+    found.extend((!outcome.webhook.is_empty()).then_some(Rule::Webhook));
     if outcome.grade >= Grade::Failing {
         // Of what was down, a hook that is there is not the trouble.
         let hooks = outcome.grade != Grade::Down || linger(workload).is_some();
@@ -165,7 +170,12 @@ pub fn advise(audit: &mut Audit, survey: &Survey) {
         let overload = |f: &&mut Finding| (f.rule == Rule::Overload.name()) == late;
         for finding in findings.iter_mut().filter(overload) {
             let workload = &survey.workloads[finding.subject];
-            finding.fix = fix(&finding.rule, workload, &mut audit.fixes);
+            let webhook = &audit.subjects[finding.subject].outcomes[finding.trials[0]].webhook;
+            let guard = survey.guards.iter().find(|guard| *guard.name == **webhook);
+            finding.fix = match guard.filter(|_| finding.rule == Rule::Webhook.name()) {
+                Some(guard) => leave_out_its_own(guard, &mut audit.fixes),
+                None => fix(&finding.rule, workload, &mut audit.fixes),
+            };
         }
     }
     audit.findings = findings;
@@ -198,6 +208,10 @@ fn why(rule: Rule, workload: &Workload, outcome: &Outcome) -> String {
     let causes: Vec<&str> = causes.collect();
     match rule {
         Rule::NeverReady => "its pods are not ready even when nothing happens".into(),
+        Rule::Webhook => format!(
+            "webhook {} could not be asked, and without its answer no pod is created",
+            outcome.webhook
+        ),
         Rule::BudgetBlocks => {
             let name = workload.budget.as_ref().map_or("", |b| b.name.as_str());
             format!("PodDisruptionBudget {name} never allows a pod to be evicted")
@@ -256,6 +270,11 @@ fn advice(rule: Rule, workload: &Workload) -> String {
         }
         Rule::NeverWell => {
             "describe how its pods behave in an AppModel beside the manifests (ports, calls)".into()
+        }
+        Rule::Webhook => {
+            "leave the webhook's own namespace out of it (namespaceSelector), run it on two nodes, \
+             and let requests pass unasked (failurePolicy: Ignore) where that is safe"
+                .into()
         }
         Rule::BudgetBlocks => "let the budget allow one eviction at a time".into(),
         Rule::RolloutWaits => "let one old pod go first".into(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::guards::refusal;
 use super::plan::{BEGIN, Run, traffic_name};
 use super::survey::{Survey, Workload};
 use crate::api::{Pod, Text};
@@ -113,6 +114,7 @@ fn one(
         outcome.grade = Grade::Down;
         outcome.down_s = end.since(begin).as_secs_f64();
         outcome.stuck = held_up(record, pods);
+        outcome.webhook = refusal(record, workload);
         return outcome;
     }
     let traffic: Vec<&TrafficRecord> = (record.traffic.iter())
@@ -130,6 +132,9 @@ fn one(
     outcome.grade = grade(&outcome, workload, wanted, calm);
     if outcome.grade == Grade::Short {
         outcome.stuck = waiting(record, pods).unwrap_or_default();
+    }
+    if outcome.grade >= Grade::Short {
+        outcome.webhook = refusal(record, workload);
     }
     outcome
 }

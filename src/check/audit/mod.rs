@@ -9,6 +9,7 @@
 
 mod advice;
 
+mod guards;
 mod judge;
 
 mod plan;

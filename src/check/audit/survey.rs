@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::guards::{Guard, guards};
 use crate::api::selector::LabelSelector;
 use crate::api::{Labels, Row, Text};
 use crate::scenario::{Applied, Scenario};
@@ -66,6 +67,8 @@ pub struct Survey {
     pub classes: Vec<String>,
     /// Traffics are among the manifests: they are the load.
     pub own_traffic: bool,
+    /// Admission webhooks that refuse what they cannot be asked about.
+    pub guards: Vec<Guard>,
 }
 
 impl Workload {
@@ -139,6 +142,7 @@ pub fn survey(scenario: &Scenario) -> Survey {
         .map(|(kind, n)| format!("{kind} ×{n}"))
         .collect();
     survey.classes = classes(objects);
+    survey.guards = guards(objects);
     survey
 }
 
