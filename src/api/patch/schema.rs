@@ -164,6 +164,16 @@ fn workload(of: &str, name: &str) -> Field {
         ("CSINodeSpec", "drivers") => list("", "name"),
         ("Volume", "ephemeral") => object("EphemeralVolumeSource"),
         ("EphemeralVolumeSource", "volumeClaimTemplate") => object("PersistentVolumeClaimTemplate"),
+        ("ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration", "webhooks") => {
+            list("Webhook", "name")
+        }
+        ("ValidatingAdmissionPolicy", "spec") => object("ValidatingAdmissionPolicySpec"),
+        ("MutatingAdmissionPolicy", "spec") => object("MutatingAdmissionPolicySpec"),
+        ("ValidatingAdmissionPolicySpec", "variables")
+        | ("ValidatingAdmissionPolicySpec" | "MutatingAdmissionPolicySpec", "matchConditions")
+        | ("Webhook", "matchConditions") => list("", "name"),
+        ("ResourceClaim", "status") => object("ResourceClaimStatus"),
+        ("ResourceClaimStatus", "reservedFor") => list("", "uid"),
         ("ComponentStatus", _) => conditions(name),
         ("NodeStatus" | "Status", _) => conditions(name),
         (kind, "status") if HAVE_CONDITIONS.contains(&kind) => object("Status"),
@@ -172,14 +182,16 @@ fn workload(of: &str, name: &str) -> Field {
 }
 
 /// The kinds whose status has conditions that are merged by type.
-const HAVE_CONDITIONS: [&str; 12] = [
+const HAVE_CONDITIONS: [&str; 14] = [
     "DaemonSet",
     "Deployment",
+    "FlowSchema",
     "HorizontalPodAutoscaler",
     "Job",
     "Namespace",
     "PersistentVolumeClaim",
     "PodDisruptionBudget",
+    "PriorityLevelConfiguration",
     "ReplicaSet",
     "ReplicationController",
     "Service",

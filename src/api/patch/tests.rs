@@ -366,6 +366,23 @@ fn every_kind_has_its_own_merge_keys() {
             "{apiVersion: v1, kind: Node, spec: {taints: [{key: b}]},
               status: {conditions: [{type: Ready, status: 'True', reason: r}]}}",
         ),
+        (
+            "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration,
+              webhooks: [{name: a, sideEffects: None, matchConditions: [{name: x, expression: y}]},
+                         {name: b}]}",
+            "webhooks: [{name: a, failurePolicy: Ignore, matchConditions: [{name: z}]}]",
+            "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingWebhookConfiguration,
+              webhooks: [{name: a, sideEffects: None, failurePolicy: Ignore,
+                          matchConditions: [{name: z}, {name: x, expression: y}]},
+                         {name: b}]}",
+        ),
+        (
+            "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy,
+              spec: {variables: [{name: a, expression: x}], auditAnnotations: [{key: k}]}}",
+            "spec: {variables: [{name: a, expression: y}], auditAnnotations: [{key: l}]}",
+            "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy,
+              spec: {variables: [{name: a, expression: y}], auditAnnotations: [{key: l}]}}",
+        ),
         // Of a custom resource nothing is known: a JSON merge patch.
         (
             "{apiVersion: example.com/v1, kind: Pod, spec: {containers: [{name: a}]}}",
