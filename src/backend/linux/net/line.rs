@@ -9,8 +9,9 @@ use nix::libc;
 
 use super::sys::{INET_SIZE, check, get_option, inet, set_option, socket};
 
-/// As [`connect`], with bytes for the first packet; returns how many of them are on their way. Where
-/// the kernel cannot do that it is EINPROGRESS, and they are sent as soon as the connection stands.
+/// As [`super::sys::connect`], with bytes for the first packet; returns how many of them are on their
+/// way. Where the kernel cannot do that it is EINPROGRESS, and they are sent as soon as the connection
+/// stands.
 pub fn connect_with(fd: &impl AsRawFd, ip: u32, port: u16, bytes: &[u8]) -> io::Result<usize> {
     let address = inet(ip, port);
     // SAFETY: the buffer and the address are as long as the kernel is told.
