@@ -18,6 +18,13 @@ fn a_container_is_what_its_pod_says() {
     let _alone = alone();
     let before = Inventory::take();
     let mut bench = Bench::new();
+    // The cell has none: a program has what this process has.
+    let status = std::fs::read_to_string("/proc/self/status").expect("its own status");
+    let huge = status.lines().find(|line| line.starts_with("THP_enabled"));
+    let huge = format!(
+        "test \"$(grep THP_enabled /proc/self/status)\" = '{}'",
+        huge.unwrap_or_default()
+    );
     // each script's exit code is what is tested
     let table: &[(&str, &str, u8)] = &[
         ("its exit code is told", "exit 7", 7),
@@ -112,6 +119,7 @@ fn a_container_is_what_its_pod_says() {
             "test $(tail -n +3 /proc/net/dev | wc -l) = 1",
             0,
         ),
+        ("it may have huge pages", &huge, 0),
         // dash exits with 2 when it cannot fork
         (
             "it has no more processes than its limit",

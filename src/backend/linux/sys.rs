@@ -428,8 +428,8 @@ pub fn ignore_broken_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// Becomes another program.
-pub fn exec(path: &str, argv: &[String], env: &[(String, String)]) -> io::Error {
+/// Becomes another program, which may have huge pages or what it inherits.
+pub fn exec(path: &str, argv: &[String], env: &[(String, String)], huge_pages: bool) -> io::Error {
     let strings = || -> io::Result<_> {
         let argv: io::Result<Vec<CString>> = argv.iter().map(|a| c_string(a.as_str())).collect();
         let env: io::Result<Vec<CString>> = (env.iter())
@@ -441,10 +441,23 @@ pub fn exec(path: &str, argv: &[String], env: &[(String, String)]) -> io::Error 
         Ok(strings) => strings,
         Err(error) => return error,
     };
-    match nix::unistd::execve(&path, &argv, &env) {
-        Ok(never) => match never {},
-        Err(error) => error.into(),
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        let all = strings.iter().map(|string| string.as_ptr());
+        all.chain([std::ptr::null()]).collect()
+    };
+    let (arguments, variables) = (pointers(&argv), pointers(&env));
+    // Nothing is allocated between these two: the kernel would clear a huge page for it.
+    if huge_pages && let Err(error) = keep_to_small_pages(false) {
+        return error;
     }
+    // SAFETY: the pointers are of strings above that end with a zero, and both lists end with null.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
+    let failed = io::Error::last_os_error();
+    if huge_pages {
+        // Whoever tries another path allocates for it.
+        let _ = keep_to_small_pages(true);
+    }
+    failed
 }
 
 /// Switches the loopback device of the current network namespace on, and gives it one more address.

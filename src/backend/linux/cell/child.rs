@@ -162,9 +162,6 @@ fn close_all_but_standard() {
 fn execute(spec: &ContainerSpec, argv: &[String], cwd: &str, huge_pages: bool) -> Failed {
     let ready = || -> Result<(), Failed> {
         sys::close_from(3, true).step("close_range")?;
-        if huge_pages {
-            sys::keep_to_small_pages(false).step("huge pages")?;
-        }
         std::env::set_current_dir(cwd).step(&format!("chdir {cwd}"))?;
         rights::take_on(&spec.rights).step("rights")
     };
@@ -174,7 +171,7 @@ fn execute(spec: &ContainerSpec, argv: &[String], cwd: &str, huge_pages: bool) -
     let name = argv.first().map_or("", String::as_str);
     let mut last = std::io::Error::from_raw_os_error(libc::ENOENT);
     for path in candidates(name, &spec.env) {
-        last = sys::exec(&path, argv, &spec.env);
+        last = sys::exec(&path, argv, &spec.env, huge_pages);
         if last.raw_os_error() != Some(libc::ENOENT) {
             break;
         }
