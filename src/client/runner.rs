@@ -122,8 +122,7 @@ impl<K> Active<K> {
     }
 
     /// A write with the revision that this plan's earlier writes led to.
-    fn rebased(&self, write: &Write) -> Write {
-        let mut write = write.clone();
+    fn rebased(&self, mut write: Write) -> Write {
         if let Write::Update(object, row) | Write::UpdateStatus(object, row) = &mut write
             && let Some(revision) = self.bases.get(object)
             && row.meta().revision < *revision
@@ -349,7 +348,10 @@ impl<C: Controller> Runner<C> {
         };
         let cause = cause::<C>(active.trigger, active.current.rule(write.at));
         let token = u64::from(write.plan) << 32 | write.at as u64;
-        let rebased = active.rebased(&active.current.writes[write.at]);
+        let Some(asked) = active.current.writes.get(write.at) else {
+            return;
+        };
+        let rebased = active.rebased(asked.into_owned());
         out.send(write.due, rebased, cause, token);
     }
 
@@ -388,7 +390,7 @@ impl<C: Controller> Runner<C> {
         let number = u32::try_from(token >> 32).ok()?;
         let active = self.active.get_mut(&number)?;
         let at = token as u32 as usize;
-        let write = active.current.writes.get(at)?.clone();
+        let write = active.current.writes.get(at)?.into_owned();
         active.current.missing -= 1;
         let mut failed = false;
         match reply {

@@ -1,13 +1,52 @@
 //! The step of a plan that is under way: which of its writes were sent, and which comes next.
 
-use crate::api::KubeEvent;
+use std::borrow::Cow;
+
+use crate::api::{KubeEvent, Uid};
 use crate::client::plan::{Link, Step};
-use crate::store::Write;
+use crate::store::{ObjectId, Propagation, Write};
+
+/// The writes of a step.
+#[derive(Debug)]
+pub(super) enum Writes {
+    Any(Vec<Write>),
+    Deletions(Vec<(ObjectId, Uid)>),
+}
+
+impl Default for Writes {
+    fn default() -> Self {
+        Writes::Any(Vec::new())
+    }
+}
+
+impl Writes {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Writes::Any(writes) => writes.len(),
+            Writes::Deletions(objects) => objects.len(),
+        }
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<Cow<'_, Write>> {
+        match self {
+            Writes::Any(writes) => writes.get(at).map(Cow::Borrowed),
+            Writes::Deletions(objects) => {
+                let (object, uid) = *objects.get(at)?;
+                Some(Cow::Owned(Write::Delete {
+                    object,
+                    uid: Some(uid),
+                    grace_s: Some(0),
+                    propagation: Propagation::Background,
+                }))
+            }
+        }
+    }
+}
 
 /// The write or writes of a plan that are under way, or about to be.
 #[derive(Debug, Default)]
 pub(super) struct Current {
-    pub(super) writes: Vec<Write>,
+    pub(super) writes: Writes,
     /// One for all, or one for each.
     pub(super) rules: Vec<&'static str>,
     pub(super) chains: Vec<Chain>,
@@ -63,7 +102,8 @@ impl Current {
         };
         chain.failed |= failed;
         let from = chain.next;
-        let made = |at: &usize| !chain.failed || despite(&self.writes[*at]);
+        let despite = |at| self.writes.get(at).is_some_and(|write| despite(&write));
+        let made = |at: &usize| !chain.failed || despite(*at);
         let next = (from..chain.end).find(made);
         let to = next.unwrap_or(chain.end);
         // Nobody asks for the chain of a write that is not under way.
@@ -90,9 +130,10 @@ pub(super) fn current(step: Step) -> Result<Current, KubeEvent> {
             write,
             rule,
             optional,
-        } => (vec![write], rule, optional, false),
-        Step::SlowStart { writes, rule } => (writes, rule, false, true),
-        Step::Parallel { writes, rule } => (writes, rule, false, false),
+        } => (Writes::Any(vec![write]), rule, optional, false),
+        Step::SlowStart { writes, rule } => (Writes::Any(writes), rule, false, true),
+        Step::Parallel { writes, rule } => (Writes::Any(writes), rule, false, false),
+        Step::Deletions { objects, rule } => (Writes::Deletions(objects), rule, false, false),
         Step::Chains(chains) => return Ok(chained(chains)),
         Step::Event(event) => return Err(event),
     };
@@ -122,7 +163,7 @@ fn chained(all: Vec<Vec<Link>>) -> Current {
     let (writes, rules): (Vec<Write>, _) = links.into_iter().unzip();
     Current {
         batch: writes.len(),
-        writes,
+        writes: Writes::Any(writes),
         rules,
         chains,
         ..Current::default()

@@ -325,6 +325,38 @@ fn chains_go_side_by_side_and_a_failure_ends_its_own_alone() {
 }
 
 #[test]
+fn deletions_are_as_the_writes_that_they_stand_for() {
+    // "b" is there, "a" has another uid, and nobody has number 7.
+    let objects = [(0, 1), (1, 9), (7, 3)].map(|(index, uid)| {
+        let kind = Kind::ConfigMap;
+        (ObjectId { kind, index }, crate::api::Uid(uid))
+    });
+    let rule = "too many";
+    let write = |(object, uid)| Write::Delete {
+        object,
+        uid: Some(uid),
+        grace_s: Some(0),
+        propagation: crate::store::Propagation::Background,
+    };
+    let writes = objects.map(write).to_vec();
+    let objects = objects.to_vec();
+    let [spelt, short] = [
+        Step::Parallel { writes, rule },
+        Step::Deletions { objects, rule },
+    ]
+    .map(|step| {
+        assert_eq!(step.writes(), 3);
+        let mut world = World::new(vec![Plan::none(), plan(vec![step])]);
+        world.run(&[(0, "b"), (1, "a")]);
+        (world.log, world.runner.controller.told)
+    });
+    let codes = spelt.1.iter().filter(|told| told.contains("Delete"));
+    let codes: Vec<&str> = codes.filter_map(|told| told.rsplit(' ').next()).collect();
+    assert_eq!(codes, ["200", "409", "404"]);
+    assert_eq!(short, spelt);
+}
+
+#[test]
 fn as_many_keys_as_workers_are_synced_at_a_time() {
     let plans = ["d", "e", "f"].map(|name| {
         let mut p = Plan::none();

@@ -139,6 +139,7 @@ impl Table {
                         let links = chains.into_iter().flatten();
                         links.map(|(write, _)| write).collect()
                     }
+                    Step::Deletions { objects, .. } => panic!("no job asks for {objects:?}"),
                     Step::Event(_) => Vec::new(),
                 };
                 for mut write in writes {
