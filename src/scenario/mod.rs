@@ -58,6 +58,8 @@ mod objects;
 
 mod reference;
 
+mod made;
+
 mod checks;
 
 mod snapshot;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::diagnostic::Diagnostic;
 use super::fields::{Problems, Value};
+use super::made::Claims;
 use crate::api::yaml::Span;
 use crate::api::{Row, Text};
 
@@ -145,34 +146,46 @@ pub fn object(value: &Value<'_>, namespace: &Text, problems: &mut Problems) -> O
     }
 }
 
-/// What exists, or will: (kind, namespace, name).
+/// What exists, or will.
 #[derive(Debug, Default)]
-pub struct Known(BTreeSet<(String, Text, Text)>);
+pub struct Known {
+    /// Kind, namespace, name.
+    named: BTreeSet<(String, Text, Text)>,
+    /// Claims that controllers may make besides.
+    made: Claims,
+}
+
+const CLAIM: &str = "PersistentVolumeClaim";
 
 impl Known {
     /// Adds an object.
     pub fn add(&mut self, row: &Row) {
         let meta = row.meta();
-        self.0
+        for claim in self.made.add(row) {
+            (self.named).insert((CLAIM.to_owned(), meta.namespace.clone(), claim));
+        }
+        self.named
             .insert((kind_name(row), meta.namespace.clone(), meta.name.clone()));
     }
 
     /// Adds a cluster-scoped object by name.
     pub fn add_plain(&mut self, kind: &str, name: &str) {
-        self.0
+        self.named
             .insert((kind.to_owned(), Text::default(), Text::from(name)));
     }
 
     /// Whether an object is there; cluster-scoped kinds are found under any namespace.
     pub fn has(&self, kind: &str, namespace: &Text, name: &Text) -> bool {
         let in_namespace =
-            |namespace: Text| (self.0).contains(&(kind.to_owned(), namespace, name.clone()));
-        in_namespace(namespace.clone()) || in_namespace(Text::default())
+            |namespace: Text| (self.named).contains(&(kind.to_owned(), namespace, name.clone()));
+        in_namespace(namespace.clone())
+            || in_namespace(Text::default())
+            || (kind == CLAIM && self.made.may_have(namespace, name))
     }
 
     /// The names of a kind in a namespace.
     pub fn names(&self, kind: &str, namespace: &Text) -> Vec<&str> {
-        (self.0.iter())
+        (self.named.iter())
             .filter(|(k, ns, _)| k == kind && (ns == namespace || ns.is_empty()))
             .map(|(.., name)| name.as_str())
             .collect()
@@ -189,7 +202,10 @@ impl Known {
         if self.has(kind, namespace, name) {
             return None;
         }
-        let own = self.0.iter().any(|(k, ns, _)| k == kind && ns.is_empty());
+        let own = self
+            .named
+            .iter()
+            .any(|(k, ns, _)| k == kind && ns.is_empty());
         let message = match own || namespace.is_empty() {
             true => format!("there is no {kind} {name}"),
             false => format!("there is no {kind} {namespace}/{name}"),
@@ -206,7 +222,7 @@ impl Known {
         namespace: &Text,
         name: &Text,
     ) -> Diagnostic {
-        let elsewhere = (self.0.iter()).find(|(k, _, n)| k == kind && n == name);
+        let elsewhere = (self.named.iter()).find(|(k, _, n)| k == kind && n == name);
         if let Some((_, namespace, name)) = elsewhere {
             let (namespace, name) = (namespace.as_str(), name.as_str());
             return missing.hint(format!("did you mean {namespace}/{name}?"));
@@ -215,7 +231,7 @@ impl Known {
         if names.is_empty() {
             let cause = format!("no {kind} is in namespace {}", namespace.as_str());
             let missing = missing.cause(cause);
-            let all: Vec<String> = (self.0.iter())
+            let all: Vec<String> = (self.named.iter())
                 .filter(|(k, ..)| k == kind)
                 .map(|(_, namespace, name)| format!("{}/{}", namespace.as_str(), name.as_str()))
                 .collect();

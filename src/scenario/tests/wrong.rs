@@ -127,6 +127,68 @@ fn references_that_lead_nowhere_name_the_nearest() {
 }
 
 #[test]
+fn claims_that_controllers_make_can_be_named() {
+    let volume = "{name: cache, ephemeral: {volumeClaimTemplate: {spec: {accessModes: \
+                  [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}}}";
+    let pods = format!("{{containers: [{{name: main, image: i}}], volumes: [{volume}]}}");
+    let objects = format!(
+        "apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: db}}
+spec:
+  replicas: 2
+  ordinals: {{start: 3}}
+  serviceName: db
+  selector: {{matchLabels: {{app: db}}}}
+  template: {{metadata: {{labels: {{app: db}}}}, spec: {pods}}}
+  volumeClaimTemplates:
+  - metadata: {{name: data}}
+    spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: alone}}
+spec: {pods}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: api}}
+spec:
+  selector: {{matchLabels: {{app: api}}}}
+  template: {{metadata: {{labels: {{app: api}}}}, spec: {pods}}}
+"
+    );
+    let load = |claim: &str| {
+        let spec = format!("  expect: [{{wait: {{for: create, resource: pvc/{claim}}}}}]\n");
+        let text = format!("{}\n---\n{objects}", with_web(&spec).trim_end());
+        let folder = Folder::new(&[("s.yaml", &text)]);
+        let loaded = folder.load("s.yaml", &LoadOptions::default());
+        loaded.map_or_else(|text| text, |_| "fine".to_owned())
+    };
+    // It begins with 3 and 4, and may come to have more.
+    for claim in [
+        "data-db-3",
+        "data-db-17",
+        "db-3-cache",
+        "alone-cache",
+        "api-7d4f-x-cache",
+    ] {
+        assert_eq!(load(claim), "fine", "{claim}");
+    }
+    for (claim, nearest) in [
+        ("date-db-3", "data-db-3"),
+        ("data-db-x", "data-db-3"),
+        ("data-db-03", "data-db-3"),
+        ("alone-cash", "alone-cache"),
+        ("other/data-db-3", "default/data-db-3"),
+    ] {
+        let told = load(claim);
+        assert!(told.contains("there is no PersistentVolumeClaim"), "{told}");
+        assert!(told.contains(nearest), "{claim}: {told}");
+    }
+}
+
+#[test]
 fn a_command_line_is_parsed_when_the_scenario_loads() {
     check(
         "  timeline: [{at: 1m, kubectl: scale deployment/web --replcas=3}]\n",

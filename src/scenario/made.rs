@@ -1,0 +1,96 @@
+//! Claims that controllers make, as far as their names are known before the run.
+//!
+//! A StatefulSet's claims are numbered, and may become more than it begins with; a claim of an
+//! `ephemeral` volume has its pod's name in front, of which only the beginning is known where the
+//! pod's is generated.
+
+use crate::api::pod::VolumeSource;
+use crate::api::{PodSpec, Row, StatefulSet, Text};
+
+/// Names that begin and end with something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Names {
+    namespace: Text,
+    before: String,
+    after: String,
+    /// What is between them is a number.
+    numbered: bool,
+}
+
+/// The names of claims that are not known to the letter.
+#[derive(Debug, Default)]
+pub struct Claims(Vec<Names>);
+
+impl Claims {
+    /// Whether there may come to be a claim of this name.
+    pub fn may_have(&self, namespace: &Text, name: &str) -> bool {
+        self.0.iter().any(|names| {
+            let rest = name.strip_prefix(names.before.as_str());
+            let rest = rest.and_then(|rest| rest.strip_suffix(names.after.as_str()));
+            let fits = |rest: &str| match names.numbered {
+                true => rest.parse::<u32>().is_ok_and(|n| n.to_string() == rest),
+                false => !rest.is_empty(),
+            };
+            names.namespace == *namespace && rest.is_some_and(fits)
+        })
+    }
+
+    /// Takes in what controllers make for an object; returns the names that are certain, in its
+    /// namespace.
+    pub fn add(&mut self, row: &Row) -> Vec<Text> {
+        let template = match row {
+            Row::StatefulSet(set) => return self.add_set(set),
+            Row::Pod(pod) => {
+                let volumes = ephemeral(&pod.spec);
+                let names = volumes.map(|volume| format!("{}-{volume}", pod.meta.name).into());
+                return names.collect();
+            }
+            Row::Deployment(row) => &row.template,
+            Row::ReplicaSet(row) => &row.template,
+            Row::DaemonSet(row) => &row.template,
+            Row::Job(row) => &row.spec.template,
+            Row::CronJob(row) => &row.template.spec.template,
+            _ => return Vec::new(),
+        };
+        let meta = row.meta();
+        self.0.extend(ephemeral(&template.spec).map(|volume| Names {
+            namespace: meta.namespace.clone(),
+            before: format!("{}-", meta.name),
+            after: format!("-{volume}"),
+            numbered: false,
+        }));
+        Vec::new()
+    }
+
+    /// `pkg/controller/statefulset/stateful_set_utils.go :: getPersistentVolumeClaimName`, and
+    /// `component-helpers/storage/ephemeral :: VolumeClaimName` of its pods.
+    fn add_set(&mut self, set: &StatefulSet) -> Vec<Text> {
+        let of_set = set.claims.iter().map(|claim| {
+            let before = format!("{}-{}-", claim.meta.name, set.meta.name);
+            (before, String::new())
+        });
+        let of_pods = ephemeral(&set.template.spec).map(|volume| {
+            let before = format!("{}-", set.meta.name);
+            (before, format!("-{volume}"))
+        });
+        let count = usize::try_from(set.replicas).unwrap_or(0);
+        let mut certain = Vec::new();
+        for (before, after) in of_set.chain(of_pods) {
+            let first = (set.start..).take(count);
+            certain.extend(first.map(|n| Text::from(format!("{before}{n}{after}"))));
+            self.0.push(Names {
+                namespace: set.meta.namespace.clone(),
+                before,
+                after,
+                numbered: true,
+            });
+        }
+        certain
+    }
+}
+
+/// The names of volumes that get claims of their own.
+fn ephemeral(spec: &PodSpec) -> impl Iterator<Item = &Text> {
+    let own = |volume: &&crate::api::pod::Volume| volume.source == VolumeSource::Ephemeral;
+    spec.volumes.iter().filter(own).map(|volume| &volume.name)
+}
