@@ -32,7 +32,7 @@ struct Marked {
 
 impl Marked {
     fn mark(&mut self, id: Id<Pod>, wanted: bool) {
-        if self.bits.contains(id.index()) != wanted {
+        if self.has(id) != wanted {
             self.bits.grow(id.index() + 1);
             self.bits.set(id.index(), wanted);
             self.count = if wanted {
@@ -41,6 +41,10 @@ impl Marked {
                 self.count - 1
             };
         }
+    }
+
+    fn has(&self, id: Id<Pod>) -> bool {
+        self.bits.contains(id.index())
     }
 
     /// In order of creation.
@@ -62,8 +66,10 @@ impl Marked {
 pub struct PodGcController {
     /// `--terminated-pod-gc-threshold`; 0 keeps all.
     threshold: usize,
-    /// Ended pods and terminating pods, as the informer tells, so that a pass need not read all.
+    /// Ended pods, those of them that were evicted, and terminating pods, as the informer tells, so
+    /// that a pass need not read all.
     ended: Marked,
+    evicted: Marked,
     terminating: Marked,
     /// Missing nodes with the end of their quarantine.
     quarantine: BTreeMap<Text, Time>,
@@ -93,22 +99,19 @@ fn removal(
     mark.into_iter().chain([(delete, rule)]).collect()
 }
 
+fn evicted(pod: &Pod) -> bool {
+    pod.status.reason.as_ref().is_some_and(|r| r == "Evicted")
+}
+
 /// `byEvictionAndCreationTimestamp`: the first `count`, in order.
 fn first(mut pods: Vec<(Id<Pod>, &Arc<Pod>)>, count: usize) -> Vec<(Id<Pod>, &Arc<Pod>)> {
-    let key = |pod: &Pod| {
-        let evicted = pod.status.reason.as_ref().is_some_and(|r| r == "Evicted");
-        (!evicted, recorded(pod.meta.created))
-    };
+    let key = |pod: &Pod| (!evicted(pod), recorded(pod.meta.created));
     let order = |(i, a): &(Id<Pod>, &Arc<Pod>), (j, b): &(Id<Pod>, &Arc<Pod>)| {
         let names = || a.meta.name.cmp(&b.meta.name).then(i.cmp(j));
         key(a).cmp(&key(b)).then_with(names)
     };
-    // Of a great many that have ended a few are too many: the others need no order.
-    if 0 < count && count < pods.len() {
-        pods.select_nth_unstable_by(count - 1, order);
-    }
-    pods.truncate(count);
     pods.sort_unstable_by(order);
+    pods.truncate(count);
     pods
 }
 
@@ -143,13 +146,16 @@ impl PodGcController {
         PodGcController {
             threshold,
             ended: Marked::default(),
+            evicted: Marked::default(),
             terminating: Marked::default(),
             quarantine: BTreeMap::new(),
         }
     }
 
     fn note(&mut self, id: Id<Pod>, pod: &Pod, gone: bool) {
-        self.ended.mark(id, !gone && pod.status.phase.terminal());
+        let ended = !gone && pod.status.phase.terminal();
+        self.ended.mark(id, ended);
+        self.evicted.mark(id, ended && evicted(pod));
         self.terminating.mark(id, !gone && pod.meta.deleting());
     }
 
@@ -159,9 +165,21 @@ impl PodGcController {
         if self.threshold == 0 || excess == 0 {
             return;
         }
-        let pods = self.ended.iter();
-        let pods = pods.filter_map(|id| Some((id, view.pods().get(id)?)));
-        let pods = first(pods.collect(), excess);
+        let row = |id| Some((id, view.pods().get(id)?));
+        let mut pods: Vec<_> = self.evicted.iter().filter_map(row).collect();
+        // Numbers are given in the order of creation. Of tens of thousands only those are read that
+        // go, and whoever was created in the same second as the last of them.
+        let others = self.ended.iter().filter(|id| !self.evicted.has(*id));
+        let mut second = None;
+        for (id, pod) in others.filter_map(row) {
+            let created = Some(recorded(pod.meta.created));
+            if pods.len() >= excess && created != second {
+                break;
+            }
+            second = created;
+            pods.push((id, pod));
+        }
+        let pods = first(pods, excess);
         let rule = "more ended pods than the garbage collection threshold";
         together(&pods, rule, plan);
     }
@@ -357,6 +375,44 @@ mod tests {
         let mut controller = PodGcController::new(threshold);
         controller.resync(store.view(), Time::ZERO, &mut Keys::default());
         (controller, store)
+    }
+
+    #[test]
+    fn those_that_are_too_many_are_the_first_of_all_in_order() {
+        // Three in each second, with names that go against the order of creation.
+        let mut store = Store::new(Draws::new(1));
+        for n in 0..12u64 {
+            let pod = Pod {
+                meta: named(&format!("p{}", n * 7 % 12)),
+                ..Pod::default()
+            };
+            let mut write = |write| {
+                let now = Time::from_millis(n * 334);
+                let done = store.write(&write, now, Cause::default());
+                done.expect("written").object.expect("a pod")
+            };
+            let object = write(Write::Create(pod.into()));
+            let patch = Patch::PodConditions {
+                conditions: Vec::new(),
+                phase: Some(Phase::Failed),
+                reason: (n % 5 == 3).then(|| ("Evicted".into(), Text::default())),
+            };
+            let uid = None;
+            write(Write::Patch { object, uid, patch });
+        }
+        let view = store.view();
+        let all: Vec<_> = view.pods().iter().collect();
+        let all: Vec<_> = first(all, usize::MAX)
+            .into_iter()
+            .map(|(_, pod)| pod.meta.name.to_string())
+            .collect();
+        assert_eq!(all[..3], ["p9", "p8", "p0"]);
+        for threshold in 1..=12 {
+            let mut controller = PodGcController::new(threshold);
+            controller.resync(view, Time::ZERO, &mut Keys::default());
+            let told = deletions(&mut controller, &store, 20);
+            assert_eq!(told, all[..12 - threshold], "{threshold}");
+        }
     }
 
     #[test]

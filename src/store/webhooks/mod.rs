@@ -14,7 +14,7 @@ use super::commit::Store;
 use super::view::View;
 use super::write::{ApiError, ObjectId, Patch, Write};
 use crate::api::webhook::{GROUP, Rule, Scope, Webhook};
-use crate::api::{Kind, Labels, Namespace, Row, Text};
+use crate::api::{Labels, Namespace, Row, Text};
 use crate::engine::Time;
 
 /// What a request does, in the words of rules.
@@ -291,19 +291,6 @@ impl Store {
                 },
                 ..whole(Operation::Create, &current((*pod).into())?, none(), None)
             },
-        })
-    }
-
-    /// How admission sees the renewal of a node's lease.
-    pub fn renewal_attributes(&self, lease: ObjectId) -> Option<Attributes> {
-        let meta = self.view().meta(lease)?;
-        Some(Attributes {
-            operation: Operation::Update,
-            resource: Resource::new(Kind::Lease.api_version(), Kind::Lease.plural()),
-            subresource: "",
-            namespace: meta.namespace.clone(),
-            new: Some(meta.labels.clone()),
-            old: Some(meta.labels.clone()),
         })
     }
 

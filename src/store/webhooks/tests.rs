@@ -490,13 +490,6 @@ fn writes_are_the_requests_that_upstream_sends() {
         let attributes = store.attributes(&write, Time::ZERO).expect("an object");
         assert_eq!(shown(&attributes), expected, "{write:?}");
     }
-    let renewal = store
-        .renewal_attributes(lease)
-        .map(|request| shown(&request));
-    assert_eq!(
-        renewal.as_deref(),
-        Some("UPDATE coordination.k8s.io/v1 leases in kube-node-lease")
-    );
 }
 
 #[test]

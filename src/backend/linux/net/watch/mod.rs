@@ -523,8 +523,12 @@ impl Watch {
 
     /// Whether a rule is about packets between a pod and everybody, its own node among them.
     pub fn troubles_everybody(&self, pod: u32) -> bool {
+        // Asked about every probe, and nearly always there are none.
+        if self.troubles.is_empty() {
+            return false;
+        }
         let found = self.sandboxes.iter().find(|(_, s)| s.number == pod);
-        let Some((key, sandbox)) = found.filter(|_| !self.troubles.is_empty()) else {
+        let Some((key, sandbox)) = found else {
             return false;
         };
         let node = sandbox.node.as_str();
