@@ -7,6 +7,9 @@
 use crate::api::pod::VolumeSource;
 use crate::api::{PodSpec, Row, StatefulSet, Text};
 
+/// So many claims of a set are kept by name, to be suggested; the others are known by their form.
+const LISTED: i32 = 100;
+
 /// Names that begin and end with something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Names {
@@ -35,27 +38,32 @@ impl Claims {
         })
     }
 
-    /// Takes in what controllers make for an object; returns the names that are certain, in its
+    /// Takes in what controllers make for an object; returns names that are certain, in its
     /// namespace.
     pub fn add(&mut self, row: &Row) -> Vec<Text> {
-        let template = match row {
+        let meta = row.meta();
+        let spec = match row {
             Row::StatefulSet(set) => return self.add_set(set),
-            Row::Pod(pod) => {
-                let volumes = ephemeral(&pod.spec);
-                let names = volumes.map(|volume| format!("{}-{volume}", pod.meta.name).into());
-                return names.collect();
-            }
-            Row::Deployment(row) => &row.template,
-            Row::ReplicaSet(row) => &row.template,
-            Row::DaemonSet(row) => &row.template,
-            Row::Job(row) => &row.spec.template,
-            Row::CronJob(row) => &row.template.spec.template,
+            Row::Pod(pod) => &pod.spec,
+            Row::Deployment(row) => &row.template.spec,
+            Row::ReplicaSet(row) => &row.template.spec,
+            Row::DaemonSet(row) => &row.template.spec,
+            Row::Job(row) => &row.spec.template.spec,
+            Row::CronJob(row) => &row.template.spec.template.spec,
             _ => return Vec::new(),
         };
-        let meta = row.meta();
-        self.0.extend(ephemeral(&template.spec).map(|volume| Names {
+        let volumes = ephemeral(spec);
+        if matches!(row, Row::Pod(_)) && !meta.name.is_empty() {
+            let names = volumes.map(|volume| format!("{}-{volume}", meta.name).into());
+            return names.collect();
+        }
+        let before = match meta.name.is_empty() {
+            true => meta.generate_name.to_string(),
+            false => format!("{}-", meta.name),
+        };
+        self.0.extend(volumes.map(|volume| Names {
             namespace: meta.namespace.clone(),
-            before: format!("{}-", meta.name),
+            before: before.clone(),
             after: format!("-{volume}"),
             numbered: false,
         }));
@@ -73,10 +81,10 @@ impl Claims {
             let before = format!("{}-", set.meta.name);
             (before, format!("-{volume}"))
         });
-        let count = usize::try_from(set.replicas).unwrap_or(0);
+        let count = set.replicas.min(LISTED);
         let mut certain = Vec::new();
         for (before, after) in of_set.chain(of_pods) {
-            let first = (set.start..).take(count);
+            let first = (0..count).filter_map(|n| set.start.checked_add(n));
             certain.extend(first.map(|n| Text::from(format!("{before}{n}{after}"))));
             self.0.push(Names {
                 namespace: set.meta.namespace.clone(),

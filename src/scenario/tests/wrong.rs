@@ -150,6 +150,21 @@ kind: Pod
 metadata: {{name: alone}}
 spec: {pods}
 ---
+apiVersion: v1
+kind: Pod
+metadata: {{generateName: one-}}
+spec: {pods}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: great}}
+spec:
+  replicas: 2147483647
+  ordinals: {{start: 2147483600}}
+  serviceName: db
+  selector: {{matchLabels: {{app: great}}}}
+  template: {{metadata: {{labels: {{app: great}}}}, spec: {pods}}}
+---
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{name: api}}
@@ -172,6 +187,8 @@ spec:
         "db-3-cache",
         "alone-cache",
         "api-7d4f-x-cache",
+        "one-k2x9p-cache",
+        "great-2147483640-cache",
     ] {
         assert_eq!(load(claim), "fine", "{claim}");
     }
