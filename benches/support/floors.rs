@@ -58,7 +58,7 @@ pub fn clone() -> Duration {
 pub fn exec() -> Duration {
     let argv = ["/bin/true".to_owned()];
     timed(|| {
-        let work = || drop(sys::exec("/bin/true", &argv, &[], false));
+        let work = || drop(sys::exec(&argv, &argv, &[], false));
         end(&fork(NAMESPACES, work), false);
     })
 }

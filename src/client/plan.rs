@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::api::{KubeEvent, Uid};
-use crate::store::{ObjectId, Write};
+use crate::store::{ObjectId, Propagation, Write};
 
 /// What a sync returns. Steps run in order; the first step that fails drops the rest of the plan
 /// and requeues the key with back-off (after `Controller::finish` was asked).
@@ -46,7 +46,7 @@ pub enum Step {
         /// The rule in a few words.
         rule: &'static str,
     },
-    /// Deletions at once, without a grace period: as [`Step::Parallel`], in a seventh of the memory.
+    /// A [`deletion`] of each at once: as [`Step::Parallel`], in a seventh of the memory.
     Deletions {
         /// What is deleted, if it still has this uid.
         objects: Vec<(ObjectId, Uid)>,
@@ -59,6 +59,16 @@ pub enum Step {
     Chains(Vec<Vec<Link>>),
     /// A KubeEvent: sent without waiting, outside of the plan's order.
     Event(KubeEvent),
+}
+
+/// The deletion of an object that still has this uid, without a grace period.
+pub fn deletion(object: ObjectId, uid: Uid) -> Write {
+    Write::Delete {
+        object,
+        uid: Some(uid),
+        grace_s: Some(0),
+        propagation: Propagation::Background,
+    }
 }
 
 /// A write of a chain, and its rule in a few words.

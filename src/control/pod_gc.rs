@@ -13,9 +13,10 @@ use fixedbitset::FixedBitSet;
 use crate::api::meta::recorded;
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, Truth};
 use crate::api::{Node, Pod, Text};
+use crate::client::plan::deletion;
 use crate::client::{Controller, Keys, Link, Plan, Step, SyncContext, Watches};
 use crate::engine::Time;
-use crate::store::{ApiError, Change, Id, ObjectId, Op, Patch, Propagation, View, Write};
+use crate::store::{ApiError, Change, Id, ObjectId, Op, Patch, View, Write};
 
 /// `gcCheckPeriod`.
 const PERIOD: Duration = Duration::from_secs(20);
@@ -89,12 +90,7 @@ fn removal(
         reason: None,
     };
     let mark = Write::Patch { object, uid, patch };
-    let delete = Write::Delete {
-        object,
-        uid,
-        grace_s: Some(0),
-        propagation: Propagation::Background,
-    };
+    let delete = deletion(object, pod.meta.uid);
     let mark = (!pod.status.phase.terminal()).then_some((mark, rule));
     mark.into_iter().chain([(delete, rule)]).collect()
 }
@@ -296,7 +292,7 @@ mod tests {
     use crate::api::Meta;
     use crate::api::affinity::{Taint, TaintEffect};
     use crate::engine::Draws;
-    use crate::store::{Cause, Store};
+    use crate::store::{Cause, Propagation, Store};
 
     /// Asks for a deletion with a grace period.
     fn delete(store: &mut Store, pod: Id<Pod>) {
@@ -339,15 +335,11 @@ mod tests {
         assert_eq!(plan.requeue_after, Some(PERIOD));
         let mut told = Vec::new();
         for step in plan.steps {
-            let mut tell = |object| {
-                let row = store.view().row(object).expect("it is there");
-                told.push(row.meta().name.to_string());
-            };
             let chains = match step {
                 Step::Chains(chains) => chains,
-                Step::Deletions { objects, .. } => {
-                    objects.into_iter().for_each(|(object, _)| tell(object));
-                    continue;
+                Step::Deletions { objects, rule } => {
+                    let chain = |(object, uid)| vec![(deletion(object, uid), rule)];
+                    objects.into_iter().map(chain).collect()
                 }
                 step => panic!("not a removal: {step:?}"),
             };
@@ -358,7 +350,8 @@ mod tests {
                     break;
                 }
                 if let Write::Delete { object, .. } = write {
-                    tell(object);
+                    let row = store.view().row(object).expect("it is there");
+                    told.push(row.meta().name.to_string());
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! `ephemeral` volume has its pod's name in front, of which only the beginning is known where the
 //! pod's is generated.
 
-use crate::api::pod::VolumeSource;
+use crate::api::pod::{Volume, VolumeSource};
 use crate::api::{PodSpec, Row, StatefulSet, Text};
 
 /// So many claims of a set are kept by name, to be suggested; the others are known by their form.
@@ -54,33 +54,31 @@ impl Claims {
         };
         let volumes = ephemeral(spec);
         if matches!(row, Row::Pod(_)) && !meta.name.is_empty() {
-            let names = volumes.map(|volume| format!("{}-{volume}", meta.name).into());
-            return names.collect();
+            return volumes.filter_map(|v| v.claim_name(&meta.name)).collect();
         }
         let before = match meta.name.is_empty() {
             true => meta.generate_name.to_string(),
             false => format!("{}-", meta.name),
         };
-        self.0.extend(volumes.map(|volume| Names {
-            namespace: meta.namespace.clone(),
-            before: before.clone(),
-            after: format!("-{volume}"),
-            numbered: false,
-        }));
+        self.0
+            .extend(volumes.filter_map(after_pod).map(|after| Names {
+                namespace: meta.namespace.clone(),
+                before: before.clone(),
+                after,
+                numbered: false,
+            }));
         Vec::new()
     }
 
-    /// `pkg/controller/statefulset/stateful_set_utils.go :: getPersistentVolumeClaimName`, and
-    /// `component-helpers/storage/ephemeral :: VolumeClaimName` of its pods.
+    /// `pkg/controller/statefulset/stateful_set_utils.go :: getPersistentVolumeClaimName`, and the
+    /// claims of its pods' own volumes.
     fn add_set(&mut self, set: &StatefulSet) -> Vec<Text> {
         let of_set = set.claims.iter().map(|claim| {
             let before = format!("{}-{}-", claim.meta.name, set.meta.name);
             (before, String::new())
         });
-        let of_pods = ephemeral(&set.template.spec).map(|volume| {
-            let before = format!("{}-", set.meta.name);
-            (before, format!("-{volume}"))
-        });
+        let of_pods = ephemeral(&set.template.spec).filter_map(after_pod);
+        let of_pods = of_pods.map(|after| (format!("{}-", set.meta.name), after));
         let count = set.replicas.min(LISTED);
         let mut certain = Vec::new();
         for (before, after) in of_set.chain(of_pods) {
@@ -97,8 +95,13 @@ impl Claims {
     }
 }
 
-/// The names of volumes that get claims of their own.
-fn ephemeral(spec: &PodSpec) -> impl Iterator<Item = &Text> {
-    let own = |volume: &&crate::api::pod::Volume| volume.source == VolumeSource::Ephemeral;
-    spec.volumes.iter().filter(own).map(|volume| &volume.name)
+/// Volumes that get claims of their own.
+fn ephemeral(spec: &PodSpec) -> impl Iterator<Item = &Volume> {
+    let own = |volume: &&Volume| volume.source == VolumeSource::Ephemeral;
+    spec.volumes.iter().filter(own)
+}
+
+/// What follows the pod's name in the name of a volume's claim.
+fn after_pod(volume: &Volume) -> Option<String> {
+    volume.claim_name("").map(|after| after.to_string())
 }

@@ -428,16 +428,23 @@ pub fn ignore_broken_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// Becomes another program, which may have huge pages or what it inherits.
-pub fn exec(path: &str, argv: &[String], env: &[(String, String)], huge_pages: bool) -> io::Error {
+/// Becomes the first program of `paths` that is there, which may have huge pages or what it inherits.
+pub fn exec(
+    paths: &[String],
+    argv: &[String],
+    env: &[(String, String)],
+    huge_pages: bool,
+) -> io::Error {
     let strings = || -> io::Result<_> {
-        let argv: io::Result<Vec<CString>> = argv.iter().map(|a| c_string(a.as_str())).collect();
+        let all = |texts: &[String]| -> io::Result<Vec<CString>> {
+            texts.iter().map(|text| c_string(text.as_str())).collect()
+        };
         let env: io::Result<Vec<CString>> = (env.iter())
             .map(|(name, value)| c_string(format!("{name}={value}")))
             .collect();
-        Ok((c_string(path)?, argv?, env?))
+        Ok((all(paths)?, all(argv)?, env?))
     };
-    let (path, argv, env) = match strings() {
+    let (paths, argv, env) = match strings() {
         Ok(strings) => strings,
         Err(error) => return error,
     };
@@ -446,18 +453,20 @@ pub fn exec(path: &str, argv: &[String], env: &[(String, String)], huge_pages: b
         all.chain([std::ptr::null()]).collect()
     };
     let (arguments, variables) = (pointers(&argv), pointers(&env));
-    // Nothing is allocated between these two: the kernel would clear a huge page for it.
+    // Nothing is allocated from here on: the kernel would clear a huge page for it.
     if huge_pages && let Err(error) = keep_to_small_pages(false) {
         return error;
     }
-    // SAFETY: the pointers are of strings above that end with a zero, and both lists end with null.
-    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
-    let failed = io::Error::last_os_error();
-    if huge_pages {
-        // Whoever tries another path allocates for it.
-        let _ = keep_to_small_pages(true);
+    let mut last = io::Error::from_raw_os_error(libc::ENOENT);
+    for path in &paths {
+        // SAFETY: the pointers are of strings above that end with a zero, and both lists end with null.
+        unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
+        last = io::Error::last_os_error();
+        if last.raw_os_error() != Some(libc::ENOENT) {
+            break;
+        }
     }
-    failed
+    last
 }
 
 /// Switches the loopback device of the current network namespace on, and gives it one more address.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use crate::api::{KubeEvent, Uid};
-use crate::client::plan::{Link, Step};
-use crate::store::{ObjectId, Propagation, Write};
+use crate::client::plan::{Link, Step, deletion};
+use crate::store::{ObjectId, Write};
 
 /// The writes of a step.
 #[derive(Debug)]
@@ -32,12 +32,7 @@ impl Writes {
             Writes::Any(writes) => writes.get(at).map(Cow::Borrowed),
             Writes::Deletions(objects) => {
                 let (object, uid) = *objects.get(at)?;
-                Some(Cow::Owned(Write::Delete {
-                    object,
-                    uid: Some(uid),
-                    grace_s: Some(0),
-                    propagation: Propagation::Background,
-                }))
+                Some(Cow::Owned(deletion(object, uid)))
             }
         }
     }

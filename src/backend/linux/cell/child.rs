@@ -169,16 +169,10 @@ fn execute(spec: &ContainerSpec, argv: &[String], cwd: &str, huge_pages: bool) -
         return failed;
     }
     let name = argv.first().map_or("", String::as_str);
-    let mut last = std::io::Error::from_raw_os_error(libc::ENOENT);
-    for path in candidates(name, &spec.env) {
-        last = sys::exec(&path, argv, &spec.env, huge_pages);
-        if last.raw_os_error() != Some(libc::ENOENT) {
-            break;
-        }
-    }
+    let error = sys::exec(&candidates(name, &spec.env), argv, &spec.env, huge_pages);
     Failed {
         step: format!("exec {name:?}"),
-        error: last,
+        error,
     }
 }
 
