@@ -14,8 +14,13 @@ pub const PROVISION: &str = "rehearsal.dev/provision";
 pub const ATTACH: &str = "rehearsal.dev/attach";
 /// Annotation: how long it takes to detach a volume.
 pub const DETACH: &str = "rehearsal.dev/detach";
-/// Annotation: `true` when volumes belong to the zone that they were made in.
+/// Annotation: `true` when volumes belong to the zone that they were made in, `false` when they can
+/// be used everywhere.
 pub const ZONAL: &str = "rehearsal.dev/zonal";
+/// Label of a node's zone.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+/// Label of a node's own name.
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// `storageclass.kubernetes.io/is-default-class`.
 pub const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 /// The same before it was stable.
@@ -61,7 +66,23 @@ fn in_place(provisioner: &str) -> bool {
         "lvm",
         "topolvm",
     ];
-    words.iter().any(|word| provisioner.contains(word))
+    words.iter().any(|word| provisioner.contains(word)) || of_node(provisioner)
+}
+
+/// Provisioners of disks of the node itself: a volume can be used where it was made and nowhere
+/// else, and is gone with its node (`rancher/local-path-provisioner/provisioner.go :: Provision`,
+/// `openebs/dynamic-localpv-provisioner`, the others' `NodeGetInfo`).
+fn of_node(provisioner: &str) -> bool {
+    let words = [
+        "rancher.io/local-path",
+        "topolvm.io",
+        "topolvm.cybozu.com",
+        "openebs.io/local",
+        "local.csi.openebs.io",
+        "zfs.csi.openebs.io",
+        "hostpath.csi.k8s.io",
+    ];
+    words.contains(&provisioner)
 }
 
 /// Disks of the big clouds: each belongs to a zone.
@@ -104,12 +125,20 @@ pub fn of_volume(volume: &PersistentVolume) -> Latencies {
     latencies(&volume.meta, Latencies { attach, ..DISK })
 }
 
-/// Whether a class's volumes belong to a zone.
-pub fn zonal(class: &StorageClass) -> bool {
-    match class.meta.annotations.get(ZONAL) {
-        Some(text) => text == "true",
-        None => cloud_disk(&class.provisioner),
+/// The node label whose value must be that of the node a volume of this class was made for,
+/// wherever the class says so, or its provisioner is known to.
+pub fn topology(class: &StorageClass) -> Option<&'static str> {
+    match zonal(class) {
+        Some(zonal) => zonal.then_some(ZONE),
+        None if cloud_disk(&class.provisioner) => Some(ZONE),
+        None => of_node(&class.provisioner).then_some(HOSTNAME),
     }
+}
+
+/// Whether a class's volumes belong to a zone, if its annotation says it.
+pub fn zonal(class: &StorageClass) -> Option<bool> {
+    let said = class.meta.annotations.get(ZONAL);
+    said.map(|text| text == "true")
 }
 
 /// Whether a class is a default class.
@@ -131,20 +160,25 @@ mod tests {
 
     #[test]
     fn a_class_says_what_its_volumes_take_or_its_provisioner_does() {
-        // provisioner, annotations; attach and detach in seconds, zonal
+        // provisioner, annotations; attach and detach in seconds, label of where its volumes are
+        let disk = Some((5, 5));
         let table = [
-            ("ebs.csi.aws.com", "", Some((5, 5)), true),
-            ("disk.rehearsal.dev", "", Some((5, 5)), false),
+            ("ebs.csi.aws.com", "", disk, Some(ZONE)),
+            ("disk.rehearsal.dev", "", disk, None),
+            ("disk.rehearsal.dev", "zonal=true", disk, Some(ZONE)),
             (
                 "disk.rehearsal.dev",
                 "attach=8s detach=2s",
                 Some((8, 2)),
-                false,
+                None,
             ),
-            ("disk.rehearsal.dev", "attach=0s", None, false),
-            ("nfs.csi.k8s.io", "", None, false),
-            ("rancher.io/local-path", "", None, false),
-            ("pd.csi.storage.gke.io", "zonal=false", Some((5, 5)), false),
+            ("disk.rehearsal.dev", "attach=0s", None, None),
+            ("nfs.csi.k8s.io", "", None, None),
+            ("rancher.io/local-path", "", None, Some(HOSTNAME)),
+            ("rancher.io/local-path", "zonal=false", None, None),
+            ("openebs.io/local", "", None, Some(HOSTNAME)),
+            ("k8s.io/minikube-hostpath", "", None, None),
+            ("pd.csi.storage.gke.io", "zonal=false", disk, None),
         ];
         for (provisioner, annotations, attach, expected) in table {
             let pairs = annotations.split_whitespace().map(|pair| {
@@ -161,7 +195,7 @@ mod tests {
             };
             let got = of_class(&class).attach;
             let got = got.map(|(a, d)| (a.as_secs(), d.as_secs()));
-            assert_eq!((got, zonal(&class)), (attach, expected), "{provisioner}");
+            assert_eq!((got, topology(&class)), (attach, expected), "{provisioner}");
         }
     }
 }

@@ -238,6 +238,16 @@ pub struct CSINode {
     pub meta: Meta,
     /// `spec.drivers`: name and `allocatable.count`.
     pub drivers: Vec<(Text, Option<i32>)>,
+    /// `topologyKeys` of the drivers that have any, by name.
+    pub topology_keys: Vec<(Text, Vec<Text>)>,
+}
+
+impl CSINode {
+    /// The labels by which a driver says where its volumes can be used.
+    pub fn topology_keys(&self, driver: &str) -> &[Text] {
+        let found = self.topology_keys.iter().find(|(name, _)| name == driver);
+        found.map_or(&[], |(_, keys)| keys)
+    }
 }
 
 /// A CSIDriver, as far as scheduling looks at it.

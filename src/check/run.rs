@@ -431,6 +431,7 @@ fn failed_steps(cluster: &Cluster) -> Vec<CheckRow> {
             kind: "step".into(),
             passed: false,
             at_s: Some(at.since(epoch).as_secs_f64()),
+            run_s: Some(at.since(epoch).as_secs_f64()),
             detail: error.clone(),
             open: false,
         }),

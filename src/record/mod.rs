@@ -129,6 +129,8 @@ pub struct CheckRow {
     pub passed: bool,
     /// When it was decided or came true, in seconds of the run or of its own clock.
     pub at_s: Option<f64>,
+    /// The same moment in seconds of the run.
+    pub run_s: Option<f64>,
     /// The measured value in words.
     pub detail: String,
     /// The run was interrupted before it was decided: it neither holds nor fails.

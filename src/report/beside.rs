@@ -145,6 +145,7 @@ mod tests {
                 kind: "threshold".into(),
                 passed,
                 at_s: None,
+                run_s: None,
                 detail: detail.into(),
                 open: false,
             });

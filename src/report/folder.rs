@@ -22,7 +22,7 @@ use super::tables::tables;
 const RECORD: &str = "record.bin";
 
 /// What that file begins with: its kind and version.
-const MAGIC: &[u8] = b"rehearsal record 3\n";
+const MAGIC: &[u8] = b"rehearsal record 4\n";
 
 /// Why a results folder cannot be read.
 #[derive(Debug, Error)]

@@ -293,6 +293,7 @@ mod tests {
             kind: "always".into(),
             passed: false,
             at_s: None,
+            run_s: None,
             detail: "min 0 at 00:01".into(),
             open: false,
         });

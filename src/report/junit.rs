@@ -130,6 +130,7 @@ mod tests {
             kind: "threshold".into(),
             passed,
             at_s: Some(2.5),
+            run_s: None,
             detail: detail.into(),
             open: false,
         };

@@ -56,7 +56,7 @@ pub fn worst_moment(run: &RunRecord) -> Option<String> {
         .map(|s| s.at().since(run.header.begun).as_secs());
     let check = || {
         let failed = run.checks.iter().filter(|c| c.failed());
-        failed.filter_map(|c| c.at_s).map(|at| at as u64).min()
+        failed.filter_map(|c| c.run_s).map(|at| at as u64).min()
     };
     Some(Time::from_secs(worst.or_else(check)?).clock())
 }

@@ -82,7 +82,14 @@ impl Diagnostic {
     /// short.
     #[must_use]
     pub fn suggest<'n>(self, word: &str, names: impl IntoIterator<Item = &'n str>) -> Self {
-        let names: Vec<&str> = names.into_iter().collect();
+        let mut seen = Vec::new();
+        for name in names {
+            // A field that several readers know of is one field.
+            if !seen.contains(&name) {
+                seen.push(name);
+            }
+        }
+        let names = seen;
         match closest(word, names.iter().copied()) {
             Some(name) => self.hint(format!("did you mean {name:?}?")),
             None if names.is_empty() => self,

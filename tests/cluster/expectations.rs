@@ -111,7 +111,7 @@ const CASES: &[(&str, bool, &str)] = &[
     (
         "eventually: \"endpoints('web').total == 2\", within: 20s",
         false,
-        "not within 0:20",
+        "not within 0:20 of 01:",
     ),
     (
         "eventually: \"deployment('stuck').status.readyReplicas == 1\", within: 2m",
@@ -142,4 +142,24 @@ fn each_form_says_what_it_found() {
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(record.checks.len(), CASES.len());
+}
+
+#[test]
+fn the_moment_to_explain_is_when_the_first_check_failed() {
+    let line = "eventually: \"deployment('stuck').status.readyReplicas == 1\", within: 20s";
+    let cases = [
+        (format!("{line}, from: 10s"), "00:30"),
+        (format!("{line}, from: 1m"), "01:20"),
+        ("always: \"nodes().size() == 3\", from: 40s".into(), "00:40"),
+    ];
+    for (line, moment) in cases {
+        let record = play(&[&line]).unwrap_or_else(|error| panic!("{error}"));
+        let found = rehearsal::report::worst_moment(&record);
+        assert_eq!(
+            found.as_deref(),
+            Some(moment),
+            "{line}: {:?}",
+            record.checks
+        );
+    }
 }

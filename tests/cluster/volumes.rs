@@ -115,3 +115,149 @@ fn a_volume_of_a_pods_own_comes_and_goes_with_it() {
         "{failed:#?}"
     );
 }
+
+/// A set on disks of the nodes themselves; a node is closed, and all pods are deleted.
+const LOCAL: &str = "
+apiVersion: rehearsal.dev/v1
+kind: Scenario
+metadata: {name: local}
+spec:
+  seed: 5
+  duration: 6m
+  cluster:
+    nodePools: [{name: web, count: 3, capacity: {cpu: '4', memory: 8Gi, pods: '110'}}]
+  timeline:
+  - {at: 2m, kubectl: cordon web-1}
+  - {at: 2m10s, kubectl: delete pod db-0 db-1 db-2}
+  - {at: 4m, kubectl: uncordon web-1}
+  expect:
+  - name: all come back
+    eventually: \"statefulset('db').status.readyReplicas == 3\"
+    within: 1m
+    from: 4m1s
+  - name: one waits
+    from: 3m
+    until: 3m50s
+    always: \"statefulset('db').status.readyReplicas < 3\"
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: local-path}
+provisioner: rancher.io/local-path
+volumeBindingMode: WaitForFirstConsumer
+reclaimPolicy: Delete
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: none
+  replicas: 3
+  podManagementPolicy: Parallel
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - {name: main, image: 'db:1', volumeMounts: [{name: data, mountPath: /data}]}
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: db}}}
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], storageClassName: local-path, resources: {requests: {storage: 1Gi}}}
+";
+
+#[test]
+fn a_pod_with_a_disk_of_its_node_waits_for_that_node() {
+    let record = play(LOCAL);
+    let waits = told(&record, "FailedScheduling");
+    let closed = "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't match \
+                  PersistentVolume's node affinity. preemption: 0/3 nodes are available: 3 \
+                  Preemption is not helpful for scheduling.";
+    assert_eq!(waits[0].message, *closed, "{waits:#?}");
+}
+
+/// Two nodes with room for one volume each, three pods that want one; then the volumes of two of
+/// them are deleted, and their pods come back.
+const ROOM: &str = "
+apiVersion: rehearsal.dev/v1
+kind: Scenario
+metadata: {name: room}
+spec:
+  seed: 5
+  duration: 10m
+  cluster:
+    nodePools: [{name: web, count: 2, capacity: {cpu: '4', memory: 8Gi, pods: '110'}}]
+  timeline:
+  - {at: 3m, kubectl: scale statefulset/db --replicas=0}
+  - {at: 4m, kubectl: delete pvc data-db-0 data-db-1}
+  - {at: 5m, kubectl: scale statefulset/db --replicas=3}
+  expect:
+  - name: two have room
+    always: \"statefulset('db').status.readyReplicas == 2\"
+    until: 3m
+  - name: two have room again
+    eventually: \"statefulset('db').status.readyReplicas == 2\"
+    within: 1m
+    from: 5m
+  - name: there is no third
+    never: \"statefulset('db').status.readyReplicas > 2\"
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: topolvm}
+provisioner: topolvm.io
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: topolvm.io}
+spec: {storageCapacity: true}
+---
+apiVersion: storage.k8s.io/v1
+kind: CSIStorageCapacity
+metadata: {name: web-0, namespace: kube-system}
+storageClassName: topolvm
+nodeTopology: {matchLabels: {kubernetes.io/hostname: web-0}}
+capacity: 10Gi
+---
+apiVersion: storage.k8s.io/v1
+kind: CSIStorageCapacity
+metadata: {name: web-1, namespace: kube-system}
+storageClassName: topolvm
+nodeTopology: {matchLabels: {kubernetes.io/hostname: web-1}}
+capacity: 10Gi
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: none
+  replicas: 3
+  podManagementPolicy: Parallel
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - {name: main, image: 'db:1', volumeMounts: [{name: data, mountPath: /data}]}
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], storageClassName: topolvm, resources: {requests: {storage: 6Gi}}}
+";
+
+#[test]
+fn pods_wait_for_storage_that_others_have_used_up() {
+    let record = play(ROOM);
+    let refused = told(&record, "ProvisioningFailed");
+    let exhausted =
+        "rpc error: code = ResourceExhausted desc = not enough room: 6Gi wanted, 4Gi left";
+    let messages = refused.iter().map(|event| &*event.message);
+    assert!(messages.clone().count() > 0 && messages.clone().all(|m| m == exhausted));
+    let waits = told(&record, "FailedScheduling");
+    let full = "0/2 nodes are available: 2 node(s) did not have enough free storage.";
+    let full = |event: &&&EventRow| event.message.starts_with(full);
+    assert!(waits.iter().filter(full).count() > 1, "{waits:#?}");
+}

@@ -150,8 +150,13 @@ pub(super) fn storage_class(
 
 pub(super) fn csi_node(source: &storage::CSINode, cx: &DecodeContext) -> CSINode {
     let drivers = source.spec.drivers.iter();
+    let with_keys = drivers.clone().filter_map(|driver| {
+        let keys = texts(&driver.topology_keys);
+        (!keys.is_empty()).then(|| (driver.name.as_str().into(), keys))
+    });
     CSINode {
         meta: meta(&source.metadata, cx),
+        topology_keys: with_keys.collect(),
         drivers: drivers
             .map(|driver| {
                 let count = driver.allocatable.as_ref().and_then(|a| a.count);

@@ -313,6 +313,11 @@ fn csi_node_spec(node: &CSINode) -> Value {
         if let Some(count) = count {
             driver["allocatable"] = json!({"count": count});
         }
+        let keys = node.topology_keys(name);
+        if !keys.is_empty() {
+            let keys: Vec<&str> = keys.iter().map(Text::as_str).collect();
+            driver["topologyKeys"] = json!(keys);
+        }
         driver
     });
     json!({"drivers": drivers.collect::<Vec<_>>()})

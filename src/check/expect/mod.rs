@@ -347,7 +347,11 @@ impl Tracker {
                     _ => None,
                 };
                 let seen = seen.map(|s| format!(" ({s})")).unwrap_or_default();
-                self.decide(false, now, format!("not within {within}{seen}"));
+                let begun = match self.from.since(self.epoch) {
+                    Duration::ZERO => String::new(),
+                    after => format!(" of {}", (Time::ZERO + after).clock()),
+                };
+                self.decide(false, now, format!("not within {within}{begun}{seen}"));
             }
             Watched::Always(e) | Watched::Never(e) => {
                 let detail = match (self.begun, e.shown()) {
@@ -373,7 +377,7 @@ impl Tracker {
         };
         self.decide(false, now, detail);
         if let Some(result) = &mut self.result {
-            (result.open, result.at_s) = (true, None);
+            (result.open, result.at_s, result.run_s) = (true, None, None);
         }
     }
 
@@ -388,6 +392,7 @@ impl Tracker {
             kind: kind.to_owned(),
             passed,
             at_s: Some(at.since(self.from).as_secs_f64()),
+            run_s: Some(at.since(self.epoch).as_secs_f64()),
             detail,
             open: false,
         });

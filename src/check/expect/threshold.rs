@@ -12,6 +12,7 @@ pub fn judge(threshold: &Threshold, tally: &Tally) -> CheckRow {
         kind: "threshold".to_owned(),
         passed,
         at_s: None,
+        run_s: None,
         detail,
         open: false,
     };

@@ -163,11 +163,13 @@ pub fn judge(scenario: &Scenario, case: &Case) -> Result<Judged, RunError> {
         .collect();
     for violation in rules.violations {
         if failed.iter().all(|row| row.name != violation.rule) {
+            let at_s = Some(violation.at.as_secs_f64() - begun);
             failed.push(CheckRow {
                 name: violation.rule.to_owned(),
                 kind: "invariant".to_owned(),
                 passed: false,
-                at_s: Some(violation.at.as_secs_f64() - begun),
+                at_s,
+                run_s: at_s,
                 detail: violation.what,
                 open: false,
             });

@@ -1,9 +1,15 @@
 //! Making and deleting volumes on demand: what a CSI driver's `external-provisioner` does.
 //!
 //! A claim whose class names a provisioner is answered with a new volume after the time that
-//! [`crate::api::storage`] tells; a released volume with the policy `Delete` is deleted. The driver
-//! behind it has room for everything. After `kubernetes-csi/external-provisioner`:
+//! [`crate::api::storage`] tells; a released volume with the policy `Delete` is deleted. Where the
+//! volume is made, `place` decides; whether the driver has room for it there, `room` knows. After
+//! `kubernetes-csi/external-provisioner`:
 //! `sigs.k8s.io/sig-storage-lib-external-provisioner/controller :: provisionClaimOperation`.
+
+pub mod place;
+pub mod room;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,36 +17,48 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::place::{NoPlace, Segment, place};
+use self::room::{Promise, Rooms};
 use super::pods;
 use super::volume_binder::{PROVISIONER, SELECTED_NODE};
-use crate::api::affinity::NodeSelectorTerm;
 use crate::api::quantity::{Format, Quantity};
-use crate::api::selector::{Operator, Requirement};
 use crate::api::storage::{self, ATTACH, DETACH, PROVISION, PROVISIONED_BY};
 use crate::api::volume::{ClaimRef, VolumePhase};
-use crate::api::{Kind, Meta, PersistentVolume, PersistentVolumeClaim, StorageClass, Text};
-use crate::client::{Controller, Keys, Plan, SyncContext, Watches};
+use crate::api::{
+    CSIStorageCapacity, Kind, Meta, PersistentVolume, PersistentVolumeClaim, StorageClass, Text,
+};
+use crate::client::{Controller, Keys, Outcome, Plan, SyncContext, Watches};
 use crate::engine::Time;
-use crate::engine::draws::entity_key;
-use crate::store::{Change, Id, Op, Propagation, View, Write};
+use crate::store::{Change, Id, Op, Patch, Propagation, View, Write};
 
-/// Label of a node's zone.
-const ZONE: &str = "topology.kubernetes.io/zone";
-
-/// What is synced: a claim that needs a volume, or a volume that is to go.
+/// What is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// A claim.
+    /// A claim that needs a volume.
     Claim(Id<PersistentVolumeClaim>),
-    /// A volume.
+    /// A volume that is to go.
     Volume(Id<PersistentVolume>),
+    /// What is said of the room that is left.
+    Room(Id<CSIStorageCapacity>),
 }
+
+/// `--retry-interval-start` and `--retry-interval-max` of the provisioner.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// The provisioners of all classes in one.
 #[derive(Debug, Default)]
 pub struct VolumeProvisioner {
-    /// When work on each key began.
-    begun: BTreeMap<Key, Time>,
+    /// What is being made or deleted.
+    begun: BTreeMap<Key, Work>,
+    rooms: Rooms,
+}
+
+/// Work on a claim or a volume.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    /// When it is done, or tried again.
+    due: Time,
+    failures: u32,
 }
 
 impl Controller for VolumeProvisioner {
@@ -48,15 +66,23 @@ impl Controller for VolumeProvisioner {
     const NAME: &'static str = SOURCE;
     /// `--worker-threads` of the provisioner.
     const WORKERS: usize = 100;
-    const WATCHES: Watches =
-        Watches::kind(Kind::PersistentVolumeClaim).and(Watches::kind(Kind::PersistentVolume));
+    const WATCHES: Watches = Watches::kind(Kind::PersistentVolumeClaim)
+        .and(Watches::kind(Kind::PersistentVolume))
+        .and(Watches::kind(Kind::CSIStorageCapacity));
 
-    fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Key>) {
+    fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         let key = if change.rows::<PersistentVolumeClaim>().is_some() {
             change.object.and_then(|o| o.typed()).map(Key::Claim)
-        } else if change.rows::<PersistentVolume>().is_some() {
+        } else if let Some((old, new)) = change.rows::<PersistentVolume>() {
+            let rows = match change.op {
+                Op::Delete => (old.or(new), None),
+                _ => (old, new),
+            };
+            let rooms = self.rooms.volume_changed(rows, view);
+            rooms.into_iter().for_each(|id| keys.add(Key::Room(id)));
             change.object.and_then(|o| o.typed()).map(Key::Volume)
         } else {
+            self.rooms.object_changed(change, view);
             None
         };
         let Some(key) = key else { return };
@@ -71,7 +97,17 @@ impl Controller for VolumeProvisioner {
         match key {
             Key::Claim(id) => self.claim(key, id, cx),
             Key::Volume(id) => self.volume(key, id, cx),
+            Key::Room(id) => self.room(id, cx.view),
         }
+    }
+
+    fn finish(&mut self, key: Key, outcome: &Outcome, _cx: &SyncContext<'_>) -> Plan {
+        if let Key::Claim(id) = key
+            && outcome.error.is_some()
+        {
+            self.rooms.withdraw(id);
+        }
+        Plan::none()
     }
 
     fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Key>) {
@@ -79,6 +115,7 @@ impl Controller for VolumeProvisioner {
         keys.now.extend(claims.map(|(id, _)| Key::Claim(id)));
         let volumes = view.of::<PersistentVolume>().iter();
         keys.now.extend(volumes.map(|(id, _)| Key::Volume(id)));
+        self.rooms.look(view);
     }
 
     fn restart(&mut self) {
@@ -89,11 +126,13 @@ impl Controller for VolumeProvisioner {
 const SOURCE: &str = "external-provisioner";
 
 impl VolumeProvisioner {
-    /// How much is left of work that takes so long; zero when it is done.
-    fn left(&mut self, key: Key, takes: Duration, now: Time) -> (bool, Duration) {
-        let new = !self.begun.contains_key(&key);
-        let begun = *self.begun.entry(key).or_insert(now);
-        (new, (begun + takes).since(now))
+    /// The work on a key, which takes so long if it is new.
+    fn work(&mut self, key: Key, takes: Duration, now: Time) -> Work {
+        let work = Work {
+            due: now + takes,
+            failures: 0,
+        };
+        *self.begun.entry(key).or_insert(work)
     }
 
     fn claim(&mut self, key: Key, id: Id<PersistentVolumeClaim>, cx: &SyncContext<'_>) -> Plan {
@@ -107,23 +146,94 @@ impl VolumeProvisioner {
         if volumes.named(&Text::default(), &name).is_some() {
             return plan;
         }
-        let (new, left) = self.left(key, storage::of_class(class).provision, cx.now);
-        if new {
-            let full = claim.meta.full_name();
-            let message =
-                format!("External provisioner is provisioning volume for claim \"{full}\"");
-            plan.event(pods::event(claim, SOURCE, "Provisioning", message, false));
+        let new = !self.begun.contains_key(&key);
+        let work = self.work(key, storage::of_class(class).provision, cx.now);
+        let left = work.due.since(cx.now);
+        if new || (left.is_zero() && work.failures > 0) {
+            plan.event(provisioning(claim));
         }
         if !left.is_zero() {
             plan.requeue(left);
             return plan;
         }
-        self.begun.remove(&key);
-        let volume = made(claim, class, name.clone(), cx.view);
+        let segment = match self.placed(id, claim, class, cx.view) {
+            Ok(segment) => segment,
+            Err(why) => {
+                self.fails(id, claim, why, cx.now, &mut plan);
+                return plan;
+            }
+        };
+        let volume = made(claim, class, name.clone(), &segment);
         plan.write(Write::Create(volume.into()), "the volume is made");
         let message = format!("Successfully provisioned volume {name}");
         let reason = "ProvisioningSucceeded";
         plan.event(pods::event(claim, SOURCE, reason, message, false));
+        plan
+    }
+
+    /// Where the volume is made, with room promised for it.
+    fn placed(
+        &mut self,
+        id: Id<PersistentVolumeClaim>,
+        claim: &PersistentVolumeClaim,
+        class: &StorageClass,
+        view: &View,
+    ) -> Result<Segment, NoPlace> {
+        let segment = place(claim, class, view)?;
+        let wanted = Promise {
+            volume: volume_name(claim),
+            bytes: claim.request.unwrap_or(0),
+        };
+        let at = (&class.meta.name, &segment);
+        let promised = self.rooms.promise(id, wanted, at, view);
+        promised.map(|()| segment).map_err(|why| {
+            let code = "rpc error: code = ResourceExhausted desc";
+            NoPlace::Elsewhere(format!("{code} = {why}"))
+        })
+    }
+
+    /// `provisionVolumeErrorHandling`: a claim whose node will not do goes back to the scheduler,
+    /// others are tried again later and later.
+    fn fails(
+        &mut self,
+        id: Id<PersistentVolumeClaim>,
+        claim: &PersistentVolumeClaim,
+        why: NoPlace,
+        now: Time,
+        plan: &mut Plan,
+    ) {
+        let (message, elsewhere) = match why {
+            NoPlace::Elsewhere(message) => (message, true),
+            NoPlace::Later(message) => (message, false),
+        };
+        let reason = "ProvisioningFailed";
+        plan.event(pods::event(claim, SOURCE, reason, message, true));
+        let key = Key::Claim(id);
+        if elsewhere && claim.meta.annotations.contains(SELECTED_NODE) {
+            self.begun.remove(&key);
+            let write = Write::Patch {
+                object: id.into(),
+                uid: Some(claim.meta.uid),
+                patch: Patch::Annotations(vec![(SELECTED_NODE.into(), None)]),
+            };
+            plan.write(write, "no volume can be made for this node");
+        } else if let Some(work) = self.begun.get_mut(&key) {
+            let (first, longest) = RETRY;
+            let after = first.saturating_mul(1 << work.failures.min(16));
+            let after = after.min(longest);
+            work.failures = work.failures.saturating_add(1);
+            work.due = now + after;
+            plan.requeue(after);
+        }
+    }
+
+    /// The room that is left is told to the scheduler.
+    fn room(&mut self, id: Id<CSIStorageCapacity>, view: &View) -> Plan {
+        let mut plan = Plan::none();
+        if let Some(object) = self.rooms.update(id, view) {
+            let write = Write::Update(id.into(), object.into());
+            plan.write(write, "the room that is left");
+        }
         plan
     }
 
@@ -142,7 +252,7 @@ impl VolumeProvisioner {
             return plan;
         };
         let takes = storage::of_volume(volume).provision;
-        let (_, left) = self.left(key, takes, cx.now);
+        let left = self.work(key, takes, cx.now).due.since(cx.now);
         if !left.is_zero() {
             plan.requeue(left);
             return plan;
@@ -176,36 +286,15 @@ fn wanted(
     turn.then_some((claim, class))
 }
 
+fn provisioning(claim: &PersistentVolumeClaim) -> crate::api::KubeEvent {
+    let full = claim.meta.full_name();
+    let message = format!("External provisioner is provisioning volume for claim \"{full}\"");
+    pods::event(claim, SOURCE, "Provisioning", message, false)
+}
+
 /// `getProvisionedVolumeNameForClaim`.
 fn volume_name(claim: &PersistentVolumeClaim) -> Text {
     Text::from(format!("pvc-{}", claim.meta.uid))
-}
-
-/// The zone that a volume is made in: that of the node that waits for it, or one that depends on
-/// the claim's name, so that claims of one set are spread
-/// (`kubernetes-csi/external-provisioner/pkg/controller/topology.go`).
-fn zone(claim: &PersistentVolumeClaim, class: &StorageClass, view: &View) -> Option<Text> {
-    if !storage::zonal(class) {
-        return None;
-    }
-    let node = claim.meta.annotations.get(SELECTED_NODE);
-    let node = node.and_then(|name| view.nodes().named(&Text::default(), name));
-    if let Some((_, node)) = node {
-        return node.meta.labels.get(ZONE).cloned();
-    }
-    let nodes = view.nodes().iter();
-    let mut zones: Vec<&Text> = nodes.filter_map(|(_, n)| n.meta.labels.get(ZONE)).collect();
-    zones.sort();
-    zones.dedup();
-    let (name, ordinal) = match claim.meta.name.rsplit_once('-') {
-        Some((name, digits)) => (name, digits.parse::<u64>().unwrap_or(0)),
-        None => (claim.meta.name.as_str(), 0),
-    };
-    let count = u64::try_from(zones.len()).unwrap_or(0);
-    let at = entity_key(&[name])
-        .wrapping_add(ordinal)
-        .checked_rem(count)?;
-    zones.get(usize::try_from(at).ok()?).copied().cloned()
 }
 
 /// The new volume.
@@ -213,9 +302,8 @@ fn made(
     claim: &PersistentVolumeClaim,
     class: &StorageClass,
     name: Text,
-    view: &View,
+    segment: &Segment,
 ) -> PersistentVolume {
-    let zone = zone(claim, class, view);
     let mut annotations = [(PROVISIONED_BY, class.provisioner.clone())]
         .into_iter()
         .collect::<crate::api::Labels>();
@@ -239,21 +327,16 @@ fn made(
         "storageClassName": class.meta.name.as_str(),
         "volumeMode": if claim.block { "Block" } else { "Filesystem" },
     });
-    if let Some(zone) = &zone {
-        let term = json!({"key": ZONE, "operator": "In", "values": [zone.as_str()]});
-        let terms = json!([{"matchExpressions": [term]}]);
+    let affinity = segment.affinity();
+    if let Some(terms) = &affinity {
+        let requirements = terms.iter().flat_map(|term| &term.expressions);
+        let each = requirements.map(|r| {
+            let values: Vec<&str> = r.values.iter().map(Text::as_str).collect();
+            json!({"key": r.key.as_str(), "operator": "In", "values": values})
+        });
+        let terms = json!([{"matchExpressions": each.collect::<Vec<_>>()}]);
         source["nodeAffinity"] = json!({"required": {"nodeSelectorTerms": terms}});
     }
-    let affinity = zone.map(|zone| {
-        vec![NodeSelectorTerm {
-            expressions: vec![Requirement {
-                key: ZONE.into(),
-                operator: Operator::In,
-                values: vec![zone],
-            }],
-            fields: Vec::new(),
-        }]
-    });
     PersistentVolume {
         meta: Meta {
             name: name.clone(),
