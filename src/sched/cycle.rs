@@ -86,6 +86,8 @@ pub struct Search<'a> {
     pub start: usize,
     /// Pods with a promise of room.
     pub nominator: &'a Nominator,
+    /// No node is left out, even if the first that fits would do.
+    pub thorough: bool,
     /// Who chooses among nodes of equal score, and for which attempt, when nothing but the choice
     /// is asked for.
     pub choice: Option<(&'a Draws, u32)>,
@@ -98,6 +100,7 @@ impl<'a> Search<'a> {
             percentage: 100,
             start: 0,
             nominator,
+            thorough: true,
             choice: None,
         }
     }
@@ -199,7 +202,7 @@ pub fn find_nodes<'m>(
     let class = memo.as_deref_mut();
     try_nodes(framework, cx, state, pod, nodes, search, class, &mut found);
     if found.feasible.len() > 1 && found.error.is_none() {
-        found.error = framework.unscored().map(str::to_owned);
+        found.error = framework.unscored(pod);
     }
     let processed = found.feasible.len() + found.refused();
     found.next_start = (search.start + processed) % order.len().max(1);
@@ -234,7 +237,7 @@ fn choose(
         return false;
     };
     let promised = !search.nominator.is_empty() || pod.pod.status.nominated_node.is_some();
-    if promised || framework.unscored().is_some() {
+    if promised || framework.unscored(pod).is_some() {
         return false;
     }
     let nodes = cx.cache.order().len();
@@ -254,6 +257,9 @@ fn choose(
 
 /// So many nodes that fit end the search.
 fn enough(framework: &Framework, search: Search<'_>, nodes: usize) -> usize {
+    if search.thorough {
+        return nodes;
+    }
     if !framework.any(Point::Score) {
         return 1;
     }

@@ -140,7 +140,7 @@ pub fn explain(
         result.selected = result.best();
         return Ok(result);
     }
-    if framework.runs(PluginName::DefaultPreemption, Point::PostFilter) {
+    if framework.any(Point::PostFilter) {
         let preemptor = Preemptor {
             framework: &framework,
             cx: &cx,
@@ -151,7 +151,7 @@ pub fn explain(
             now,
             draws,
         };
-        let outcome = preemptor.run(&found.diagnosis, None);
+        let outcome = preemptor.post_filter(&found.diagnosis, None);
         found.diagnosis.post_filter = outcome.message.clone();
         result.preemption = Some(told(outcome));
     }

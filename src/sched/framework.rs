@@ -100,9 +100,15 @@ impl Framework {
         }
     }
 
-    /// Why nodes cannot be scored at all, whatever the pod: a plugin at Score misses its PreScore.
-    pub fn unscored(&self) -> Option<&str> {
-        self.unscored.as_deref()
+    /// Why nodes cannot be scored for this pod: its preferences do not parse, or a plugin at Score
+    /// misses its PreScore, whatever the pod.
+    pub fn unscored(&self, pod: &PodEntry) -> Option<String> {
+        if let Some(why) = &pod.template.unparsed
+            && self.runs(PluginName::NodeAffinity, Point::PreScore)
+        {
+            return Some(format!("running PreScore plugin \"NodeAffinity\": {why}"));
+        }
+        self.unscored.clone()
     }
 
     /// The plugins of an extension point, in their order.

@@ -65,19 +65,20 @@ plugins! {
     VolumeZone 11
     PodTopologySpread 12
     InterPodAffinity 13
-    DefaultPreemption 14
-    NodeResourcesBalancedAllocation 15
-    ImageLocality 16
-    DefaultBinder 17
-    GpuShare 18
-    RandomScore 19
-    DotProductScore 20
-    BestFitScore 21
-    GpuPackingScore 22
-    GpuClusteringScore 23
-    FGDScore 24
-    SwarmSpread 25
-    NomadBinPack 26
+    DynamicResources 14
+    DefaultPreemption 15
+    NodeResourcesBalancedAllocation 16
+    ImageLocality 17
+    DefaultBinder 18
+    GpuShare 19
+    RandomScore 20
+    DotProductScore 21
+    BestFitScore 22
+    GpuPackingScore 23
+    GpuClusteringScore 24
+    FGDScore 25
+    SwarmSpread 26
+    NomadBinPack 27
 }
 
 impl PluginName {
@@ -278,6 +279,8 @@ pub struct CycleState {
     pub skip_filter: PluginSet,
     /// Plugins whose Score is skipped.
     pub skip_score: PluginSet,
+    /// DynamicResources, from PreFilter: it has looked at the pod.
+    pub claims_looked_at: bool,
     /// From earlier cycles.
     pub kept: Kept,
     /// PodTopologySpread, from PreFilter.

@@ -66,23 +66,47 @@ pub struct Preemptor<'a> {
 
 impl Preemptor<'_> {
     /// `RunPostFilterPlugins`: what the profile does for a pod that fits nowhere.
+    ///
+    /// DynamicResources comes before preemption, and has no claims to free. It fails when PreFilter
+    /// refused the pod before its own turn (`getStateData`), which ends PostFilter: such a pod
+    /// preempts nobody, and keeps an earlier nomination.
     pub fn post_filter(&self, diagnosis: &Diagnosis, memo: Option<&mut ClassMemo>) -> Preemption {
-        if self
-            .framework
-            .runs(PluginName::DefaultPreemption, Point::PostFilter)
-        {
-            return self.run(diagnosis, memo);
+        let mut result = Preemption::default();
+        if !self.framework.any(Point::PostFilter) {
+            result.nominate = Some(Text::default());
+            return result;
         }
-        Preemption {
-            nominate: Some(Text::default()),
-            ..Preemption::default()
+        let mut reasons = Vec::new();
+        let mut memo = memo;
+        for plugin in self.framework.at(Point::PostFilter) {
+            match plugin.name() {
+                PluginName::DynamicResources if !self.state.claims_looked_at => {
+                    return Preemption {
+                        message: "not found".to_owned(),
+                        ..Preemption::default()
+                    };
+                }
+                PluginName::DynamicResources => {
+                    reasons.push("no new claims to deallocate".to_owned());
+                }
+                _ => {
+                    let preemption = self.run(diagnosis, memo.take());
+                    if preemption.message.is_empty() {
+                        return preemption;
+                    }
+                    reasons.push(preemption.message);
+                    result.nominate = preemption.nominate;
+                }
+            }
         }
+        result.message = reasons.join(", ");
+        result
     }
 
     /// `Evaluator.Preempt`.
     ///
     /// `memo` holds what is known of equal pods.
-    pub fn run(&self, diagnosis: &Diagnosis, memo: Option<&mut ClassMemo>) -> Preemption {
+    fn run(&self, diagnosis: &Diagnosis, memo: Option<&mut ClassMemo>) -> Preemption {
         if let Some(why) = self.ineligible(diagnosis) {
             return Preemption {
                 message: format!("preemption: {why}"),

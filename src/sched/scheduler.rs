@@ -359,6 +359,7 @@ impl Scheduler {
             percentage: self.config.percentage_of_nodes_to_score,
             start: self.next_start,
             nominator: &self.nominator,
+            thorough: false,
             choice: (self.config.tuning.ranking).then_some((&self.draws, queued.attempts)),
         };
         let memo = self.config.tuning.memo.then_some(&mut self.memo);

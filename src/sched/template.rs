@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::cache::{Interned, TopologyIx};
 use super::plugins::gpu::GpuRequest;
+use super::plugins::node_affinity;
 use crate::api::affinity::{InclusionPolicy, PodAffinityTerm, TopologySpread, WhenUnsatisfiable};
 use crate::api::container::{Container, Protocol};
 use crate::api::decode::{override_with, pod_level};
@@ -198,6 +199,8 @@ pub struct Template {
     pub preferred: Vec<(i32, Term)>,
     /// `podAntiAffinity.preferred…`.
     pub anti_preferred: Vec<(i32, Term)>,
+    /// Why preferred node affinity does not parse, if it does not.
+    pub unparsed: Option<Box<str>>,
     /// `topologySpreadConstraints`.
     pub spread: Vec<Constraint>,
     /// Names of the claims that its volumes name.
@@ -269,6 +272,7 @@ impl Template {
             fit,
             ports: host_ports(spec),
             images: images(spec, interned),
+            unparsed: node_affinity::unparsed(&affinity.node_preferred).map(Into::into),
             required: terms(&affinity.pod_required, interned),
             anti_required: terms(&affinity.anti_required, interned),
             preferred: weighted(&affinity.pod_preferred, interned),

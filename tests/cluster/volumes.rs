@@ -101,8 +101,7 @@ fn a_volume_of_a_pods_own_comes_and_goes_with_it() {
         all.next().map(|event| event.message.to_string())
     };
     let missing = "0/2 nodes are available: waiting for ephemeral volume controller to create the \
-                   persistentvolumeclaim \"db-0-scratch\". preemption: 0/2 nodes are available: 2 \
-                   Preemption is not helpful for scheduling.";
+                   persistentvolumeclaim \"db-0-scratch\". not found";
     assert_eq!(of("db-0").as_deref(), Some(missing));
     let not_its_own = "PVC default/taken-0-scratch was not created for pod default/taken-0 (pod is \
                        not owner)";

@@ -138,6 +138,12 @@ fn compare(case: &Case) -> Result<(), String> {
     let now = Time::from_secs(4_000_000_000);
     let got = explain(&config, &Draws::new(1), &pod, &view, now)?;
     let expected = case.fields.get("expected").ok_or("no expectation")?;
+    if let Some(error) = expected.get("error") {
+        return match got.message.as_deref() {
+            message if error.as_str() == message => Ok(()),
+            message => Err(format!("error: expected {error}, got {message:?}")),
+        };
+    }
     let mut shown = json!({ "nodes": nodes(&got) });
     if let Some(refusal) = &got.pre_filter {
         shown["prefilter"] = refused(refusal);

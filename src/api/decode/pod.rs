@@ -203,13 +203,15 @@ fn volume_source(source: &core::Volume, json: &Value) -> VolumeSource {
 
 /// The fields that tell two volumes of one kind apart
 /// (`pkg/scheduler/framework/plugins/volumerestrictions :: isVolumeConflict` and the kinds' names).
-const IDENTITIES: [(&str, &[&str]); 9] = [
+const IDENTITIES: [(&str, &[&str]); 11] = [
     ("gcePersistentDisk", &["pdName"]),
     ("awsElasticBlockStore", &["volumeID"]),
     ("iscsi", &["iqn"]),
     ("rbd", &["monitors", "pool", "image"]),
-    ("azureDisk", &["diskName"]),
+    ("azureDisk", &["diskURI"]),
     ("cinder", &["volumeID"]),
+    ("portworxVolume", &["volumeID"]),
+    ("image", &["reference"]),
     ("hostPath", &["path"]),
     ("nfs", &["server", "path"]),
     ("csi", &["driver"]),

@@ -100,6 +100,7 @@ fn explain(
         percentage: plan.percentage,
         start: placement.start(),
         nominator: placement.nominator(),
+        thorough: false,
         choice: None,
     };
     let framework = &placement.framework;

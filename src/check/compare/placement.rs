@@ -420,6 +420,7 @@ impl<'p> Placement<'p> {
             percentage: self.prepared.percentage,
             start: self.next_start,
             nominator: &self.nominator,
+            thorough: false,
             choice: None,
         };
         let memo = self.use_memo.then_some(&mut self.memo);
@@ -462,6 +463,7 @@ impl<'p> Placement<'p> {
             percentage: self.prepared.percentage,
             start: 0,
             nominator: &self.nominator,
+            thorough: false,
             choice: None,
         };
         let (found, _) =
@@ -476,7 +478,7 @@ impl<'p> Placement<'p> {
             now: self.queue.now(),
             draws: &self.draws,
         };
-        let victims: Vec<u32> = (preemptor.run(&found.diagnosis, None).victims.iter())
+        let victims: Vec<u32> = (preemptor.post_filter(&found.diagnosis, None).victims.iter())
             .map(|victim| victim.id)
             .collect();
         for victim in &victims {

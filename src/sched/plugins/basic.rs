@@ -1,11 +1,13 @@
-//! Plugins that look at no node: gates, the order of the queue, binding, and the name under which
-//! preemption runs (its work is in `preempt`).
+//! Plugins that look at no node: gates, the order of the queue, binding, and the names under which
+//! PostFilter runs (its work is in `preempt`).
 
 use crate::api::Pod;
 use crate::sched::events::{
     ClusterEvent, DELETE, Involved, Resource, UPDATE_POD_GATES_ELIMINATED, event,
 };
-use crate::sched::plugin::{Cx, Plugin, PluginName, PodEntry, Points, Status};
+use crate::sched::plugin::{
+    Cx, CycleState, Plugin, PluginName, PodEntry, Points, PreFilter, Status,
+};
 
 /// Keeps pods with scheduling gates out of the active queue.
 #[derive(Debug)]
@@ -53,6 +55,28 @@ impl Plugin for PrioritySort {
 
     fn points(&self) -> Points {
         Points::QUEUE_SORT
+    }
+}
+
+/// What a pod without resource claims gets to feel of dynamic resource allocation: words in the
+/// message of a pod that fits nowhere, and no preemption for a pod that PreFilter refuses (see
+/// `Preemptor::post_filter`). Claims themselves are not modelled. Upstream's plugin also scores
+/// such a pod with 0 on every node; that is left out.
+#[derive(Debug)]
+pub struct DynamicResources;
+
+impl Plugin for DynamicResources {
+    fn name(&self) -> PluginName {
+        PluginName::DynamicResources
+    }
+
+    fn points(&self) -> Points {
+        Points::PRE_FILTER.and(Points::POST_FILTER)
+    }
+
+    fn pre_filter(&self, _cx: &Cx<'_>, state: &mut CycleState, _pod: &PodEntry) -> PreFilter {
+        state.claims_looked_at = true;
+        PreFilter::Skip
     }
 }
 

@@ -25,6 +25,8 @@ pub mod volume_restrictions;
 
 pub mod volume_limits;
 
+pub mod migration;
+
 pub mod volume_binding;
 
 pub mod volume_zone;
@@ -45,6 +47,7 @@ pub fn build(name: PluginName, args: &Args, cache: &mut Cache) -> Box<dyn Plugin
     match name {
         PluginName::SchedulingGates => Box::new(basic::SchedulingGates),
         PluginName::PrioritySort => Box::new(basic::PrioritySort),
+        PluginName::DynamicResources => Box::new(basic::DynamicResources),
         PluginName::DefaultPreemption => Box::new(basic::DefaultPreemption),
         PluginName::DefaultBinder => Box::new(basic::DefaultBinder),
         PluginName::NodeUnschedulable => Box::new(node_basic::NodeUnschedulable),

@@ -3,6 +3,7 @@
 use crate::api::affinity::NodeSelectorTerm;
 use crate::api::affinity::{any_term, term_matches};
 use crate::api::selector::{Operator, Requirement};
+use crate::api::validate::names::label_value;
 use crate::api::{Node, PodSpec, Text};
 use crate::sched::cache::NodeIx;
 use crate::sched::config::NodeAffinityArgs;
@@ -38,6 +39,44 @@ fn preference(terms: &[(i32, NodeSelectorTerm)], node: &Node) -> i64 {
     let (labels, name) = (&node.meta.labels, Some(&node.meta.name));
     let matching = terms.iter().filter(|(_, t)| term_matches(t, labels, name));
     matching.map(|(weight, _)| i64::from(*weight)).sum()
+}
+
+/// `NewPreferredSchedulingTerms`: what is wrong with preferred terms that the API server takes, and
+/// that therefore fails PreScore: bounds that are no integers, values that no label can have.
+pub fn unparsed(terms: &[(i32, NodeSelectorTerm)]) -> Option<String> {
+    let mut wrong: Vec<String> = Vec::new();
+    for (i, (_, term)) in terms.iter().enumerate() {
+        for (j, requirement) in term.expressions.iter().enumerate() {
+            let at = format!("[{i}].matchExpressions[{j}].values");
+            let bounds = matches!(requirement.operator, Operator::Gt | Operator::Lt);
+            wrong.extend(problems(requirement, bounds, &at));
+        }
+    }
+    match wrong.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
+    }
+}
+
+/// `labels.NewRequirement`.
+fn problems(requirement: &Requirement, bounds: bool, at: &str) -> Vec<String> {
+    let values = || requirement.values.iter().enumerate();
+    let mut said = Vec::new();
+    for (k, value) in values().filter(|(_, v)| bounds && v.parse::<i64>().is_err()) {
+        let why = "for 'Gt', 'Lt' operators, the value must be an integer";
+        said.push(format!("{at}[{k}]: Invalid value: \"{value}\": {why}"));
+    }
+    for (k, value) in values() {
+        let why = label_value(value);
+        if !why.is_empty() {
+            let (key, why) = (&requirement.key, why.join("; "));
+            said.push(format!(
+                "{at}[{k}][{key}]: Invalid value: \"{value}\": {why}"
+            ));
+        }
+    }
+    said
 }
 
 /// The plugin with its arguments.

@@ -248,15 +248,23 @@ fn default_selector(cx: &Cx<'_>, pod: &Pod) -> Option<LabelSelector> {
             }
         }
     }
+    let owner = pod.meta.controller();
+    for (key, value) in owner
+        .and_then(|owner| replication_controller(cx, namespace, owner))
+        .into_iter()
+        .flatten()
+    {
+        merged = merged.with(&key, value);
+    }
     let mut selector = LabelSelector::equals(merged.iter());
-    if let Some(owner) = pod.meta.controller() {
+    if let Some(owner) = owner {
         let requirements = controller_requirements(cx, namespace, owner);
         selector.requirements.extend(requirements);
     }
     (!selector.is_empty()).then_some(selector)
 }
 
-/// The selector of a pod's controller, for the kinds that upstream looks at.
+/// The selector of a pod's controller, for the kinds whose selectors are more than pairs.
 fn controller_requirements(cx: &Cx<'_>, namespace: &Text, owner: &OwnerRef) -> Vec<Requirement> {
     if owner.kind == Kind::ReplicaSet {
         let sets = cx.view.of::<ReplicaSet>();
@@ -267,20 +275,24 @@ fn controller_requirements(cx: &Cx<'_>, namespace: &Text, owner: &OwnerRef) -> V
         let found = cx.view.of::<StatefulSet>().named(namespace, &owner.name);
         return found.map_or(Vec::new(), |(_, set)| set.selector.requirements.clone());
     }
+    Vec::new()
+}
+
+/// The selector of a pod's ReplicationController: pairs that win over those of Services.
+fn replication_controller(
+    cx: &Cx<'_>,
+    namespace: &Text,
+    owner: &OwnerRef,
+) -> Option<Vec<(Text, Text)>> {
+    if owner.kind_name != "ReplicationController" || owner.api_version != "v1" {
+        return None;
+    }
     let mut rows = cx.view.of::<Inert>().in_namespace(namespace);
     let found = rows.find(|(_, r)| r.kind == owner.kind_name && r.meta.name == owner.name);
-    let Some((_, row)) = found else {
-        return Vec::new();
-    };
-    let selector = &row.body["spec"]["selector"];
-    match row.kind.as_str() {
-        "ReplicationController" => {
-            let pairs = selector.as_object().into_iter().flatten();
-            let pairs = pairs.filter_map(|(k, v)| Some((Text::from(k), Text::from(v.as_str()?))));
-            pairs.map(|(k, v)| equals(&k, &v)).collect()
-        }
-        _ => Vec::new(),
-    }
+    let pairs = found?.1.body["spec"]["selector"].as_object().cloned()?;
+    let pairs = pairs.iter();
+    let pairs = pairs.filter_map(|(k, v)| Some((Text::from(k), Text::from(v.as_str()?))));
+    Some(pairs.collect())
 }
 
 impl Plugin for PodTopologySpread {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub use binder::{PodVolumeClaims, PodVolumes};
 
+use super::migration::MIGRATED;
 use super::volume_restrictions::claim;
 use crate::api::pod::VolumeSource;
 use crate::api::volume::ClaimPhase;
@@ -27,9 +28,6 @@ use crate::sched::plugin::{
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Annotation of a claim: the volume controller has finished binding it.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-/// Annotation of a CSINode: in-tree drivers that moved to CSI (`MigratedPluginsAnnotationKey`).
-const MIGRATED: &str = "storage.alpha.kubernetes.io/migrated-plugins";
-
 /// The plugin.
 #[derive(Debug)]
 pub struct VolumeBinding;

@@ -1,11 +1,12 @@
 //! How many volumes of each CSI driver a node can attach: those of the pods on it, and those that
-//! are attached for whatever reason. In-tree volumes that migrate to CSI are not modelled.
+//! are attached for whatever reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::migration::{self, VolumeKey};
 use super::volume_restrictions::claim;
 use crate::api::pod::VolumeSource;
 use crate::api::{
@@ -21,9 +22,6 @@ use crate::sched::plugin::{
 #[derive(Debug)]
 pub struct NodeVolumeLimits;
 
-/// A volume by driver and handle.
-pub type VolumeKey = (Text, Text);
-
 /// `getCSIDriverInfo`: the driver and handle behind a claim; a claim without a volume counts under
 /// its own name with the provisioner of its class.
 fn driver_and_handle(cx: &Cx<'_>, claim: &PersistentVolumeClaim) -> Option<VolumeKey> {
@@ -32,12 +30,15 @@ fn driver_and_handle(cx: &Cx<'_>, claim: &PersistentVolumeClaim) -> Option<Volum
     if !claim.volume_name.is_empty()
         && let Some((_, volume)) = volumes.named(&cluster, &claim.volume_name)
     {
-        return volume.csi.clone();
+        return migration::of_volume(volume);
     }
     let class = claim.class();
     let (_, class) = cx.view.of::<StorageClass>().named(&cluster, &class)?;
     let handle = format!("unbound-{}", claim.meta.full_name());
-    Some((class.provisioner.clone(), Text::from(handle)))
+    Some((
+        migration::driver_of(&class.provisioner)?,
+        Text::from(handle),
+    ))
 }
 
 /// The attached volumes of each node, by its name.
@@ -60,7 +61,7 @@ fn attachments(cx: &Cx<'_>) -> Attached {
     Arc::new(found)
 }
 
-/// `filterAttachableVolumes`: the CSI volumes of a pod.
+/// `filterAttachableVolumes`: the CSI volumes of a pod, and those that migrate to CSI.
 fn attachable(
     cx: &Cx<'_>,
     pod: &PodEntry,
@@ -68,6 +69,13 @@ fn attachable(
     into: &mut BTreeSet<VolumeKey>,
 ) -> Result<(), Status> {
     let namespace = &pod.pod.meta.namespace;
+    into.extend(
+        pod.template
+            .spec
+            .volumes
+            .iter()
+            .filter_map(migration::of_inline),
+    );
     for (name, ephemeral) in pod.claims() {
         match claim(cx, namespace, &name) {
             Ok(claim) => {
@@ -115,11 +123,16 @@ impl Plugin for NodeVolumeLimits {
                 let claims = |source: &VolumeSource| {
                     matches!(source, VolumeSource::Claim { .. } | VolumeSource::Ephemeral)
                 };
-                placed && volumes.any(|v| claims(&v.source))
+                placed && volumes.any(|v| claims(&v.source) || migration::migrates(v))
             }
             Involved::Claim(_, Some(claim)) => pod.uses_claim(claim),
             // Upstream forgets the claims of the pod's own here.
-            Involved::Attachment(..) => !pod.template.claims.is_empty(),
+            Involved::Attachment(Some(deleted), _) => {
+                let inline = pod.pod.spec.volumes.iter();
+                let mut inline = inline.filter_map(migration::of_inline);
+                !pod.template.claims.is_empty()
+                    || inline.any(|(driver, _)| driver == deleted.attacher)
+            }
             Involved::CsiNode(Some(old), Some(new)) => {
                 let limit = |node: &CSINode, driver: &Text| {
                     let mut drivers = node.drivers.iter();
@@ -134,7 +147,8 @@ impl Plugin for NodeVolumeLimits {
     }
 
     fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFilter {
-        if pod.template.claim_volumes.is_empty() {
+        let mut volumes = pod.template.spec.volumes.iter();
+        if pod.template.claim_volumes.is_empty() && !volumes.any(migration::migrates) {
             return PreFilter::Skip;
         }
         state.attached_volumes = Some(attachments(cx));

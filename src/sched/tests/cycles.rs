@@ -122,7 +122,8 @@ fn a_pod_for_a_node_that_does_not_exist_says_which_plugin_left_the_nodes_out() {
     let asking = set(pod("p", 100), "/spec", "affinity", named);
     let explained = cycle(&[node("a", 4), node("b", 4), asking]);
     let message = "0/2 nodes are available: 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. \
-        preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
+        no new claims to deallocate, preemption: 0/2 nodes are available: \
+        2 Preemption is not helpful for scheduling.";
     assert_eq!(explained.message.as_deref(), Some(message));
 }
 

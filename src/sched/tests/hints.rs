@@ -103,6 +103,7 @@ fn plugins_register_the_events_that_upstream_registers() {
         PodTopologySpread Pod/Add|Delete|UpdatePodLabel|UpdatePodToleration \
             Node/Add|Delete|UpdateNodeLabel|UpdateNodeTaint
         InterPodAffinity Pod/Add|Delete|UpdatePodLabel Node/Add|UpdateNodeLabel
+        DynamicResources
         DefaultPreemption Pod/Delete
         NodeResourcesBalancedAllocation
         ImageLocality

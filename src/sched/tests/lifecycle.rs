@@ -24,7 +24,8 @@ fn a_pod_that_fits_nowhere_says_why_and_waits_for_a_node() {
     check(
         &m.run(5_000),
         "12 big FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu. \
-         preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.
+         no new claims to deallocate, preemption: 0/1 nodes are available: \
+         1 Preemption is not helpful for scheduling.
          12 big PodScheduled=False: Unschedulable",
     );
     assert_eq!(m.scheduler.waiting(), (0, 0, 1));

@@ -12,10 +12,11 @@ use crate::api::selector::LabelSelector;
 use crate::api::storage::NO_PROVISIONER;
 use crate::api::volume::VolumePhase;
 use crate::api::{
-    CSIDriver, CSIStorageCapacity, Labels, Node, PersistentVolume, PersistentVolumeClaim,
+    CSIDriver, CSINode, CSIStorageCapacity, Labels, Node, PersistentVolume, PersistentVolumeClaim,
     StorageClass, Text,
 };
 use crate::sched::plugin::{Code, Cx, PodEntry, Status};
+use crate::sched::plugins::migration;
 use crate::store::View;
 
 /// The pod's claims, by what has to happen to them, and the volumes that they could be bound to.
@@ -103,6 +104,15 @@ impl Verdict {
 pub fn reachable(volume: &PersistentVolume, labels: &Labels) -> bool {
     let terms = volume.node_affinity.as_deref();
     terms.is_none_or(|terms| any_term(terms, labels, None))
+}
+
+/// The same for a volume that is bound, of a kind that may have moved to CSI on the node.
+fn reachable_on(view: &View, volume: &PersistentVolume, node: &Node) -> bool {
+    let csi = view
+        .of::<CSINode>()
+        .named(&Text::default(), &node.meta.name);
+    let terms = migration::affinity_on(volume, csi.map(|(_, csi)| &**csi));
+    terms.is_none_or(|terms| any_term(&terms, &node.meta.labels, None))
 }
 
 /// The part of `FindMatchingVolume` that no node decides.
@@ -254,12 +264,11 @@ impl PodVolumeClaims {
             sufficient: true,
             exists: true,
         };
-        let labels = &node.meta.labels;
         for claim in &self.bound {
             let volumes = view.of::<PersistentVolume>();
             match volumes.named(&Text::default(), &claim.volume_name) {
                 None => verdict.exists = false,
-                Some((_, volume)) => verdict.reachable = reachable(volume, labels),
+                Some((_, volume)) => verdict.reachable = reachable_on(view, volume, node),
             }
             if !(verdict.reachable && verdict.exists) {
                 break;
@@ -335,7 +344,7 @@ impl PodVolumes {
                 "failed to get node \"{node}\": node \"{node}\" not found"
             ));
         };
-        let affine = |volume: &PersistentVolume| match reachable(volume, &row.meta.labels) {
+        let affine = |volume: &PersistentVolume| match reachable_on(view, volume, row) {
             true => Ok(()),
             false => Err(format!(
                 "pv \"{}\" node affinity doesn't match node \"{node}\": no matching \
