@@ -78,8 +78,21 @@ pub struct PodSpec {
     pub requests: Resources,
     /// `nodeName` as written in a manifest (a pod that was bound by its author); empty otherwise.
     pub node_name: Text,
+    /// What containers hold that differs from their requests here, by the pod's status.
+    pub resized: Option<Box<Resized>>,
     /// The spec as defaulted JSON, for patches and printing.
     pub source: Arc<Value>,
+}
+
+/// Requests that count in place of those in the spec while a pod is resized in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resized {
+    /// Of `spec.containers`, in their order.
+    pub containers: Vec<Option<Resources>>,
+    /// Of `spec.initContainers`, in their order.
+    pub init_containers: Vec<Option<Resources>>,
+    /// Of the pod as a whole.
+    pub level: Option<Resources>,
 }
 
 impl PodSpec {

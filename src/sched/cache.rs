@@ -413,9 +413,16 @@ impl Cache {
         info.node.is_some().then_some(info)
     }
 
-    /// Whether a claim is used by any pod on a node.
+    /// Whether a claim is used by any pod on a node that is there (`usedPVCSet` of a snapshot).
     pub fn claim_used(&self, namespace: &Text, name: &Text) -> bool {
+        let uses =
+            |p: &PodEntry| p.pod.meta.namespace == *namespace && p.template.claims.contains(name);
+        // Few claims are used, and most nodes are there: count first.
         self.claims.contains_key(&(namespace.clone(), name.clone()))
+            && self
+                .order()
+                .iter()
+                .any(|ix| self.node(*ix).pods.iter().any(uses))
     }
 
     /// Whether a volume was decided on for a claim, which the view does not show yet

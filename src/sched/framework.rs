@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::cache::{Cache, NodeIx};
 use super::config::{Enabled, Point, Profile};
-use super::events::ClusterEvent;
+use super::events::{ADD, Action, ClusterEvent, Resource, UPDATE_NODE_TAINT, event};
 use super::node_info::NodeInfo;
 use super::plugin::{
     Code, Cx, CycleState, Plugin, PluginName, PluginSet, PodEntry, Points, PreFilter, Status,
@@ -26,6 +26,7 @@ pub struct Framework {
     points: [Vec<usize>; Point::ALL.len()],
     weights: Vec<i64>,
     events: Vec<(PluginName, &'static [ClusterEvent])>,
+    unasked: PluginSet,
     unscored: Option<String>,
 }
 
@@ -87,13 +88,14 @@ impl Framework {
             let weight = listed.find(|e| e.plugin == name).map_or(0, |e| e.weight);
             if weight == 0 { 1 } else { weight }
         };
-        let events = plugins.iter().map(|p| (p.name(), p.events())).collect();
+        let (events, unasked) = registered(&plugins);
         let unscored = stand_in(&mut plugins, &mut points);
         Framework {
             name: profile.name.clone(),
             percentage_of_nodes_to_score: profile.percentage_of_nodes_to_score,
             weights: plugins.iter().map(|p| weight(p.name())).collect(),
             events,
+            unasked,
             plugins,
             points,
             unscored,
@@ -153,6 +155,11 @@ impl Framework {
     /// Plugins with the events that they registered.
     pub fn events(&self) -> impl Iterator<Item = (PluginName, &'static [ClusterEvent])> {
         self.events.iter().copied()
+    }
+
+    /// Whether an event that this plugin registered wakes its pods without its being asked.
+    pub fn unasked(&self, plugin: PluginName, event: ClusterEvent) -> bool {
+        self.unasked.has(plugin) && event == TAINTS[0]
     }
 
     /// Whether the pod may enter the active queue; the first plugin that says no wins. A plugin
@@ -338,6 +345,29 @@ impl Framework {
         }
         all
     }
+}
+
+/// What upstream registers for plugins that look at new nodes but not at taints.
+const TAINTS: &[ClusterEvent] = &[event(Resource::Node, UPDATE_NODE_TAINT)];
+
+/// `buildQueueingHintMap`: the events that each plugin registers; and the plugins that wait for new
+/// nodes, which upstream wakes whenever taints of a node change or it is uncordoned, without asking
+/// them (a remedy for kubernetes/kubernetes#109437 that is still there).
+fn registered(
+    plugins: &[Box<dyn Plugin>],
+) -> (Vec<(PluginName, &'static [ClusterEvent])>, PluginSet) {
+    let mut events: Vec<_> = plugins.iter().map(|p| (p.name(), p.events())).collect();
+    let registers = |all: &[ClusterEvent], action: Action| {
+        let mut nodes = all.iter().filter(|e| e.resource == Resource::Node);
+        nodes.any(|e| e.action & action != 0)
+    };
+    let unasked = events.iter();
+    let unasked =
+        unasked.filter(|(_, all)| registers(all, ADD) && !registers(all, UPDATE_NODE_TAINT));
+    let unasked: PluginSet = unasked.map(|(plugin, _)| *plugin).collect();
+    let names = PluginName::ALL.iter().filter(|p| unasked.has(**p));
+    events.extend(names.map(|plugin| (*plugin, TAINTS)));
+    (events, unasked)
 }
 
 /// What a plugin says of a node; an error says whose it is (`RunFilterPlugins`).

@@ -7,7 +7,7 @@
 //! view and asks for writes; it holds no clock.
 //!
 //! Left out of the reference version, whose defaults have them on: resource claims, declared features
-//! of nodes, in-place resizes (requests are those of the spec), and opportunistic batching, which only profiles without default spread
+//! of nodes, and opportunistic batching, which only profiles without default spread
 //! constraints ever do. Pod groups and waiting for a group are off by default there.
 //!
 //! Read first: [`scheduler`] (the component), [`cycle`] (one attempt), [`framework`] and [`plugin`]

@@ -33,6 +33,8 @@ pub struct Preemption {
     pub victims: Vec<PodEntry>,
     /// For the pod's condition; empty on success.
     pub message: String,
+    /// Whether a plugin failed while victims were looked for, and nothing was found.
+    pub failed: bool,
 }
 
 /// A node that would do, and at what price.
@@ -91,7 +93,7 @@ impl Preemptor<'_> {
                 }
                 _ => {
                     let preemption = self.run(diagnosis, memo.take());
-                    if preemption.message.is_empty() {
+                    if preemption.message.is_empty() || preemption.failed {
                         return preemption;
                     }
                     reasons.push(preemption.message);
@@ -114,11 +116,20 @@ impl Preemptor<'_> {
             };
         }
         let (candidates, refused) = self.candidates(diagnosis, memo);
+        if candidates.is_empty()
+            && let Some(error) = first_errors(&refused)
+        {
+            return Preemption {
+                message: format!("preemption: {error}"),
+                failed: true,
+                ..Preemption::default()
+            };
+        }
         match self.pick(candidates) {
             Some(best) => Preemption {
                 nominate: Some(self.cx.cache.node(best.node).name.clone()),
                 victims: best.victims,
-                message: String::new(),
+                ..Preemption::default()
             },
             None => {
                 let unhelpful = "Preemption is not helpful for scheduling";
@@ -130,8 +141,8 @@ impl Preemptor<'_> {
                 let nodes = self.cx.cache.order().len();
                 Preemption {
                     nominate: Some(Text::default()),
-                    victims: Vec::new(),
                     message: format!("preemption: {}", failed.message(nodes)),
+                    ..Preemption::default()
                 }
             }
         }
@@ -338,6 +349,17 @@ impl Preemptor<'_> {
         let count = candidates.len() as u64;
         let draw = self.draws.below(TIE, entity, self.now.as_nanos(), count);
         Some(candidates.swap_remove(usize::try_from(draw).unwrap_or(0)))
+    }
+}
+
+/// What went wrong on any node (`utilerrors.NewAggregate`: each message once).
+fn first_errors(refused: &Refusals) -> Option<String> {
+    let errors = refused.counted().filter(|(s, _)| s.code == Code::Error);
+    let messages: Vec<String> = errors.map(|(status, _)| status.message()).collect();
+    match messages.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
     }
 }
 

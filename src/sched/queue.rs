@@ -304,9 +304,10 @@ impl Queue {
         framework.events().any(|(plugin, events)| {
             pod.rejected_by.has(plugin)
                 && events.iter().any(|e| e.covers(event))
-                && framework
-                    .plugin(plugin)
-                    .is_some_and(|p| p.hint(cx, &pod.entry, involved))
+                && (framework.unasked(plugin, event)
+                    || framework
+                        .plugin(plugin)
+                        .is_some_and(|p| p.hint(cx, &pod.entry, involved)))
         })
     }
 

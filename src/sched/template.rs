@@ -75,15 +75,27 @@ impl Term {
         }
     }
 
-    /// [`Term::matches`] for a term that was not worked out (only hints ask, rarely).
-    pub fn api_matches(
+    /// [`Term::matches_alone`] for a term that was not worked out.
+    pub fn api_matches_alone(
         term: &PodAffinityTerm,
         owner: &Text,
         namespace: &Text,
         labels: &Labels,
-        view: &View,
     ) -> bool {
-        Term::new(term, &mut Interned::default()).matches(owner, namespace, labels, view)
+        Term::new(term, &mut Interned::default()).matches_alone(owner, namespace, labels)
+    }
+
+    /// As [`Term::matches`], in hints: upstream merges no namespaces there (`GetAffinityTerms`) and
+    /// shows the selector of namespaces no labels (`podMatchesAllAffinityTerms`), so that few
+    /// selectors select any, and those select all.
+    pub fn matches_alone(&self, owner: &Text, namespace: &Text, labels: &Labels) -> bool {
+        let selector = self.namespace_selector.as_ref();
+        let by_name = match self.namespaces.is_empty() && selector.is_none() {
+            true => owner == namespace,
+            false => self.namespaces.contains(namespace),
+        };
+        (by_name || selector.is_some_and(|s| s.matches(&Labels::default())))
+            && self.selector.matches(labels)
     }
 
     /// `AffinityTerm.Matches`: whether a term of a pod in namespace `owner` selects a pod of this
@@ -236,7 +248,7 @@ fn scalars(requests: &Resources, interned: &mut Interned) -> Scalars {
 impl Template {
     /// Works out what `spec` means.
     pub fn new(spec: &Arc<PodSpec>, interned: &mut Interned) -> Template {
-        let level = pod_level(&spec.source).filter(|level| {
+        let level = level_of(spec).filter(|level| {
             let huge = |(name, _): &(Text, i64)| name.starts_with("hugepages-");
             level.named & 3 != 0 || level.extended.iter().any(huge)
         });
@@ -310,14 +322,22 @@ impl Template {
 
 /// `component-helpers/resource :: PodRequests`; amounts for the pod as a whole win.
 pub fn pod_requests(spec: &PodSpec) -> Resources {
-    requests_with(spec, [false; 2], pod_level(&spec.source).as_ref())
+    requests_with(spec, [false; 2], level_of(spec).as_ref())
+}
+
+/// Requests of the pod as a whole, as they are held.
+fn level_of(spec: &PodSpec) -> Option<Resources> {
+    let held = spec.resized.as_ref().and_then(|held| held.level.clone());
+    held.or_else(|| pod_level(&spec.source))
 }
 
 /// Requests with the scheduler's amounts for containers that name no cpu (the first flag) or no
 /// memory (the second), and with amounts for the pod as a whole where there are any.
 fn requests_with(spec: &PodSpec, defaults: [bool; 2], level: Option<&Resources>) -> Resources {
-    let of = |container: &Container| {
-        let mut requests = container.requests.clone();
+    let held = spec.resized.as_deref();
+    let of = |container: &Container, held: Option<&Option<Resources>>| {
+        let held = held.and_then(Option::as_ref);
+        let mut requests = held.unwrap_or(&container.requests).clone();
         if defaults[0] && requests.named & 1 == 0 {
             requests.cpu_milli += DEFAULT_MILLI_CPU;
         }
@@ -327,13 +347,13 @@ fn requests_with(spec: &PodSpec, defaults: [bool; 2], level: Option<&Resources>)
         requests
     };
     let mut sum = Resources::default();
-    for container in &spec.containers {
-        sum.add(&of(container));
+    for (i, container) in spec.containers.iter().enumerate() {
+        sum.add(&of(container, held.and_then(|h| h.containers.get(i))));
     }
     let mut sidecars = Resources::default();
     let mut init = Resources::default();
-    for container in &spec.init_containers {
-        let requests = of(container);
+    for (i, container) in spec.init_containers.iter().enumerate() {
+        let requests = of(container, held.and_then(|h| h.init_containers.get(i)));
         if container.restart_always {
             sum.add(&requests);
             sidecars.add(&requests);

@@ -12,6 +12,7 @@
 
 mod controllers;
 mod cron;
+mod hints;
 mod nodes;
 mod openb;
 mod scheduler;
@@ -31,6 +32,11 @@ fn cron() {
 }
 
 #[test]
+fn hints() {
+    support::check(&hints::VECTORS);
+}
+
+#[test]
 fn nodes() {
     support::check(&nodes::VECTORS);
 }
@@ -43,6 +49,11 @@ fn yaml() {
 #[test]
 fn scheduler() {
     support::check(&scheduler::VECTORS);
+}
+
+#[test]
+fn scheduler_more() {
+    support::check(&scheduler::MORE);
 }
 
 #[test]

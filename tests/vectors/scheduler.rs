@@ -2,6 +2,11 @@
 //! said: per node the first rejecting plugin with its reasons, or every plugin's weighted score and
 //! the total; for preemption the nominated node and the victims.
 //!
+//! `scheduler-more.jsonl` holds further cases in the same form, recorded from the same framework
+//! with random clusters and chosen so that few of them reach every branch that many reach: odd
+//! quantities, resizes, volumes of all kinds, profiles. They also have the message of a pod that
+//! fits nowhere, and `error` where the cycle fails.
+//!
 //! Tolerated: preemption has several equally good outcomes in some cases, of which the recording
 //! lists all and one must be ours; the order of victims is not compared; nor is the order of
 //! reasons, because upstream walks a Go map of extended resources.
@@ -44,8 +49,14 @@ pub const VECTORS: Vectors = Vectors {
     compare,
 };
 
+/// More of the same.
+pub const MORE: Vectors = Vectors {
+    name: "scheduler-more",
+    ..VECTORS
+};
+
 /// The fields of a case: first those of its own, then its lists of objects.
-const FIELDS: [&str; 21] = [
+pub const FIELDS: [&str; 21] = [
     "id",
     "family",
     "config",
@@ -72,7 +83,8 @@ const FIELDS: [&str; 21] = [
 /// The lists of objects, in the order in which they are read.
 const LISTS: &[&str] = FIELDS.split_at(5).1;
 
-fn decode(value: &Value) -> Result<Row, String> {
+/// The row of an object.
+pub fn decode(value: &Value) -> Result<Row, String> {
     let decoded = decode_json(value, &DecodeContext::default()).map_err(|problems| {
         let name = &value["metadata"]["name"];
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -83,36 +95,40 @@ fn decode(value: &Value) -> Result<Row, String> {
 
 /// A view with all objects of the case, in their order.
 fn view(case: &Case) -> Result<View, String> {
+    view_with(case, None)
+}
+
+/// A view with all objects of the case, in their order, and one more.
+pub fn view_with(case: &Case, one: Option<Row>) -> Result<View, String> {
     let mut view = View::default();
     let mut next = std::collections::BTreeMap::<Kind, u32>::new();
-    for &list in LISTS {
-        let objects = case.fields.get(list).and_then(Value::as_array);
-        for value in objects.into_iter().flatten() {
-            let row = decode(value)?;
-            let index = next.entry(row.kind()).or_insert(0);
-            let object = ObjectId {
-                kind: row.kind(),
-                index: *index,
-            };
-            *index += 1;
-            view.apply(&Change {
-                revision: view.revision + 1,
-                time: Time::ZERO,
-                object: Some(object),
-                op: Op::Create,
-                old: None,
-                new: Some(placed(row)),
-                event: None,
-                cause: Default::default(),
-                renewed: None,
-            });
-        }
+    let lists = LISTS.iter().filter_map(|list| case.fields.get(*list));
+    let objects = lists.filter_map(Value::as_array).flatten();
+    let rows: Result<Vec<Row>, String> = objects.map(decode).collect();
+    for row in rows?.into_iter().chain(one) {
+        let index = next.entry(row.kind()).or_insert(0);
+        let object = ObjectId {
+            kind: row.kind(),
+            index: *index,
+        };
+        *index += 1;
+        view.apply(&Change {
+            revision: view.revision + 1,
+            time: Time::ZERO,
+            object: Some(object),
+            op: Op::Create,
+            old: None,
+            new: Some(placed(row)),
+            event: None,
+            cause: Default::default(),
+            renewed: None,
+        });
     }
     Ok(view)
 }
 
 /// A pod of a snapshot is where its spec says.
-fn placed(row: Row) -> Row {
+pub fn placed(row: Row) -> Row {
     match row {
         Row::Pod(pod) if pod.node_name.is_none() && !pod.spec.node_name.is_empty() => {
             let mut pod = Pod::clone(&pod);

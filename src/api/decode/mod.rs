@@ -22,6 +22,7 @@ mod not_modelled;
 mod pod;
 mod pod_status;
 mod quota;
+mod resized;
 mod served;
 mod service;
 mod stateful;

@@ -10,6 +10,7 @@ use super::affinity::{affinity, toleration, topology_spread};
 use super::container::{config_ref, container, init_container, resources, restart_policy};
 use super::meta::{count, labels, list, meta, some_text, text};
 use super::pod_status;
+use super::resized::resized;
 use crate::api::container::Container;
 use crate::api::pod::{PodSpec, PodTemplate, Volume, VolumeSource};
 use crate::api::quantity::{Quantity, Resources};
@@ -22,6 +23,10 @@ pub(super) fn pod(source: &core::Pod, json: &Value, cx: &DecodeContext) -> Pod {
             Arc::new(json.get("spec").cloned().unwrap_or_default()),
         )
     });
+    let mut spec = spec;
+    if let Some(status) = json.get("status") {
+        spec.resized = resized(&spec, status);
+    }
     let node = source.spec.as_ref().and_then(|s| some_text(&s.node_name));
     Pod {
         meta: meta(&source.metadata, cx),
@@ -102,6 +107,7 @@ fn pod_spec(source: &core::PodSpec, json: Arc<Value>) -> PodSpec {
         service_account: text(&source.service_account_name),
         share_process_namespace: source.share_process_namespace.unwrap_or(false),
         requests,
+        resized: None,
         node_name: text(&source.node_name),
         source: json,
         containers,

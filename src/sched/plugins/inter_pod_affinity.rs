@@ -40,7 +40,7 @@ fn matches_all(cx: &Cx<'_>, terms: &[Term], owner: &Text, pod: &Pod) -> bool {
 }
 
 impl InterPodAffinity {
-    fn pod_hint(&self, cx: &Cx<'_>, pod: &PodEntry, old: Option<&Pod>, new: Option<&Pod>) -> bool {
+    fn pod_hint(&self, pod: &PodEntry, old: Option<&Pod>, new: Option<&Pod>) -> bool {
         let itself = |p: &Pod| p.meta.uid == pod.pod.meta.uid;
         if old.is_some() && new.is_some_and(itself) {
             return true;
@@ -51,14 +51,19 @@ impl InterPodAffinity {
         }
         let owner = &pod.pod.meta.namespace;
         let template = &pod.template;
-        let wanted = |p: &Pod| matches_all(cx, &template.required, owner, p);
-        let unwanted = |p: &Pod| matches_all(cx, &template.anti_required, owner, p);
+        let all = |terms: &[Term], p: &Pod| {
+            let meta = &p.meta;
+            let matches = |t: &Term| t.matches_alone(owner, &meta.namespace, &meta.labels);
+            !terms.is_empty() && terms.iter().all(matches)
+        };
+        let wanted = |p: &Pod| all(&template.required, p);
+        let unwanted = |p: &Pod| all(&template.anti_required, p);
         match (old, new) {
             (Some(old), Some(new)) => {
                 !wanted(old) && wanted(new) || unwanted(old) && !unwanted(new)
             }
             (None, Some(new)) => wanted(new),
-            (Some(old), None) => unwanted(old) || repels(cx, old, &pod.pod),
+            (Some(old), None) => unwanted(old) || repels(old, &pod.pod),
             (None, None) => true,
         }
     }
@@ -89,7 +94,7 @@ impl InterPodAffinity {
 }
 
 /// Whether required anti-affinity of `holder` matches `pod` in all its terms.
-fn repels(cx: &Cx<'_>, holder: &Pod, pod: &Pod) -> bool {
+fn repels(holder: &Pod, pod: &Pod) -> bool {
     let affinity = holder.spec.affinity.as_deref();
     let terms = affinity.map_or(&[][..], |a| &a.anti_required);
     let owner = &holder.meta.namespace;
@@ -97,7 +102,7 @@ fn repels(cx: &Cx<'_>, holder: &Pod, pod: &Pod) -> bool {
     !terms.is_empty()
         && terms
             .iter()
-            .all(|t| Term::api_matches(t, owner, &meta.namespace, &meta.labels, cx.view))
+            .all(|t| Term::api_matches_alone(t, owner, &meta.namespace, &meta.labels))
 }
 
 impl Plugin for InterPodAffinity {
@@ -120,9 +125,9 @@ impl Plugin for InterPodAffinity {
         EVENTS
     }
 
-    fn hint(&self, cx: &Cx<'_>, pod: &PodEntry, involved: &Involved<'_>) -> bool {
+    fn hint(&self, _cx: &Cx<'_>, pod: &PodEntry, involved: &Involved<'_>) -> bool {
         match involved {
-            Involved::Pod(old, new) => self.pod_hint(cx, pod, *old, *new),
+            Involved::Pod(old, new) => self.pod_hint(pod, *old, *new),
             Involved::Node(old, Some(new)) => self.node_hint(pod, *old, new),
             _ => true,
         }

@@ -239,3 +239,125 @@ fn translated<'a>(volume: &'a PersistentVolume, key: &str) -> Option<Cow<'a, [No
     }
     (!terms.is_empty()).then_some(Cow::Owned(terms))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::decode::{DecodeContext, decode_json};
+    use crate::api::{Labels, Row};
+
+    fn volume(source: Value) -> PersistentVolume {
+        let mut object = json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"},
+            "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]},
+        });
+        for (key, value) in source.as_object().into_iter().flatten() {
+            match key.as_str() {
+                "labels" => object["metadata"]["labels"] = value.clone(),
+                key => object["spec"][key] = value.clone(),
+            }
+        }
+        match decode_json(&object, &DecodeContext::default()).map(|d| d.row) {
+            Ok(Row::PersistentVolume(volume)) => PersistentVolume::clone(&volume),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// `aws_ebs_test.go`, `gce_pd_test.go`, `azure_disk_test.go`.
+    #[test]
+    fn in_tree_volumes_have_the_handles_of_their_drivers() {
+        let zones = |zones: &str| json!({"topology.kubernetes.io/zone": zones});
+        let disk = json!({"pdName": "d"});
+        let cases = [
+            (
+                json!({"awsElasticBlockStore": {"volumeID": "aws://us-east-1a/vol-1"}}),
+                "ebs.csi.aws.com vol-1",
+            ),
+            (
+                json!({"awsElasticBlockStore": {"volumeID": "vol-1"}}),
+                "ebs.csi.aws.com vol-1",
+            ),
+            (
+                json!({"awsElasticBlockStore": {"volumeID": "aws://us-east-1a/d-1"}}),
+                "none",
+            ),
+            (
+                json!({"gcePersistentDisk": disk}),
+                "pd.csi.storage.gke.io projects/UNSPECIFIED/zones/UNSPECIFIED/disks/d",
+            ),
+            (
+                json!({"gcePersistentDisk": disk, "labels": zones("us-a1-b")}),
+                "pd.csi.storage.gke.io projects/UNSPECIFIED/zones/us-a1-b/disks/d",
+            ),
+            (
+                json!({"gcePersistentDisk": disk, "labels": zones("us-a1-b__us-a1-c")}),
+                "pd.csi.storage.gke.io projects/UNSPECIFIED/regions/us-a1/disks/d",
+            ),
+            (
+                json!({"gcePersistentDisk": disk, "labels": zones("us-a1-b__us-a2-c")}),
+                "none",
+            ),
+            (
+                json!({"azureDisk": {"diskName": "d", "diskURI": "/subscriptions/s/d", "kind": "Managed"}}),
+                "disk.csi.azure.com /subscriptions/s/d",
+            ),
+            (json!({"nfs": {"server": "s", "path": "/"}}), "none"),
+        ];
+        for (source, expected) in cases {
+            let key = of_volume(&volume(source.clone()));
+            let key = key.map_or("none".to_owned(), |(driver, handle)| {
+                format!("{driver} {handle}")
+            });
+            assert_eq!(key, expected, "{source}");
+        }
+    }
+
+    /// `in_tree_volume_test.go :: TestTranslateTopologyFromInTreeToCSI`.
+    #[test]
+    fn where_the_driver_serves_a_node_its_own_key_says_where_volumes_are() {
+        let affinity = |key: &str| {
+            json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": key, "operator": "In", "values": ["z1"]}]}]}})
+        };
+        let ebs = json!({"volumeID": "vol-1"});
+        let zone = json!({"topology.kubernetes.io/zone": "z1__z2"});
+        let cases = [
+            (
+                json!({"awsElasticBlockStore": ebs, "nodeAffinity": affinity(ZONE)}),
+                "topology.ebs.csi.aws.com/zone=z1",
+            ),
+            (
+                json!({"awsElasticBlockStore": ebs, "nodeAffinity": affinity(BETA_ZONE)}),
+                "topology.ebs.csi.aws.com/zone=z1",
+            ),
+            (
+                json!({"awsElasticBlockStore": ebs, "nodeAffinity": affinity("rack"), "labels": zone}),
+                "rack=z1 topology.ebs.csi.aws.com/zone=z1,z2",
+            ),
+            (
+                json!({"awsElasticBlockStore": ebs, "labels": zone}),
+                "topology.ebs.csi.aws.com/zone=z1,z2",
+            ),
+            (json!({"awsElasticBlockStore": ebs}), ""),
+            (
+                json!({"gcePersistentDisk": {"pdName": "d"}, "nodeAffinity": affinity(ZONE)}),
+                "topology.kubernetes.io/zone=z1",
+            ),
+        ];
+        let mut csi = CSINode::default();
+        csi.meta.annotations =
+            Labels::default().with(MIGRATED, Text::from("kubernetes.io/aws-ebs,x"));
+        for (source, expected) in cases {
+            let volume = volume(source.clone());
+            let terms = affinity_on(&volume, Some(&csi)).unwrap_or_default();
+            let all = terms.iter().flat_map(|term| &term.expressions);
+            let all = all.map(|r| {
+                let values: Vec<&str> = r.values.iter().map(Text::as_str).collect();
+                format!("{}={}", r.key, values.join(","))
+            });
+            assert_eq!(all.collect::<Vec<String>>().join(" "), expected, "{source}");
+        }
+    }
+}

@@ -59,6 +59,13 @@ pub fn unparsed(terms: &[(i32, NodeSelectorTerm)]) -> Option<String> {
     }
 }
 
+/// Whether a required term does not parse: the API server lets through bounds that are no integers.
+fn unparsable(term: &NodeSelectorTerm) -> bool {
+    let bounds = |r: &&Requirement| matches!(r.operator, Operator::Gt | Operator::Lt);
+    let mut bounds = term.expressions.iter().filter(bounds);
+    bounds.any(|r| r.values.iter().any(|v| v.parse::<i64>().is_err()))
+}
+
 /// `labels.NewRequirement`.
 fn problems(requirement: &Requirement, bounds: bool, at: &str) -> Vec<String> {
     let values = || requirement.values.iter().enumerate();
@@ -139,7 +146,17 @@ impl Plugin for NodeAffinity {
             return true;
         };
         let spec = &pod.pod.spec;
-        self.enforced(new) && required(spec, new) && old.is_none_or(|old| !required(spec, old))
+        // Terms that do not parse are an error where no other term matches, and errors wake.
+        let fails = |node: &Node| {
+            let labels = &node.meta.labels;
+            let mut selector = spec.node_selector.iter();
+            !required(spec, node)
+                && required_terms(spec).is_some_and(|terms| terms.iter().any(unparsable))
+                && selector.all(|(k, v)| labels.get(k) == Some(v))
+        };
+        self.enforced(new)
+            && (fails(new)
+                || required(spec, new) && old.is_none_or(|old| fails(old) || !required(spec, old)))
     }
 
     fn pre_filter(&self, cx: &Cx<'_>, _state: &mut CycleState, pod: &PodEntry) -> PreFilter {

@@ -102,8 +102,8 @@ fn profiles_and_their_plugins() {
         - profiles[0].plugins.score.disabled[0]: plugin "Nope" does not exist
         [{plugins: {score: {enabled: [{name: ImageLocality}, {name: ImageLocality}]}}}]
         - profiles[0].plugins.score.enabled[1]: plugin "ImageLocality" already registered
-        [{plugins: {multiPoint: {enabled: [{name: DynamicResources}]}}}]
-        - profiles[0].plugins.multiPoint.enabled[0]: plugin "DynamicResources" is not modelled
+        [{plugins: {multiPoint: {enabled: [{name: GangScheduling}]}}}]
+        - profiles[0].plugins.multiPoint.enabled[0]: plugin "GangScheduling" is not modelled
         [{plugins: {filter: {enabled: [{name: EBSLimits}]}}}]
         - profiles[0].plugins.filter.enabled[0]: Invalid value: "EBSLimits": was invalid in version
         + "kubescheduler.config.k8s.io/v1" (KubeSchedulerConfiguration is version
@@ -115,8 +115,8 @@ fn profiles_and_their_plugins() {
         - profiles[0].plugins: at least one bind plugin is needed for profile with scheduler name "a"
         [{pluginConfig: [{name: InterPodAffinity}, {name: InterPodAffinity}]}]
         - profiles[0].pluginConfig[1]: Duplicate value: "InterPodAffinity"
-        [{pluginConfig: [{name: DynamicResources, args: {filterTimeout: 1s}}]}]
-        - profiles[0].pluginConfig[0]: plugin "DynamicResources" is not modelled
+        [{pluginConfig: [{name: DynamicResources, args: {timeout: 1s}}]}]
+        - profiles[0].pluginConfig[0].args: DynamicResources takes no arguments
         [{pluginConfig: [{name: ImageLocality, args: {size: 1}}]}]
         - profiles[0].pluginConfig[0].args: ImageLocality takes no arguments
         [{pluginConfig: [{name: InterPodAffinity, args: {kind: NodeAffinityArgs}}]}]
@@ -124,7 +124,7 @@ fn profiles_and_their_plugins() {
     "#;
     refuses(|text| format!("profiles: {text}"), "", cases);
     // What is not there anyway may be switched off.
-    let off = "profiles: [{plugins: {multiPoint: {disabled: [{name: DynamicResources}]}}}]";
+    let off = "profiles: [{plugins: {multiPoint: {disabled: [{name: GangScheduling}]}}}]";
     assert!(read(off).is_ok());
 }
 

@@ -2,6 +2,7 @@
 //! it is, whatever it was meant to be.
 
 use super::*;
+use crate::api::Text;
 use crate::sched::explain::{Explanation, explain};
 
 /// Explains a cycle for the last object, a pod, among the others.
@@ -147,4 +148,77 @@ fn a_driver_that_can_attach_nothing_takes_no_volume() {
         let explained = cycle(&[node("a", 4), class, claim, csi, asking.clone()]);
         assert_eq!(explained.feasible.len() == 1, fits, "{count}");
     }
+}
+
+/// `RunPostFilterPlugins`: DynamicResources, which comes before preemption, fails for a pod that
+/// PreFilter refused before its turn; so nobody is preempted, and an earlier nomination stays.
+#[test]
+fn a_pod_that_prefilter_refuses_preempts_nobody() {
+    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    let asking = set(pod("p", 100), "/spec", "volumes", volumes);
+    let explained = cycle(&[node("a", 4), asking]);
+    let message = "0/1 nodes are available: persistentvolumeclaim \"c\" not found. not found";
+    assert_eq!(explained.message.as_deref(), Some(message));
+    assert_eq!(explained.preemption, Some((Text::default(), Vec::new())));
+}
+
+/// `NewPreferredSchedulingTerms`: the API server takes preferences that do not parse, and the
+/// scheduler fails on them once it has two nodes to choose from.
+#[test]
+fn a_preference_that_does_not_parse_fails_the_cycle() {
+    let terms = json!([
+        {"weight": 1, "preference": {"matchExpressions": [
+            {"key": "cores", "operator": "Gt", "values": ["many"]}]}},
+        {"weight": 1, "preference": {"matchExpressions": [
+            {"key": "rack", "operator": "Exists"},
+            {"key": "cores", "operator": "Lt", "values": ["few"]}]}},
+    ]);
+    let affinity = json!({
+        "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}
+    });
+    let asking = set(pod("p", 100), "/spec", "affinity", affinity);
+    let explained = cycle(&[node("a", 4), asking.clone()]);
+    assert_eq!((explained.feasible.len(), explained.message), (1, None));
+    let why = "running PreScore plugin \"NodeAffinity\": [[0].matchExpressions[0].values[0]: Invalid \
+        value: \"many\": for 'Gt', 'Lt' operators, the value must be an integer, \
+        [1].matchExpressions[1].values[0]: Invalid value: \"few\": for 'Gt', 'Lt' operators, the \
+        value must be an integer]";
+    let explained = cycle(&[node("a", 4), node("b", 4), asking]);
+    assert_eq!(explained.message.as_deref(), Some(why));
+}
+
+/// `PodRequests` with `UseStatusResources`: on its node, a pod counts with the most of what it
+/// wants, has and was promised; not with what it cannot get.
+#[test]
+fn a_pod_that_is_resized_counts_with_what_it_holds() {
+    let status = |conditions: Value| {
+        json!({"conditions": conditions, "containerStatuses": [{
+            "name": "app", "image": "app:v1", "imageID": "", "ready": true, "restartCount": 0,
+            "resources": {"requests": {"cpu": "2"}}, "allocatedResources": {"cpu": "3"},
+        }]})
+    };
+    let pending =
+        |reason: &str| json!([{"type": "PodResizePending", "status": "True", "reason": reason}]);
+    let mut cases = String::new();
+    for (name, conditions, spec) in [
+        ("wants less", json!([]), 1000),
+        ("wants more", pending("Deferred"), 6000),
+        ("cannot have more", pending("Infeasible"), 6000),
+    ] {
+        let mut placed = set(pod("q", spec), "/spec", "nodeName", json!("a"));
+        placed["status"] = status(conditions);
+        let container = placed["spec"]["containers"][0]["name"].clone();
+        placed["status"]["containerStatuses"][0]["name"] = container;
+        // Eight cores: 5 are free beside 3, 2 beside 6.
+        let fits = |cpu| {
+            cycle(&[node("a", 8), placed.clone(), pod("p", cpu)])
+                .rejected
+                .is_empty()
+        };
+        cases += &format!("{name}: {} {}\n", fits(2500), fits(5500));
+    }
+    assert_eq!(
+        cases,
+        "wants less: true false\nwants more: false false\ncannot have more: true false\n"
+    );
 }

@@ -194,3 +194,28 @@ fn an_update_of_a_waiting_pod_is_an_event_for_that_pod_alone() {
     );
     assert_eq!(m.scheduler.waiting(), (0, 0, 1));
 }
+
+/// `buildQueueingHintMap`, which answers kubernetes/kubernetes#109437: plugins that wait for new
+/// nodes are woken by changed taints too, whatever they would say.
+#[test]
+fn a_changed_taint_wakes_pods_that_taints_did_not_stop() {
+    let mut m = Machine::new();
+    let taints = json!([{"key": "team", "value": "a", "effect": "PreferNoSchedule"}]);
+    m.create(0, set(node("n1", 4), "", "spec", json!({"taints": taints})));
+    m.create(10, pod("big", 5000));
+    let told = |lines: &str| lines.matches("big FailedScheduling").count();
+    assert_eq!(told(&m.run(3_000)), 1);
+    let (id, row) = m.store.view().nodes().find("", "n1").expect("the node");
+    let remove = row.taints.clone();
+    let write = Write::Patch {
+        object: id.into(),
+        uid: None,
+        patch: Patch::NodeTaints {
+            add: Vec::new(),
+            remove,
+        },
+    };
+    m.script(4_000, write);
+    let lines = m.run(5_000);
+    assert_eq!(told(&lines), 1, "{lines}");
+}

@@ -65,6 +65,7 @@ fn the_next_search_begins_where_the_last_one_ended() {
             percentage: 0,
             start: next,
             nominator: &nominator,
+            thorough: false,
             choice: None,
         };
         let mut state = CycleState::default();
@@ -125,6 +126,7 @@ fn a_choice_alone_is_found_without_a_list() {
             percentage: 0,
             start: next,
             nominator: &nominator,
+            thorough: false,
             choice: Some((&draws, attempt)),
         };
         let list = Search {
