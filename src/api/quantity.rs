@@ -379,25 +379,25 @@ impl Resources {
 
     /// Adds `other` to this, amount by amount.
     pub fn add(&mut self, other: &Resources) {
-        self.cpu_milli += other.cpu_milli;
-        self.memory += other.memory;
-        self.ephemeral += other.ephemeral;
-        self.pods += other.pods;
+        self.cpu_milli = self.cpu_milli.saturating_add(other.cpu_milli);
+        self.memory = self.memory.saturating_add(other.memory);
+        self.ephemeral = self.ephemeral.saturating_add(other.ephemeral);
+        self.pods = self.pods.saturating_add(other.pods);
         self.named |= other.named;
         for (name, amount) in &other.extended {
-            let sum = self.extended(name) + amount;
+            let sum = self.extended(name).saturating_add(*amount);
             self.set_extended(name, sum);
         }
     }
 
     /// Subtracts `other` from this, amount by amount.
     pub fn sub(&mut self, other: &Resources) {
-        self.cpu_milli -= other.cpu_milli;
-        self.memory -= other.memory;
-        self.ephemeral -= other.ephemeral;
-        self.pods -= other.pods;
+        self.cpu_milli = self.cpu_milli.saturating_sub(other.cpu_milli);
+        self.memory = self.memory.saturating_sub(other.memory);
+        self.ephemeral = self.ephemeral.saturating_sub(other.ephemeral);
+        self.pods = self.pods.saturating_sub(other.pods);
         for (name, amount) in &other.extended {
-            let rest = self.extended(name) - amount;
+            let rest = self.extended(name).saturating_sub(*amount);
             self.set_extended(name, rest);
         }
     }

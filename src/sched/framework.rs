@@ -105,12 +105,16 @@ impl Framework {
     /// Why nodes cannot be scored for this pod: its preferences do not parse, or a plugin at Score
     /// misses its PreScore, whatever the pod.
     pub fn unscored(&self, pod: &PodEntry) -> Option<String> {
-        if let Some(why) = &pod.template.unparsed
-            && self.runs(PluginName::NodeAffinity, Point::PreScore)
-        {
-            return Some(format!("running PreScore plugin \"NodeAffinity\": {why}"));
+        let affinity = |point| self.runs(PluginName::NodeAffinity, point);
+        match &pod.template.unparsed {
+            Some(why) if affinity(Point::PreScore) => {
+                Some(format!("running PreScore plugin \"NodeAffinity\": {why}"))
+            }
+            Some(why) if affinity(Point::Score) => Some(format!(
+                "running Score plugins: plugin \"NodeAffinity\" failed with: {why}"
+            )),
+            _ => self.unscored.clone(),
         }
-        self.unscored.clone()
     }
 
     /// The plugins of an extension point, in their order.

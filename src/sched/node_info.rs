@@ -30,7 +30,7 @@ impl Amounts {
         if number >= self.scalars.len() {
             self.scalars.resize(number + 1, 0);
         }
-        self.scalars[number] += amount;
+        self.scalars[number] = self.scalars[number].wrapping_add(amount);
     }
 }
 
@@ -161,14 +161,17 @@ impl NodeInfo {
     }
 
     fn count(&mut self, entry: &PodEntry, sign: i64) {
+        // Absurd amounts overflow as Go's integers do.
+        let add = |sum: &mut i64, amount: i64| *sum = sum.wrapping_add(sign.wrapping_mul(amount));
         let template = &entry.template;
-        self.requested.cpu += sign * template.cpu;
-        self.requested.memory += sign * template.memory;
-        self.requested.ephemeral += sign * template.ephemeral;
+        add(&mut self.requested.cpu, template.cpu);
+        add(&mut self.requested.memory, template.memory);
+        add(&mut self.requested.ephemeral, template.ephemeral);
         for (number, amount) in &template.scalars {
-            self.requested.add_scalar(*number, sign * amount);
+            self.requested
+                .add_scalar(*number, sign.wrapping_mul(*amount));
         }
-        self.non_zero_cpu += sign * template.non_zero_cpu;
-        self.non_zero_memory += sign * template.non_zero_memory;
+        add(&mut self.non_zero_cpu, template.non_zero_cpu);
+        add(&mut self.non_zero_memory, template.non_zero_memory);
     }
 }

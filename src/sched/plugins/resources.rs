@@ -74,7 +74,7 @@ impl Scored {
         if allocatable == 0 {
             return (0, 0, 0);
         }
-        (allocated + pod, allocated, allocatable)
+        (allocated.wrapping_add(pod), allocated, allocatable)
     }
 }
 
@@ -118,16 +118,24 @@ impl Fit {
                 || self.ignored_groups.iter().any(|g| g == group))
     }
 
+    /// Absurd amounts overflow as Go's integers do.
     fn resource_score(&self, requested: i64, capacity: i64) -> i64 {
         match &self.strategy {
             Strategy::LeastAllocated if requested > capacity => 0,
-            Strategy::LeastAllocated => (capacity - requested) * MAX_NODE_SCORE / capacity,
-            Strategy::MostAllocated => requested.min(capacity) * MAX_NODE_SCORE / capacity,
+            Strategy::LeastAllocated => {
+                capacity
+                    .wrapping_sub(requested)
+                    .wrapping_mul(MAX_NODE_SCORE)
+                    / capacity
+            }
+            Strategy::MostAllocated => {
+                requested.min(capacity).wrapping_mul(MAX_NODE_SCORE) / capacity
+            }
             Strategy::RequestedToCapacityRatio(shape) if requested > capacity => {
                 broken_linear(shape, 100)
             }
             Strategy::RequestedToCapacityRatio(shape) => {
-                broken_linear(shape, requested * 100 / capacity)
+                broken_linear(shape, requested.wrapping_mul(100) / capacity)
             }
         }
     }
@@ -179,14 +187,14 @@ fn shortage(cx: &Cx<'_>, fit: &Fit, template: &Template, node: &NodeInfo) -> Sho
         ),
     ];
     for (wanted, has, used, reason) in plain {
-        if wanted > 0 && wanted > has - used {
+        if wanted > 0 && wanted > has.wrapping_sub(used) {
             reasons.push(reason.into());
             unresolvable |= wanted > has;
         }
     }
     for (number, wanted) in &template.scalars {
         let name = cx.cache.interned().scalar_name(*number);
-        let free = has.scalar(*number) - used.scalar(*number);
+        let free = has.scalar(*number).wrapping_sub(used.scalar(*number));
         if *wanted != 0 && *wanted > free && !fit.ignores(name) {
             reasons.push(format!("Insufficient {name}").into());
             unresolvable |= *wanted > has.scalar(*number);
