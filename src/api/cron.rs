@@ -16,6 +16,7 @@ use std::fmt;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::quote::{quote, quote_bytes};
 use civil::Civil;
 
 /// Set in a field that was written with a star (or `?`): days of month and of week are then both
@@ -104,11 +105,14 @@ impl Bounds {
 /// The zone of this name (`time.LoadLocation`): empty is UTC, upper and lower case differ.
 ///
 /// # Errors
-/// `unknown time zone …`.
+/// `unknown time zone …`, `time: invalid location name`.
 pub fn zone(name: &str) -> Result<TimeZone, CronError> {
     // The controller manager's own clock is UTC.
     if matches!(name, "" | "UTC" | "Local") {
         return Ok(TimeZone::UTC);
+    }
+    if name.contains("..") || name.starts_with(['/', '\\']) {
+        return refuse("time: invalid location name".to_owned());
     }
     let found = TimeZone::get(name).ok();
     let exact = found.filter(|zone| zone.iana_name() == Some(name));
@@ -130,9 +134,10 @@ impl Schedule {
             let from = text.find('=').map_or(0, |at| at + 1);
             // Without a blank the library panics; whoever calls it makes an error of that.
             let Some(blank) = text.find(' ') else {
-                return refuse(format!(
-                    "invalid schedule format: runtime error: slice bounds out of range [{from}:-1]"
-                ));
+                return refuse(
+                    "invalid schedule format: runtime error: slice bounds out of range [:-1]"
+                        .into(),
+                );
             };
             let name = &text[from..blank];
             match zone(name) {
@@ -230,7 +235,7 @@ fn every(text: &str, span: &str) -> Result<Schedule, CronError> {
 
 /// What `time.ParseDuration` says about a text that it refuses.
 fn go_duration_error(span: &str) -> String {
-    let quoted = format!("{span:?}");
+    let quoted = quote_bytes(span);
     let mut rest = span.strip_prefix(['-', '+']).unwrap_or(span);
     if rest.is_empty() {
         return format!("time: invalid duration {quoted}");
@@ -255,7 +260,10 @@ fn go_duration_error(span: &str) -> String {
         match &after[..unit] {
             "" => return format!("time: missing unit in duration {quoted}"),
             "ns" | "us" | "\u{b5}s" | "\u{3bc}s" | "ms" | "s" | "m" | "h" => {}
-            unit => return format!("time: unknown unit {unit:?} in duration {quoted}"),
+            unit => {
+                let unit = quote_bytes(unit);
+                return format!("time: unknown unit {unit} in duration {quoted}");
+            }
         }
         rest = &after[unit..];
     }
@@ -347,7 +355,8 @@ fn number(text: &str) -> Result<u64, CronError> {
         _ => "invalid syntax",
     };
     refuse(format!(
-        "failed to parse int from {text}: strconv.Atoi: parsing {text:?}: {why}"
+        "failed to parse int from {text}: strconv.Atoi: parsing {}: {why}",
+        quote(text)
     ))
 }
 

@@ -49,6 +49,7 @@ pub mod policy;
 pub mod autoscaling;
 
 pub mod quota;
+pub(crate) mod quote;
 
 pub mod volume;
 

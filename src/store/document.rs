@@ -301,17 +301,32 @@ fn read(
     if let Row::Pod(pod) = &mut new {
         tolerate(pod, request.tolerated);
     }
-    // Unknown fields are dropped, and the finalizers of a namespace's spec stay.
+    // Unknown fields are dropped.
     let counts = |problem: &&Problem| {
-        problem.reason != "UnknownField"
-            && !(old.kind() == Kind::Namespace && problem.path.starts_with("spec.finalizers"))
+        problem.reason != "UnknownField" && !tolerated_on_update(old.kind(), &problem.path)
     };
+    if matches!(&new, Row::Service(service) if super::service::update::refused(service, &problems))
+    {
+        let all = problems.iter().filter(counts).map(ToString::to_string);
+        return Err(ApiError::invalid(old, all.collect()));
+    }
     causes.extend(problems.iter().filter(counts).map(ToString::to_string));
     if !causes.is_empty() {
         causes.extend(super::immutable::causes(old, &new));
         return Err(ApiError::invalid(old, causes));
     }
     Ok(keep_spec(old, new))
+}
+
+/// What is not judged again: finalizers of namespaces, and what of a StatefulSet cannot change
+/// (`ValidateStatefulSetUpdate`).
+fn tolerated_on_update(kind: Kind, path: &str) -> bool {
+    let fields: &[&str] = match kind {
+        Kind::Namespace => &["spec.finalizers"],
+        Kind::StatefulSet => &["spec.volumeClaimTemplates", "spec.serviceName"],
+        _ => &[],
+    };
+    fields.iter().any(|field| path.starts_with(field))
 }
 
 /// The default tolerations are added to pods that are updated, too.

@@ -17,6 +17,12 @@ pub const VECTORS: Vectors = Vectors {
     compare,
 };
 
+/// More schedules, asked of the same library.
+pub const MORE: Vectors = Vectors {
+    name: "cron-more",
+    ..VECTORS
+};
+
 fn family(case: &Case) -> String {
     let family = match case.fields.contains_key("next") {
         true => "next",

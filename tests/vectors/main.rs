@@ -7,6 +7,9 @@
 //! it has none) and the first difference. A missing or empty file, an unreadable line, a field that
 //! the comparison does not know, and a family without a case are failures.
 //!
+//! The files `…-more` hold cases of the same kinds that were made to reach what the recordings do
+//! not, answered by the same components, and once answered differently here.
+//!
 //! To add a file: put `NAME.jsonl.gz` here, write `NAME.rs` with a `compare` function and the
 //! tolerances at its top, and call [`support::check`] from a test below.
 
@@ -29,6 +32,7 @@ fn controllers() {
 #[test]
 fn cron() {
     support::check(&cron::VECTORS);
+    support::check(&cron::MORE);
 }
 
 #[test]
@@ -44,6 +48,7 @@ fn nodes() {
 #[test]
 fn yaml() {
     support::check(&yaml::VECTORS);
+    support::check(&yaml::MORE);
 }
 
 #[test]
@@ -59,6 +64,7 @@ fn scheduler_more() {
 #[test]
 fn validation() {
     support::check(&validation::VECTORS);
+    support::check(&validation::MORE);
 }
 
 #[test]

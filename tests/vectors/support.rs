@@ -161,7 +161,14 @@ pub fn load(name: &str) -> Vec<Case> {
 }
 
 /// Recordings of this project alone: they are here, wherever the others are.
-const OURS: [&str; 3] = ["updates", "scheduler-more", "hints"];
+const OURS: [&str; 6] = [
+    "updates",
+    "scheduler-more",
+    "hints",
+    "validation-more",
+    "yaml-more",
+    "cron-more",
+];
 
 fn read(name: &str) -> String {
     let mut folder = folder();

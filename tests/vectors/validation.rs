@@ -54,6 +54,29 @@ pub const VECTORS: Vectors = Vectors {
     compare,
 };
 
+/// Objects changed in more ways than the recorded ones, answered by the same version.
+pub const MORE: Vectors = Vectors {
+    name: "validation-more",
+    families: &[
+        "ClusterRole",
+        "CronJob",
+        "DaemonSet",
+        "Job",
+        "Namespace",
+        "Node",
+        "PersistentVolume",
+        "Pod",
+        "PriorityClass",
+        "ReplicaSet",
+        "ResourceQuota",
+        "Secret",
+        "Service",
+        "ServiceAccount",
+        "StatefulSet",
+    ],
+    ..VECTORS
+};
+
 fn family(case: &Case) -> String {
     let kind = case
         .fields

@@ -17,6 +17,13 @@ pub const VECTORS: Vectors = Vectors {
     compare,
 };
 
+/// More documents, converted by the same function.
+pub const MORE: Vectors = Vectors {
+    name: "yaml-more",
+    families: &["scalars", "structures"],
+    ..VECTORS
+};
+
 fn family(case: &Case) -> String {
     let text = case.text("yaml").unwrap_or_default();
     let family = match text.strip_prefix("k: ") {

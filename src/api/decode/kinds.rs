@@ -36,6 +36,7 @@ fn plain<T>(namespaced: bool, name: NameRule) -> Steps<T> {
         namespaced,
         name,
         defaults: |_| {},
+        first: |_, _, _| {},
         validate: |_, _, _, _| {},
         meta_last: false,
         own_finalizers: true,
@@ -94,6 +95,7 @@ fn core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome> {
             cx,
             &Steps {
                 defaults: defaults::service::service,
+                first: validate::service_alloc::service,
                 validate: |o, _, at, e| validate::service::service(o, at, e),
                 row: Some(|o, json, cx| service::service(o, json, cx).into()),
                 ..plain::<core::Service>(true, dns_label)
@@ -226,7 +228,11 @@ fn rare_core_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcom
                 ..plain::<core::PodTemplate>(true, sub)
             },
         ),
-        "ServiceAccount" => known(node, cx, &plain::<core::ServiceAccount>(true, sub)),
+        "ServiceAccount" => {
+            let mut steps = plain::<core::ServiceAccount>(true, sub);
+            steps.defaults = defaults::core::service_account;
+            known(node, cx, &steps)
+        }
         "Endpoints" => known(
             node,
             cx,
@@ -496,15 +502,12 @@ fn network_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> 
                 ..plain::<discovery::EndpointSlice>(true, sub)
             },
         ),
-        ("coordination.k8s.io/v1", "Lease") => known(
-            node,
-            cx,
-            &Steps {
-                validate: |o, _, at, e| validate::rare::lease(o, at, e),
-                row: Some(|o, _, cx| super::node::lease(o, cx).into()),
-                ..plain::<coordination::Lease>(true, sub)
-            },
-        ),
+        ("coordination.k8s.io/v1", "Lease") => {
+            let mut steps = plain::<coordination::Lease>(true, sub);
+            steps.validate = |o, _, at, e| validate::rare::lease(o, at, e);
+            steps.row = Some(|o, _, cx| super::node::lease(o, cx).into());
+            known(node, cx, &steps)
+        }
         _ => return rare_kinds(version, kind, node, cx),
     })
 }

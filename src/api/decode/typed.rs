@@ -24,6 +24,8 @@ pub(super) struct Steps<T> {
     pub namespaced: bool,
     pub name: NameRule,
     pub defaults: fn(&mut T),
+    /// What is the whole answer if it finds something: hooks that run before the validation.
+    pub first: fn(&T, &At<'_>, &mut Errors),
     pub validate: fn(&T, &Node, &At<'_>, &mut Errors),
     /// Whether the metadata is looked at only when all else is good.
     pub meta_last: bool,
@@ -139,26 +141,14 @@ where
         }
         metadata.namespace = namespace.or_else(|| Some(cx.default_namespace.clone()));
     }
+    if let Some(owners) = &mut object.metadata_mut().owner_references {
+        once(owners);
+    }
     (steps.defaults)(&mut object);
 
-    let mut errors = Errors::default();
-    let at = At::Root;
-    let meta_at = at.field("metadata");
-    let check_meta = |object: &T, errors: &mut Errors| {
-        let meta = object.metadata();
-        validate::meta::object_meta(meta, steps.namespaced, steps.name, &meta_at, errors);
-        if steps.own_finalizers {
-            validate::meta::kube_finalizers(meta, &meta_at, errors);
-        }
-    };
-    if !steps.meta_last {
-        check_meta(&object, &mut errors);
-    }
-    (steps.validate)(&object, node, &at, &mut errors);
-    if steps.meta_last && errors.is_empty() {
-        check_meta(&object, &mut errors);
-    }
-    let mut problems: Vec<_> = errors.into_problems().into_iter().map(located).collect();
+    let errors = judge(&object, node, steps);
+    let found = errors.into_problems().into_iter();
+    let mut problems: Vec<_> = found.map(|p| located(unwritten(p, node))).collect();
     if !problems.is_empty() {
         // An unknown field is often why another one is missing.
         problems.extend(warnings.iter().cloned());
@@ -180,6 +170,58 @@ where
         not_modelled,
     };
     Ok((decoded, problems))
+}
+
+/// `handlers :: dedupOwnerReferences`: of equal ones the first stays.
+fn once(owners: &mut Vec<metav1::OwnerReference>) {
+    let mut kept: Vec<metav1::OwnerReference> = Vec::with_capacity(owners.len());
+    for owner in owners.drain(..) {
+        if !kept.contains(&owner) {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+}
+
+/// What the API server would refuse a defaulted object for.
+fn judge<T: Metadata<Ty = metav1::ObjectMeta>>(
+    object: &T,
+    node: &Node,
+    steps: &Steps<T>,
+) -> Errors {
+    let mut errors = Errors::default();
+    let at = At::Root;
+    (steps.first)(object, &at, &mut errors);
+    if !errors.is_empty() {
+        return errors;
+    }
+    let meta_at = at.field("metadata");
+    let check_meta = |errors: &mut Errors| {
+        let meta = object.metadata();
+        validate::meta::object_meta(meta, steps.namespaced, steps.name, &meta_at, errors);
+        if steps.own_finalizers {
+            validate::meta::kube_finalizers(meta, &meta_at, errors);
+        }
+    };
+    if !steps.meta_last {
+        check_meta(&mut errors);
+    }
+    (steps.validate)(object, node, &at, &mut errors);
+    if steps.meta_last && errors.is_empty() {
+        check_meta(&mut errors);
+    }
+    errors
+}
+
+/// A list that is not optional and was not written is `null` upstream, and `[]` in the generated
+/// types.
+fn unwritten(mut problem: Problem, node: &Node) -> Problem {
+    if let Some(why) = problem.message.strip_prefix("Invalid value: []: ")
+        && node.at(&problem.path).is_none_or(Node::is_null)
+    {
+        problem.message = format!("Invalid value: null: {why}");
+    }
+    problem
 }
 
 fn unknown_field(field: UnknownField) -> Problem {

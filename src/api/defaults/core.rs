@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EphemeralContainer, Lifecycle,
-    LifecycleHandler, Namespace, Node, NodeSpec, Pod, PodSecurityContext, PodSpec, PodTemplate,
-    PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, Secret, Volume,
+    LifecycleHandler, Namespace, Node, NodeSpec, ObjectReference, Pod, PodSecurityContext, PodSpec,
+    PodTemplate, PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, Secret,
+    ServiceAccount, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::gates;
 use super::image::tag;
@@ -16,6 +18,7 @@ use crate::api::validate::sum_of_requests;
 
 /// `SetObjectDefaults_Pod`.
 pub fn pod(object: &mut Pod) {
+    without_init_annotations(&mut object.metadata);
     let Some(spec) = &mut object.spec else {
         object.spec = Some(PodSpec::default());
         return pod(object);
@@ -78,6 +81,31 @@ fn requests_from_limits(resources: &mut ResourceRequirements) {
     }
 }
 
+/// Where init containers stood before they were fields.
+const INIT_ANNOTATIONS: [&str; 4] = [
+    "pod.beta.kubernetes.io/init-containers",
+    "pod.alpha.kubernetes.io/init-containers",
+    "pod.beta.kubernetes.io/init-container-statuses",
+    "pod.alpha.kubernetes.io/init-container-statuses",
+];
+
+/// `pkg/apis/core/v1/conversion.go :: dropInitContainerAnnotations`.
+fn without_init_annotations(metadata: &mut ObjectMeta) {
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| !INIT_ANNOTATIONS.contains(&key.as_str()));
+    }
+}
+
+/// `pkg/registry/core/serviceaccount :: cleanSecretReferences`: of secrets only names are kept.
+pub fn service_account(account: &mut ServiceAccount) {
+    for secret in account.secrets.iter_mut().flatten() {
+        *secret = ObjectReference {
+            name: secret.name.take(),
+            ..ObjectReference::default()
+        };
+    }
+}
+
 /// `SetObjectDefaults_PodTemplate`.
 pub fn pod_template_object(object: &mut PodTemplate) {
     pod_template(object.template.get_or_insert_default());
@@ -86,7 +114,7 @@ pub fn pod_template_object(object: &mut PodTemplate) {
 /// The defaults of a template's pod spec; unlike a pod's, requests stay as written. The `metadata`
 /// of a template is a plain value upstream, and is printed even when empty.
 pub fn pod_template(template: &mut PodTemplateSpec) {
-    template.metadata.get_or_insert_default();
+    without_init_annotations(template.metadata.get_or_insert_default());
     pod_spec(template.spec.get_or_insert_default());
 }
 
@@ -287,6 +315,8 @@ fn rare_volume(volume: &mut Volume) {
     if let Some(source) = &mut volume.ephemeral
         && let Some(claim) = &mut source.volume_claim_template
     {
+        // A plain value upstream, as that of a template.
+        claim.metadata.get_or_insert_default();
         storage::claim_spec(&mut claim.spec);
     }
 }

@@ -71,6 +71,9 @@ pub fn stateful_set(object: &mut StatefulSet) {
     spec.revision_history_limit.get_or_insert(10);
     // Not optional upstream.
     spec.service_name.get_or_insert_default();
+    if let Some(ordinals) = &mut spec.ordinals {
+        ordinals.start.get_or_insert(0);
+    }
     pod_template(&mut spec.template);
     for claim in spec.volume_claim_templates.iter_mut().flatten() {
         storage::claim_spec(claim.spec.get_or_insert_default());

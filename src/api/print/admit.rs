@@ -9,7 +9,8 @@ fn object<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Val
     value.get_mut(key)?.as_object_mut()
 }
 
-/// `plugin/pkg/admission/defaulttolerationseconds` and `…/priority`, without any PriorityClass.
+/// `plugin/pkg/admission/defaulttolerationseconds` and `…/priority`, with the PriorityClasses that
+/// every cluster has.
 pub fn pod(pod: &mut Value) {
     let Some(spec) = object(pod, "spec") else {
         return;
@@ -38,8 +39,15 @@ pub fn pod(pod: &mut Value) {
             }));
         }
     }
-    if !spec.contains_key("priorityClassName") {
-        spec.entry("priority").or_insert(json!(0));
+    let class = spec.get("priorityClassName").and_then(Value::as_str);
+    let priority = match class {
+        None => Some(0),
+        Some("system-cluster-critical") => Some(2_000_000_000),
+        Some("system-node-critical") => Some(2_000_001_000),
+        Some(_) => None,
+    };
+    if let Some(priority) = priority {
+        spec.entry("priority").or_insert(json!(priority));
         spec.entry("preemptionPolicy")
             .or_insert(json!("PreemptLowerPriority"));
     }

@@ -180,7 +180,6 @@ const POINTERS_IN: &[(&str, &str)] = &[
     ("azureDisk", "readOnly"),
     ("azureDisk", "fsType"),
     ("azureDisk", "kind"),
-    ("csi", "fsType"),
     ("local", "fsType"),
     ("options", "value"),
     ("onExitCodes", "containerName"),
@@ -194,6 +193,8 @@ pub fn keeps_zero(grandparent: &str, parent: &str, key: &str, node: &Node) -> bo
         // Ports of EndpointSlices.
         "name" | "protocol" if parent == "ports" && grandparent.is_empty() => true,
         "protocol" => parent == "ports" && matches!(grandparent, "ingress" | "egress"),
+        // A pointer in the volumes of pods, plain text in PersistentVolumes.
+        "fsType" | "readOnly" if parent == "csi" => grandparent == "volumes",
         // A number in owner references is `controller: false`, elsewhere it is text.
         "controller" => matches!(node.value, NodeValue::Bool(_)),
         _ => POINTERS.contains(&key) || POINTERS_IN.contains(&(parent, key)),
@@ -260,13 +261,15 @@ pub fn prune(value: &mut Value, written: Option<&Node>) {
                     }
                     true
                 }
-                Value::Object(inner) if inner.is_empty() => !MAPS.contains(&key.as_str()),
+                Value::Object(inner) if inner.is_empty() && list_inside(key).is_none() => {
+                    !MAPS.contains(&key.as_str())
+                }
                 value => {
                     prune(value, written.and_then(|node| node.get(key)));
                     match key.as_str() {
                         "imagePullSecrets" => unnamed(value),
                         "dataSource" | "dataSourceRef" | "resource" => with_group(value),
-                        _ => {}
+                        _ => with_list(key, value),
                     }
                     true
                 }
@@ -291,6 +294,10 @@ pub fn complete(object: &mut Value) {
     let missing: &[(&str, Value)] = match object["kind"].as_str() {
         Some("Role" | "ClusterRole") => &[("rules", Value::Null)],
         Some("EndpointSlice") => &[("endpoints", Value::Null), ("ports", Value::Null)],
+        Some("PersistentVolume") => {
+            without_omission(&mut object["spec"]);
+            &[]
+        }
         Some("ControllerRevision") => &[("data", Value::Object(serde_json::Map::new()))],
         _ => &[],
     };
@@ -317,6 +324,30 @@ pub fn complete(object: &mut Value) {
                 .entry("conditions")
                 .or_insert_with(|| Value::Object(serde_json::Map::new())),
         };
+    }
+}
+
+/// The list that is not optional in objects under this key.
+fn list_inside(key: &str) -> Option<&'static str> {
+    match key {
+        "podFailurePolicy" | "successPolicy" => Some("rules"),
+        "projected" => Some("sources"),
+        _ => None,
+    }
+}
+
+fn with_list(key: &str, value: &mut Value) {
+    if let (Some(list), Some(map)) = (list_inside(key), value.as_object_mut()) {
+        map.entry(list).or_insert(Value::Null);
+    }
+}
+
+/// Sources of volumes with a field that is printed even when it is not set.
+fn without_omission(spec: &mut Value) {
+    for (source, field) in [("azureFile", "secretNamespace"), ("scaleIO", "secretRef")] {
+        if let Some(source) = spec.get_mut(source).and_then(Value::as_object_mut) {
+            source.entry(field).or_insert(Value::Null);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! ConfigMaps and Secrets.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::Value;
 
 use super::field::{At, Errors};
 use super::names::config_key;
@@ -61,8 +62,15 @@ pub fn secret(object: &Secret, at: &At<'_>, errors: &mut Errors) {
                 errors.required(&metadata.field("annotations").key(key), "");
             }
         }
-        "kubernetes.io/dockercfg" => needs(".dockercfg", errors),
-        "kubernetes.io/dockerconfigjson" => needs(".dockerconfigjson", errors),
+        "kubernetes.io/dockercfg" | "kubernetes.io/dockerconfigjson" => {
+            let json = object.type_.as_deref() == Some("kubernetes.io/dockerconfigjson");
+            let key = [".dockercfg", ".dockerconfigjson"][usize::from(json)];
+            needs(key, errors);
+            let wrong = data.get(key).and_then(|file| not_an_object(&file.0));
+            if let Some(why) = wrong {
+                errors.invalid(&data_at.key(key), "<secret contents redacted>", &why);
+            }
+        }
         "kubernetes.io/basic-auth"
             if !data.contains_key("username") && !data.contains_key("password") =>
         {
@@ -82,4 +90,53 @@ pub fn secret(object: &Secret, at: &At<'_>, errors: &mut Errors) {
         }
         _ => {}
     }
+}
+
+/// What Go's `json.Unmarshal` says about a text that is no JSON object.
+fn not_an_object(text: &[u8]) -> Option<String> {
+    let error = match serde_json::from_slice::<Value>(text) {
+        Ok(Value::Null | Value::Object(_)) => return None,
+        Ok(other) => {
+            let kind = match other {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Bool(_) => "bool",
+                _ => "number",
+            };
+            let into = "into Go value of type map[string]interface {}";
+            return Some(format!("json: cannot unmarshal {kind} {into}"));
+        }
+        Err(error) => error,
+    };
+    if error.is_eof() {
+        return Some("unexpected end of JSON input".to_owned());
+    }
+    let line = text
+        .split(|b| *b == b'\n')
+        .nth(error.line().saturating_sub(1));
+    let at = line.and_then(|line| line.get(error.column().saturating_sub(1)));
+    let found = char::from(at.copied().unwrap_or(b' '));
+    let words = error.to_string();
+    let place = [
+        ("expected `:`", "after object key"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+        (
+            "key must be a string",
+            "looking for beginning of object key string",
+        ),
+        ("trailing characters", "after top-level value"),
+        (
+            "trailing comma",
+            match found {
+                '}' => "looking for beginning of object key string",
+                _ => "looking for beginning of value",
+            },
+        ),
+    ]
+    .into_iter()
+    .find(|(ours, _)| words.starts_with(ours))
+    .map_or("looking for beginning of value", |(_, gos)| gos);
+    let escape = if found == '\'' { "\\" } else { "" };
+    Some(format!("invalid character '{escape}{found}' {place}"))
 }

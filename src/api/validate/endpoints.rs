@@ -51,7 +51,7 @@ fn address(address: &EndpointAddress, at: &At<'_>, errors: &mut Errors) {
 }
 
 /// `ValidateEndpointIP`: addresses that no pod can have.
-fn endpoint_ip(text: &str, at: &At<'_>, errors: &mut Errors) {
+pub(super) fn endpoint_ip(text: &str, at: &At<'_>, errors: &mut Errors) {
     let Some(ip) = ip::parse(text) else {
         errors.invalid(at, text, "must be a valid IP address");
         return;

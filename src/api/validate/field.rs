@@ -8,6 +8,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::api::decode::Problem;
+use crate::api::quote::quote;
 
 /// The place that is being validated.
 #[derive(Clone, Copy, Debug)]
@@ -59,21 +60,7 @@ pub trait Shown {
 
 impl Shown for str {
     fn shown(&self) -> String {
-        let mut text = String::with_capacity(self.len() + 2);
-        text.push('"');
-        for c in self.chars() {
-            match c {
-                '"' => text.push_str("\\\""),
-                '\\' => text.push_str("\\\\"),
-                '\n' => text.push_str("\\n"),
-                '\t' => text.push_str("\\t"),
-                '\r' => text.push_str("\\r"),
-                c if c.is_control() => text.push_str(&format!("\\x{:02x}", c as u32)),
-                c => text.push(c),
-            }
-        }
-        text.push('"');
-        text
+        quote(self)
     }
 }
 
@@ -240,6 +227,11 @@ impl Errors {
         if value < 0 {
             self.invalid(at, &value, "must be greater than or equal to 0");
         }
+    }
+
+    /// Adds what was found elsewhere.
+    pub fn append(&mut self, others: Errors) {
+        self.problems.extend(others.problems);
     }
 
     /// Whether nothing was found.

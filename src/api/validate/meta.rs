@@ -34,6 +34,10 @@ pub fn object_meta(
     }
     if !name.is_empty() {
         errors.invalid_each(&at.field("name"), name, rule(name));
+    } else if !prefix.is_empty() {
+        // The prefix can be fine, by the look of it, and the name that is drawn for it not.
+        let name = generated(prefix);
+        errors.invalid_each(&at.field("name"), &name, rule(&name));
     } else if prefix.is_empty() {
         errors.required(&at.field("name"), "name or generateName is required");
     }
@@ -51,6 +55,13 @@ pub fn object_meta(
     annotations(&meta.annotations, &at.field("annotations"), errors);
     owners(&meta.owner_references, &at.field("ownerReferences"), errors);
     finalizers(&meta.finalizers, &at.field("finalizers"), errors);
+}
+
+/// `names.SimpleNameGenerator`: what is drawn are five letters and digits, after at most 58 of the
+/// prefix.
+fn generated(prefix: &str) -> String {
+    let end = prefix.floor_char_boundary(58);
+    format!("{}xxxxx", &prefix[..end])
 }
 
 /// `ValidateLabels`.

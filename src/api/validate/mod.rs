@@ -30,6 +30,7 @@ pub mod rbac;
 mod resources;
 mod security;
 pub mod service;
+pub mod service_alloc;
 pub mod stateful_set;
 pub mod storage;
 mod sysctls;

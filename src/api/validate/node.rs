@@ -33,7 +33,8 @@ pub fn node(object: &Node, at: &At<'_>, errors: &mut Errors) {
         }
         if !seen.insert((&taint.effect, &taint.key)) {
             let shown = json!({
-                "Key": taint.key, "Value": value, "Effect": taint.effect, "TimeAdded": null,
+                "Key": taint.key, "Value": value, "Effect": taint.effect,
+                "TimeAdded": taint.time_added,
             });
             errors.duplicate_because(&at, &shown, "taints must be unique by key and effect pair");
         }

@@ -317,10 +317,17 @@ fn names(spec: &PodSpec, at: &At<'_>, errors: &mut Errors) {
         ("serviceAccountName", &spec.service_account_name),
         ("nodeName", &spec.node_name),
         ("priorityClassName", &spec.priority_class_name),
+    ] {
+        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+            errors.invalid_each(&at.field(field), name, dns_subdomain(name));
+        }
+    }
+    // Pointers upstream: an empty one is a name, too.
+    for (field, name) in [
         ("runtimeClassName", &spec.runtime_class_name),
         ("hostnameOverride", &spec.hostname_override),
     ] {
-        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+        if let Some(name) = name {
             errors.invalid_each(&at.field(field), name, dns_subdomain(name));
         }
     }

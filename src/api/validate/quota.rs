@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota, ResourceQuotaSpec};
+use k8s_openapi::api::core::v1::{
+    LimitRange, LimitRangeItem, ResourceQuota, ResourceQuotaSpec, ScopedResourceSelectorRequirement,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 use serde_json::json;
 
@@ -264,6 +266,18 @@ fn scopes(spec: &ResourceQuotaSpec, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
+/// A scope selector as upstream's internal type prints, whose fields have no JSON names.
+fn internal(requirements: &[ScopedResourceSelectorRequirement]) -> serde_json::Value {
+    let each = requirements.iter().map(|requirement| {
+        json!({
+            "ScopeName": requirement.scope_name,
+            "Operator": requirement.operator,
+            "Values": requirement.values,
+        })
+    });
+    json!({"MatchExpressions": each.collect::<Vec<_>>()})
+}
+
 /// `validateScopedResourceSelectorRequirement`.
 fn scope_selector(spec: &ResourceQuotaSpec, at: &At<'_>, errors: &mut Errors) {
     let Some(selector) = &spec.scope_selector else {
@@ -280,7 +294,7 @@ fn scope_selector(spec: &ResourceQuotaSpec, at: &At<'_>, errors: &mut Errors) {
         for name in spec.hard.iter().flatten().map(|(name, _)| name) {
             if standard_quota(name) && !scope_fits(scope, name) {
                 let detail = "unsupported scope applied to resource";
-                errors.invalid(&at, &json!(selector), detail);
+                errors.invalid(&at, &internal(requirements), detail);
             }
         }
         let exists = ["PriorityClass", "VolumeAttributesClass"];

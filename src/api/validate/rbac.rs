@@ -3,7 +3,7 @@
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::field::{At, Errors};
 use super::meta::label_selector;
@@ -30,7 +30,12 @@ pub fn cluster_role(object: &ClusterRole, at: &At<'_>, errors: &mut Errors) {
         errors.required(&at, detail);
     }
     for (index, selector) in selectors.iter().enumerate() {
-        label_selector(selector, &at.item(index), errors);
+        let (at, before) = (at.item(index), errors.len());
+        label_selector(selector, &at, errors);
+        // It cannot be made into a selector either.
+        if errors.len() > before {
+            errors.invalid(&at, &Value::Null, "invalid label selector.");
+        }
     }
 }
 

@@ -370,7 +370,7 @@ fn claim_names(
         }
         claim_request(claim, &mut names, &at, errors);
         if !known.contains(claim.name.as_str()) {
-            let all: Vec<&str> = known.iter().copied().collect();
+            let all: Vec<&str> = known.iter().copied().filter(|n| !n.is_empty()).collect();
             let all = match all.as_slice() {
                 [] => " which is empty".to_owned(),
                 all => format!(": {}", all.join(", ")),

@@ -1,4 +1,5 @@
-//! Services (`pkg/apis/core/validation :: validateService`), after the allocation of addresses.
+//! Services (`pkg/apis/core/validation :: validateService`), after the allocation of addresses
+//! ([`super::service_alloc`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +7,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use serde_json::json;
 
 use super::container::protocol;
+use super::endpoints::endpoint_ip;
 use super::field::{At, Errors};
 use super::ip;
 use super::meta::labels;
@@ -38,18 +40,20 @@ pub fn service(object: &Service, at: &At<'_>, errors: &mut Errors) {
     }
     labels(&spec.selector, &at.field("selector"), errors);
     session_affinity(spec, &at, errors);
-    if kind != "ExternalName" {
-        cluster_ips(spec, &at, errors);
-    }
     let external_at = at.field("externalIPs");
     for (i, address) in spec.external_ips.iter().flatten().enumerate() {
-        ip::address(address, &external_at.item(i), errors);
+        // For want of better ones the rules of endpoints' addresses.
+        let (at, before) = (external_at.item(i), errors.len());
+        ip::address(address, &at, errors);
+        if errors.len() == before {
+            endpoint_ip(address, &at, errors);
+        }
     }
     let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     if !kinds.contains(&kind) {
         errors.not_supported(&at.field("type"), kind, &kinds);
     }
-    distinct_ports(ports, kind, &ports_at, errors);
+    distinct_ports(spec, kind, &ports_at, errors);
     load_balancer(spec, kind, &at, errors);
     traffic(spec, kind, &at, errors);
 }
@@ -133,43 +137,8 @@ fn session_affinity(spec: &ServiceSpec, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-/// `ValidateServiceClusterIPsRelatedFields`, for what a manifest writes.
-fn cluster_ips(spec: &ServiceSpec, at: &At<'_>, errors: &mut Errors) {
-    let single = spec.cluster_ip.as_deref().unwrap_or_default();
-    let all = spec.cluster_ips.as_deref().unwrap_or_default();
-    let all_at = at.field("clusterIPs");
-    if single.is_empty() && !all.is_empty() {
-        let detail = "must be empty when `clusterIP` is not specified";
-        errors.invalid(&all_at, &json!(all), detail);
-    } else if all.first().is_some_and(|first| first != single) {
-        errors.invalid(&all_at, &json!(all), "first value must match `clusterIP`");
-    }
-    let single = [single.to_owned()];
-    let ips = if all.is_empty() { &single[..] } else { all };
-    for (i, address) in ips.iter().enumerate() {
-        if !address.is_empty() && address != "None" {
-            ip::address(address, &all_at.item(i), errors);
-        }
-    }
-    let families_at = at.field("ipFamilies");
-    let mut seen = BTreeSet::new();
-    for (i, family) in spec.ip_families.iter().flatten().enumerate() {
-        if !matches!(family.as_str(), "IPv4" | "IPv6") {
-            errors.not_supported(&families_at.item(i), family, &["IPv4", "IPv6"]);
-        }
-        if !seen.insert(family) {
-            errors.duplicate(&families_at.item(i), family);
-        }
-    }
-    let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-    if let Some(policy) = &spec.ip_family_policy
-        && !policies.contains(&policy.as_str())
-    {
-        errors.not_supported(&at.field("ipFamilyPolicy"), policy, &policies);
-    }
-}
-
-fn distinct_ports(ports: &[ServicePort], kind: &str, at: &At<'_>, errors: &mut Errors) {
+fn distinct_ports(spec: &ServiceSpec, kind: &str, at: &At<'_>, errors: &mut Errors) {
+    let ports = spec.ports.as_deref().unwrap_or_default();
     let node = |port: &ServicePort| port.node_port.unwrap_or(0);
     if kind == "ClusterIP" {
         for (i, _) in ports.iter().enumerate().filter(|(_, port)| node(port) != 0) {
@@ -178,24 +147,17 @@ fn distinct_ports(ports: &[ServicePort], kind: &str, at: &At<'_>, errors: &mut E
             errors.forbidden(&item.field("nodePort"), detail);
         }
     }
-    // `initNodePorts`: one that is handed out is that of the same port, where that has one.
-    let handed = |port: &ServicePort| match node(port) {
-        0 if kind == "ClusterIP" => 0,
-        0 => {
-            let same = ports.iter().filter(|other| other.port == port.port);
-            same.map(node).find(|number| *number != 0).unwrap_or(0)
-        }
-        own => own,
+    let draws = match kind {
+        "LoadBalancer" => spec.allocate_load_balancer_node_ports != Some(false),
+        kind => kind == "NodePort",
     };
+    let handed = handed(ports, draws);
     let mut nodes = BTreeSet::new();
-    for (i, port) in ports
-        .iter()
-        .enumerate()
-        .filter(|(_, port)| handed(port) != 0)
-    {
-        if !nodes.insert((&port.protocol, handed(port))) {
+    let given = ports.iter().zip(handed).enumerate();
+    for (i, (port, number)) in given.filter(|(_, (_, number))| *number != 0) {
+        if !nodes.insert((&port.protocol, number)) {
             let item = at.item(i);
-            errors.duplicate(&item.field("nodePort"), &handed(port));
+            errors.duplicate(&item.field("nodePort"), &number);
         }
     }
     let mut numbers = BTreeMap::new();
@@ -209,6 +171,32 @@ fn distinct_ports(ports: &[ServicePort], kind: &str, at: &At<'_>, errors: &mut E
             errors.duplicate(&at.item(i), &shown);
         }
     }
+}
+
+/// `initNodePorts`: ports of one number share a node port, that of the one that names it, or one
+/// that is drawn: as a dry run does (`PortAllocationOperation.AllocateNext`), the one above all
+/// others. Numbers that nothing shares are 0 here: whether they are free is the store's to say.
+fn handed(ports: &[ServicePort], draws: bool) -> Vec<i32> {
+    let own = |port: &ServicePort| port.node_port.unwrap_or(0);
+    let mut shared: BTreeMap<i32, i32> = BTreeMap::new();
+    let mut last = 0;
+    let mut all = Vec::with_capacity(ports.len());
+    for port in ports {
+        if own(port) != 0 || !draws {
+            last = last.max(own(port));
+            all.push(own(port));
+            continue;
+        }
+        let number = *shared.entry(port.port).or_insert_with(|| {
+            let mut same = ports.iter().filter(|other| other.port == port.port);
+            let named = same.find(|other| own(other) != 0).map(own);
+            named.unwrap_or(if last == 0 { 32_768 } else { last } + 1)
+        });
+        last = last.max(number);
+        let count = ports.iter().filter(|other| other.port == port.port).count();
+        all.push(if count > 1 { number } else { 0 });
+    }
+    all
 }
 
 fn load_balancer(spec: &ServiceSpec, kind: &str, at: &At<'_>, errors: &mut Errors) {

@@ -362,7 +362,7 @@ fn projected(source: &ProjectedVolumeSource, at: &At<'_>, errors: &mut Errors) {
             errors.invalid(at, value, "conflicting duplicate paths");
         }
     };
-    let sources = at.field("sources");
+    let (sources, token_path) = (at.field("sources"), at.field("path"));
     for (i, source) in source.sources.iter().flatten().enumerate() {
         let at = sources.item(i);
         let secret = source
@@ -401,12 +401,12 @@ fn projected(source: &ProjectedVolumeSource, at: &At<'_>, errors: &mut Errors) {
                 let detail = "may not specify a duration larger than 2^32 seconds";
                 errors.invalid(&expiration, &seconds, detail);
             }
+            // The place is upstream's, and a token's path may be that of another file.
             if token.path.is_empty() {
-                errors.required(&at.field("path"), "");
+                errors.required(&token_path, "");
             } else {
-                non_reserved_path(&token.path, &at.field("path"), errors);
+                non_reserved_path(&token.path, &token_path, errors);
             }
-            taken(&token.path, &token.path, errors);
         }
         let count = [
             source.secret.is_some(),

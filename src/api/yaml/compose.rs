@@ -105,7 +105,11 @@ impl<'b, 'l> Composer<'b, 'l> {
     /// as go-yaml's `Unmarshal` does not.
     pub(super) fn document(&mut self, text: &str, from: Place) -> Result<Option<Node>, YamlError> {
         // A byte order mark may begin each part of a file, where files were joined.
-        let mut parser = Parser::new(text.strip_prefix('\u{FEFF}').unwrap_or(text));
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+        // The mark names the encoding; another one right after it is skipped like a blank
+        // (`yaml_parser_scan_to_next_token`).
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+        let mut parser = Parser::new(text);
         self.stack.clear();
         self.anchors.clear();
         self.steps = 0;

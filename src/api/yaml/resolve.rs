@@ -349,10 +349,6 @@ fn is_zone(text: &str) -> bool {
 impl Scalar {
     /// The JSON value. JSON has no infinities: Go's encoder refuses them, and so does this. A float
     /// that JSON prints as an integer (`3.0` is `3`) is one for every reader after it.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the range is checked first"
-    )]
     pub(super) fn into_value(self) -> Result<NodeValue, String> {
         Ok(match self {
             Self::Null => NodeValue::Null,
@@ -369,8 +365,12 @@ impl Scalar {
                 };
                 return Err(format!("json: unsupported value: {name}"));
             }
-            Self::Float(f) if f.fract() == 0.0 && f.abs() < 9_223_372_036_854_775_808.0 => {
-                NodeValue::Int(f as i64)
+            // JSON below 1e21 has no exponent: a whole number is read again as its shortest digits.
+            Self::Float(f) if f.fract() == 0.0 && f.abs() < 1e21 => {
+                let digits = f.to_string();
+                let int = digits.parse().map(NodeValue::Int);
+                let uint = || digits.parse().map(NodeValue::UInt);
+                int.or_else(|_| uint()).unwrap_or(NodeValue::Float(f))
             }
             Self::Float(f) => NodeValue::Float(f),
             Self::Str(s) => NodeValue::Str(s),

@@ -65,8 +65,17 @@ pub(super) fn claim(
         let why = "field can not be less than status.capacity";
         causes.push(format!("spec.resources.requests.storage: Forbidden: {why}"));
     }
-    if old.block != new.block {
-        causes.push(immutable("volumeMode", &new.source["volumeMode"]));
+    mode((&old.source, old.block), (&new.source, new.block), causes);
+}
+
+/// The mode stays, also where the new one is none that there is.
+fn mode(old: (&Value, bool), new: (&Value, bool), causes: &mut Vec<String>) {
+    let of = |(spec, block): (&Value, bool)| {
+        let known = ["Filesystem", "Block"][usize::from(block)];
+        spec["volumeMode"].as_str().unwrap_or(known).to_owned()
+    };
+    if of(old) != of(new) {
+        causes.push(immutable("volumeMode", &Value::from(of(new))));
     }
 }
 
@@ -120,9 +129,7 @@ pub(super) fn volume(old: &PersistentVolume, new: &PersistentVolume, causes: &mu
                         immutable after creation";
         causes.push(with_differences(sentence, &a, &b));
     }
-    if old.block != new.block {
-        causes.push(immutable("volumeMode", &new.source["volumeMode"]));
-    }
+    mode((&old.source, old.block), (&new.source, new.block), causes);
     let affinity = |source: &Value| source.get("nodeAffinity").cloned();
     if let Some(before) = affinity(&old.source) {
         let after = affinity(&new.source).unwrap_or_default();

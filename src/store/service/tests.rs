@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Pools;
-use crate::api::decode::{DecodeContext, decode_json};
+use crate::api::decode::{DecodeContext, Problem, decode_json};
 use crate::api::patch::PatchKind;
 use crate::api::print::to_json;
 use crate::engine::{Draws, Time};
@@ -28,9 +28,12 @@ impl Server {
     fn create(&mut self, name: &str, spec: Value) -> Result<Value, String> {
         let json = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": spec});
-        let row = decode_json(&json, &DecodeContext::default())
-            .expect("valid")
-            .row;
+        let decoded = decode_json(&json, &DecodeContext::default());
+        let refused = |problems: Vec<Problem>| {
+            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            format!("Service \"{name}\" is invalid: {}", all.join(", "))
+        };
+        let row = decoded.map_err(refused)?.row;
         let done = self.write(&Write::Create(row)).map_err(|e| e.to_string())?;
         Ok(to_json(&done.row.expect("a row"))["spec"].take())
     }
@@ -231,7 +234,7 @@ fn what_was_handed_out_stays_when_a_service_changes() {
         .patch("a", json!({"ipFamilies": ["IPv6"]}))
         .expect_err("refused");
     assert!(
-        said.contains("spec.ipFamilies[0]: Invalid value: [\"IPv6\"]: may not change once set"),
+        said.contains(": expected an IPv6 value as indicated by `ipFamilies[0]`"),
         "{said}"
     );
     // To a type without node ports, and to none of its own address.

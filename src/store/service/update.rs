@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Pools, Wanted, checked, has_ports, health, health_port, invalid, next_port};
 use super::{address, families, wants_ports, write_source};
 use crate::api::Service;
+use crate::api::decode::Problem;
 use crate::api::service::ServiceKind;
 use crate::engine::draws::Draws;
 use crate::store::write::ApiError;
@@ -147,6 +148,15 @@ fn drop_fields(old: &Value, new: &mut Value) {
     if drop_ports && !reached && old[policy] == new[policy] {
         remove(new, policy);
     }
+}
+
+/// Whether what is wrong was found when addresses were handed out (`beginUpdate`), which is before
+/// anything else is looked at.
+pub(in crate::store) fn refused(new: &Service, problems: &[Problem]) -> bool {
+    let handed_out = |problem: &Problem| {
+        problem.path.starts_with("spec.clusterIP") || problem.path.starts_with("spec.ipFamil")
+    };
+    new.kind != ServiceKind::ExternalName && problems.iter().any(handed_out)
 }
 
 /// `pkg/apis/core/validation :: ValidateServiceUpdate`: addresses, families and the class of a load
