@@ -376,15 +376,13 @@ fn storage_kinds(kind: &str, node: &Node, cx: &DecodeContext) -> Option<Outcome>
                 ..plain::<storage::VolumeAttachment>(false, sub)
             },
         ),
-        "CSIStorageCapacity" => known(
-            node,
-            cx,
-            &Steps {
-                validate: |o, _, at, e| validate::rare::storage_capacity(o, at, e),
-                row: Some(|o, json, cx| volume::storage_capacity(o, json, cx).into()),
-                ..plain::<storage::CSIStorageCapacity>(true, sub)
-            },
-        ),
+        "CSIStorageCapacity" => {
+            let mut steps = plain::<storage::CSIStorageCapacity>(true, sub);
+            steps.defaults = defaults::storage::capacity;
+            steps.validate = |o, _, at, e| validate::rare::storage_capacity(o, at, e);
+            steps.row = Some(|o, json, cx| volume::storage_capacity(o, json, cx).into());
+            known(node, cx, &steps)
+        }
         _ => return None,
     })
 }
@@ -504,6 +502,7 @@ fn network_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> 
         ),
         ("coordination.k8s.io/v1", "Lease") => {
             let mut steps = plain::<coordination::Lease>(true, sub);
+            steps.defaults = defaults::gates::lease;
             steps.validate = |o, _, at, e| validate::rare::lease(o, at, e);
             steps.row = Some(|o, _, cx| super::node::lease(o, cx).into());
             known(node, cx, &steps)
@@ -540,14 +539,12 @@ fn rare_kinds(version: &str, kind: &str, node: &Node, cx: &DecodeContext) -> Opt
                 ..plain::<networking::IngressClass>(false, sub)
             },
         ),
-        ("node.k8s.io/v1", "RuntimeClass") => known(
-            node,
-            cx,
-            &Steps {
-                validate: |o, _, at, e| validate::rare::runtime_class(o, at, e),
-                ..plain::<runtime::RuntimeClass>(false, sub)
-            },
-        ),
+        ("node.k8s.io/v1", "RuntimeClass") => {
+            let mut steps = plain::<runtime::RuntimeClass>(false, sub);
+            steps.defaults = defaults::policy::runtime_class;
+            steps.validate = |o, _, at, e| validate::rare::runtime_class(o, at, e);
+            known(node, cx, &steps)
+        }
         ("certificates.k8s.io/v1", "CertificateSigningRequest") => {
             plain_kind!(certificates::CertificateSigningRequest, false)
         }

@@ -5,6 +5,7 @@
 //! default. It runs after the defaults and before validation, so that a dropped field is neither
 //! judged nor printed.
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     Lifecycle, PersistentVolumeClaimSpec, PodSpec, TypedLocalObjectReference, TypedObjectReference,
 };
@@ -82,5 +83,13 @@ pub fn claim_spec(spec: &mut PersistentVolumeClaimSpec) {
             });
         }
         _ => {}
+    }
+}
+
+/// `pkg/registry/coordination/lease`: `CoordinatedLeaderElection` is off.
+pub fn lease(object: &mut Lease) {
+    if let Some(spec) = &mut object.spec {
+        spec.strategy = None;
+        spec.preferred_holder = None;
     }
 }

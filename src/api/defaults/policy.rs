@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::api::networking::v1::{IngressClass, NetworkPolicy};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
-use super::{absent, resource_list};
+use super::{absent, amount, resource_list};
 
 /// `SetDefaults_LimitRangeItem`: a container's default limit is the maximum; its default request
 /// is the default limit, else the minimum.
@@ -86,4 +87,11 @@ pub fn ingress_class(object: &mut IngressClass) {
     if let Some(parameters) = spec.and_then(|spec| spec.parameters.as_mut()) {
         absent(&mut parameters.scope, "Cluster");
     }
+}
+
+/// Amounts print in their canonical form.
+pub fn runtime_class(object: &mut RuntimeClass) {
+    let fixed = object.overhead.iter_mut();
+    let amounts = fixed.flat_map(|overhead| overhead.pod_fixed.iter_mut().flatten());
+    amounts.for_each(|(_, written)| amount(written));
 }

@@ -66,7 +66,8 @@ pub fn service(object: &mut Service) {
 pub fn endpoint_slice(object: &mut EndpointSlice) {
     for port in object.ports.iter_mut().flatten() {
         port.name.get_or_insert_default();
-        text(&mut port.protocol, "TCP");
+        // A pointer upstream: an empty one stays, and is no protocol.
+        port.protocol.get_or_insert_with(|| "TCP".to_owned());
     }
 }
 

@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec,
 };
-use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
 
-use super::{absent, gates, resource_list, text};
+use super::{absent, amount, gates, resource_list, text};
 
 /// `SetDefaults_PersistentVolume`.
 pub fn volume(object: &mut PersistentVolume) {
@@ -90,4 +90,10 @@ pub fn storage_class(object: &mut StorageClass) {
     object
         .volume_binding_mode
         .get_or_insert_with(|| "Immediate".to_owned());
+}
+
+/// Amounts print in their canonical form.
+pub fn capacity(object: &mut CSIStorageCapacity) {
+    let amounts = [&mut object.capacity, &mut object.maximum_volume_size];
+    amounts.into_iter().flatten().for_each(amount);
 }
