@@ -12,6 +12,7 @@ use super::meta::{count, labels, list, meta, some_text, text};
 use super::pod_status;
 use super::resized::resized;
 use crate::api::container::Container;
+use crate::api::defaults;
 use crate::api::pod::{PodSpec, PodTemplate, Volume, VolumeSource};
 use crate::api::quantity::{Quantity, Resources};
 use crate::api::{Pod, Text};
@@ -40,19 +41,53 @@ pub(super) fn pod(source: &core::Pod, json: &Value, cx: &DecodeContext) -> Pod {
     }
 }
 
-/// `spec.template` with its defaulted JSON.
+/// `spec.template` with its defaulted JSON. Its spec is that of the pods that are made from it.
 pub(super) fn template(source: &core::PodTemplateSpec, json: Option<&Value>) -> PodTemplate {
     let json = json.cloned().unwrap_or_default();
-    let spec_json = Arc::new(json.get("spec").cloned().unwrap_or_default());
     let metadata = source.metadata.as_ref();
+    let spec = source.spec.as_ref();
+    let spec = spec.map_or_else(PodSpec::default, |spec| of_made_pods(spec, &json["spec"]));
     PodTemplate {
         labels: metadata.map(|m| labels(&m.labels)).unwrap_or_default(),
         annotations: metadata.map(|m| labels(&m.annotations)).unwrap_or_default(),
-        spec: Arc::new(match &source.spec {
-            Some(spec) => pod_spec(spec, spec_json),
-            None => PodSpec::default(),
-        }),
+        spec: Arc::new(spec),
         source: Arc::new(json),
+    }
+}
+
+/// `SetDefaults_Pod` knows pods and no templates: a limit becomes a request, for one, when the pod
+/// is created.
+fn of_made_pods(spec: &core::PodSpec, json: &Value) -> PodSpec {
+    let mut pod = core::Pod {
+        spec: Some(spec.clone()),
+        ..core::Pod::default()
+    };
+    defaults::core::pod(&mut pod);
+    let made = pod.spec.unwrap_or_default();
+    let mut json = json.clone();
+    if let Ok(made) = serde_json::to_value(&made) {
+        fill(&mut json, made);
+    }
+    pod_spec(&made, Arc::new(json))
+}
+
+/// Adds what is missing in nested objects.
+fn fill(json: &mut Value, more: Value) {
+    match (json, more) {
+        (Value::Object(json), Value::Object(more)) => {
+            for (key, more) in more {
+                match json.get_mut(&key) {
+                    Some(json) => fill(json, more),
+                    None => drop(json.insert(key, more)),
+                }
+            }
+        }
+        (Value::Array(json), Value::Array(more)) => {
+            for (json, more) in json.iter_mut().zip(more) {
+                fill(json, more);
+            }
+        }
+        _ => {}
     }
 }
 

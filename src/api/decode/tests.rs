@@ -109,7 +109,7 @@ fn requests_of_a_pod_are_what_the_scheduler_counts() {
 }
 
 #[test]
-fn a_limit_without_a_request_is_the_request_of_a_pod_but_not_of_a_template() {
+fn a_limit_without_a_request_is_the_request_of_a_pod_and_not_written_into_a_template() {
     let spec = "spec: {containers: [{name: a, image: i, resources: {limits: {memory: 1.5Gi}}}]}";
     let of_pod = one(&format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, {spec}}}"
@@ -127,9 +127,18 @@ fn a_limit_without_a_request_is_the_request_of_a_pod_but_not_of_a_template() {
     let Row::Deployment(deployment) = &of_template.row else {
         panic!("not a deployment");
     };
-    let container = &deployment.template.spec.containers[0];
-    assert!(container.requests.is_empty());
-    assert_eq!(container.limits.memory, 3 << 29);
+    let written = &of_template.json["spec"]["template"]["spec"]["containers"][0]["resources"];
+    assert_eq!(written["limits"]["memory"], "1536Mi");
+    assert_eq!(written.get("requests"), None);
+    // The pods that are made from it have what other pods have.
+    let made = &deployment.template.spec;
+    assert_eq!(made.containers[0].requests.memory, 3 << 29);
+    assert_eq!(made.requests.memory, 3 << 29);
+    assert_eq!(
+        made.source["containers"][0]["resources"]["requests"]["memory"],
+        "1536Mi"
+    );
+    assert_eq!(made.source["enableServiceLinks"], true);
 }
 
 const SNAPSHOT: &str = "
