@@ -13,6 +13,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Ask for this key again after so long (`queue.AddAfter`).
     pub requeue_after: Option<Duration>,
+    /// As `requeue_after`, but asked for in the middle of the sync: it holds even if the plan fails.
+    pub timer: Option<Duration>,
     /// The sync itself failed for this reason: requeue with back-off, even without a failed write.
     pub error: Option<String>,
     /// When these steps have run (or one failed), `Controller::finish` is asked once more. Of the
@@ -121,8 +123,14 @@ impl Plan {
         self.requeue_after = Some(self.requeue_after.map_or(after, |a| a.min(after)));
     }
 
+    /// As [`Plan::requeue`], whatever becomes of the plan.
+    pub fn requeue_anyway(&mut self, after: Duration) {
+        self.timer = Some(self.timer.map_or(after, |a| a.min(after)));
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.requeue_after.is_none() && self.error.is_none()
+        let wishes = [self.requeue_after, self.timer];
+        self.steps.is_empty() && wishes == [None; 2] && self.error.is_none()
     }
 }

@@ -264,6 +264,9 @@ impl<C: Controller> Runner<C> {
             bases: BTreeMap::new(),
             follower: None,
         };
+        if let Some(after) = plan.timer {
+            self.queue.add_after(key, cx.now, after);
+        }
         active.take_plan(plan);
         self.plans = self.plans.wrapping_add(1);
         self.active.insert(self.plans, active);

@@ -86,7 +86,13 @@ mod tests {
         let object = desk.find(Kind::Job, "job");
         let (_, row) = desk.only::<Job>();
         let mut job = Job::clone(row);
-        job.status.conditions.push(WorkloadCondition {
+        let interim = match kind {
+            "Complete" => Some("SuccessCriteriaMet"),
+            "Failed" => Some("FailureTarget"),
+            _ => None,
+        };
+        let conditions = interim.into_iter().chain([kind]);
+        let conditions = conditions.map(|kind| WorkloadCondition {
             kind: kind.into(),
             status: Truth::True,
             reason: "".into(),
@@ -94,6 +100,9 @@ mod tests {
             updated: desk.now,
             since: desk.now,
         });
+        job.status.conditions.extend(conditions);
+        job.status.start.get_or_insert(desk.now);
+        job.status.completion = (kind == "Complete").then_some(desk.now);
         desk.write(&Write::UpdateStatus(object, job.into()));
     }
 

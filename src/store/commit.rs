@@ -396,6 +396,7 @@ impl Store {
             return Err(Self::conflict(object.kind, old.meta()));
         }
         let merged = super::admit::status_update(&old, new);
+        super::immutable::check_status(&old, &merged)?;
         Ok(self.replace(object, old, merged, at))
     }
 

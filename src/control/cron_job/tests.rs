@@ -41,8 +41,12 @@ impl World {
         let object = self.find(Kind::Job, name);
         let id: Id<Job> = object.typed().expect("a Job");
         let mut job = Job::clone(self.store.view().of().get(id).expect("it is there"));
-        let end = condition(how, "", "", self.now);
-        job.status.conditions.push(end);
+        let interim = match how {
+            "Complete" => "SuccessCriteriaMet",
+            _ => "FailureTarget",
+        };
+        let conditions = [interim, how].map(|kind| condition(kind, "", "", self.now));
+        job.status.conditions.extend(conditions);
         job.status.start.get_or_insert(self.now);
         if how == "Complete" {
             job.status.completion = Some(self.now);

@@ -107,14 +107,18 @@ fn create(sync: &mut Sync, missing: usize, plan: &mut Plan, now: Time) {
 /// `enqueueSyncJobWithDelay`.
 fn wait_for(sync: &mut Sync, wait: Duration, plan: &mut Plan) {
     sync.waits = true;
-    plan.requeue(wait.max(BATCH_PERIOD));
+    plan.requeue_anyway(wait.max(BATCH_PERIOD));
 }
 
 fn new_pod(sync: &Sync) -> Pod {
     let job = &sync.job;
     let owners: Arc<[OwnerRef]> = [controller_ref(job)].into();
     let mut pod = pods::from_template(&job.spec.template, &job.meta, &owners);
-    pod.meta.finalizers = [Text::from(TRACKING_FINALIZER)].into();
+    // `appendJobCompletionFinalizerIfNotFound`.
+    if !super::held(&pod) {
+        let all = pod.meta.finalizers.iter().cloned();
+        pod.meta.finalizers = all.chain([Text::from(TRACKING_FINALIZER)]).collect();
+    }
     pod
 }
 

@@ -121,7 +121,7 @@ impl Controller for JobController {
         let mut sync = Sync::new(job, pods, removing, back_off, cx.now);
         (sync.claims, sync.satisfied) = (claims, satisfied);
         if let Some(wait) = sync.evaluate(cx.now) {
-            plan.requeue(wait);
+            plan.requeue_anyway(wait);
         }
         if sync.finished.is_some() {
             let doomed = sync.active.clone();

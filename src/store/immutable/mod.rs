@@ -5,9 +5,11 @@
 //! dump of differences the differing fields are listed. Specs are compared as the API server prints
 //! them, and only when something about them changed: most updates of a run touch the status alone.
 //!
-//! Read first: [`check`]. Pods are in [`pod`], claims and volumes in [`volume`], Jobs in [`job`].
+//! Read first: [`check`]. Pods are in [`pod`], claims and volumes in [`volume`], Jobs in [`job`]
+//! and [`job_status`].
 
 mod job;
+mod job_status;
 mod pod;
 mod volume;
 
@@ -21,6 +23,18 @@ use crate::api::{Inert, Meta, Row};
 /// Refuses an update in the API server's words.
 pub(super) fn check(old: &Row, new: &Row) -> Result<(), ApiError> {
     let causes = causes(old, new);
+    match causes.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::invalid(old, causes)),
+    }
+}
+
+/// Refuses a status that may not follow the old one.
+pub(super) fn check_status(old: &Row, new: &Row) -> Result<(), ApiError> {
+    let causes = match (old, new) {
+        (Row::Job(old), Row::Job(new)) => job_status::check(old, new),
+        _ => Vec::new(),
+    };
     match causes.is_empty() {
         true => Ok(()),
         false => Err(ApiError::invalid(old, causes)),

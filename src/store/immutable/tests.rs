@@ -1,5 +1,6 @@
 //! Tables of updates, and what the API server says.
 
+use crate::api::Row;
 use crate::api::decode::{DecodeContext, decode_json};
 use crate::engine::{Draws, Time};
 use crate::store::{Cause, Store, Write};
@@ -131,6 +132,63 @@ fn job(more: Value) -> Value {
         job["spec"][key] = value.clone();
     }
     job
+}
+
+#[test]
+fn a_status_of_a_job_that_contradicts_itself_or_the_one_before_is_refused() {
+    use crate::api::Job;
+    let read = |status: Value| -> Job {
+        let mut job = job(json!({"completions": 3, "parallelism": 2}));
+        job["status"] = status;
+        let row = decode_json(&job, &DecodeContext::default())
+            .expect("valid")
+            .row;
+        match row {
+            Row::Job(job) => Job::clone(&job),
+            _ => unreachable!("a Job was written"),
+        }
+    };
+    let done = |kind: &str| json!([{"type": kind, "status": "True"}]);
+    let table = [
+        (
+            json!({"active": 2, "ready": 1}),
+            json!({"active": 1, "ready": 1}),
+            "",
+        ),
+        // While a failed pod waits to be replaced the controller reports no active ones.
+        (
+            json!({"active": 2, "ready": 2}),
+            json!({"active": 0, "ready": 1}),
+            "status.ready: Invalid value: 1: cannot set more ready pods than active",
+        ),
+        // What was wrong before and stays so is let through.
+        (
+            json!({"active": 0, "ready": 1}),
+            json!({"active": 0, "ready": 1, "failed": 1}),
+            "",
+        ),
+        (
+            json!({"failed": 2}),
+            json!({"failed": 1}),
+            "status.failed: Invalid value: 1: cannot decrease the failed counter",
+        ),
+        (
+            json!({"conditions": done("FailureTarget")}),
+            json!({}),
+            "status.conditions: Invalid value: cannot disable the terminal FailureTarget=True \
+             condition",
+        ),
+        (
+            json!({"startTime": "2026-01-01T00:00:00Z"}),
+            json!({"startTime": "2026-01-01T00:00:00Z", "conditions": done("Failed")}),
+            "status.conditions: Invalid value: cannot set Failed=True condition without the \
+             FailureTarget=true condition",
+        ),
+    ];
+    for (before, after, wanted) in table {
+        let causes = super::job_status::check(&read(before.clone()), &read(after.clone()));
+        assert_eq!(causes.join("; "), wanted, "{before} {after}");
+    }
 }
 
 #[test]
