@@ -25,6 +25,18 @@ pub struct PodTemplate {
     pub source: Arc<Value>,
 }
 
+impl PodTemplate {
+    /// `metadata.finalizers`: pods are made with them (`getPodsFinalizers`).
+    pub fn finalizers(&self) -> Arc<[Text]> {
+        let all = self.source.pointer("/metadata/finalizers");
+        let Some(all) = all.and_then(Value::as_array) else {
+            return Arc::default();
+        };
+        let names = all.iter().filter_map(Value::as_str);
+        names.map(Text::from).collect()
+    }
+}
+
 /// `spec` of a pod, without `nodeName`. It is [`Eq`] so that pods which share one compare it by its
 /// address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

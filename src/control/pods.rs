@@ -61,6 +61,7 @@ pub fn from_template(template: &PodTemplate, parent: &Meta, owners: &Arc<[OwnerR
             labels: template.labels.clone(),
             annotations: template.annotations.clone(),
             owners: owners.clone(),
+            finalizers: template.finalizers(),
             ..Meta::default()
         },
         spec: template.spec.clone(),
@@ -174,6 +175,18 @@ mod tests {
             observed_generation: 0,
         });
         pod
+    }
+
+    #[test]
+    fn a_pod_has_the_finalizers_of_its_template() {
+        let source = serde_json::json!({"metadata": {"finalizers": ["example.com/hold"]}});
+        let template = PodTemplate {
+            source: source.into(),
+            ..PodTemplate::default()
+        };
+        let pod = from_template(&template, &Meta::default(), &Arc::default());
+        let finalizers: Vec<&str> = pod.meta.finalizers.iter().map(|f| f.as_str()).collect();
+        assert_eq!(finalizers, ["example.com/hold"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::verb::{ResourceKind, Targets, Verb};
 use super::{autoscale, resources, rollout, told};
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::decode::{DecodeContext, with_patched_json};
+use crate::api::patch::PatchKind;
 use crate::api::print::to_json;
 use crate::api::{Kind, Row, Text};
 use crate::engine::Time;
@@ -307,14 +308,17 @@ fn mark(
         (false, true) => "unlabeled",
         (false, false) => "labeled",
     };
-    let edits = edits.to_vec();
-    let patch_of = if annotate {
-        Patch::Annotations(edits)
-    } else {
-        Patch::Labels(edits)
+    let pairs = edits.iter().map(|(key, value)| {
+        let value = value.as_ref().map(Text::as_str);
+        (key.to_string(), Value::from(value))
+    });
+    let pairs: Value = pairs.collect::<serde_json::Map<_, _>>().into();
+    let change = match annotate {
+        true => json!({"metadata": {"annotations": pairs}}),
+        false => json!({"metadata": {"labels": pairs}}),
     };
     Ok(Action::Write(
-        patch(target, patch_of),
+        patch(target, Patch::Document(PatchKind::Merge, change.into())),
         format!("{} {done}", target.name),
     ))
 }

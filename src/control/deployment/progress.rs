@@ -267,10 +267,14 @@ impl Sync<'_> {
         }
         let deadline = current.updated + seconds(self.deployment.progress_deadline_s);
         let after = deadline.since(self.now);
-        // Upstream's queue adds it with back-off, of which this is the first step.
+        // Upstream's queue adds it with back-off, of which this is the first step. A sync that the
+        // timer below brings a second before the deadline is never on the dot there: less is left.
         let soon = Duration::from_millis(5);
         let second = Duration::from_secs(1);
-        self.plan
-            .requeue(if after < second { soon } else { after + second });
+        self.plan.requeue(if after <= second {
+            soon
+        } else {
+            after + second
+        });
     }
 }
