@@ -30,6 +30,11 @@ fn controllers() {
 }
 
 #[test]
+fn branches() {
+    support::check(&controllers::BRANCHES);
+}
+
+#[test]
 fn cron() {
     support::check(&cron::VECTORS);
     support::check(&cron::MORE);

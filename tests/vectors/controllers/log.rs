@@ -42,6 +42,9 @@ impl Log {
     /// A word of a message with the name in it, perhaps after the namespace, perhaps before a comma.
     fn alias_in(&self, word: &str) -> String {
         if let Some(quoted) = word.strip_prefix('"') {
+            if let Some(alias) = quoted.strip_suffix('"').and_then(|n| self.aliases.get(n)) {
+                return format!("\"{alias}\"");
+            }
             return self.alias_quoted(quoted).unwrap_or(word.to_owned());
         }
         let (before, name) = match word.strip_prefix("ns/") {
@@ -53,6 +56,12 @@ impl Log {
             None => (name, ""),
         };
         format!("{before}{}{after}", self.alias(&name.into()))
+    }
+
+    /// A message with all names in it as they are called.
+    pub fn alias_all(&self, message: &str) -> String {
+        let words = message.split(' ').map(|word| self.alias_in(word));
+        words.collect::<Vec<_>>().join(" ")
     }
 
     /// `"web-A-x7k2p"`: the name of a pod that its ReplicaSet could not create.
@@ -86,8 +95,7 @@ impl Log {
                 return;
             }
             let object = format!("{}/{}", event.kind.name(), self.alias(&event.name));
-            let message = event.message.split(' ').map(|word| self.alias_in(word));
-            let message = message.collect::<Vec<_>>().join(" ");
+            let message = self.alias_all(&event.message);
             let line = [
                 json!("Event"),
                 json!(object),

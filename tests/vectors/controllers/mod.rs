@@ -16,19 +16,27 @@
 //! - of pods that upstream tells apart only by a random uid, another one may be the victim: victims
 //!   are compared by what the choice depends on;
 //! - what is told about a CronJob counts once, however often it was told: a status that is seen late
-//!   makes the controller say it again;
+//!   makes the controller say it again; and that a Job which it deleted itself went missing;
 //! - the recording does not say at which fraction of a second it began, and the API keeps whole
 //!   seconds: a case passes if it does for one of ten beginnings.
 
 mod log;
 mod machines;
 mod objects;
+mod recorded;
 pub mod story;
 pub mod world;
 
 use serde_json::Value;
 
 use super::support::{Case, Vectors};
+
+/// Recordings of this project, of what the others do not reach: failures beside ready pods, deadlines,
+/// waits per index, finalizers and limits in templates, adoption by what comes after, ….
+pub const BRANCHES: Vectors = Vectors {
+    name: "branches",
+    ..VECTORS
+};
 
 /// How the file is compared.
 pub const VECTORS: Vectors = Vectors {

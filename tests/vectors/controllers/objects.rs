@@ -1,10 +1,10 @@
 //! The recorded objects as rows, and kubectl's patches on them.
 
+use rehearsal::api::Row;
 use rehearsal::api::decode::{DecodeContext, Problem, decode_json, with_patched_json};
 use rehearsal::api::patch::strategic_merge_patch;
 use rehearsal::api::print::to_json;
 use rehearsal::api::yaml::{Node, Span};
-use rehearsal::api::{Labels, Row, Text};
 use serde_json::Value;
 
 /// The namespace that the recordings were made in.
@@ -34,11 +34,4 @@ pub fn patched(old: &Row, patch: &Value) -> Result<Row, String> {
     let patch = Node::from_json(patch, Span::NONE);
     strategic_merge_patch(&mut node, &patch).map_err(|e| e.to_string())?;
     with_patched_json(old, &node.to_json(), &context()).map_err(in_words)
-}
-
-/// Labels or annotations of JSON.
-pub fn labels(json: &Value) -> Labels {
-    let pairs = json.as_object().into_iter().flatten();
-    let text = |json: &Value| Text::from(json.as_str().unwrap_or_default());
-    pairs.map(|(k, v)| (k.as_str(), text(v))).collect()
 }

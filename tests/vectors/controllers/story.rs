@@ -380,7 +380,7 @@ fn told(lines: &[Value]) -> BTreeMap<String, (f64, usize)> {
     let mut all = BTreeMap::new();
     for line in lines.iter().filter(|l| l[1] == "Event") {
         let object = text(&line[2]);
-        if object.starts_with("Pod/") {
+        if object.starts_with("Pod/") || line[3] == "MissingJob" {
             continue;
         }
         let message = text(&line[5]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rehearsal::api::patch::PatchKind;
 use rehearsal::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodIp, Terminated,
     Truth,
@@ -32,7 +33,8 @@ use serde_json::{Value, json};
 
 use super::log::Log;
 use super::objects;
-use super::story::LATE_S;
+use super::recorded::{self, Recorded};
+use super::story::{LATE_S, owner};
 
 /// From client to server, and back; and from server to informers.
 const REQUEST: Duration = Duration::from_millis(3);
@@ -76,14 +78,10 @@ pub struct World<'a> {
     /// How late the stand-in kubelet reports that containers are ready or have ended.
     late: Duration,
     started: u32,
-    /// Which pods were started in which order, here and in the recording.
+    /// What the recording says of pods.
+    recorded: Recorded<'a>,
+    /// Which place among the started pods each has.
     nth: BTreeMap<Id<Pod>, u32>,
-    order: Vec<&'a str>,
-    /// Where and when the recording bound its pods, and when it ran them.
-    bound: BTreeMap<&'a str, (&'a str, f64)>,
-    ran: BTreeMap<&'a str, f64>,
-    /// The pod that each step of the recording was about.
-    step_pods: Vec<&'a str>,
     /// Nodes whose kubelet does not run.
     pub(super) down: BTreeSet<String>,
 }
@@ -97,11 +95,8 @@ pub fn replay(
     phase_ms: u64,
     late_ms: u64,
 ) -> Result<Vec<Value>, String> {
-    let lines = || recorded.iter();
-    let bound = lines().filter(|l| l[1] == "Pod" && l[3] == "bound");
-    let ran = lines().filter(|l| l[1] == "Pod" && l[4] == "Running");
     let begin = Time::from_millis(phase_ms);
-    let epoch_s = epoch(recorded, phase_ms);
+    let epoch_s = recorded::epoch(recorded, phase_ms);
     let mut world = World {
         scenario,
         store: Store::new(Draws::new(1)),
@@ -116,21 +111,8 @@ pub fn replay(
         logged: 0,
         begin,
         started: 0,
+        recorded: Recorded::of(recorded),
         nth: BTreeMap::new(),
-        order: lines()
-            .filter(|l| l[1] == "Pod" && l[4] == "Running")
-            .filter_map(|l| l[2].as_str())
-            .collect(),
-        bound: bound
-            .filter_map(|l| Some((l[2].as_str()?, (l[4].as_str()?, l[0].as_f64()?))))
-            .collect(),
-        ran: ran
-            .filter_map(|l| Some((l[2].as_str()?, l[0].as_f64()?)))
-            .collect(),
-        step_pods: lines()
-            .filter(|l| l[1] == "Step")
-            .map(|l| l[4].as_str().unwrap_or_default())
-            .collect(),
         down: BTreeSet::new(),
     };
     world.machines(begin)?;
@@ -146,20 +128,6 @@ pub fn replay(
         world.note();
     }
     Ok(world.log.lines)
-}
-
-/// What the recording's clock showed at the beginning, in seconds since the Unix epoch: a CronJob's
-/// Job is created about a tenth of a second after the time that its status names.
-fn epoch(recorded: &[Value], phase_ms: u64) -> i64 {
-    let mut starts = recorded.iter().filter(|l| l[1] == "CronJob");
-    let first = starts.find_map(|l| {
-        let last = l[4]["last"].as_str()?.parse::<jiff::Timestamp>().ok()?;
-        Some((l[0].as_f64()?, last.as_second()))
-    });
-    first.map_or(0, |(at_s, last_s)| {
-        let since = at_s - 0.12 + phase_ms as f64 / 1000.0;
-        last_s - since.round() as i64
-    })
 }
 
 /// The controllers that a recording needs.
@@ -302,22 +270,20 @@ impl World<'_> {
         };
         if change.op == Op::Create {
             let soon = self.queue.now() + SCHEDULE;
-            let recorded = self.bound.get(self.log.alias(&new.meta.name).as_str());
-            let at = self.as_recorded(soon, recorded.map(|(_, at_s)| *at_s));
+            self.recorded.created(id, &self.log.alias(&new.meta.name));
+            let recorded = self.recorded.of_pod(id);
+            let at = self.as_recorded(soon, recorded.bound_s);
             self.queue.at(at, Due::Bind(id));
         }
         let Some(old) = old else { return };
         if old.node_name.is_none() && new.node_name.is_some() {
-            let alias = self.log.alias(&new.meta.name);
-            let place = self.order.iter().position(|pod| *pod == alias);
-            let place = place.and_then(|at| u32::try_from(at).ok());
-            self.nth.insert(id, place.unwrap_or(self.started));
+            let recorded = self.recorded.of_pod(id);
+            self.nth.insert(id, recorded.nth.unwrap_or(self.started));
             let rule = self.rule(id, new);
             let stagger = seconds(&rule["stagger"]) * self.started;
             self.started += 1;
             let start = self.queue.now() + or_one(&rule["start"]) + stagger;
-            let recorded = self.ran.get(self.log.alias(&new.meta.name).as_str());
-            let at = self.as_recorded(start, recorded.copied());
+            let at = self.as_recorded(start, recorded.ran_s);
             self.queue.at(at, Due::Run(id));
         }
         if !old.meta.deleting() && new.meta.deleting() && change.op != Op::Delete {
@@ -352,10 +318,8 @@ impl World<'_> {
         let Some(pod) = self.store.view().pods().get(id).cloned() else {
             return;
         };
-        let alias = self.log.alias(&pod.meta.name);
         let other = format!("n{:02}", id.0 % NODES);
-        let recorded = self.bound.get(alias.as_str());
-        let node = recorded.map_or(other.as_str(), |(node, _)| node);
+        let node = self.recorded.of_pod(id).node.unwrap_or(&other);
         // A daemon's pod goes to the node that it was made for.
         let node = nodes::target(&pod).map_or(node, |node| node);
         let write = Write::Bind {
@@ -448,7 +412,7 @@ impl World<'_> {
         let kind = step["kind"].as_str().unwrap_or_default();
         let name = step["name"].as_str().unwrap_or_default();
         let of_pod = matches!(op, "evict" | "annotate-pod" | "label-pod");
-        if of_pod && self.step_pods.get(i).is_none_or(|pod| pod.is_empty()) {
+        if of_pod && self.recorded.step(i).pod.is_empty() {
             // There was no such pod, and nobody was asked.
             return Ok(());
         }
@@ -484,11 +448,14 @@ impl World<'_> {
                 pod: self.step_pod(i)?.typed::<Pod>().ok_or("not a pod")?,
                 grace_s: None,
             },
-            "annotate-pod" => {
-                let edits = edits(&step["annotations"]);
-                self.patch(self.step_pod(i)?, Patch::Annotations(edits))
+            "annotate-pod" | "label-pod" => {
+                let what = op
+                    .trim_end_matches("-pod")
+                    .replace("annotate", "annotation");
+                let edits = json!({"metadata": {format!("{what}s"): step[format!("{what}s")]}});
+                let patch = Patch::Document(PatchKind::Merge, edits.into());
+                self.patch(self.step_pod(i)?, patch)
             }
-            "label-pod" => self.patch(self.step_pod(i)?, Patch::Labels(edits(&step["labels"]))),
             other => return Err(format!("{other} steps are not replayed")),
         };
         let reply = self.store.write(&write, now, Cause::default());
@@ -498,6 +465,7 @@ impl World<'_> {
             _ => 200,
         };
         let message = reply.err().map(|e| e.to_string()).unwrap_or_default();
+        let message = self.log.alias_all(&message);
         let at_s = now.since(self.begin).as_secs_f64();
         let line = [json!("Step"), json!(op), json!(code), json!(message)];
         self.log.push(at_s, &line);
@@ -521,10 +489,19 @@ impl World<'_> {
         found.ok_or_else(|| format!("{name} is not there"))
     }
 
+    /// The pod that a step is about: the recorded one, or one like it if that is gone, because it was
+    /// a victim here by the toss of a coin.
     fn step_pod(&self, i: usize) -> Result<ObjectId, String> {
-        let alias = self.step_pods.get(i).copied().unwrap_or_default();
-        let name = self.log.name(alias).unwrap_or(Text::from(alias));
-        self.find("Pod", &name)
+        let step = self.recorded.step(i);
+        let name = self.log.name(step.pod).unwrap_or(Text::from(step.pod));
+        let recorded = self.find("Pod", &name);
+        let like = |pod: &Pod| {
+            let alias = self.log.alias(&pod.meta.name);
+            let same = alias.contains('.') && owner(&alias) == owner(step.pod);
+            same && pod.meta.deleting() == step.leaving
+        };
+        let mut others = self.store.view().pods().iter().filter(|(_, pod)| like(pod));
+        recorded.or_else(|gone| others.next().map(|(id, _)| id.into()).ok_or(gone))
     }
 
     pub(super) fn patch(&self, object: ObjectId, patch: Patch) -> Write {
@@ -543,12 +520,6 @@ fn propagation(json: &Value) -> Result<Propagation, String> {
         Some("Orphan") => Ok(Propagation::Orphan),
         Some(other) => Err(format!("no propagation policy {other}")),
     }
-}
-
-fn edits(json: &Value) -> Vec<(Text, Option<Text>)> {
-    let labels = objects::labels(json);
-    let edits = labels.iter().map(|(k, v)| (k.clone(), Some(v.clone())));
-    edits.collect()
 }
 
 fn or_one(json: &Value) -> Duration {
