@@ -46,7 +46,7 @@ fn compare(case: &Case) -> Result<(), String> {
     let log = case.fields.get("log").and_then(Value::as_array);
     let log = log.ok_or("the case has no log")?;
     let scenario = case.fields.get("scenario").ok_or("there is no scenario")?;
-    let got = prepared(&world::replay(scenario, log, 0, 0)?);
+    let got = prepared(&world::replay(scenario, log, 0, (0, 0))?);
     let expected = prepared(log);
     let mut all = Differences {
         tolerance: TOLERANCE,

@@ -8,7 +8,7 @@ use rehearsal::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodIp, Terminated,
     Truth,
 };
-use rehearsal::api::{Kind, Pod, PodStatus, Text};
+use rehearsal::api::{Kind, Pod, PodStatus, Row, Text};
 use rehearsal::client::{Driven, Event, Outbox, Reply, Runner, Send};
 use rehearsal::control::cron_job::CronJobController;
 use rehearsal::control::daemon_set::{DaemonSetController, nodes};
@@ -27,7 +27,7 @@ use rehearsal::control::taint_eviction::TaintEvictionController;
 use rehearsal::control::ttl_after_finished::TtlAfterFinishedController;
 use rehearsal::engine::{Draws, Queue, Time};
 use rehearsal::store::{
-    Cause, Change, Cursor, Id, ObjectId, Op, Patch, Propagation, Store, View, Write,
+    ApiError, Cause, Change, Cursor, Id, ObjectId, Op, Patch, Propagation, Store, View, Write,
 };
 use serde_json::{Value, json};
 
@@ -77,6 +77,10 @@ pub struct World<'a> {
     pub(super) begin: Time,
     /// How late the stand-in kubelet reports that containers are ready or have ended.
     late: Duration,
+    /// How much slower the Deployment controller's requests are than those of others.
+    slow: Duration,
+    /// When each Deployment's status was last written.
+    reported: BTreeMap<ObjectId, Time>,
     started: u32,
     /// What the recording says of pods.
     recorded: Recorded<'a>,
@@ -87,13 +91,14 @@ pub struct World<'a> {
 }
 
 /// Runs a scenario that begins `phase_ms` after a full second and whose kubelet reports what
-/// containers do `late_ms` late; returns its log. `recorded` tells
+/// containers do `late_ms` late, with a Deployment controller whose requests take `slow_ms` longer;
+/// returns its log. `recorded` tells
 /// where pods are bound and which pods the steps are about.
 pub fn replay(
     scenario: &Value,
     recorded: &[Value],
     phase_ms: u64,
-    late_ms: u64,
+    (late_ms, slow_ms): (u64, u64),
 ) -> Result<Vec<Value>, String> {
     let begin = Time::from_millis(phase_ms);
     let epoch_s = recorded::epoch(recorded, phase_ms);
@@ -108,6 +113,8 @@ pub fn replay(
         replies: Vec::new(),
         log: Log::new(epoch_s),
         late: Duration::from_millis(late_ms),
+        slow: Duration::from_millis(slow_ms),
+        reported: BTreeMap::new(),
         logged: 0,
         begin,
         started: 0,
@@ -181,9 +188,11 @@ impl World<'_> {
                 self.controllers[i].on_event(event, &self.view, now, &self.draws, &mut out);
             }
             Due::Arrive(at) => {
-                let send = &self.sends[at].1;
+                let (who, send) = &self.sends[at];
                 let (write, cause) = (send.write.clone(), send.cause);
-                self.replies[at] = Some(self.store.write(&write, now, cause));
+                let refused = self.refused(*who, &write, now);
+                let reply = refused.map_or_else(|| self.store.write(&write, now, cause), Err);
+                self.replies[at] = Some(reply);
                 self.queue.after(REPLY, Due::Answer(at));
             }
             Due::Answer(at) => {
@@ -213,13 +222,27 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A slow Deployment controller's second status of one sync is refused: after it has made a
+    /// ReplicaSet it does not keep what the API server answers (`getNewReplicaSet`).
+    fn refused(&mut self, who: usize, write: &Write, now: Time) -> Option<ApiError> {
+        let Write::UpdateStatus(object, Row::Deployment(_)) = write else {
+            return None;
+        };
+        let before = self.reported.insert(*object, now)?;
+        let soon = now.since(before) < 3 * self.slow;
+        let message = || "the object has been modified".into();
+        (who == 0 && soon).then(|| ApiError::Conflict(message()))
+    }
+
     fn take(&mut self, who: usize, out: &mut Outbox<Event>) {
         for (at, event) in out.timers.drain(..) {
             self.queue.at(at, Due::Control(who, event));
         }
         for send in out.sends.drain(..) {
-            self.queue
-                .at(send.at + REQUEST, Due::Arrive(self.sends.len()));
+            // The Deployment controller is the first.
+            let slow = if who == 0 { self.slow } else { Duration::ZERO };
+            let at = send.at + REQUEST + slow;
+            self.queue.at(at, Due::Arrive(self.sends.len()));
             self.sends.push((who, send));
             self.replies.push(None);
         }
