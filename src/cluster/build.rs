@@ -41,8 +41,10 @@ use crate::kubectl;
 use crate::kubelet::Boot;
 use crate::kubelet::{Kubelet, KubeletConfig};
 use crate::net::NetConfig;
+use crate::scenario::has_dynamic_resources;
 use crate::scenario::kubelet_flags::KubeletFlags;
 use crate::scenario::types::{Applied, ClusterSpec, Flags, NodePool, Scenario};
+use crate::sched::plugin::PluginName;
 use crate::sched::{Moment, Scheduler, SchedulerConfig};
 use crate::store::admit::Tolerated;
 use crate::store::{Cause, Change, Op, Pools, Write};
@@ -404,10 +406,13 @@ impl Cluster {
 /// # Errors
 /// What is wrong with the scenario's.
 pub fn scheduler_config(scenario: &Scenario) -> Result<SchedulerConfig, String> {
-    let config = match &scenario.cluster.scheduler {
+    let mut config = match &scenario.cluster.scheduler {
         Some(json) => SchedulerConfig::from_json(json).map_err(|e| e.to_string())?,
         None => SchedulerConfig::default(),
     };
+    if !has_dynamic_resources(&scenario.version) {
+        config.without(PluginName::DynamicResources);
+    }
     let (asked, usual) = (
         scenario.cluster.flags.scheduler_qps,
         Flags::default().scheduler_qps,

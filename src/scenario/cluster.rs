@@ -26,13 +26,22 @@ const MAX_NODES: u32 = 100_000;
 /// 50 s in 1.32.
 pub fn flags_of(version: &str) -> Flags {
     let mut flags = Flags::default();
-    let minor = version
-        .strip_prefix("1.")
-        .and_then(|minor| minor.parse::<u32>().ok());
-    if minor.is_some_and(|minor| minor < 32) {
+    if minor(version) < 32 {
         flags.node_monitor_grace_period = std::time::Duration::from_secs(40);
     }
     flags
+}
+
+/// Whether the scheduler of a version has the plugin DynamicResources: its gate
+/// `DynamicResourceAllocation` is on since 1.34 (`pkg/features/kube_features.go`).
+pub fn has_dynamic_resources(version: &str) -> bool {
+    minor(version) >= 34
+}
+
+fn minor(version: &str) -> u32 {
+    let minor = version.strip_prefix("1.");
+    let minor = minor.and_then(|minor| minor.parse().ok());
+    minor.unwrap_or(u32::MAX)
 }
 
 /// Reads `cluster`; returns the flags that change nothing beside it.

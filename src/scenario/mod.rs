@@ -74,6 +74,7 @@ pub mod minimal;
 
 pub mod trace;
 
+pub use cluster::has_dynamic_resources;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use experiment::{
     Arrivals, Experiment, ExperimentOptions, Generator, Plan, Ties, TracePlan, Variant,

@@ -101,6 +101,16 @@ impl CycleCost {
     }
 }
 
+impl SchedulerConfig {
+    /// Takes a plugin out of every profile that has it from the defaults.
+    pub fn without(&mut self, plugin: PluginName) {
+        for profile in &mut self.profiles {
+            let all = &mut profile.plugins.multi_point;
+            all.retain(|enabled| enabled.plugin != plugin);
+        }
+    }
+}
+
 impl Default for SchedulerConfig {
     fn default() -> Self {
         SchedulerConfig {

@@ -169,12 +169,18 @@ spec:
 
 #[test]
 fn a_pod_with_a_disk_of_its_node_waits_for_that_node() {
-    let record = play(LOCAL);
-    let waits = told(&record, "FailedScheduling");
-    let closed = "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't match \
-                  PersistentVolume's node affinity. preemption: 0/3 nodes are available: 3 \
-                  Preemption is not helpful for scheduling.";
-    assert_eq!(waits[0].message, *closed, "{waits:#?}");
+    // DynamicResources has something to say since it is there by default.
+    for (version, more) in [("1.33", ""), ("1.36", "no new claims to deallocate, ")] {
+        let text = format!("{{name: local}}\nspec:\n  kubernetesVersion: '{version}'");
+        let record = play(&LOCAL.replace("{name: local}\nspec:", &text));
+        let waits = told(&record, "FailedScheduling");
+        let closed = format!(
+            "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't match \
+             PersistentVolume's node affinity. {more}preemption: 0/3 nodes are available: 3 \
+             Preemption is not helpful for scheduling."
+        );
+        assert_eq!(waits[0].message, *closed, "{version}: {waits:#?}");
+    }
 }
 
 /// Two nodes with room for one volume each, three pods that want one; then the volumes of two of
