@@ -156,6 +156,8 @@ fn of_snapshot(arguments: &ExplainArguments) -> Result<(), String> {
     eprint!("{warnings}");
     let name = arguments.pod.as_deref().unwrap_or_default();
     let question: Question = placement::of_files(&snapshot, name, config)?;
+    let not_asked = placement::not_asked(&snapshot, name);
+    eprint!("{}", render(&not_asked, &snapshot.sources, colour));
     let placement = placement::answer(question)?;
     match arguments.json {
         true => out::line(placement.to_json()),

@@ -283,3 +283,19 @@ fn bad_questions_are_exit_code_2_with_a_hint() {
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_pod_with_resource_claims_is_explained_with_a_warning() {
+    let claims = "resourceClaims: [{name: gpu, resourceClaimName: g}]";
+    let file = scratch(
+        "claims.yaml",
+        &[node("n1", ""), pod("p", "1", claims)].concat(),
+    );
+    let output = explain(&["--pod", "p", file.to_str().expect("UTF-8")]);
+    let told = text(&output.stderr);
+    let why = "DynamicResources is not modelled: nodes are judged as if the pod had no claims";
+    let line = format!("warning: spec.resourceClaims: {why}\n");
+    assert!(told.starts_with(&line), "{told}");
+    assert!(text(&output.stdout).starts_with("scheduling of default/p: 1 of 1 nodes fit"));
+    assert!(output.status.success());
+}

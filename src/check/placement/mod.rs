@@ -24,7 +24,7 @@ use crate::store::{Change, ObjectId, Op, View};
 
 pub use remedy::Remedy;
 pub use run::of_run;
-pub use snapshot::{config, of_files};
+pub use snapshot::{config, not_asked, of_files};
 pub use text::text;
 
 /// A pod to place and what is known at that moment.

@@ -8,7 +8,7 @@ use super::{Question, put};
 use crate::api::yaml::{closest, parse_documents};
 use crate::api::{Kind, Pod, Row, Text};
 use crate::engine::{Draws, Time};
-use crate::scenario::Snapshot;
+use crate::scenario::{Diagnostic, Snapshot};
 use crate::sched::SchedulerConfig;
 use crate::store::admit::resolve_priority;
 use crate::store::{ObjectId, View};
@@ -58,6 +58,23 @@ fn view_of(snapshot: &Snapshot) -> View {
         put(&mut view, id, Some(row));
     }
     view
+}
+
+/// What the pod `[namespace/]name` of a snapshot asks for that no node is asked about.
+pub fn not_asked(snapshot: &Snapshot, name: &str) -> Vec<Diagnostic> {
+    let (namespace, bare) = name.split_once('/').unwrap_or(("default", name));
+    let asked = snapshot.objects.iter().filter(|object| {
+        let meta = object.row.meta();
+        object.row.kind() == Kind::Pod && meta.namespace == *namespace && meta.name == *bare
+    });
+    let claims = asked.filter(|pod| {
+        let claims = pod.json["spec"]["resourceClaims"].as_array();
+        claims.is_some_and(|claims| !claims.is_empty())
+    });
+    let why = "DynamicResources is not modelled: nodes are judged as if the pod had no claims";
+    claims
+        .map(|pod| Diagnostic::warning("NotModelled", why, pod.span).at("spec.resourceClaims"))
+        .collect()
 }
 
 /// The question about the pod `[namespace/]name` of a snapshot. One that has a node is asked about as
