@@ -6,6 +6,17 @@ use super::quantity::Resources;
 use super::{Meta, Text};
 use crate::engine::Time;
 
+/// Label of a node's own name.
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
+/// Label of a node's zone.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+/// Label of a node's region.
+pub const REGION: &str = "topology.kubernetes.io/region";
+/// [`ZONE`] before it was stable.
+pub const BETA_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";
+/// [`REGION`] before it was stable.
+pub const BETA_REGION: &str = "failure-domain.beta.kubernetes.io/region";
+
 /// A Node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
@@ -98,18 +109,12 @@ impl Node {
 
     /// The value of `topology.kubernetes.io/zone`, empty when none.
     pub fn zone(&self) -> &str {
-        self.meta
-            .labels
-            .get("topology.kubernetes.io/zone")
-            .map_or("", |z| z.as_str())
+        self.meta.labels.get(ZONE).map_or("", |z| z.as_str())
     }
 
     /// The value of `topology.kubernetes.io/region`, empty when none.
     pub fn region(&self) -> &str {
-        self.meta
-            .labels
-            .get("topology.kubernetes.io/region")
-            .map_or("", |z| z.as_str())
+        self.meta.labels.get(REGION).map_or("", |z| z.as_str())
     }
 }
 

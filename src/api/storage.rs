@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::node::{HOSTNAME, ZONE};
 use super::{Meta, PersistentVolume, StorageClass, Text, duration};
 
 /// Annotation: how long it takes to make a volume.
@@ -17,10 +18,6 @@ pub const DETACH: &str = "rehearsal.dev/detach";
 /// Annotation: `true` when volumes belong to the zone that they were made in, `false` when they can
 /// be used everywhere.
 pub const ZONAL: &str = "rehearsal.dev/zonal";
-/// Label of a node's zone.
-pub const ZONE: &str = "topology.kubernetes.io/zone";
-/// Label of a node's own name.
-pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// `storageclass.kubernetes.io/is-default-class`.
 pub const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 /// The same before it was stable.

@@ -2,6 +2,7 @@
 //! looks at spans all zones (`pkg/scheduler/backend/cache/node_tree.go`).
 
 use super::cache::NodeIx;
+use crate::api::node::{BETA_REGION, BETA_ZONE, REGION, ZONE};
 use crate::api::{Node, Text};
 
 /// Nodes by zone, zones in the order of their first node.
@@ -70,14 +71,8 @@ fn zone_key(node: &Node) -> Option<ZoneKey> {
         let labels = &node.meta.labels;
         labels.get(beta).or_else(|| labels.get(stable)).cloned()
     };
-    let zone = label(
-        "failure-domain.beta.kubernetes.io/zone",
-        "topology.kubernetes.io/zone",
-    );
-    let region = label(
-        "failure-domain.beta.kubernetes.io/region",
-        "topology.kubernetes.io/region",
-    );
+    let zone = label(BETA_ZONE, ZONE);
+    let region = label(BETA_REGION, REGION);
     let (zone, region) = (zone.unwrap_or_default(), region.unwrap_or_default());
     (!zone.is_empty() || !region.is_empty()).then_some((region, zone))
 }

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::cache::{Interned, TopologyIx};
 use super::plugins::gpu::GpuRequest;
+use super::plugins::migration::{self, VolumeKey};
 use super::plugins::node_affinity;
 use crate::api::affinity::{InclusionPolicy, PodAffinityTerm, TopologySpread, WhenUnsatisfiable};
 use crate::api::container::{Container, Protocol};
@@ -90,12 +91,8 @@ impl Term {
     /// selectors select any, and those select all.
     pub fn matches_alone(&self, owner: &Text, namespace: &Text, labels: &Labels) -> bool {
         let selector = self.namespace_selector.as_ref();
-        let by_name = match self.namespaces.is_empty() && selector.is_none() {
-            true => owner == namespace,
-            false => self.namespaces.contains(namespace),
-        };
-        (by_name || selector.is_some_and(|s| s.matches(&Labels::default())))
-            && self.selector.matches(labels)
+        let all = || selector.is_some_and(|s| s.matches(&Labels::default()));
+        (self.names(owner, namespace) || all()) && self.selector.matches(labels)
     }
 
     /// `AffinityTerm.Matches`: whether a term of a pod in namespace `owner` selects a pod of this
@@ -116,17 +113,19 @@ impl Term {
         labels: &Labels,
         view: &View,
     ) -> bool {
-        let nothing = Labels::default();
-        let selector = self.namespace_selector.as_ref();
-        (selector.is_some_and(|s| s.matches(&nothing)) && self.selector.matches(labels))
-            || self.matches(owner, namespace, labels, view)
+        self.matches_alone(owner, namespace, labels) || self.matches(owner, namespace, labels, view)
+    }
+
+    /// Whether the namespace is named, or is its owner's where nothing is said of namespaces.
+    fn names(&self, owner: &Text, namespace: &Text) -> bool {
+        match self.namespaces.is_empty() && self.namespace_selector.is_none() {
+            true => owner == namespace,
+            false => self.namespaces.contains(namespace),
+        }
     }
 
     fn in_namespaces(&self, owner: &Text, namespace: &Text, view: &View) -> bool {
-        if self.namespaces.is_empty() && self.namespace_selector.is_none() {
-            return owner == namespace;
-        }
-        if self.namespaces.contains(namespace) {
+        if self.names(owner, namespace) {
             return true;
         }
         match &self.namespace_selector {
@@ -215,6 +214,10 @@ pub struct Template {
     pub unparsed: Option<Box<str>>,
     /// `topologySpreadConstraints`.
     pub spread: Vec<Constraint>,
+    /// Volumes in the spec itself that migrate to CSI, by driver and handle.
+    pub inline_volumes: Vec<VolumeKey>,
+    /// Whether a volume in the spec itself migrates to CSI, or would.
+    pub migrates: bool,
     /// Names of the claims that its volumes name.
     pub claims: Vec<Text>,
     /// Its volumes that use claims, in their order, those with claims of the pod's own among them.
@@ -295,6 +298,12 @@ impl Template {
                 .map(|c| Constraint::new(c, interned))
                 .collect(),
             claims: claims(spec),
+            inline_volumes: spec
+                .volumes
+                .iter()
+                .filter_map(migration::of_inline)
+                .collect(),
+            migrates: spec.volumes.iter().any(migration::migrates),
             claim_volumes: claim_volumes(spec),
             gpu: GpuRequest::of(spec, interned),
         }

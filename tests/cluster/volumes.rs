@@ -115,6 +115,38 @@ fn a_volume_of_a_pods_own_comes_and_goes_with_it() {
     );
 }
 
+/// Three pods that each want a volume.
+const DB: &str = "---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: none
+  replicas: 3
+  podManagementPolicy: Parallel
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - {name: main, image: 'db:1', volumeMounts: [{name: data, mountPath: /data}]}
+MORE  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], storageClassName: CLASS, resources: {requests: {storage: SIZE}}}
+";
+
+/// The scenario with the set; `more` is further fields of its pods.
+fn with_db(scenario: &str, class: &str, size: &str, more: &str) -> String {
+    let set = DB.replace("CLASS", class).replace("SIZE", size);
+    format!("{scenario}{}", set.replace("MORE", more))
+}
+
+/// No two pods on one node.
+const APART: &str = "      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: db}}}
+";
+
 /// A set on disks of the nodes themselves; a node is closed, and all pods are deleted.
 const LOCAL: &str = "
 apiVersion: rehearsal.dev/v1
@@ -145,26 +177,6 @@ metadata: {name: local-path}
 provisioner: rancher.io/local-path
 volumeBindingMode: WaitForFirstConsumer
 reclaimPolicy: Delete
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: db}
-spec:
-  serviceName: none
-  replicas: 3
-  podManagementPolicy: Parallel
-  selector: {matchLabels: {app: db}}
-  template:
-    metadata: {labels: {app: db}}
-    spec:
-      terminationGracePeriodSeconds: 2
-      containers:
-      - {name: main, image: 'db:1', volumeMounts: [{name: data, mountPath: /data}]}
-      topologySpreadConstraints:
-      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: db}}}
-  volumeClaimTemplates:
-  - metadata: {name: data}
-    spec: {accessModes: [ReadWriteOnce], storageClassName: local-path, resources: {requests: {storage: 1Gi}}}
 ";
 
 #[test]
@@ -172,7 +184,12 @@ fn a_pod_with_a_disk_of_its_node_waits_for_that_node() {
     // DynamicResources has something to say since it is there by default.
     for (version, more) in [("1.33", ""), ("1.36", "no new claims to deallocate, ")] {
         let text = format!("{{name: local}}\nspec:\n  kubernetesVersion: '{version}'");
-        let record = play(&LOCAL.replace("{name: local}\nspec:", &text));
+        let record = play(&with_db(
+            &LOCAL.replace("{name: local}\nspec:", &text),
+            "local-path",
+            "1Gi",
+            APART,
+        ));
         let waits = told(&record, "FailedScheduling");
         let closed = format!(
             "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't match \
@@ -233,29 +250,11 @@ metadata: {name: web-1, namespace: kube-system}
 storageClassName: topolvm
 nodeTopology: {matchLabels: {kubernetes.io/hostname: web-1}}
 capacity: 10Gi
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: db}
-spec:
-  serviceName: none
-  replicas: 3
-  podManagementPolicy: Parallel
-  selector: {matchLabels: {app: db}}
-  template:
-    metadata: {labels: {app: db}}
-    spec:
-      terminationGracePeriodSeconds: 2
-      containers:
-      - {name: main, image: 'db:1', volumeMounts: [{name: data, mountPath: /data}]}
-  volumeClaimTemplates:
-  - metadata: {name: data}
-    spec: {accessModes: [ReadWriteOnce], storageClassName: topolvm, resources: {requests: {storage: 6Gi}}}
 ";
 
 #[test]
 fn pods_wait_for_storage_that_others_have_used_up() {
-    let record = play(ROOM);
+    let record = play(&with_db(ROOM, "topolvm", "6Gi", ""));
     let refused = told(&record, "ProvisioningFailed");
     let exhausted =
         "rpc error: code = ResourceExhausted desc = not enough room: 6Gi wanted, 4Gi left";

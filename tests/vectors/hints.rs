@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use rehearsal::api::Row;
-use rehearsal::sched::SchedulerConfig;
 use rehearsal::sched::cache::Cache;
 use rehearsal::sched::events::{
     ADD, ClusterEvent, DELETE, Involved, Resource, UPDATE, event, node_changes, pod_changes,
@@ -51,14 +50,7 @@ pub const VECTORS: Vectors = Vectors {
 };
 
 fn compare(case: &Case) -> Result<(), String> {
-    let config = match case.fields.get("config") {
-        Some(config) => SchedulerConfig::from_json(config).map_err(|m| m.to_string())?,
-        None => SchedulerConfig::default(),
-    };
-    let pod = case.fields.get("pod").ok_or("no pod")?;
-    let Row::Pod(pod) = decode(pod)? else {
-        return Err("the pod is none".into());
-    };
+    let (config, pod) = super::scheduler::asked(case)?;
     let event = case.fields.get("event").ok_or("no event")?;
     let row = |when: &str| match &event[when] {
         Value::Null => Ok(None),

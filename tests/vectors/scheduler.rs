@@ -139,16 +139,22 @@ pub fn placed(row: Row) -> Row {
     }
 }
 
-fn compare(case: &Case) -> Result<(), String> {
-    let view = view(case)?;
+/// The configuration and the pod of a case.
+pub fn asked(case: &Case) -> Result<(SchedulerConfig, Arc<Pod>), String> {
     let config = match case.fields.get("config") {
         Some(config) => SchedulerConfig::from_json(config).map_err(|m| m.to_string())?,
         None => SchedulerConfig::default(),
     };
     let pod = case.fields.get("pod").ok_or("no pod")?;
-    let Row::Pod(pod) = decode(pod)? else {
-        return Err("the pod is none".into());
-    };
+    match decode(pod)? {
+        Row::Pod(pod) => Ok((config, pod)),
+        _ => Err("the pod is none".into()),
+    }
+}
+
+fn compare(case: &Case) -> Result<(), String> {
+    let view = view(case)?;
+    let (config, pod) = asked(case)?;
     assert_eq!(pod.status.phase, Phase::Pending);
     // Late enough for every recorded start time to lie in the past.
     let now = Time::from_secs(4_000_000_000);

@@ -18,13 +18,12 @@ use crate::api::quantity::{Quantity, Resources};
 use crate::api::{Pod, Text};
 
 pub(super) fn pod(source: &core::Pod, json: &Value, cx: &DecodeContext) -> Pod {
-    let spec = source.spec.as_ref().map_or_else(PodSpec::default, |spec| {
+    let mut spec = source.spec.as_ref().map_or_else(PodSpec::default, |spec| {
         pod_spec(
             spec,
             Arc::new(json.get("spec").cloned().unwrap_or_default()),
         )
     });
-    let mut spec = spec;
     if let Some(status) = json.get("status") {
         spec.resized = resized(&spec, status);
     }

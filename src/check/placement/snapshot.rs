@@ -60,9 +60,14 @@ fn view_of(snapshot: &Snapshot) -> View {
     view
 }
 
+/// `[namespace/]name`.
+fn full(name: &str) -> (&str, &str) {
+    name.split_once('/').unwrap_or(("default", name))
+}
+
 /// What the pod `[namespace/]name` of a snapshot asks for that no node is asked about.
 pub fn not_asked(snapshot: &Snapshot, name: &str) -> Vec<Diagnostic> {
-    let (namespace, bare) = name.split_once('/').unwrap_or(("default", name));
+    let (namespace, bare) = full(name);
     let asked = snapshot.objects.iter().filter(|object| {
         let meta = object.row.meta();
         object.row.kind() == Kind::Pod && meta.namespace == *namespace && meta.name == *bare
@@ -88,7 +93,7 @@ pub fn of_files(
     config: SchedulerConfig,
 ) -> Result<Question, String> {
     let mut view = view_of(snapshot);
-    let (namespace, bare) = name.split_once('/').unwrap_or(("default", name));
+    let (namespace, bare) = full(name);
     let Some((id, pod)) = view.pods().find(namespace, bare) else {
         return Err(no_pod(&view, name, namespace, bare));
     };

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::api::node::{REGION, ZONE};
 use crate::api::{Node, Text};
 use crate::engine::Time;
 use crate::store::Id;
@@ -22,10 +23,7 @@ impl ZoneKey {
     /// The key of a node.
     pub fn of(node: &Node) -> Self {
         let label = |key| node.meta.labels.get(key).cloned().unwrap_or_default();
-        ZoneKey(
-            label("topology.kubernetes.io/region"),
-            label("topology.kubernetes.io/zone"),
-        )
+        ZoneKey(label(REGION), label(ZONE))
     }
 }
 

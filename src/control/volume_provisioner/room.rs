@@ -52,10 +52,31 @@ fn covers(object: &CSIStorageCapacity, class: &Text, labels: &Labels) -> bool {
     object.storage_class == *class && object.topology.as_ref().is_some_and(|t| t.matches(labels))
 }
 
-/// The size that a volume takes from a room, if it was made by a driver and not by hand.
-fn made(volume: &PersistentVolume) -> Option<i64> {
-    let made = volume.meta.annotations.contains(PROVISIONED_BY);
-    made.then_some(volume.capacity)
+/// What a volume takes of the rooms that it is in.
+struct Taken<'v> {
+    class: &'v Text,
+    labels: Labels,
+    bytes: i64,
+}
+
+impl<'v> Taken<'v> {
+    /// Nothing, if it was made by hand and not by a driver.
+    fn by(volume: &'v PersistentVolume) -> Option<Taken<'v>> {
+        let made = volume.meta.annotations.contains(PROVISIONED_BY);
+        made.then(|| Taken {
+            class: &volume.storage_class,
+            labels: Segment::of_volume(volume).labels(),
+            bytes: volume.capacity,
+        })
+    }
+
+    /// Bytes of the room that an object is about.
+    fn of(&self, object: &CSIStorageCapacity) -> i64 {
+        match covers(object, self.class, &self.labels) {
+            true => self.bytes,
+            false => 0,
+        }
+    }
 }
 
 impl Rooms {
@@ -91,8 +112,8 @@ impl Rooms {
         let used = known.map_or_else(
             || {
                 let volumes = view.of::<PersistentVolume>().iter();
-                let here = volumes.filter(|(_, volume)| of(object, volume));
-                here.filter_map(|(_, volume)| made(volume)).sum()
+                let taken = volumes.filter_map(|(_, volume)| Taken::by(volume));
+                taken.map(|taken| taken.of(object)).sum()
             },
             |room| room.used,
         );
@@ -114,16 +135,14 @@ impl Rooms {
         if let Some(new) = new {
             self.promised.retain(|_, (_, p)| p.volume != new.meta.name);
         }
+        let (old, new) = (old.and_then(Taken::by), new.and_then(Taken::by));
         let mut changed = Vec::new();
         for (id, room) in &mut self.rooms {
             let Some(object) = view.of::<CSIStorageCapacity>().get(*id) else {
                 continue;
             };
-            let size = |volume: Option<&PersistentVolume>| {
-                let here = volume.filter(|volume| of(object, volume));
-                here.and_then(made).unwrap_or(0)
-            };
-            room.used += size(new) - size(old);
+            let bytes = |taken: &Option<Taken<'_>>| taken.as_ref().map_or(0, |t| t.of(object));
+            room.used += bytes(&new) - bytes(&old);
             if room.left() != room.published {
                 changed.push(*id);
             }
@@ -204,14 +223,6 @@ impl Room {
     fn left(&self) -> i64 {
         (self.total - self.used).max(0)
     }
-}
-
-fn of(object: &CSIStorageCapacity, volume: &PersistentVolume) -> bool {
-    covers(
-        object,
-        &volume.storage_class,
-        &Segment::of_volume(volume).labels(),
-    )
 }
 
 fn written(bytes: i64) -> String {

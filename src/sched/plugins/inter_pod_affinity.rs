@@ -31,12 +31,17 @@ use crate::sched::template::Term;
 #[derive(Debug)]
 pub struct InterPodAffinity(pub PodAffinityArgs);
 
-/// `podMatchesAllAffinityTerms`: terms of a pod in `owner` against another pod; no terms match
-/// nothing.
+/// `podMatchesAllAffinityTerms`: no terms match nothing.
+fn all<T>(terms: &[T], matches: impl FnMut(&T) -> bool) -> bool {
+    !terms.is_empty() && terms.iter().all(matches)
+}
+
+/// Terms of a pod in `owner` against another pod.
 fn matches_all(cx: &Cx<'_>, terms: &[Term], owner: &Text, pod: &Pod) -> bool {
     let meta = &pod.meta;
-    let matches = |t: &Term| t.matches_for(owner, &meta.namespace, &meta.labels, cx.view);
-    !terms.is_empty() && terms.iter().all(matches)
+    all(terms, |t| {
+        t.matches_for(owner, &meta.namespace, &meta.labels, cx.view)
+    })
 }
 
 impl InterPodAffinity {
@@ -51,13 +56,9 @@ impl InterPodAffinity {
         }
         let owner = &pod.pod.meta.namespace;
         let template = &pod.template;
-        let all = |terms: &[Term], p: &Pod| {
-            let meta = &p.meta;
-            let matches = |t: &Term| t.matches_alone(owner, &meta.namespace, &meta.labels);
-            !terms.is_empty() && terms.iter().all(matches)
-        };
-        let wanted = |p: &Pod| all(&template.required, p);
-        let unwanted = |p: &Pod| all(&template.anti_required, p);
+        let selects = |t: &Term, p: &Pod| t.matches_alone(owner, &p.meta.namespace, &p.meta.labels);
+        let wanted = |p: &Pod| all(&template.required, |t| selects(t, p));
+        let unwanted = |p: &Pod| all(&template.anti_required, |t| selects(t, p));
         match (old, new) {
             (Some(old), Some(new)) => {
                 !wanted(old) && wanted(new) || unwanted(old) && !unwanted(new)
@@ -99,10 +100,9 @@ fn repels(holder: &Pod, pod: &Pod) -> bool {
     let terms = affinity.map_or(&[][..], |a| &a.anti_required);
     let owner = &holder.meta.namespace;
     let meta = &pod.meta;
-    !terms.is_empty()
-        && terms
-            .iter()
-            .all(|t| Term::api_matches_alone(t, owner, &meta.namespace, &meta.labels))
+    all(terms, |t| {
+        Term::api_matches_alone(t, owner, &meta.namespace, &meta.labels)
+    })
 }
 
 impl Plugin for InterPodAffinity {

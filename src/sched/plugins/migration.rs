@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::api::affinity::NodeSelectorTerm;
+use crate::api::node::{BETA_REGION, BETA_ZONE, REGION, ZONE};
 use crate::api::pod::{Volume, VolumeSource};
 use crate::api::selector::{Operator, Requirement};
 use crate::api::{CSINode, PersistentVolume, Text};
@@ -68,11 +69,6 @@ const IN_TREE: [InTree; 5] = [
 
 /// Those that would migrate if their gates were on: their volumes count nowhere.
 const NOT_ON: [&str; 2] = ["kubernetes.io/azure-file", "kubernetes.io/vsphere-volume"];
-
-const ZONE: &str = "topology.kubernetes.io/zone";
-const BETA_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";
-const REGION: &str = "topology.kubernetes.io/region";
-const BETA_REGION: &str = "failure-domain.beta.kubernetes.io/region";
 
 /// The driver of a class's volumes; `None` when they count nowhere.
 pub fn driver_of(provisioner: &Text) -> Option<Text> {

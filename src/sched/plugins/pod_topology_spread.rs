@@ -289,8 +289,7 @@ fn replication_controller(
     }
     let mut rows = cx.view.of::<Inert>().in_namespace(namespace);
     let found = rows.find(|(_, r)| r.kind == owner.kind_name && r.meta.name == owner.name);
-    let pairs = found?.1.body["spec"]["selector"].as_object().cloned()?;
-    let pairs = pairs.iter();
+    let pairs = found?.1.body["spec"]["selector"].as_object()?.iter();
     let pairs = pairs.filter_map(|(k, v)| Some((Text::from(k), Text::from(v.as_str()?))));
     Some(pairs.collect())
 }

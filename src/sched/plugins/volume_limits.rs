@@ -69,13 +69,7 @@ fn attachable(
     into: &mut BTreeSet<VolumeKey>,
 ) -> Result<(), Status> {
     let namespace = &pod.pod.meta.namespace;
-    into.extend(
-        pod.template
-            .spec
-            .volumes
-            .iter()
-            .filter_map(migration::of_inline),
-    );
+    into.extend(pod.template.inline_volumes.iter().cloned());
     for (name, ephemeral) in pod.claims() {
         match claim(cx, namespace, &name) {
             Ok(claim) => {
@@ -128,10 +122,9 @@ impl Plugin for NodeVolumeLimits {
             Involved::Claim(_, Some(claim)) => pod.uses_claim(claim),
             // Upstream forgets the claims of the pod's own here.
             Involved::Attachment(Some(deleted), _) => {
-                let inline = pod.pod.spec.volumes.iter();
-                let mut inline = inline.filter_map(migration::of_inline);
+                let mut inline = pod.template.inline_volumes.iter();
                 !pod.template.claims.is_empty()
-                    || inline.any(|(driver, _)| driver == deleted.attacher)
+                    || inline.any(|(driver, _)| *driver == deleted.attacher)
             }
             Involved::CsiNode(Some(old), Some(new)) => {
                 let limit = |node: &CSINode, driver: &Text| {
@@ -147,8 +140,7 @@ impl Plugin for NodeVolumeLimits {
     }
 
     fn pre_filter(&self, cx: &Cx<'_>, state: &mut CycleState, pod: &PodEntry) -> PreFilter {
-        let mut volumes = pod.template.spec.volumes.iter();
-        if pod.template.claim_volumes.is_empty() && !volumes.any(migration::migrates) {
+        if pod.template.claim_volumes.is_empty() && !pod.template.migrates {
             return PreFilter::Skip;
         }
         state.attached_volumes = Some(attachments(cx));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::volume_restrictions::claim;
+use crate::api::node::{BETA_REGION, BETA_ZONE, REGION, ZONE};
 use crate::api::{PersistentVolume, StorageClass, Text};
 use crate::sched::events::{
     ADD, ClusterEvent, Involved, Resource, UPDATE, UPDATE_NODE_LABEL, event,
@@ -23,10 +24,6 @@ pub struct VolumeTopology {
     values: BTreeSet<Text>,
 }
 
-const BETA_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";
-const BETA_REGION: &str = "failure-domain.beta.kubernetes.io/region";
-const ZONE: &str = "topology.kubernetes.io/zone";
-const REGION: &str = "topology.kubernetes.io/region";
 const TOPOLOGY_LABELS: [&str; 4] = [BETA_ZONE, BETA_REGION, ZONE, REGION];
 
 /// `getPVTopologies`: several zones are joined by `__`; a label with an empty one is ignored.

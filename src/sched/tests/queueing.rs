@@ -74,16 +74,8 @@ fn an_affine_pod_is_woken_by_the_pod_that_it_wants() {
     assert!(lines.contains("7004 web on n1"), "{lines}");
 }
 
-#[test]
-fn a_tainted_node_attracts_the_pod_when_the_taint_goes() {
-    let mut m = Machine::new();
-    let taints = json!([{"key": "team", "value": "a", "effect": "NoSchedule"}]);
-    let tainted = set(node("n1", 4), "", "spec", json!({"taints": taints}));
-    m.create(0, tainted);
-    m.create(10, pod("web", 100));
-    let lines = m.run(3_000);
-    let message = "0/1 nodes are available: 1 node(s) had untolerated taint(s).";
-    assert!(lines.contains(message), "{lines}");
+/// All taints of `n1` are removed at 4 s; what happens until 5 s.
+fn untaint(m: &mut Machine) -> String {
     let (id, row) = m.store.view().nodes().find("", "n1").expect("the node");
     let remove = row.taints.clone();
     let write = Write::Patch {
@@ -95,7 +87,20 @@ fn a_tainted_node_attracts_the_pod_when_the_taint_goes() {
         },
     };
     m.script(4_000, write);
-    let lines = m.run(5_000);
+    m.run(5_000)
+}
+
+#[test]
+fn a_tainted_node_attracts_the_pod_when_the_taint_goes() {
+    let mut m = Machine::new();
+    let taints = json!([{"key": "team", "value": "a", "effect": "NoSchedule"}]);
+    let tainted = set(node("n1", 4), "", "spec", json!({"taints": taints}));
+    m.create(0, tainted);
+    m.create(10, pod("web", 100));
+    let lines = m.run(3_000);
+    let message = "0/1 nodes are available: 1 node(s) had untolerated taint(s).";
+    assert!(lines.contains(message), "{lines}");
+    let lines = untaint(&mut m);
     assert!(lines.contains("4002 web on n1"), "{lines}");
 }
 
@@ -205,17 +210,6 @@ fn a_changed_taint_wakes_pods_that_taints_did_not_stop() {
     m.create(10, pod("big", 5000));
     let told = |lines: &str| lines.matches("big FailedScheduling").count();
     assert_eq!(told(&m.run(3_000)), 1);
-    let (id, row) = m.store.view().nodes().find("", "n1").expect("the node");
-    let remove = row.taints.clone();
-    let write = Write::Patch {
-        object: id.into(),
-        uid: None,
-        patch: Patch::NodeTaints {
-            add: Vec::new(),
-            remove,
-        },
-    };
-    m.script(4_000, write);
-    let lines = m.run(5_000);
+    let lines = untaint(&mut m);
     assert_eq!(told(&lines), 1, "{lines}");
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{immutable, with_differences};
+use crate::api::node::{BETA_REGION, BETA_ZONE, REGION, ZONE};
 use crate::api::print::to_json;
 use crate::api::storage::BETA_CLASS;
 use crate::api::volume::ClaimPhase;
@@ -149,14 +150,8 @@ pub(super) fn volume(old: &PersistentVolume, new: &PersistentVolume, causes: &mu
 
 /// Labels that have another name since they are generally available.
 const RENAMED: [(&str, &str); 5] = [
-    (
-        "failure-domain.beta.kubernetes.io/zone",
-        "topology.kubernetes.io/zone",
-    ),
-    (
-        "failure-domain.beta.kubernetes.io/region",
-        "topology.kubernetes.io/region",
-    ),
+    (BETA_ZONE, ZONE),
+    (BETA_REGION, REGION),
     ("beta.kubernetes.io/os", "kubernetes.io/os"),
     ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
     (
