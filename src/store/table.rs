@@ -2,10 +2,14 @@
 //!
 //! Ids are given out by the store, grow, and are never used twice, so that a stale id reads as
 //! nothing. Every index iterates in the order of ids (= order of creation).
+//!
+//! A cluster has several views of the same tables, and each reader asks in its own way: the
+//! scheduler never looks for pods by name, the API server never for those of an owner. An index is
+//! therefore made when somebody first asks for it, from the rows, and kept up to date from then on.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -82,15 +86,73 @@ enum Owner {
     Orphan(Text),
 }
 
+/// The numbers of rows by something that they have, once somebody has asked.
+#[derive(Clone, Debug)]
+struct Index<K>(OnceLock<FxHashMap<K, IdSet>>);
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Index(OnceLock::new())
+    }
+}
+
+impl<K: Hash + Eq> Index<K> {
+    /// The index; `keys` are those of all rows in order, for when it has to be made.
+    fn made(&self, keys: impl Iterator<Item = (u32, K)>) -> &FxHashMap<K, IdSet> {
+        self.0.get_or_init(|| {
+            let mut made = FxHashMap::<K, IdSet>::default();
+            for (id, key) in keys {
+                made.entry(key).or_default().insert(id);
+            }
+            made
+        })
+    }
+
+    fn insert(&mut self, id: u32, key: impl FnOnce() -> Option<K>) {
+        if let Some(made) = self.0.get_mut()
+            && let Some(key) = key()
+        {
+            made.entry(key).or_default().insert(id);
+        }
+    }
+
+    fn remove(&mut self, id: u32, key: impl FnOnce() -> Option<K>) {
+        if let Some(made) = self.0.get_mut()
+            && let Some(key) = key()
+            && let Some(set) = made.get_mut(&key)
+        {
+            set.remove(id);
+            if set.is_empty() {
+                made.remove(&key);
+            }
+        }
+    }
+
+    /// A row has another key than before.
+    fn change(
+        &mut self,
+        id: u32,
+        old: impl FnOnce() -> Option<K>,
+        new: impl FnOnce() -> Option<K>,
+    ) {
+        self.remove(id, old);
+        self.insert(id, new);
+    }
+
+    fn is_made(&self) -> bool {
+        self.0.get().is_some()
+    }
+}
+
 /// All objects of one kind.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     rows: Vec<Option<Arc<T>>>,
     /// By namespace and name, which are looked up in the rows themselves.
-    names: HashTable<u32>,
-    namespaces: FxHashMap<Text, IdSet>,
-    owners: FxHashMap<Owner, IdSet>,
-    nodes: FxHashMap<Text, IdSet>,
+    names: OnceLock<HashTable<u32>>,
+    namespaces: Index<Text>,
+    owners: Index<Owner>,
+    nodes: Index<Text>,
     len: usize,
 }
 
@@ -98,10 +160,10 @@ impl<T> Default for Table<T> {
     fn default() -> Self {
         Table {
             rows: Vec::new(),
-            names: HashTable::new(),
-            namespaces: FxHashMap::default(),
-            owners: FxHashMap::default(),
-            nodes: FxHashMap::default(),
+            names: OnceLock::new(),
+            namespaces: Index::default(),
+            owners: Index::default(),
+            nodes: Index::default(),
             len: 0,
         }
     }
@@ -121,8 +183,29 @@ impl<T: Object> Table<T> {
     /// As [`Table::named`], from plain strings.
     pub fn find(&self, namespace: &str, name: &str) -> Option<(Id<T>, &Arc<T>)> {
         let named = |id: &u32| is_named(&self.rows, *id, namespace, name);
-        let index = self.names.find(hashed(namespace, name), named)?;
+        let index = self.names().find(hashed(namespace, name), named)?;
         self.pair(*index)
+    }
+
+    fn names(&self) -> &HashTable<u32> {
+        self.names.get_or_init(|| {
+            let mut names = HashTable::with_capacity(self.len);
+            for (id, row) in self.iter() {
+                link_name(&mut names, &self.rows, id.0, row);
+            }
+            names
+        })
+    }
+
+    fn nodes(&self) -> &FxHashMap<Text, IdSet> {
+        let on_node = |(id, row): (Id<T>, &Arc<T>)| Some((id.0, row.node_name()?.clone()));
+        self.nodes.made(self.iter().filter_map(on_node))
+    }
+
+    fn owners(&self) -> &FxHashMap<Owner, IdSet> {
+        let rows = self.iter();
+        self.owners
+            .made(rows.map(|(id, row)| (id.0, owner_of(&**row))))
     }
 
     /// All rows in order of creation.
@@ -135,27 +218,29 @@ impl<T: Object> Table<T> {
 
     /// The rows of a namespace in order of creation.
     pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        self.set(self.namespaces.get(namespace))
+        let key = |(id, row): (Id<T>, &Arc<T>)| (id.0, row.meta().namespace.clone());
+        let made = self.namespaces.made(self.iter().map(key));
+        self.set(made.get(namespace))
     }
 
     /// The rows whose managing controller has this uid.
     pub fn owned_by(&self, owner: Uid) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        self.set(self.owners.get(&Owner::Controller(owner)))
+        self.set(self.owners().get(&Owner::Controller(owner)))
     }
 
     /// The rows of a namespace that no controller manages.
     pub fn orphans(&self, namespace: &Text) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        self.set(self.owners.get(&Owner::Orphan(namespace.clone())))
+        self.set(self.owners().get(&Owner::Orphan(namespace.clone())))
     }
 
     /// The rows that belong to a node (pods by `spec.nodeName`).
     pub fn on_node(&self, node: &str) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        self.set(self.nodes.get(node))
+        self.set(self.nodes().get(node))
     }
 
     /// The names of nodes that have rows and that `keep` wants, sorted.
     pub fn node_names(&self, keep: impl Fn(&Text) -> bool) -> Vec<&Text> {
-        let mut names: Vec<&Text> = self.nodes.keys().filter(|name| keep(name)).collect();
+        let mut names: Vec<&Text> = self.nodes().keys().filter(|name| keep(name)).collect();
         names.sort();
         names
     }
@@ -202,50 +287,50 @@ impl<T: Object> Table<T> {
 
     /// An update keeps name and namespace; owner and node may move.
     fn move_indexes(&mut self, id: u32, old: &T, new: &T) {
-        if old.meta().controller().map(|o| o.uid) != new.meta().controller().map(|o| o.uid) {
-            remove(&mut self.owners, &owner_of(old), id);
-            self.owners.entry(owner_of(new)).or_default().insert(id);
+        if self.owners.is_made()
+            && old.meta().controller().map(|o| o.uid) != new.meta().controller().map(|o| o.uid)
+        {
+            let (old, new) = (|| Some(owner_of(old)), || Some(owner_of(new)));
+            self.owners.change(id, old, new);
         }
-        if old.node_name() != new.node_name() {
-            if let Some(node) = old.node_name() {
-                remove(&mut self.nodes, node, id);
-            }
-            if let Some(node) = new.node_name() {
-                self.nodes.entry(node.clone()).or_default().insert(id);
-            }
+        if self.nodes.is_made() && old.node_name() != new.node_name() {
+            let (old, new) = (|| old.node_name().cloned(), || new.node_name().cloned());
+            self.nodes.change(id, old, new);
         }
     }
 
     fn link(&mut self, id: u32, row: &T) {
-        let meta = row.meta();
-        let (rows, key) = (&self.rows, row.key());
-        let named = |other: &u32| is_named(rows, *other, &meta.namespace, &key);
-        let hash = hashed(&meta.namespace, &key);
-        match self.names.entry(hash, named, |other| hash_of(rows, *other)) {
-            Entry::Occupied(mut other) => *other.get_mut() = id,
-            Entry::Vacant(place) => drop(place.insert(id)),
+        if let Some(names) = self.names.get_mut() {
+            link_name(names, &self.rows, id, row);
         }
         self.namespaces
-            .entry(meta.namespace.clone())
-            .or_default()
-            .insert(id);
-        self.owners.entry(owner_of(row)).or_default().insert(id);
-        if let Some(node) = row.node_name() {
-            self.nodes.entry(node.clone()).or_default().insert(id);
-        }
+            .insert(id, || Some(row.meta().namespace.clone()));
+        self.owners.insert(id, || Some(owner_of(row)));
+        self.nodes.insert(id, || row.node_name().cloned());
     }
 
     fn unlink(&mut self, id: u32, row: &T) {
         let meta = row.meta();
-        let hash = hashed(&meta.namespace, &row.key());
-        if let Ok(entry) = self.names.find_entry(hash, |other| *other == id) {
-            entry.remove();
+        if let Some(names) = self.names.get_mut() {
+            let hash = hashed(&meta.namespace, &row.key());
+            if let Ok(entry) = names.find_entry(hash, |other| *other == id) {
+                entry.remove();
+            }
         }
-        remove(&mut self.namespaces, &meta.namespace, id);
-        remove(&mut self.owners, &owner_of(row), id);
-        if let Some(node) = row.node_name() {
-            remove(&mut self.nodes, node, id);
-        }
+        self.namespaces.remove(id, || Some(meta.namespace.clone()));
+        self.owners.remove(id, || Some(owner_of(row)));
+        self.nodes.remove(id, || row.node_name().cloned());
+    }
+}
+
+/// Puts a row among the names, in place of another of its name.
+fn link_name<T: Object>(names: &mut HashTable<u32>, rows: &[Option<Arc<T>>], id: u32, row: &T) {
+    let (meta, key) = (row.meta(), row.key());
+    let named = |other: &u32| is_named(rows, *other, &meta.namespace, &key);
+    let hash = hashed(&meta.namespace, &key);
+    match names.entry(hash, named, |other| hash_of(rows, *other)) {
+        Entry::Occupied(mut other) => *other.get_mut() = id,
+        Entry::Vacant(place) => drop(place.insert(id)),
     }
 }
 
@@ -269,14 +354,5 @@ fn owner_of<T: Object>(row: &T) -> Owner {
     match row.meta().controller() {
         Some(owner) => Owner::Controller(owner.uid),
         None => Owner::Orphan(row.meta().namespace.clone()),
-    }
-}
-
-fn remove<K: Hash + Eq>(index: &mut FxHashMap<K, IdSet>, key: &K, id: u32) {
-    if let Some(set) = index.get_mut(key) {
-        set.remove(id);
-        if set.is_empty() {
-            index.remove(key);
-        }
     }
 }
