@@ -101,7 +101,7 @@ impl World for Cluster {
             let slowest = self.slowest();
             self.api.store.log_mut().compact(slowest);
         }
-        if self.control.touched && self.holds(event) {
+        if self.control.touched && (self.holds(event) || self.split(event, turn)) {
             return;
         }
         match event {
@@ -111,6 +111,11 @@ impl World for Cluster {
             Event::ToManager => self.deliver_to_manager(turn),
             Event::ToScheduler => self.deliver_to_scheduler(turn),
             Event::ToKubelet(node) => self.deliver_to_kubelet(node, turn),
+            Event::ToBoth => self.deliver_to_both(turn),
+            Event::ToAll(node) => {
+                self.deliver_to_kubelet(node, turn);
+                self.deliver_to_both(turn);
+            }
             Event::Controller(which, event) => {
                 let mut out = Outbox::default();
                 self.manager.catch_up(self.api.store.log(), turn.now);
@@ -268,50 +273,6 @@ impl Cluster {
             }
             Sender::Kubectl => self.kubectl_reply(token, &reply, turn),
             Sender::Feed => {}
-        }
-    }
-
-    fn deliver_to_manager(&mut self, turn: Consequences<'_, '_>) {
-        self.manager.begin_delivery();
-        let mut wanted = Vec::new();
-        while let Some(change) = self.manager.next(&self.api.store, turn.now) {
-            let mut out = Outbox::default();
-            let view = &self.manager.view;
-            let about = Watches::of(&change, view);
-            let audience = (0u8..).zip(&self.watches).zip(&mut self.controllers);
-            for ((which, watches), controller) in audience {
-                if !watches.meet(about) {
-                    continue;
-                }
-                controller.on_change(&change, view, turn.now, &self.draws, &mut out);
-                if !out.is_empty() {
-                    wanted.push((which, std::mem::take(&mut out)));
-                }
-            }
-            drop(change);
-            for (which, out) in wanted.drain(..) {
-                self.controller_wants(which, out, turn);
-            }
-        }
-    }
-
-    fn deliver_to_scheduler(&mut self, turn: Consequences<'_, '_>) {
-        self.scheduler_process.begin_delivery();
-        while let Some(change) = self.scheduler_process.next(&self.api.store, turn.now) {
-            let mut out = Outbox::default();
-            let view = &self.scheduler_process.view;
-            self.scheduler.on_change(&change, view, turn.now, &mut out);
-            drop(change);
-            self.scheduler_wants(out, turn);
-        }
-    }
-
-    fn deliver_to_kubelet(&mut self, node: u32, turn: Consequences<'_, '_>) {
-        while let Some(change) = self
-            .machine_mut(node)
-            .and_then(|machine| machine.delivered(turn.now))
-        {
-            self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(&change, cx));
         }
     }
 
@@ -482,6 +443,7 @@ impl Cluster {
     /// Passes on what this dispatch changed: to the data plane, to kubelets, to the watches.
     pub(super) fn settle(&mut self, turn: Consequences<'_, '_>) {
         let now = turn.now;
+        let mut told = None;
         while self.settled.0 < self.api.store.log().head() {
             let next = self.settled.0 + 1;
             let Some(change) = self.api.store.log().get(next) else {
@@ -494,7 +456,11 @@ impl Cluster {
             }
             self.data.on_change(change, now);
             if change.kind() == Kind::Pod {
-                self.pass_on_pod(next, turn);
+                if let Some(node) = self.pass_on_pod(next, now)
+                    && let Some((due, node)) = told.replace(node)
+                {
+                    turn.at(due, Event::ToKubelet(node));
+                }
                 continue;
             }
             let change = change.clone();
@@ -513,12 +479,7 @@ impl Cluster {
                 self.look_at_usage(turn);
             }
         }
-        if let Some(due) = self.manager.wants(self.api.store.log(), now) {
-            turn.at(due, Event::ToManager);
-        }
-        if let Some(due) = self.scheduler_process.wants(self.api.store.log(), now) {
-            turn.at(due, Event::ToScheduler);
-        }
+        self.schedule_deliveries(told, turn);
         self.drain_data(turn);
     }
 
@@ -539,26 +500,6 @@ impl Cluster {
         });
         if !own && !same {
             self.kubelet(node, turn, Kubelet::node_changed);
-        }
-    }
-
-    /// A change of a pod, which the kubelet of its node watches.
-    fn pass_on_pod(&mut self, revision: u64, turn: Consequences<'_, '_>) {
-        let due = turn.now + self.api.latency.watch;
-        let Some(change) = self.api.store.log().get(revision) else {
-            return;
-        };
-        let Some((old, new)) = change.rows::<Pod>() else {
-            return;
-        };
-        let name = new.or(old).and_then(|pod| pod.node_name.as_ref());
-        let Some(&node) = name.and_then(|name| self.node_ids.get(name)) else {
-            return;
-        };
-        if let Some(Some(machine)) = self.machines.get_mut(node as usize)
-            && machine.watch(change, due)
-        {
-            turn.at(due, Event::ToKubelet(node));
         }
     }
 

@@ -80,6 +80,11 @@ pub enum Event {
     Used(ContainerId, u32),
     /// The API server's question to an admission webhook is answered, or given up.
     Webhook(Key),
+    /// The watches of the controller manager and the scheduler deliver, in this order.
+    ToBoth,
+    /// The watches of this node's kubelet, the controller manager and the scheduler deliver, in this
+    /// order: what most changes of pods come to.
+    ToAll(u32),
 }
 
 const _: () = assert!(size_of::<Event>() <= 16, "events are copied by the million");

@@ -21,6 +21,7 @@ pub mod dataplane;
 
 pub mod process;
 
+mod deliveries;
 pub mod dispatch;
 
 pub mod effects;

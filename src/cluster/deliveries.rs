@@ -1,0 +1,122 @@
+//! What watches deliver: which of them hears of a change, when, and in which order.
+//!
+//! A change of a pod concerns three watchers as a rule: the kubelet of its node, the controller
+//! manager and the scheduler, which all hear of it one watch latency after its commit. That is one
+//! event ([`Event::ToAll`]); each watcher has an event of its own where they are due at different
+//! instants, and where a fault may keep one of them and not the others.
+
+use super::dispatch::{Cluster, Consequences};
+use super::event::Event;
+use crate::api::Pod;
+use crate::client::{Outbox, Watches};
+use crate::engine::{Time, World};
+
+impl Cluster {
+    /// While a process may stand still, what is delivered to several is delivered to each by itself;
+    /// returns whether it was that.
+    pub(super) fn split(&mut self, event: Event, turn: Consequences<'_, '_>) -> bool {
+        match event {
+            Event::ToAll(node) => self.dispatch(Event::ToKubelet(node), turn),
+            Event::ToBoth => {}
+            _ => return false,
+        }
+        self.dispatch(Event::ToManager, turn);
+        self.dispatch(Event::ToScheduler, turn);
+        true
+    }
+
+    pub(super) fn deliver_to_both(&mut self, turn: Consequences<'_, '_>) {
+        self.deliver_to_manager(turn);
+        self.deliver_to_scheduler(turn);
+    }
+
+    pub(super) fn deliver_to_manager(&mut self, turn: Consequences<'_, '_>) {
+        self.manager.begin_delivery();
+        let mut wanted = Vec::new();
+        while let Some(change) = self.manager.next(&self.api.store, turn.now) {
+            let mut out = Outbox::default();
+            let view = &self.manager.view;
+            let about = Watches::of(&change, view);
+            let audience = (0u8..).zip(&self.watches).zip(&mut self.controllers);
+            for ((which, watches), controller) in audience {
+                if !watches.meet(about) {
+                    continue;
+                }
+                controller.on_change(&change, view, turn.now, &self.draws, &mut out);
+                if !out.is_empty() {
+                    wanted.push((which, std::mem::take(&mut out)));
+                }
+            }
+            drop(change);
+            for (which, out) in wanted.drain(..) {
+                self.controller_wants(which, out, turn);
+            }
+        }
+    }
+
+    pub(super) fn deliver_to_scheduler(&mut self, turn: Consequences<'_, '_>) {
+        self.scheduler_process.begin_delivery();
+        while let Some(change) = self.scheduler_process.next(&self.api.store, turn.now) {
+            let mut out = Outbox::default();
+            let view = &self.scheduler_process.view;
+            self.scheduler.on_change(&change, view, turn.now, &mut out);
+            drop(change);
+            self.scheduler_wants(out, turn);
+        }
+    }
+
+    pub(super) fn deliver_to_kubelet(&mut self, node: u32, turn: Consequences<'_, '_>) {
+        while let Some(change) = self
+            .machine_mut(node)
+            .and_then(|machine| machine.delivered(turn.now))
+        {
+            self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(&change, cx));
+        }
+    }
+
+    /// Schedules what a kubelet is told, and the deliveries to the processes that want one: as one
+    /// event where they are due at one instant.
+    pub(super) fn schedule_deliveries(
+        &mut self,
+        told: Option<(Time, u32)>,
+        turn: Consequences<'_, '_>,
+    ) {
+        let log = self.api.store.log();
+        let manager = self.manager.wants(log, turn.now);
+        let scheduler = self.scheduler_process.wants(log, turn.now);
+        if let Some(due) = manager
+            && manager == scheduler
+        {
+            match told {
+                Some((at, node)) if at == due => turn.at(due, Event::ToAll(node)),
+                Some((at, node)) => {
+                    turn.at(at, Event::ToKubelet(node));
+                    turn.at(due, Event::ToBoth);
+                }
+                None => turn.at(due, Event::ToBoth),
+            }
+            return;
+        }
+        if let Some((at, node)) = told {
+            turn.at(at, Event::ToKubelet(node));
+        }
+        if let Some(due) = manager {
+            turn.at(due, Event::ToManager);
+        }
+        if let Some(due) = scheduler {
+            turn.at(due, Event::ToScheduler);
+        }
+    }
+
+    /// A change of a pod, which the kubelet of its node watches; returns when which kubelet is to be
+    /// told of it.
+    pub(super) fn pass_on_pod(&mut self, revision: u64, now: Time) -> Option<(Time, u32)> {
+        let due = now + self.api.latency.watch;
+        let change = self.api.store.log().get(revision)?;
+        let (old, new) = change.rows::<Pod>()?;
+        let name = new.or(old).and_then(|pod| pod.node_name.as_ref())?;
+        let &node = self.node_ids.get(name)?;
+        let machine = self.machines.get_mut(node as usize)?.as_mut()?;
+        machine.watch(change, due).then_some((due, node))
+    }
+}
