@@ -54,6 +54,19 @@ struct InFlight {
     reviewed: bool,
 }
 
+/// What has become of a request that was carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Committed {
+    /// Who sent it.
+    pub from: Sender,
+    /// The sender's name for it.
+    pub token: u64,
+    /// When its answer is back at the sender.
+    pub back: Time,
+    /// It was a KubeEvent, and the server has taken it.
+    pub told: bool,
+}
+
 /// A request that has not been carried out yet.
 pub(super) struct UnderWay<'a> {
     pub(super) from: Sender,
@@ -366,12 +379,20 @@ impl ApiServer {
         })
     }
 
-    /// Carries out a request that arrived; returns when its answer is back at the sender.
-    pub fn commit(&mut self, number: u32, now: Time) -> Option<(Sender, Time)> {
+    /// Carries out a request that arrived.
+    pub fn commit(&mut self, number: u32, now: Time) -> Option<Committed> {
         let request = self.in_flight[number as usize].as_mut()?;
         let write = request.write.take()?;
-        request.reply = Some(self.store.carry_out(write, now, request.cause));
-        Some((request.from, now + request.latency / 4))
+        let told = matches!(write, Write::Emit(_));
+        let reply = self.store.carry_out(write, now, request.cause);
+        let told = told && reply.is_ok();
+        request.reply = Some(reply);
+        Some(Committed {
+            from: request.from,
+            token: request.token,
+            back: now + request.latency / 4,
+            told,
+        })
     }
 
     /// Marks a request as lost on its way; its sender learns that after the timeout.

@@ -54,7 +54,7 @@ use super::control_plane::ControlPlane;
 use super::dataplane::DataPlane;
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
-use super::machine::Machine;
+use super::machine::{Homes, Machine};
 use super::metrics_server::MetricsServer;
 use super::process::{self, Process};
 use super::runtime::Containers;
@@ -104,7 +104,8 @@ impl Cluster {
             scheduler: Scheduler::new(scheduler_config(scenario).unwrap_or_default(), draws),
             containers,
             node_ids: FxHashMap::default(),
-            homes: FxHashMap::default(),
+            homes: Homes::default(),
+            bound: Homes::default(),
             settled: crate::store::Cursor(0),
             first: Vec::new(),
             requests: Vec::new(),

@@ -113,9 +113,17 @@ impl Cluster {
     pub(super) fn pass_on_pod(&mut self, revision: u64, now: Time) -> Option<(Time, u32)> {
         let due = now + self.api.latency.watch;
         let change = self.api.store.log().get(revision)?;
-        let (old, new) = change.rows::<Pod>()?;
-        let name = new.or(old).and_then(|pod| pod.node_name.as_ref())?;
-        let &node = self.node_ids.get(name)?;
+        let pod = change.object?.typed::<Pod>()?;
+        let node = match self.bound.get(pod) {
+            Some(node) => node,
+            None => {
+                let (old, new) = change.rows::<Pod>()?;
+                let name = new.or(old).and_then(|pod| pod.node_name.as_ref())?;
+                let node = *self.node_ids.get(name)?;
+                self.bound.set(pod, Some(node));
+                node
+            }
+        };
         let machine = self.machines.get_mut(node as usize)?.as_mut()?;
         machine.watch(change, due).then_some((due, node))
     }

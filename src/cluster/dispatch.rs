@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::api_server::{ApiServer, Sender};
+use super::api_server::{ApiServer, Committed, Sender};
 use super::control_plane::{ControlPlane, Ruling};
 use super::dataplane::DataPlane;
 use super::event::Event;
-use super::machine::Machine;
+use super::machine::{Homes, Machine};
 use super::process::Process;
 use super::runtime::{Asked, Containers, Request, WATCHED};
 use super::timeline::Timeline;
@@ -46,7 +46,9 @@ pub struct Cluster {
     pub(super) containers: Containers,
     pub(super) node_ids: FxHashMap<Text, u32>,
     /// Which machine runs a pod's containers, also after the pod is gone from the API.
-    pub(super) homes: FxHashMap<u32, u32>,
+    pub(super) homes: Homes,
+    /// The machine that each pod was bound to.
+    pub(super) bound: Homes,
     /// The log up to which consequences were passed on.
     pub(super) settled: Cursor,
     /// What was asked before the first event: of a real backend, to watch its nodes.
@@ -179,8 +181,31 @@ impl Cluster {
         if self.webhooks.asked && !self.reviewed(number, turn) {
             return;
         }
-        if let Some((_, back)) = self.api.commit(number, turn.now) {
-            turn.at(back, Event::Answer(number));
+        if let Some(committed) = self.api.commit(number, turn.now) {
+            match self.is_awaited(committed) {
+                true => turn.at(committed.back, Event::Answer(number)),
+                false => drop(self.api.finish(number)),
+            }
+        }
+    }
+
+    /// Whether the sender of a request does anything about its answer: of those that take no notice
+    /// there are too many to have an event each.
+    fn is_awaited(&mut self, committed: Committed) -> bool {
+        let Committed {
+            from,
+            token,
+            back,
+            told,
+        } = committed;
+        match from {
+            Sender::Feed => false,
+            Sender::Scheduler => !told,
+            Sender::Kubelet(node) if told => {
+                let machine = self.machine_mut(node);
+                machine.is_some_and(|machine| machine.kubelet.event_taken(token, back))
+            }
+            _ => true,
         }
     }
 
@@ -328,7 +353,7 @@ impl Cluster {
         let real = self.containers == Containers::Real;
         match &request.what {
             Call::StartSandbox { pod, .. } => {
-                self.homes.insert(pod.0, node);
+                self.homes.set(*pod, Some(node));
             }
             Call::StartContainer { container, row, .. } if !real => {
                 self.starting.insert(*container, row.clone());
@@ -382,8 +407,8 @@ impl Cluster {
     fn runtime(&mut self, event: RuntimeEvent, turn: Consequences<'_, '_>) {
         let node = match event.about() {
             About::Node(node) => node.0,
-            About::Pod(pod) => match self.homes.get(&pod.0) {
-                Some(node) => *node,
+            About::Pod(pod) => match self.homes.get(pod) {
+                Some(node) => node,
                 None => return,
             },
         };
@@ -392,7 +417,7 @@ impl Cluster {
         }
         match event {
             RuntimeEvent::Removed { pod } => {
-                self.homes.remove(&pod.0);
+                self.homes.set(pod, None);
             }
             RuntimeEvent::Started { container, outcome } => {
                 if let Some(row) = self.starting.remove(&container)

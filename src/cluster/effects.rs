@@ -160,7 +160,7 @@ impl Cluster {
         self.api.set_reached(node, reached);
         self.data.node_power(&name, true, now);
         self.on_machine(&name, MachineCall::PowerOn, turn);
-        self.homes.retain(|_, home| *home != node);
+        self.homes.leave(node);
         self.start_kubelet(node, Boot::Reboot, turn);
     }
 
@@ -388,7 +388,7 @@ impl Cluster {
         let Some(row) = self.pod(pod) else {
             return Vec::new();
         };
-        let Some(machine) = self.homes.get(&pod.0).and_then(|home| self.machine(*home)) else {
+        let Some(machine) = self.homes.get(pod).and_then(|home| self.machine(home)) else {
             return Vec::new();
         };
         let named = |index: u16| {
@@ -410,7 +410,7 @@ impl Cluster {
                 self.data.signal(container, signal, turn.now, out);
                 continue;
             }
-            let Some(&home) = self.homes.get(&container.pod.0) else {
+            let Some(home) = self.homes.get(container.pod) else {
                 continue;
             };
             let what = Call::Signal { container, signal };
@@ -425,8 +425,8 @@ impl Cluster {
             Strained::Node(node) => (Some(StrainTarget::Node(node.clone())), node.clone()),
             Strained::Container(pod, name) => {
                 let running = self.running(pod, std::slice::from_ref(name));
-                let home = self.find(pod).and_then(|pod| self.homes.get(&pod.0));
-                let node = home.and_then(|home| self.machine_name(*home));
+                let home = self.find(pod).and_then(|pod| self.homes.get(pod));
+                let node = home.and_then(|home| self.machine_name(home));
                 let target = running.first().map(|id| StrainTarget::Container(*id));
                 (target, node.unwrap_or_default())
             }

@@ -128,6 +128,36 @@ impl Machine {
     }
 }
 
+/// The machine of each pod that has one, by number.
+#[derive(Debug, Default)]
+pub struct Homes(Vec<u32>);
+
+impl Homes {
+    /// Of a pod without a machine.
+    const NONE: u32 = u32::MAX;
+
+    /// The number of a pod's machine.
+    pub fn get(&self, pod: Id<Pod>) -> Option<u32> {
+        let home = *self.0.get(pod.index())?;
+        (home != Self::NONE).then_some(home)
+    }
+
+    /// The pod has this machine from now on, or none.
+    pub fn set(&mut self, pod: Id<Pod>, home: Option<u32>) {
+        let at = pod.index();
+        if self.0.len() <= at {
+            self.0.resize(at + 1, Self::NONE);
+        }
+        self.0[at] = home.unwrap_or(Self::NONE);
+    }
+
+    /// All pods leave this machine.
+    pub fn leave(&mut self, machine: u32) {
+        let there = self.0.iter_mut().filter(|home| **home == machine);
+        there.for_each(|home| *home = Self::NONE);
+    }
+}
+
 impl Cluster {
     /// The machine of a node.
     pub fn machine(&self, node: u32) -> Option<&Machine> {

@@ -77,6 +77,8 @@ pub enum Event {
     },
     /// The time of pods that end with the node is over.
     Shutdown,
+    /// The KubeEvent sent last is answered, and others wait.
+    Told,
 }
 
 const _: () = assert!(size_of::<Event>() == 8);
@@ -259,6 +261,7 @@ impl Kubelet {
             Event::NodeStatus => self.host.on_node_status_due(cx),
             Event::Memory => self.shortage_due(cx),
             Event::Shutdown => {}
+            Event::Told => self.host.on_told(cx),
             Event::Housekeeping => self.housekeeping(cx),
             Event::Wake { pod } => self.with(pod, cx, PodWorker::on_wake),
             Event::Step { pod } => self.with(pod, cx, PodWorker::on_step),
@@ -388,6 +391,14 @@ impl Kubelet {
             Topic::Register => self.host.on_registered(cx, reply),
         }
         self.flush(cx);
+    }
+
+    /// The API server has taken the KubeEvent of this token, and its answer is back at `answered`.
+    /// Returns whether that is waited for: only if another is to be sent then.
+    pub fn event_taken(&mut self, token: u64, answered: Time) -> bool {
+        let of_this_life = |(_, life, _)| life == self.host.life;
+        let mine = self.up && Topic::parse(token).is_some_and(of_this_life);
+        mine && self.host.event_taken(answered)
     }
 
     /// Lets a pod's worker act, then begin what became due.

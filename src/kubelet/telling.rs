@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agent::Event;
 use super::config::KubeletConfig;
 use super::host::{Cx, Host, Topic};
 use crate::api::{Kind, KubeEvent, Meta, Text};
@@ -29,6 +30,8 @@ const SPAM_INTERVAL_NS: u64 = 300_000_000_000;
 pub(super) struct Telling {
     queue: VecDeque<(Arc<KubeEvent>, Cause)>,
     sending: Option<Box<(Arc<KubeEvent>, Cause, u32)>>,
+    /// When the answer to the last one is there, which nobody is told of.
+    answered: Time,
     budget: Budget,
 }
 
@@ -61,6 +64,7 @@ impl Telling {
         Telling {
             queue: VecDeque::new(),
             sending: None,
+            answered: Time::ZERO,
             budget: Budget::per_second(config.event_qps, config.event_burst.max(1)),
         }
     }
@@ -99,11 +103,35 @@ impl Host {
         if self.telling.sending.is_some() {
             return;
         }
+        if cx.now < self.telling.answered {
+            if self.telling.queue.len() == 1 {
+                cx.out.at(self.telling.answered, Event::Told);
+            }
+            return;
+        }
         if let Some((event, cause)) = self.telling.queue.pop_front() {
             let at = self.telling.budget.take(cx.now);
             let token = Topic::Event.token(self.life, 0);
             cx.out.send(at, Write::Emit(event.clone()), cause, token);
             self.telling.sending = Some(Box::new((event, cause, 1)));
+        }
+    }
+
+    /// The event under way was taken, and its answer is back at `answered`; returns whether that is
+    /// waited for. Most kubelets have nothing more to tell by then.
+    pub(super) fn event_taken(&mut self, answered: Time) -> bool {
+        if !self.telling.queue.is_empty() {
+            return true;
+        }
+        self.telling.sending = None;
+        self.telling.answered = answered;
+        false
+    }
+
+    /// The answer that nobody was told of is there.
+    pub(super) fn on_told(&mut self, cx: &mut Cx<'_>) {
+        if self.telling.answered <= cx.now {
+            self.send_event(cx);
         }
     }
 
