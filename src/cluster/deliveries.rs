@@ -10,6 +10,7 @@ use super::event::Event;
 use crate::api::Pod;
 use crate::client::{Outbox, Watches};
 use crate::engine::{Time, World};
+use crate::kubelet::PodChange;
 
 impl Cluster {
     /// While a process may stand still, what is delivered to several is delivered to each by itself;
@@ -70,7 +71,7 @@ impl Cluster {
             .machine_mut(node)
             .and_then(|machine| machine.delivered(turn.now))
         {
-            self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(&change, cx));
+            self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(change, cx));
         }
     }
 
@@ -125,6 +126,7 @@ impl Cluster {
             }
         };
         let machine = self.machines.get_mut(node as usize)?.as_mut()?;
+        let change = PodChange::of(change)?;
         machine.watch(change, due).then_some((due, node))
     }
 }

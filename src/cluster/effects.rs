@@ -348,7 +348,7 @@ impl Cluster {
             _ => Vec::new(),
         };
         for change in changes {
-            self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(&change, cx));
+            self.kubelet(node, turn, |kubelet, cx| kubelet.on_pod(change, cx));
         }
     }
 

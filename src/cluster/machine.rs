@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::dispatch::Cluster;
-use crate::api::{Node, Pod, Row, Text};
+use crate::api::{Node, Pod, Text};
 use crate::engine::Time;
-use crate::kubelet::Kubelet;
-use crate::store::{Cause, Change, Id, Op, View};
+use crate::kubelet::{Kubelet, PodChange};
+use crate::store::{Id, Op, View};
 
 /// One machine of the cluster.
 pub struct Machine {
@@ -32,7 +32,7 @@ pub struct Machine {
     /// An orderly shutdown is under way; whether power comes back at once after it.
     pub going_down: Option<bool>,
     /// Changes on their way, with the time at which they are delivered.
-    queue: VecDeque<(Time, Change)>,
+    queue: VecDeque<(Time, PodChange)>,
     /// A broken watch: relist when possible.
     stale: bool,
 }
@@ -60,18 +60,18 @@ impl Machine {
     }
 
     /// Puts a change on its way; returns whether a delivery must be scheduled for `due`.
-    pub fn watch(&mut self, change: &Change, due: Time) -> bool {
+    pub fn watch(&mut self, change: PodChange, due: Time) -> bool {
         if !self.listening() {
             self.stale = true;
             self.queue.clear();
             return false;
         }
-        self.queue.push_back((due, change.clone()));
+        self.queue.push_back((due, change));
         true
     }
 
     /// The next change that is due.
-    pub fn delivered(&mut self, now: Time) -> Option<Change> {
+    pub fn delivered(&mut self, now: Time) -> Option<PodChange> {
         if !self.listening() || self.queue.front().is_none_or(|(due, _)| *due > now) {
             return None;
         }
@@ -94,23 +94,18 @@ impl Machine {
 
     /// What a relist tells a kubelet that was cut off: every pod of the node as it is now, and a
     /// deletion for each pod that it knew and that is gone.
-    pub fn relist(&mut self, view: &View, name: &str) -> Vec<Change> {
+    pub fn relist(&mut self, view: &View, name: &str) -> Vec<PodChange> {
         if !self.stale || !self.listening() {
             return Vec::new();
         }
         let pods = self.list(view, name);
         let before: BTreeMap<_, _> = self.kubelet.configured().collect();
         let listed: BTreeSet<_> = pods.iter().map(|(id, _)| *id).collect();
-        let change = |id: Id<Pod>, op: Op, row: &Arc<Pod>| Change {
+        let change = |pod: Id<Pod>, op: Op, row: &Arc<Pod>| PodChange {
             revision: view.revision,
-            time: Time::ZERO,
-            object: Some(id.into()),
+            pod,
             op,
-            old: (op != Op::Create).then(|| Row::Pod(row.clone())),
-            new: Some(Row::Pod(row.clone())),
-            event: None,
-            cause: Cause::default(),
-            renewed: None,
+            row: row.clone(),
         };
         let gone = before
             .iter()

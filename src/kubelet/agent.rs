@@ -83,6 +83,35 @@ pub enum Event {
 
 const _: () = assert!(size_of::<Event>() == 8);
 
+/// What a kubelet's watch says of a change of a pod: thousands of kubelets have some on their way, so
+/// it is no more than they need.
+#[derive(Clone, Debug)]
+pub struct PodChange {
+    /// The revision of the change.
+    pub revision: u64,
+    /// Whose.
+    pub pod: Id<Pod>,
+    /// What happened.
+    pub op: Op,
+    /// The pod after it; of a deletion, its last state.
+    pub row: Arc<Pod>,
+}
+
+impl PodChange {
+    /// What a change of the log says, if it is one of a pod.
+    pub fn of(change: &Change) -> Option<PodChange> {
+        let (Some(object), Some(Row::Pod(row))) = (change.object, &change.new) else {
+            return None;
+        };
+        Some(PodChange {
+            revision: change.revision,
+            pod: object.typed()?,
+            op: change.op,
+            row: row.clone(),
+        })
+    }
+}
+
 /// How a kubelet comes to life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boot {
@@ -225,23 +254,24 @@ impl Kubelet {
     }
 
     /// A change of a pod that is, or was, bound to this node.
-    pub fn on_pod(&mut self, change: &Change, cx: &mut Cx<'_>) {
-        let (Some(id), Some(Row::Pod(row))) =
-            (change.object.and_then(|o| o.typed::<Pod>()), &change.new)
-        else {
-            return;
-        };
+    pub fn on_pod(&mut self, change: PodChange, cx: &mut Cx<'_>) {
+        let PodChange {
+            revision,
+            pod: id,
+            op,
+            row,
+        } = change;
         if !self.up {
             return;
         }
-        self.host.trigger = Trigger::Change(change.revision);
+        self.host.trigger = Trigger::Change(revision);
         let known = self.pods.get(&id).is_some_and(|pod| pod.in_config);
-        match (change.op, known) {
-            (Op::Delete, true) => self.remove(id, row.clone(), cx),
+        match (op, known) {
+            (Op::Delete, true) => self.remove(id, row, cx),
             (Op::Delete, false) => {}
-            (_, true) => self.change(id, row.clone(), cx),
+            (_, true) => self.change(id, row, cx),
             (_, false) if row.node_name.as_ref() == Some(&self.host.row.meta.name) => {
-                self.add(id, row.clone(), cx);
+                self.add(id, row, cx);
             }
             (_, false) => {}
         }

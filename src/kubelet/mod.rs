@@ -69,7 +69,7 @@ mod telling;
 
 pub mod qos;
 
-pub use agent::{Boot, Event, Kubelet};
+pub use agent::{Boot, Event, Kubelet, PodChange};
 pub use config::KubeletConfig;
 pub use host::{Cx, Found, Lookup};
 pub use lease::Renew;

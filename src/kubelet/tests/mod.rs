@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::kubelet::PodChange;
 use crate::api::container::Container;
 use crate::api::pod_status::{ContainerState, ContainerStatus, Truth};
 use crate::api::probe::{Action, Probe};
@@ -378,7 +379,9 @@ impl Machine {
                 self.with(|k, cx| k.node_changed(cx));
             }
             if self.kubelet.is_up() && !self.deaf {
-                self.with(|k, cx| k.on_pod(&change, cx));
+                if let Some(change) = PodChange::of(&change) {
+                    self.with(|k, cx| k.on_pod(change, cx));
+                }
             }
         }
     }
