@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use super::front::{FEW, Front};
 use super::{Entry, Time};
 
-const BITS: u32 = 8;
+const BITS: u32 = 7;
 const SLOTS: usize = 1 << BITS;
 const WORDS: usize = SLOTS.div_ceil(64);
 const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
