@@ -9,6 +9,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
-    rehearsal::backend::linux::be_one_if_asked();
+    {
+        rehearsal::backend::linux::be_one_if_asked();
+        rehearsal::backend::linux::allocator::keep_freed_pages();
+    }
     rehearsal::cli::main()
 }

@@ -33,6 +33,9 @@ pub struct Args {
 impl Args {
     /// Reads the command line; an argument that is not known ends the process with code 2.
     pub fn read() -> Args {
+        // As in the program.
+        #[cfg(target_os = "linux")]
+        rehearsal::backend::linux::allocator::keep_freed_pages();
         let mut args = Args {
             smoke: true,
             ..Args::default()

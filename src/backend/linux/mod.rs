@@ -18,6 +18,7 @@
     reason = "the one place where the machine itself is spoken to"
 )]
 
+pub mod allocator;
 pub mod attempts;
 pub mod backend;
 pub mod calls;
