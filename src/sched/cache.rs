@@ -562,6 +562,19 @@ impl Cache {
         }
     }
 
+    /// A newer row of a pod on a node, of which nothing [concerns](super::concerns) scheduling; the
+    /// old one need not be kept. Whether the pod is on a node.
+    pub fn renew_pod(&mut self, id: u32, pod: &Arc<Pod>) -> bool {
+        let Some(state) = self.pods.get(&id) else {
+            return false;
+        };
+        let mut pods = self.nodes[state.node].pods.iter_mut();
+        if let Some(entry) = pods.find(|entry| entry.id == id) {
+            entry.pod = pod.clone();
+        }
+        true
+    }
+
     /// Whether a pod is assumed: decided, but not yet seen as bound.
     pub fn assumed(&self, id: u32) -> bool {
         self.pods.get(&id).is_some_and(|p| p.assumed)
