@@ -60,18 +60,15 @@ impl ClassMemo {
             number if self.status(number).code == Code::Error => return None,
             _ => return Some(Standing::Unfit),
         }
-        let width = self.normalized.len();
-        let raw = &self.raw[ix * width..(ix + 1) * width];
-        match &self.usual {
-            None => self.usual = Some(raw.into()),
-            Some(usual) if usual.as_slice() != raw => return Some(Standing::Odd),
-            Some(_) => {}
+        let row = self.known[ix].row;
+        if row.unusual {
+            return Some(Standing::Odd);
         }
         let images = match self.score_images(cx.cache, pod) {
-            Some(weight) => self.images.scores[usize::from(self.rows[ix].images)] * weight,
+            Some(weight) => self.images.scores[usize::from(row.images)] * weight,
             None => 0,
         };
-        let score = i32::try_from(self.rows[ix].plain + images).ok()?;
+        let score = i32::try_from(row.plain + images).ok()?;
         Some(Standing::Fits(score))
     }
 }
