@@ -226,6 +226,9 @@ impl Scheduler {
             }
             (Some(old), Some(new)) => {
                 self.cache.set_node(new);
+                if !self.queue.has_unschedulable() {
+                    return;
+                }
                 for event in node_changes(old, new) {
                     self.move_all(event, &involved, None, view, now);
                 }
