@@ -151,6 +151,27 @@ impl Ranking {
         self.read = cache.touched();
     }
 
+    /// Nodes that will have to be asked about: those that changed, in the blocks that the walk passes
+    /// in any case.
+    pub fn outdated<'a>(
+        &'a self,
+        order: &'a [NodeIx],
+        wanted: Wanted,
+    ) -> impl Iterator<Item = NodeIx> + 'a {
+        let blocks = self.stale.len();
+        let first = wanted.start % order.len().max(1) / BLOCK;
+        let passed = blocks.min(wanted.enough / BLOCK + 1);
+        (first..first + passed).flat_map(move |block| {
+            let block = block % blocks;
+            let mut marks = self.stale[block];
+            std::iter::from_fn(move || {
+                let bit = marks.trailing_zeros() as usize;
+                marks &= marks.wrapping_sub(1);
+                (bit < BLOCK).then(|| order.get(block * BLOCK + bit).copied())?
+            })
+        })
+    }
+
     /// The best of the nodes that the search would find, `None` when it has to be asked itself.
     /// `ask` says how the template stands on a node, `None` when that cannot be said; `tie` chooses
     /// among so many nodes of equal score.
