@@ -101,6 +101,9 @@ pub struct NodeLifecycleController {
     health: Vec<Option<Health>>,
     known: BTreeMap<Id<Node>, (Text, crate::api::Uid)>,
     zones: Zones,
+    /// Nodes that are not ready, by the changes that were told: while there are none, pods that come
+    /// to nodes need no look.
+    unready: BTreeSet<Id<Node>>,
     /// Nodes whose pods could not all be marked.
     retry: BTreeSet<Id<Node>>,
     /// What the pass that is under way saw.
@@ -400,13 +403,18 @@ impl NodeLifecycleController {
             .health
             .get(node_id.index())
             .is_some_and(Option::is_some);
-        if known && node.condition(&NodeConditionKind::Ready).is_some() && !node.ready() {
+        if known && unready(node) {
             let mut pass = Pass::default();
             pass.mark_pod(id, pod, cx.now);
             pass.into_plan(&mut plan);
         }
         plan
     }
+}
+
+/// Whether a node says, or it is said of it, that it is not ready.
+fn unready(node: &Node) -> bool {
+    node.condition(&NodeConditionKind::Ready).is_some() && !node.ready()
 }
 
 /// Once the pods were marked the node needs no retry; a failed write puts it back.
@@ -474,6 +482,11 @@ impl Controller for NodeLifecycleController {
         match change.kind() {
             Kind::Node => {
                 if let Some(id) = change.object.and_then(ObjectId::typed::<Node>) {
+                    let row = change.rows::<Node>().and_then(|(_, new)| new);
+                    match change.op != Op::Delete && row.is_some_and(unready) {
+                        true => self.unready.insert(id),
+                        false => self.unready.remove(&id),
+                    };
                     if change.op != Op::Delete {
                         keys.add(Key::Node(id));
                     }
@@ -504,6 +517,7 @@ impl Controller for NodeLifecycleController {
             Key::Monitor => self.monitor(cx),
             Key::Tainter => self.no_execute_pass(cx),
             Key::Node(id) => mirror::no_schedule_pass(id, cx.view),
+            Key::Pod(_) if self.unready.is_empty() => Plan::none(),
             Key::Pod(id) => self.pod(id, cx),
         }
     }
@@ -546,7 +560,11 @@ impl Controller for NodeLifecycleController {
     }
 
     fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Key>) {
-        for (id, _) in view.nodes().iter() {
+        self.unready.clear();
+        for (id, node) in view.nodes().iter() {
+            if unready(node) {
+                self.unready.insert(id);
+            }
             keys.add(Key::Node(id));
         }
         keys.add(Key::Monitor);
