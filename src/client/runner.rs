@@ -112,6 +112,28 @@ struct Active<K> {
 }
 
 impl<K> Active<K> {
+    fn new(key: K, trigger: Trigger) -> Self {
+        Active {
+            key,
+            trigger,
+            steps: VecDeque::new(),
+            taken: 0,
+            current: Current::default(),
+            outcome: Outcome::default(),
+            requeue_after: None,
+            error: None,
+            finishing: false,
+            more: false,
+            bases: BTreeMap::new(),
+            follower: None,
+        }
+    }
+
+    /// Whether the plan has nothing to do, so that its end comes at once.
+    fn idle(&self) -> bool {
+        self.steps.is_empty() && self.error.is_none()
+    }
+
     fn take_plan(&mut self, plan: Plan) {
         self.steps = plan.steps.into();
         self.taken = 0;
@@ -250,25 +272,22 @@ impl<C: Controller> Runner<C> {
     fn sync(&mut self, key: C::Key, cx: &SyncContext<'_>, out: &mut Outbox<Event>) {
         let trigger = self.triggers.remove(&key).unwrap_or(Trigger::Timer);
         let plan = self.controller.sync(key, cx);
-        let mut active = Active {
-            key,
-            trigger,
-            steps: VecDeque::new(),
-            taken: 0,
-            current: Current::default(),
-            outcome: Outcome::default(),
-            requeue_after: None,
-            error: None,
-            finishing: false,
-            more: false,
-            bases: BTreeMap::new(),
-            follower: None,
-        };
+        let mut active = Active::new(key, trigger);
         if let Some(after) = plan.timer {
             self.queue.add_after(key, cx.now, after);
         }
         active.take_plan(plan);
         self.plans = self.plans.wrapping_add(1);
+        if active.idle() {
+            // As `advance` has it; most syncs find nothing to do.
+            active.finishing = true;
+            let plan = self.controller.finish(key, &active.outcome, cx);
+            active.take_plan(plan);
+            if active.idle() && !active.more {
+                self.conclude(active, cx.now);
+                return;
+            }
+        }
         self.active.insert(self.plans, active);
         self.advance(self.plans, cx, out);
     }
@@ -361,17 +380,21 @@ impl<C: Controller> Runner<C> {
     /// Hands over the writes whose time is near.
     fn send_held(&mut self, now: Time, out: &mut Outbox<Event>) {
         if self.held.any_near(now) {
+            out.sends.reserve(self.held.handed_over(now));
             while let Some(write) = self.held.next(now) {
                 self.hand_over(write, out);
             }
         }
     }
 
-    /// Ends a plan: forget, ask again, or retry.
     fn end(&mut self, number: u32, now: Time) {
-        let Some(active) = self.active.remove(&number) else {
-            return;
-        };
+        if let Some(active) = self.active.remove(&number) {
+            self.conclude(active, now);
+        }
+    }
+
+    /// Ends a plan: forget, ask again, or retry.
+    fn conclude(&mut self, active: Active<C::Key>, now: Time) {
         let key = active.key;
         if active.outcome.error.is_none() && active.error.is_none() {
             self.queue.forget(key);

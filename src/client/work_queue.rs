@@ -21,7 +21,8 @@ pub struct WorkQueue<K> {
     queue: VecDeque<K>,
     /// Needs a sync; those of them that are not being synced are in `queue`.
     dirty: BTreeSet<K>,
-    processing: BTreeSet<K>,
+    /// No more than there are workers.
+    processing: Vec<K>,
     /// Due times of keys added for later, with the order of adding as the tie-break.
     waiting: BTreeMap<K, (Time, u64)>,
     by_time: BTreeSet<(Time, u64, K)>,
@@ -45,7 +46,7 @@ impl<K: Copy + Ord> WorkQueue<K> {
         WorkQueue {
             queue: VecDeque::new(),
             dirty: BTreeSet::new(),
-            processing: BTreeSet::new(),
+            processing: Vec::new(),
             waiting: BTreeMap::new(),
             by_time: BTreeSet::new(),
             added: 0,
@@ -109,14 +110,14 @@ impl<K: Copy + Ord> WorkQueue<K> {
     /// Takes the next key to sync; [`WorkQueue::done`] must follow.
     pub fn get(&mut self) -> Option<K> {
         let key = self.queue.pop_front()?;
-        self.processing.insert(key);
+        self.processing.push(key);
         self.dirty.remove(&key);
         Some(key)
     }
 
     /// The sync of `key` ended; it is queued again if something happened to it meanwhile.
     pub fn done(&mut self, key: K) {
-        self.processing.remove(&key);
+        self.processing.retain(|other| *other != key);
         if self.dirty.contains(&key) {
             self.queue.push_back(key);
         }

@@ -5,7 +5,7 @@
 //! called again when the next one is due. A pod keeps the start of its clock while its node stays
 //! tainted; without a matching toleration it goes at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ enum Work {
 #[derive(Debug, Default)]
 pub struct TaintEvictionController {
     work: BTreeMap<Id<Node>, BTreeMap<Id<Pod>, Work>>,
+    /// Nodes with NoExecute taints: while there are none, pods that come and go concern nobody.
+    tainted: BTreeSet<Id<Node>>,
 }
 
 /// `getMinTolerationTime`: the shortest of the tolerations in use; `None` is for ever.
@@ -173,6 +175,13 @@ impl TaintEvictionController {
         }
     }
 
+    fn note(&mut self, id: Id<Node>, tainted: bool) {
+        match tainted {
+            true => self.tainted.insert(id),
+            false => self.tainted.remove(&id),
+        };
+    }
+
     fn node_of(pod: &Pod, view: &View) -> Option<Id<Node>> {
         let name = pod.node_name.as_ref()?;
         view.nodes().named(&Text::default(), name).map(|(id, _)| id)
@@ -194,8 +203,11 @@ impl Controller for TaintEvictionController {
                 let Some(id) = change.object.and_then(ObjectId::typed::<Node>) else {
                     return;
                 };
+                let gone = change.op == Op::Delete;
+                let tainted = new.is_some_and(|node| no_execute(node).next().is_some());
+                self.note(id, tainted && !gone);
                 // What is scheduled goes on when its node is gone.
-                if change.op == Op::Delete {
+                if gone {
                     return;
                 }
                 let taints = |node: Option<&Node>| -> Vec<Taint> {
@@ -210,6 +222,7 @@ impl Controller for TaintEvictionController {
                     keys.add(id);
                 }
             }
+            Kind::Pod if self.tainted.is_empty() && self.work.is_empty() => {}
             Kind::Pod => {
                 let Some((old, Some(new))) = change.rows::<Pod>() else {
                     return;
@@ -241,11 +254,7 @@ impl Controller for TaintEvictionController {
                 if change.op == Op::Delete {
                     return;
                 }
-                let tainted = view
-                    .nodes()
-                    .get(node)
-                    .is_some_and(|n| no_execute(n).next().is_some());
-                if tainted {
+                if self.tainted.contains(&node) {
                     keys.add(node);
                 }
             }
@@ -307,8 +316,10 @@ impl Controller for TaintEvictionController {
     }
 
     fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Id<Node>>) {
+        self.tainted.clear();
         for (id, node) in view.nodes().iter() {
             if no_execute(node).next().is_some() {
+                self.tainted.insert(id);
                 keys.add(id);
             }
         }
@@ -316,6 +327,7 @@ impl Controller for TaintEvictionController {
 
     fn restart(&mut self) {
         self.work.clear();
+        self.tainted.clear();
     }
 }
 

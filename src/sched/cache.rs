@@ -270,11 +270,6 @@ impl Cache {
         &self.moves
     }
 
-    /// From now on moves are kept.
-    pub fn follow_moves(&mut self) {
-        self.moves.follow();
-    }
-
     /// Adds or updates a node (`cacheImpl.AddNode`, `UpdateNode`).
     pub fn set_node(&mut self, node: &Arc<Node>) {
         let ix = self.slot(&node.meta.name);
@@ -487,6 +482,11 @@ impl Cache {
     /// elsewhere moves.
     pub fn add_pod(&mut self, entry: PodEntry, node: &Text, assumed: bool) {
         let ix = self.slot(node);
+        self.add_pod_at(entry, ix, assumed);
+    }
+
+    /// As [`Cache::add_pod`], by the node's place.
+    pub fn add_pod_at(&mut self, entry: PodEntry, ix: NodeIx, assumed: bool) {
         let same_node = self.pods.get(&entry.id).is_some_and(|p| p.node == ix);
         let before = self.remove_pod(entry.id).filter(|_| same_node);
         let mut entry = entry;
@@ -560,6 +560,19 @@ impl Cache {
                 *old = PodEntry { devices, ..entry };
             }
         }
+    }
+
+    /// A newer row of a pod on a node, of which nothing [concerns](super::concerns) scheduling; the
+    /// old one need not be kept. Whether the pod is on a node.
+    pub fn renew_pod(&mut self, id: u32, pod: &Arc<Pod>) -> bool {
+        let Some(state) = self.pods.get(&id) else {
+            return false;
+        };
+        let mut pods = self.nodes[state.node].pods.iter_mut();
+        if let Some(entry) = pods.find(|entry| entry.id == id) {
+            entry.pod = pod.clone();
+        }
+        true
     }
 
     /// Whether a pod is assumed: decided, but not yet seen as bound.

@@ -72,11 +72,12 @@ pub struct ClassMemo {
     /// Whether nodes can be ranked while the open scores say nothing.
     rankable: bool,
     ranking: Ranking,
+    /// Whether all of these look at the row alone.
+    levels_by_row: bool,
     /// What is normalised later is this on most nodes.
     usual: Option<SmallVec<[i64; 2]>>,
-    rows: Vec<Row>,
-    /// By node: what follows from its row alone.
-    fixed: Vec<Row>,
+    /// By node.
+    known: Vec<Known>,
     /// By node and place in `normalized`.
     raw: Vec<i64>,
     statuses: Vec<Status>,
@@ -103,6 +104,15 @@ struct Room {
     found: Result<Candidate, Status>,
 }
 
+/// What is known of a node; side by side, since nearly everything that is out of date is so because
+/// of the pods there, and needs both.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    row: Row,
+    /// What follows from its row alone.
+    fixed: Row,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     stamp: u64,
@@ -110,6 +120,8 @@ struct Row {
     /// 0 when the node fits, else the number of the refusal, from 1.
     refusal: u16,
     images: u16,
+    /// Whether what is normalised later is not what it is on most nodes.
+    unusual: bool,
 }
 
 /// ImageLocality looks at sizes on the node, and at how many nodes have the image: the first is
@@ -200,9 +212,9 @@ impl ClassMemo {
             open: SmallVec::new(),
             rankable: true,
             ranking: Ranking::default(),
+            levels_by_row: true,
             usual: None,
-            rows: Vec::new(),
-            fixed: Vec::new(),
+            known: Vec::new(),
             raw: Vec::new(),
             statuses: Vec::new(),
             images: Images::default(),
@@ -247,6 +259,7 @@ impl ClassMemo {
         }
         let mut normalized = class.normalized.iter();
         class.rankable = normalized.all(|(i, _)| best::levels(framework.plugin_at(*i).name()));
+        class.levels_by_row = class.normalized.iter().all(|(_, by_row)| *by_row);
         class.images.sizes.push(SmallVec::new());
         class
     }
@@ -257,9 +270,8 @@ impl ClassMemo {
             "of one template"
         );
         let places = cx.cache.places();
-        if self.rows.len() < places {
-            self.rows.resize(places, Row::default());
-            self.fixed.resize(places, Row::default());
+        if self.known.len() < places {
+            self.known.resize(places, Known::default());
             self.raw.resize(places * self.normalized.len(), 0);
         }
         if self.images.weight.is_some() && self.images.stamp != cx.cache.image_stamp() {
@@ -278,7 +290,7 @@ impl ClassMemo {
         pod: &PodEntry,
         ix: NodeIx,
     ) -> u16 {
-        let row = self.rows[ix];
+        let row = &self.known[ix].row;
         if row.stamp == cx.cache.stamp(ix) {
             return row.refusal;
         }
@@ -368,13 +380,13 @@ impl ClassMemo {
         pod: &PodEntry,
         ix: NodeIx,
     ) -> u16 {
-        if self.fixed[ix].stamp != cx.cache.row_stamp(ix) {
+        if self.known[ix].fixed.stamp != cx.cache.row_stamp(ix) {
             self.ask_row(framework, cx, state, pod, ix);
         }
         let node = cx.cache.node(ix);
         let mut row = Row {
             stamp: cx.cache.stamp(ix),
-            ..self.fixed[ix]
+            ..self.known[ix].fixed
         };
         if row.refusal == 0 {
             match refused(framework, &self.filters, (cx, state, pod), node) {
@@ -382,11 +394,14 @@ impl ClassMemo {
                 None => {
                     let asked = (cx, state, pod);
                     row.plain += weighted(framework, &self.plain, asked, node);
-                    self.score_raw(framework, asked, ix, false);
+                    if !self.levels_by_row {
+                        self.score_raw(framework, asked, ix, false);
+                        row.unusual = self.unusual(ix);
+                    }
                 }
             }
         }
-        self.rows[ix] = row;
+        self.known[ix].row = row;
         row.refusal
     }
 
@@ -410,10 +425,20 @@ impl ClassMemo {
             None => {
                 row.plain = weighted(framework, &self.row_plain, asked, node);
                 self.score_raw(framework, asked, ix, true);
+                row.unusual = self.levels_by_row && self.unusual(ix);
                 row.images = self.images_on(pod, node);
             }
         }
-        self.fixed[ix] = row;
+        self.known[ix].fixed = row;
+    }
+
+    /// Whether what is normalised later is another on this node than on the first that was asked
+    /// about.
+    fn unusual(&mut self, ix: NodeIx) -> bool {
+        let width = self.normalized.len();
+        let raw = &self.raw[ix * width..(ix + 1) * width];
+        let usual = self.usual.get_or_insert_with(|| raw.into());
+        usual.as_slice() != raw
     }
 
     /// Notes the scores of a node that are normalised later: of plugins that look at its row alone,
@@ -453,8 +478,7 @@ impl ClassMemo {
             self.images.sizes.truncate(1);
             self.images.scores.clear();
             self.images.version += 1;
-            self.rows.fill(Row::default());
-            self.fixed.fill(Row::default());
+            self.known.fill(Known::default());
             self.images.sizes.push(image_locality::sizes(pod, node));
             1
         })
@@ -499,7 +523,7 @@ impl ClassMemo {
         let image_weight = self.score_images(cx.cache, pod);
         let mut totals: Vec<i64> = Vec::with_capacity(nodes.len());
         for ix in nodes {
-            let row = &self.rows[*ix];
+            let row = &self.known[*ix].row;
             let images = match image_weight {
                 Some(weight) => self.images.scores[usize::from(row.images)] * weight,
                 None => 0,

@@ -1,6 +1,9 @@
 //! Events of the cluster as the scheduling queue sees them: which kind of object changed, and which
 //! property of it (`pkg/scheduler/framework/events.go`).
 
+use std::sync::Arc;
+
+use crate::api::pod_status::PodConditionKind;
 use crate::api::quantity::Resources;
 use crate::api::{
     CSIDriver, CSINode, CSIStorageCapacity, Node, PersistentVolume, PersistentVolumeClaim, Pod,
@@ -150,7 +153,7 @@ pub fn pod_changes(old: &Pod, new: &Pod) -> Vec<ClusterEvent> {
     if old.meta.labels != new.meta.labels {
         actions.push(UPDATE_POD_LABEL);
     }
-    if !std::sync::Arc::ptr_eq(&old.spec, &new.spec) {
+    if !Arc::ptr_eq(&old.spec, &new.spec) {
         let requests = |pod: &Pod| super::template::pod_requests(&pod.spec);
         if lowered(&requests(old), &requests(new)) {
             actions.push(UPDATE_POD_SCALE_DOWN);
@@ -166,6 +169,37 @@ pub fn pod_changes(old: &Pod, new: &Pod) -> Vec<ClusterEvent> {
         actions.push(UPDATE);
     }
     actions.into_iter().map(|a| event(resource, a)).collect()
+}
+
+/// Whether an update of a pod means anything to the scheduler; of a pod on a node most do not, since
+/// they are of its status.
+///
+/// A waiting pod always does. Of a pod on a node the cache, the plugins and preemption read, by the
+/// row that they were last told: its node, its spec (by address), labels, whether it is being
+/// deleted, its generation, when it started, and whether it is to be disrupted; and what never
+/// changes, as name, namespace and uid. An update is also what gives a pod back host ports that were
+/// marked as free (`NodeInfo::hold_ports`). No plugin registers for updates of a pod on a node in
+/// which none of [`pod_changes`]' own actions is named. Everything else that is read of such a pod
+/// (`check/placement`, the status that a victim's condition is put into) is read from the view at the
+/// time of use. A pod that has ended is none for the scheduler, whatever happens to it afterwards.
+///
+/// To be told of other changes costs time and changes nothing. One who is not told of them keeps the
+/// row of the last one he was told of alive.
+pub fn concerns(old: &Pod, new: &Pod) -> bool {
+    let ended = |pod: &Pod| pod.status.phase.terminal();
+    if ended(old) || ended(new) {
+        return ended(old) != ended(new);
+    }
+    const DISRUPTED: PodConditionKind = PodConditionKind::DisruptionTarget;
+    old.node_name.is_none()
+        || old.node_name != new.node_name
+        || !Arc::ptr_eq(&old.spec, &new.spec)
+        || old.meta.deleting() != new.meta.deleting()
+        || old.meta.generation != new.meta.generation
+        || old.meta.labels != new.meta.labels
+        || old.status.start_time != new.status.start_time
+        || old.status.condition(&DISRUPTED) != new.status.condition(&DISRUPTED)
+        || super::template::holds_ports(&new.spec)
 }
 
 fn lowered(old: &Resources, new: &Resources) -> bool {

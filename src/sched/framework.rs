@@ -169,10 +169,10 @@ impl Framework {
     /// Whether the pod may enter the active queue; the first plugin that says no wins. A plugin
     /// that held the pod back before is asked first.
     pub fn pre_enqueue(&self, pod: &Pod, first: Option<PluginName>) -> Result<(), Status> {
-        let (before, after): (Vec<_>, Vec<_>) = self
-            .at(Point::PreEnqueue)
-            .partition(|p| Some(p.name()) == first);
-        for plugin in before.into_iter().chain(after) {
+        let plugins = || self.at(Point::PreEnqueue);
+        let before = plugins().filter(|p| Some(p.name()) == first);
+        let after = plugins().filter(|p| Some(p.name()) != first);
+        for plugin in before.chain(after) {
             plugin
                 .pre_enqueue(pod)
                 .map_err(|status| status.by(plugin.name()))?;

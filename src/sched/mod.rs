@@ -50,6 +50,7 @@ pub mod config;
 pub mod explain;
 
 pub use config::SchedulerConfig;
+pub use events::concerns;
 pub use explain::{Explanation, explain};
 pub use scheduler::{Event, Moment, Scheduler};
 

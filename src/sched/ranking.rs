@@ -62,20 +62,23 @@ impl Sum {
         self.odd |= other.odd;
     }
 
+    /// Without a branch for each value, so that it compiles to a few wide instructions.
     fn of(values: &[i32]) -> Sum {
-        let mut sum = NOTHING;
-        for value in values.iter().copied().filter(|value| *value != UNFIT) {
-            sum.add(Sum::one(value));
+        let best = values.iter().copied().max().unwrap_or(UNFIT);
+        if best == UNFIT {
+            return NOTHING;
         }
-        sum
-    }
-
-    fn one(value: i32) -> Sum {
+        let (mut ties, mut fits, mut odd) = (0, 0, 0);
+        for value in values {
+            ties += u32::from(*value == best);
+            fits += u32::from(*value != UNFIT);
+            odd += u32::from(*value == ODD);
+        }
         Sum {
-            best: value,
-            ties: 1,
-            fits: 1,
-            odd: value == ODD,
+            best,
+            ties,
+            fits,
+            odd: odd > 0,
         }
     }
 }
@@ -148,6 +151,27 @@ impl Ranking {
         self.read = cache.touched();
     }
 
+    /// Nodes that will have to be asked about: those that changed, in the blocks that the walk passes
+    /// in any case.
+    pub fn outdated<'a>(
+        &'a self,
+        order: &'a [NodeIx],
+        wanted: Wanted,
+    ) -> impl Iterator<Item = NodeIx> + 'a {
+        let blocks = self.stale.len();
+        let first = wanted.start % order.len().max(1) / BLOCK;
+        let passed = blocks.min(wanted.enough / BLOCK + 1);
+        (first..first + passed).flat_map(move |block| {
+            let block = block % blocks;
+            let mut marks = self.stale[block];
+            std::iter::from_fn(move || {
+                let bit = marks.trailing_zeros() as usize;
+                marks &= marks.wrapping_sub(1);
+                (bit < BLOCK).then(|| order.get(block * BLOCK + bit).copied())?
+            })
+        })
+    }
+
     /// The best of the nodes that the search would find, `None` when it has to be asked itself.
     /// `ask` says how the template stands on a node, `None` when that cannot be said; `tie` chooses
     /// among so many nodes of equal score.
@@ -169,13 +193,12 @@ impl Ranking {
                 window.tried += to - from;
                 continue;
             }
-            let mut last = from;
-            while sum.fits < enough {
-                if self.values[last] != UNFIT {
-                    sum.add(Sum::one(self.values[last]));
-                }
+            let (mut last, mut fits) = (from, sum.fits);
+            while fits < enough {
+                fits += u32::from(self.values[last] != UNFIT);
                 last += 1;
             }
+            sum.add(Sum::of(&self.values[from..last]));
             window.tried += last - from;
             break;
         }
@@ -207,17 +230,18 @@ impl Ranking {
         }
         let first = block * BLOCK;
         let last = order.len().min(first + BLOCK);
-        for (bit, ix) in order[first..last].iter().enumerate() {
-            let mark = 1 << bit;
-            if self.stale[block] & mark != 0 {
-                self.values[first + bit] = match ask(*ix)? {
-                    Standing::Unfit => UNFIT,
-                    Standing::Odd => ODD,
-                    Standing::Fits(score) if score > ODD => score,
-                    Standing::Fits(_) => return None,
-                };
-                self.stale[block] &= !mark;
+        loop {
+            let at = first + self.stale[block].trailing_zeros() as usize;
+            if at >= last {
+                break;
             }
+            self.values[at] = match ask(order[at])? {
+                Standing::Unfit => UNFIT,
+                Standing::Odd => ODD,
+                Standing::Fits(score) if score > ODD => score,
+                Standing::Fits(_) => return None,
+            };
+            self.stale[block] &= self.stale[block] - 1;
         }
         self.stale[block] = 0;
         self.blocks[block] = Sum::of(&self.values[first..last]);

@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 pub use self::ask::Moment;
 use self::bind::Pending;
 use self::volumes::VolumeWaits;
-use super::cache::Cache;
+use super::cache::{Cache, NodeIx};
 use super::config::{Point, SchedulerConfig};
 use super::cycle::{self, Search, find_nodes};
 use super::equal_pods::EqualPods;
@@ -167,9 +167,6 @@ impl Scheduler {
             spread: config.tuning.spread.then(Box::default),
             affinity: config.tuning.affinity.then(Box::default),
         };
-        if kept.spread.is_some() || kept.affinity.is_some() {
-            cache.follow_moves();
-        }
         let queue = Queue::new(&frameworks, config.initial_backoff, config.max_backoff);
         Scheduler {
             budget: Budget::per_second(config.qps, config.burst),
@@ -324,7 +321,7 @@ impl Scheduler {
         self.kept = std::mem::take(&mut state.kept);
         self.busy_until = now + self.config.cycle_cost.of(evaluated);
         match outcome {
-            Ok(node) => self.assume(profile, queued, &state, &node, view, now, out),
+            Ok(node) => self.assume(profile, queued, &state, node, view, now, out),
             Err((failure, victims)) => {
                 let node = failure.nominate.clone().unwrap_or_default();
                 let preemptor = queued.entry.clone();
@@ -343,7 +340,7 @@ impl Scheduler {
         state: &mut CycleState,
         view: &View,
         now: Time,
-    ) -> (Result<Text, (Failure, Vec<PodEntry>)>, usize) {
+    ) -> (Result<NodeIx, (Failure, Vec<PodEntry>)>, usize) {
         if self.cache.order().is_empty() {
             let mut failure = Failure::error(NO_NODES.into());
             failure.unschedulable = true;
@@ -384,7 +381,7 @@ impl Scheduler {
             }
         };
         if let Some(ix) = chosen {
-            return (Ok(self.cache.node(ix).name.clone()), found.evaluated);
+            return (Ok(ix), found.evaluated);
         }
         let preemptor = Preemptor {
             framework,

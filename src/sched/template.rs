@@ -14,7 +14,7 @@ use super::plugins::gpu::GpuRequest;
 use super::plugins::migration::{self, VolumeKey};
 use super::plugins::node_affinity;
 use crate::api::affinity::{InclusionPolicy, PodAffinityTerm, TopologySpread, WhenUnsatisfiable};
-use crate::api::container::{Container, Protocol};
+use crate::api::container::{Container, ContainerPort, Protocol};
 use crate::api::decode::{override_with, pod_level};
 use crate::api::pod::{Volume, VolumeSource};
 use crate::api::quantity::Resources;
@@ -390,10 +390,8 @@ fn non_zero(spec: &PodSpec, requests: &Resources, level: Option<&Resources>) -> 
 
 /// `pkg/scheduler/util :: GetHostPorts`: sidecars first, then containers.
 pub fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
-    let sidecars = spec.init_containers.iter().filter(|c| c.restart_always);
-    let ports = sidecars.chain(&spec.containers).flat_map(|c| &c.ports);
+    let ports = ports(spec).filter(|p| p.host_port > 0);
     ports
-        .filter(|p| p.host_port > 0)
         .map(|p| HostPort {
             ip: if p.host_ip.is_empty() {
                 Text::from(ANY_IP)
@@ -404,6 +402,16 @@ pub fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
             port: p.host_port,
         })
         .collect()
+}
+
+/// Whether there are any.
+pub fn holds_ports(spec: &PodSpec) -> bool {
+    ports(spec).any(|p| p.host_port > 0)
+}
+
+fn ports(spec: &PodSpec) -> impl Iterator<Item = &ContainerPort> {
+    let sidecars = spec.init_containers.iter().filter(|c| c.restart_always);
+    sidecars.chain(&spec.containers).flat_map(|c| &c.ports)
 }
 
 fn images(spec: &PodSpec, interned: &mut Interned) -> Vec<usize> {

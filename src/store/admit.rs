@@ -403,7 +403,14 @@ pub(super) fn patched(
             Arc::make_mut(pod).status.nominated_node = node.clone();
         }
         (Patch::NodeStatus(status), Row::Node(node)) => {
-            Arc::make_mut(node).status = (**status).clone();
+            // Not a copy of the row: its status is what is replaced.
+            *node = Arc::new(Node {
+                meta: node.meta.clone(),
+                unschedulable: node.unschedulable,
+                taints: node.taints.clone(),
+                provider_id: node.provider_id.clone(),
+                status: (**status).clone(),
+            });
         }
         (Patch::NodeConditions(conditions), Row::Node(node)) => {
             set_node_conditions(Arc::make_mut(node), conditions);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::api::node::{NodeCondition, NodeConditionKind};
 use crate::api::pod_status::Truth;
-use crate::api::{Lease, Node, Text};
+use crate::api::{Lease, Node};
 use crate::client::SyncContext;
 use crate::engine::Time;
 use crate::store::Id;
@@ -75,6 +75,7 @@ pub fn try_update(
         ready: stamps,
         lease,
     };
+    let last = health.as_ref().and_then(|old| old.lease);
     let mut seen = match health.take() {
         None if ready.is_none() => fresh(node.meta.created, None),
         None => fresh(now, None),
@@ -93,7 +94,7 @@ pub fn try_update(
             _ => old,
         },
     };
-    see_lease(&mut seen, node, cx);
+    see_lease(&mut seen, last.map(|(id, _)| id), node, cx);
     let silent = now >= seen.probed + grace;
     let mut verdict = Verdict {
         observed,
@@ -112,13 +113,20 @@ pub fn try_update(
     verdict
 }
 
-/// A renewal that was not seen before counts as a sign of life now.
-fn see_lease(seen: &mut Health, node: &Node, cx: &SyncContext<'_>) {
+/// A renewal that was not seen before counts as a sign of life now. What is found by name is mostly
+/// the lease of the last look.
+fn see_lease(seen: &mut Health, last: Option<Id<Lease>>, node: &Node, cx: &SyncContext<'_>) {
+    const NAMESPACE: &str = "kube-node-lease";
     let leases = cx.view.of::<Lease>();
+    let name = &node.meta.name;
     let cached = seen.lease.map(|(id, _)| id);
     let cached = cached.filter(|id| leases.get(*id).is_some());
-    let named = || leases.named(&Text::from("kube-node-lease"), &node.meta.name);
-    let Some(id) = cached.or_else(|| Some(named()?.0)) else {
+    let last = last.filter(|id| {
+        let meta = leases.get(*id).map(|lease| &lease.meta);
+        meta.is_some_and(|meta| meta.name == *name && meta.namespace == NAMESPACE)
+    });
+    let named = || Some(leases.find(NAMESPACE, name)?.0);
+    let Some(id) = cached.or(last).or_else(named) else {
         return;
     };
     let Some(at) = cx.view.renewed(id) else {

@@ -101,6 +101,9 @@ pub struct NodeLifecycleController {
     health: Vec<Option<Health>>,
     known: BTreeMap<Id<Node>, (Text, crate::api::Uid)>,
     zones: Zones,
+    /// Nodes that are not ready, by the changes that were told: while there are none, pods that come
+    /// to nodes need no look.
+    unready: BTreeSet<Id<Node>>,
     /// Nodes whose pods could not all be marked.
     retry: BTreeSet<Id<Node>>,
     /// What the pass that is under way saw.
@@ -141,22 +144,25 @@ impl NodeLifecycleController {
     fn monitor(&mut self, cx: &SyncContext<'_>) -> Plan {
         let mut plan = Plan::none();
         plan.requeue(self.flags.monitor_period);
-        self.classify(cx.view, &mut plan);
         let mut pass = Pass::default();
         let mut tainted = BTreeSet::new();
         let mut well = vec![0; self.zone_keys.len()];
+        let mut others = Vec::new();
         for (id, node) in cx.view.nodes().iter() {
             match self.is_well(id, node, cx) {
                 Some(None) => {}
                 Some(Some(zone)) => well[usize::from(zone)] += 1,
-                None => {
-                    self.wake(id);
-                    self.look_at(id, node, cx, &mut pass);
-                    self.note_well(id, node);
-                    if is_tainted(node) {
-                        tainted.insert(id);
-                    }
-                }
+                None => others.push((id, node)),
+            }
+        }
+        self.classify(cx.view, &others, &mut plan);
+        for (id, node) in others {
+            self.wake(id);
+            let zone = ZoneKey::of(node);
+            self.look_at(id, node, &zone, cx, &mut pass);
+            self.note_well(id, node, &zone);
+            if is_tainted(node) {
+                tainted.insert(id);
             }
         }
         for (key, count) in self.zone_keys.iter().zip(well) {
@@ -183,10 +189,11 @@ impl NodeLifecycleController {
         let mut taints = Vec::new();
         if exit.entered_master_disruption {
             for (id, node) in cx.view.nodes().iter() {
+                let zone = ZoneKey::of(node);
                 if looked.tainted.contains(&id) {
-                    self.mark_reachable(id, node, &mut taints);
+                    self.mark_reachable(id, node, &zone, &mut taints);
                 }
-                self.zones.forget(&ZoneKey::of(node), id);
+                self.zones.forget(&zone, id);
             }
         }
         if exit.left_master_disruption {
@@ -208,11 +215,12 @@ impl NodeLifecycleController {
         plan
     }
 
-    /// `classifyNodes`: new and removed nodes, new zones.
-    fn classify(&mut self, view: &View, plan: &mut Plan) {
-        for (id, node) in view.nodes().iter() {
+    /// `classifyNodes`: new and removed nodes, new zones. New are only some of those that are not
+    /// known to be well.
+    fn classify(&mut self, view: &View, others: &[(Id<Node>, &Arc<Node>)], plan: &mut Plan) {
+        for &(id, node) in others {
             let well = self.well.get(id.index()).and_then(Option::as_ref);
-            if well.is_some_and(|well| Arc::ptr_eq(&well.row, node)) {
+            if well.is_some_and(|well| well.row.meta.labels.same(&node.meta.labels)) {
                 continue;
             }
             self.zones.ensure(&ZoneKey::of(node), &self.flags);
@@ -252,12 +260,19 @@ impl NodeLifecycleController {
     }
 
     /// One node of `monitorNodeHealth`.
-    fn look_at(&mut self, id: Id<Node>, node: &Node, cx: &SyncContext<'_>, pass: &mut Pass) {
+    fn look_at(
+        &mut self,
+        id: Id<Node>,
+        node: &Node,
+        zone: &ZoneKey,
+        cx: &SyncContext<'_>,
+        pass: &mut Pass,
+    ) {
         let flags = self.flags.clone();
         let verdict = health::try_update(self.health(id), node, cx, &flags);
         let current = verdict.current;
         if !node.meta.labels.contains(EXCLUDED) {
-            pass.count(&ZoneKey::of(node), current, 1);
+            pass.count(zone, current, 1);
         }
         if let Some(conditions) = &verdict.write {
             let patch = Patch::NodeConditions(conditions.clone());
@@ -268,7 +283,7 @@ impl NodeLifecycleController {
             });
         }
         let Some(current) = current else { return };
-        self.taint_based_eviction(id, node, current, &mut pass.taints);
+        self.taint_based_eviction((id, node), zone, current, &mut pass.taints);
         let turned = current != Truth::True && verdict.observed == Truth::True;
         if turned {
             let text = format!("Node {} status is now: NodeNotReady", node.meta.name);
@@ -291,8 +306,8 @@ impl NodeLifecycleController {
     /// `processTaintBaseEviction`.
     fn taint_based_eviction(
         &mut self,
-        id: Id<Node>,
-        node: &Node,
+        (id, node): (Id<Node>, &Node),
+        zone: &ZoneKey,
         current: Truth,
         writes: &mut Vec<Write>,
     ) {
@@ -301,23 +316,28 @@ impl NodeLifecycleController {
             Truth::False => (NOT_READY, UNREACHABLE),
             Truth::Unknown => (UNREACHABLE, NOT_READY),
             Truth::True => {
-                self.mark_reachable(id, node, writes);
+                self.mark_reachable(id, node, zone, writes);
                 return;
             }
         };
         if has(opposite) {
             writes.push(swap_taint(id, node, wanted, opposite));
         } else {
-            let zone = ZoneKey::of(node);
             if !has(wanted) {
-                self.zones.forget(&zone, id);
+                self.zones.forget(zone, id);
             }
-            self.zones.queue(&zone, id);
+            self.zones.queue(zone, id);
         }
     }
 
     /// `markNodeAsReachable`.
-    fn mark_reachable(&mut self, id: Id<Node>, node: &Node, writes: &mut Vec<Write>) {
+    fn mark_reachable(
+        &mut self,
+        id: Id<Node>,
+        node: &Node,
+        zone: &ZoneKey,
+        writes: &mut Vec<Write>,
+    ) {
         let remove: Vec<Taint> = [UNREACHABLE, NOT_READY]
             .into_iter()
             .filter(|key| has_taint(node, key, TaintEffect::NoExecute))
@@ -334,7 +354,7 @@ impl NodeLifecycleController {
                 patch,
             });
         }
-        self.zones.forget(&ZoneKey::of(node), id);
+        self.zones.forget(zone, id);
     }
 
     /// `doNoExecuteTaintingPass`.
@@ -383,13 +403,18 @@ impl NodeLifecycleController {
             .health
             .get(node_id.index())
             .is_some_and(Option::is_some);
-        if known && node.condition(&NodeConditionKind::Ready).is_some() && !node.ready() {
+        if known && unready(node) {
             let mut pass = Pass::default();
             pass.mark_pod(id, pod, cx.now);
             pass.into_plan(&mut plan);
         }
         plan
     }
+}
+
+/// Whether a node says, or it is said of it, that it is not ready.
+fn unready(node: &Node) -> bool {
+    node.condition(&NodeConditionKind::Ready).is_some() && !node.ready()
 }
 
 /// Once the pods were marked the node needs no retry; a failed write puts it back.
@@ -457,6 +482,11 @@ impl Controller for NodeLifecycleController {
         match change.kind() {
             Kind::Node => {
                 if let Some(id) = change.object.and_then(ObjectId::typed::<Node>) {
+                    let row = change.rows::<Node>().and_then(|(_, new)| new);
+                    match change.op != Op::Delete && row.is_some_and(unready) {
+                        true => self.unready.insert(id),
+                        false => self.unready.remove(&id),
+                    };
                     if change.op != Op::Delete {
                         keys.add(Key::Node(id));
                     }
@@ -487,6 +517,7 @@ impl Controller for NodeLifecycleController {
             Key::Monitor => self.monitor(cx),
             Key::Tainter => self.no_execute_pass(cx),
             Key::Node(id) => mirror::no_schedule_pass(id, cx.view),
+            Key::Pod(_) if self.unready.is_empty() => Plan::none(),
             Key::Pod(id) => self.pod(id, cx),
         }
     }
@@ -529,7 +560,11 @@ impl Controller for NodeLifecycleController {
     }
 
     fn resync(&mut self, view: &View, _now: Time, keys: &mut Keys<Key>) {
-        for (id, _) in view.nodes().iter() {
+        self.unready.clear();
+        for (id, node) in view.nodes().iter() {
+            if unready(node) {
+                self.unready.insert(id);
+            }
             keys.add(Key::Node(id));
         }
         keys.add(Key::Monitor);

@@ -60,7 +60,7 @@ impl NodeLifecycleController {
 
     /// Remembers a node that was looked at, when it is well: ready, with a lease, and without a
     /// taint to take away.
-    pub(super) fn note_well(&mut self, id: Id<Node>, node: &Arc<Node>) {
+    pub(super) fn note_well(&mut self, id: Id<Node>, node: &Arc<Node>, zone: &ZoneKey) {
         if self.well.len() <= id.index() {
             self.well.resize(id.index() + 1, None);
         }
@@ -73,7 +73,7 @@ impl NodeLifecycleController {
         }
         let zone = match node.meta.labels.contains(EXCLUDED) {
             true => None,
-            false => Some(self.zone_number(ZoneKey::of(node))),
+            false => Some(self.zone_number(zone)),
         };
         self.well[id.index()] = Some(Well {
             row: node.clone(),
@@ -84,10 +84,10 @@ impl NodeLifecycleController {
         });
     }
 
-    fn zone_number(&mut self, key: ZoneKey) -> u16 {
-        let known = self.zone_keys.iter().position(|zone| *zone == key);
+    fn zone_number(&mut self, key: &ZoneKey) -> u16 {
+        let known = self.zone_keys.iter().position(|zone| zone == key);
         let number = known.unwrap_or_else(|| {
-            self.zone_keys.push(key);
+            self.zone_keys.push(key.clone());
             self.zone_keys.len() - 1
         });
         u16::try_from(number).expect("fewer than 2^16 zones")

@@ -42,7 +42,7 @@ pub struct Class {
     /// Where they are, in no particular order.
     pub nodes: Vec<ClassCount>,
     /// The place of each node in `nodes`.
-    places: FxHashMap<NodeIx, usize>,
+    places: FxHashMap<u32, u32>,
 }
 
 impl Deref for Class {
@@ -72,8 +72,9 @@ impl Class {
 
     /// Adds to the numbers of pods on a node.
     pub(super) fn count(&mut self, node: NodeIx, total: i64, live: i64) {
+        let number = |at: usize| u32::try_from(at).expect("fewer than 2^32 nodes");
         let next = self.nodes.len();
-        let at = *self.places.entry(node).or_insert(next);
+        let at = *self.places.entry(number(node)).or_insert(number(next)) as usize;
         if at == next {
             self.nodes.push(ClassCount {
                 node,
@@ -87,9 +88,9 @@ impl Class {
         count.live = sum(count.live, live);
         if count.total == 0 {
             self.nodes.swap_remove(at);
-            self.places.remove(&node);
+            self.places.remove(&number(node));
             if let Some(moved) = self.nodes.get(at) {
-                self.places.insert(moved.node, at);
+                self.places.insert(number(moved.node), number(at));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The pods that came to nodes or left them lately, for whoever keeps counts up to date.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -26,25 +27,22 @@ pub struct Move {
 pub struct Moves {
     log: VecDeque<Move>,
     total: u64,
-    /// Nobody asked yet: nothing is kept.
-    followed: bool,
+    /// Somebody asked; before that nothing is kept.
+    followed: Cell<bool>,
 }
 
 impl Moves {
-    /// The number of moves so far; from now on they are kept.
-    pub fn follow(&mut self) {
-        self.followed = true;
-    }
-
-    /// The number of moves so far.
+    /// The number of moves so far; who asks will want those that follow, so from now on they are
+    /// kept.
     pub fn total(&self) -> u64 {
+        self.followed.set(true);
         self.total
     }
 
     /// Notes a move; `what` is only asked when somebody follows.
     pub(super) fn push(&mut self, what: impl FnOnce() -> Move) {
         self.total += 1;
-        if !self.followed {
+        if !self.followed.get() {
             return;
         }
         if self.log.len() >= KEPT {

@@ -7,6 +7,7 @@ use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
 use crate::api::{Pod, Text};
 use crate::client::{Outbox, Reply};
 use crate::engine::Time;
+use crate::sched::cache::NodeIx;
 use crate::sched::config::Point;
 use crate::sched::events::{ASSIGNED_POD_DELETE, Involved};
 use crate::sched::framework::Framework;
@@ -108,37 +109,32 @@ impl Scheduler {
         profile: usize,
         queued: QueuedPod,
         state: &CycleState,
-        node: &Text,
+        ix: NodeIx,
         view: &View,
         now: Time,
         out: &mut Outbox<Event>,
     ) {
         let framework = &self.frameworks[profile];
-        let info = self.cache.find(node);
-        let reserved = match info {
-            Some(info) => reserve(framework, state, view, info),
-            None => Ok((PodVolumes::default(), PreBind::Nothing)),
-        };
-        let (volumes, pre_bind) = match reserved {
+        let info = self.cache.node(ix);
+        let (volumes, pre_bind) = match reserve(framework, state, view, info) {
             Ok(reserved) => reserved,
             Err(why) => {
                 self.fail(queued, Failure::error(why), view, now, out);
                 return;
             }
         };
+        let node = info.name.clone();
         let mut entry = queued.entry.clone();
-        if let Some(info) = info {
-            entry.devices = framework.devices(&entry, info);
-        }
+        entry.devices = framework.devices(&entry, info);
         self.nominator.remove(entry.id);
-        self.cache.add_pod(entry, node, true);
+        self.cache.add_pod_at(entry, ix, true);
         match pre_bind {
             PreBind::Volumes => {
-                self.bind_volumes(queued, node.clone(), volumes, view, now, out);
+                self.bind_volumes(queued, node, volumes, view, now, out);
             }
             PreBind::Nothing => {
-                self.cache.assume_volumes(&volumes, Some(node));
-                self.bind(queued, node.clone(), now, out);
+                self.cache.assume_volumes(&volumes, Some(&node));
+                self.bind(queued, node, now, out);
             }
             PreBind::Fails(why) => {
                 let why = why.replace("POD", &queued.entry.pod.meta.full_name());
@@ -177,10 +173,17 @@ impl Scheduler {
             None => return,
             Some(Pending::Bind { queued, node }) => match reply {
                 Ok(_) => {
-                    let pod = queued.entry.pod.clone();
-                    let name = pod.meta.full_name();
-                    let message = format!("Successfully assigned {name} to {node}");
-                    self.report(&pod, "Scheduled", message, false, now, out);
+                    let pod = &queued.entry.pod;
+                    let (namespace, name) = (&*pod.meta.namespace, &*pod.meta.name);
+                    let words = [
+                        "Successfully assigned ",
+                        namespace,
+                        "/",
+                        name,
+                        " to ",
+                        &node,
+                    ];
+                    self.report(pod, "Scheduled", words.concat(), false, now, out);
                 }
                 Err(error) => {
                     let message = format!("running Bind plugin \"DefaultBinder\": {error}");

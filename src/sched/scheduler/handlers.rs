@@ -9,7 +9,7 @@ use crate::client::Outbox;
 use crate::engine::Time;
 use crate::sched::events::{
     ADD, ASSIGNED_POD_ADD, ASSIGNED_POD_DELETE, ClusterEvent, DELETE, Involved, Resource, UPDATE,
-    event, node_changes, pod_changes,
+    concerns, event, node_changes, pod_changes,
 };
 use crate::sched::plugin::Cx;
 use crate::sched::queue::Moving;
@@ -131,6 +131,9 @@ impl Scheduler {
 
     /// `updatePod`.
     fn pod_updated(&mut self, id: u32, old: &Arc<Pod>, new: &Arc<Pod>, view: &View, now: Time) {
+        if !concerns(old, new) && self.cache.renew_pod(id, new) {
+            return;
+        }
         if old.node_name.is_some() {
             if let Some(node) = &new.node_name {
                 let entry = self.cache.entry(id, new);
@@ -223,6 +226,9 @@ impl Scheduler {
             }
             (Some(old), Some(new)) => {
                 self.cache.set_node(new);
+                if !self.queue.has_unschedulable() {
+                    return;
+                }
                 for event in node_changes(old, new) {
                     self.move_all(event, &involved, None, view, now);
                 }

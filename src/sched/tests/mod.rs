@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::config::{CycleCost, SchedulerConfig};
-use super::{Event, Scheduler};
+use super::{Event, Scheduler, concerns};
 use crate::api::decode::{DecodeContext, decode_json};
 use crate::api::pod_status::{Phase, PodConditionKind};
 use crate::api::{Pod, Row};
@@ -56,6 +56,8 @@ struct Machine {
     grace_ms: u64,
     /// So many bindings are refused.
     refuse_bindings: u32,
+    /// Only what concerns the scheduler is told to it.
+    sparing: bool,
 }
 
 impl Machine {
@@ -81,6 +83,7 @@ impl Machine {
             lines: Vec::new(),
             grace_ms: 1_000,
             refuse_bindings: 0,
+            sparing: false,
         };
         machine.push(0, Due::Start);
         machine
@@ -174,6 +177,9 @@ impl Machine {
                 for change in changes {
                     self.cursor = Cursor(change.revision);
                     self.view.apply(&change);
+                    if self.sparing && spared(&change) {
+                        continue;
+                    }
                     let view = &self.view;
                     self.scheduler.on_change(&change, view, now, &mut out);
                 }
@@ -269,6 +275,12 @@ impl Machine {
             self.push(at, Due::Script(Box::new(write)));
         }
     }
+}
+
+/// Whether it is an update of a pod that does not concern the scheduler.
+fn spared(change: &Change) -> bool {
+    let rows = change.rows::<Pod>().filter(|_| change.op == Op::Update);
+    matches!(rows, Some((Some(old), Some(new))) if !concerns(old, new))
 }
 
 /// A node with so many cores, 10 GiB and 110 pod slots.
