@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::pod_status::PodStatus;
 use crate::api::{Labels, Meta, Pod, PodSpec, Text};
 use crate::engine::draws::{Draws, Purpose};
 
@@ -114,7 +115,8 @@ impl Iterator for PoissonPods {
                 ..Meta::default()
             },
             spec: kind.spec.clone(),
-            ..Pod::default()
+            node_name: None,
+            status: PodStatus::default(),
         };
         Some(PodArrival {
             at: Duration::from_nanos((self.at_s * 1e9) as u64),
