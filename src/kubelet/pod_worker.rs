@@ -281,7 +281,7 @@ impl PodWorker {
         cx: &mut Cx<'_>,
         warning: bool,
         reason: impl Into<Text>,
-        message: String,
+        message: impl Into<Text>,
     ) {
         let about = About {
             kind: Kind::Pod,

@@ -301,13 +301,15 @@ impl PodWorker {
             slot.hear_start(attempt, outcome, now);
         }
         let created = |this: &mut Self, host: &mut Host, cx: &mut Cx<'_>| {
-            this.tell(host, cx, false, "Created", "Container created".into());
+            let [reason, message] = ["Created", "Container created"].map(Text::literal);
+            this.tell(host, cx, false, reason, message);
         };
         match outcome {
             StartOutcome::Ok => {
                 self.probes_added = false;
                 created(self, host, cx);
-                self.tell(host, cx, false, "Started", "Container started".into());
+                let [reason, message] = ["Started", "Container started"].map(Text::literal);
+                self.tell(host, cx, false, reason, message);
                 self.post_start(host, cx, index, attempt);
             }
             StartOutcome::CreateFailed => {
@@ -373,7 +375,7 @@ impl PodWorker {
             self.started(host, cx, index);
             return;
         }
-        let message = "PostStartHook failed".into();
+        let message = "PostStartHook failed";
         self.tell(host, cx, true, "FailedPostStartHook", message);
         if self.kill_one(host, cx, index, KillWhy::PostStart) {
             self.undone(host, cx, index);

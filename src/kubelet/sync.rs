@@ -64,7 +64,7 @@ impl PodWorker {
     ) -> (PodStatus, Vec<usize>) {
         let overdue = self.overdue(cx);
         if overdue {
-            self.tell(host, cx, false, DEADLINE.0, DEADLINE.1.into());
+            self.tell(host, cx, false, DEADLINE.0, DEADLINE.1);
         }
         let record = if fresh { &self.record } else { self.seen() };
         let facts = Facts {
@@ -234,7 +234,7 @@ impl PodWorker {
         }
         if changed {
             let message = "Pod sandbox changed, it will be killed and re-created.";
-            self.tell(host, cx, false, "SandboxChanged", message.into());
+            self.tell(host, cx, false, "SandboxChanged", message);
         }
         if let Some(run) = self.run.as_deref_mut() {
             run.steps = steps.into();
@@ -312,7 +312,7 @@ impl PodWorker {
         }
         let message = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to \
                        setup network for sandbox";
-        self.tell(host, cx, true, "FailedCreatePodSandBox", message.into());
+        self.tell(host, cx, true, "FailedCreatePodSandBox", message);
         self.fail(SyncError::Other);
         self.end_run(host, cx, false);
     }

@@ -75,7 +75,7 @@ impl Host {
         quiet: &mut Quiet,
         warning: bool,
         reason: impl Into<Text>,
-        message: String,
+        message: impl Into<Text>,
     ) {
         if !quiet.lets_through(warning, cx.now) || self.telling.queue.len() >= QUEUED {
             return;
