@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::admission::{self, Rejection};
 use super::conditions;
@@ -439,11 +440,11 @@ impl Kubelet {
             return Ok(Vec::new());
         }
         self.host.refresh_row(cx);
-        let (ids, others): (Vec<Id<Pod>>, Vec<&Pod>) =
-            (self.active()).map(|pod| (pod.id, &*pod.row)).unzip();
+        let active: SmallVec<[&PodWorker; 32]> = self.active().collect();
+        let others: SmallVec<[&Pod; 32]> = active.iter().map(|pod| &*pod.row).collect();
         let health = self.host.health();
         let victims = admission::admit(row, &self.host.row, &others, &health)?;
-        Ok(victims.into_iter().map(|at| ids[at]).collect())
+        Ok(victims.into_iter().map(|at| active[at].id).collect())
     }
 
     /// `filterOutInactivePods`.
