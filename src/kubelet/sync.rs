@@ -319,16 +319,15 @@ impl PodWorker {
 
     /// `OnPodSandboxReady`: the condition is set without waiting for the sync to end.
     fn sandbox_ready(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let mut status = self.status().unwrap_or(&self.row.status).clone();
-        status.set_condition(PodCondition {
+        let condition = PodCondition {
             kind: PodConditionKind::PodReadyToStartContainers,
             status: Truth::True,
             since: cx.now,
             reason: None,
             message: None,
             observed_generation: self.row.meta.generation,
-        });
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        };
+        self.set_condition(host, cx, condition);
     }
 
     /// Notes why the sync under way failed; the earliest end of a back-off wins over other errors.
