@@ -5,10 +5,10 @@
 //! when the sync has ended and the runtime has been listed since. Nothing begins inside of
 //! something else: updates only mark the worker, and [`PodWorker::settle`] begins what is due.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
 use super::actions::KillWhy;
@@ -93,7 +93,8 @@ pub(super) struct Run {
     pub(super) row: Arc<Pod>,
     /// What the runtime was seen to run when the sync began.
     pub(super) record: Record,
-    pub(super) steps: VecDeque<Step>,
+    /// The first one last.
+    pub(super) steps: Steps,
     pub(super) doing: Doing,
     /// When the timer of what is being done fires; [`Time::MAX`] when it has none.
     pub(super) due: Time,
@@ -125,6 +126,8 @@ pub(super) enum Step {
     Sandbox,
     Start(u16),
 }
+
+pub(super) type Steps = SmallVec<[Step; 4]>;
 
 /// What a sync waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,7 +379,7 @@ impl PodWorker {
             work: self.work,
             row: self.row.clone(),
             record: self.seen().clone(),
-            steps: VecDeque::new(),
+            steps: Steps::new(),
             doing: Doing::Nothing,
             due: Time::MAX,
             acted: false,
@@ -400,7 +403,7 @@ impl PodWorker {
             };
             run.doing = Doing::Nothing;
             run.due = Time::MAX;
-            let Some(step) = run.steps.pop_front() else {
+            let Some(step) = run.steps.pop() else {
                 self.end_run(host, cx, false);
                 return;
             };
@@ -437,9 +440,7 @@ impl PodWorker {
         };
         for (index, failure) in run.starts {
             let index = usize::from(index);
-            if failure.is_some() || index < self.memory.len() {
-                self.remember(index).failure = failure;
-            }
+            self.remember(index).failure = failure;
         }
         self.synced = Some(cx.now);
         self.fresh = false;

@@ -394,7 +394,10 @@ impl PodWorker {
 
     /// A container has been started: goes on.
     pub(super) fn started(&mut self, host: &mut Host, cx: &mut Cx<'_>, index: u16) {
-        if let Some(run) = self.run.as_deref_mut() {
+        // There may be no failure to forget.
+        if usize::from(index) < self.memory.len()
+            && let Some(run) = self.run.as_deref_mut()
+        {
             run.starts.push((index, None));
         }
         self.go_on(host, cx);

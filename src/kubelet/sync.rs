@@ -10,7 +10,7 @@ use super::actions::{self, KillWhy};
 use super::agent::Event;
 use super::host::{Cx, Found, Host, Lookup};
 use super::pod_status::{self, Facts};
-use super::pod_worker::{Doing, Ending, Mount, PodWorker, Step, SyncError, Work};
+use super::pod_worker::{Doing, Ending, Mount, PodWorker, Step, Steps, SyncError, Work};
 use super::probes::{ProbeResult, worker};
 use super::record::{Record, Sandbox, Slot};
 use super::runtime::{Call, ProbeKind};
@@ -212,7 +212,7 @@ impl PodWorker {
         let restart_all = restarting.is_some_and(|c| c.status == Truth::True);
         let todo = actions::compute(&run.row, record, restart_all, &result);
         let changed = todo.sandbox && record.sandbox == Sandbox::Dead;
-        let mut steps = Vec::new();
+        let mut steps = Steps::new();
         if todo.kill_pod {
             steps.push(Step::KillPod);
         } else {
@@ -237,7 +237,8 @@ impl PodWorker {
             self.tell(host, cx, false, "SandboxChanged", message);
         }
         if let Some(run) = self.run.as_deref_mut() {
-            run.steps = steps.into();
+            steps.reverse();
+            run.steps = steps;
         }
         self.go_on(host, cx);
     }
