@@ -143,8 +143,10 @@ pub struct DataPlane {
     units: Slab<Unit>,
     /// By the number of the pod.
     pods: Vec<Option<Box<Pod>>>,
-    /// The newest pod that had an address.
-    by_ip: rustc_hash::FxHashMap<u32, u32>,
+    /// How many pods have got an address.
+    addressed: u32,
+    /// The newest pod that had an address; none before somebody asks.
+    by_ip: Option<rustc_hash::FxHashMap<u32, u32>>,
     /// Pods whose containers only sleep.
     idle: std::collections::BTreeSet<u32>,
     /// Processes by place, in the order of starting.
@@ -179,7 +181,8 @@ impl DataPlane {
             exchanges: Slab::default(),
             units: Slab::default(),
             pods: Vec::new(),
-            by_ip: rustc_hash::FxHashMap::default(),
+            addressed: 0,
+            by_ip: None,
             idle: std::collections::BTreeSet::new(),
             at: Vec::new(),
             dark: BTreeSet::new(),

@@ -37,6 +37,8 @@ pub struct Pod {
     pub deleting: bool,
     /// Where it was last.
     pub whereabouts: super::told::Whereabouts,
+    /// How many pods had got an address when it had its own, itself included.
+    pub addressed: u32,
     /// Its processes.
     pub units: SmallVec<[Key; 1]>,
 }
@@ -136,7 +138,11 @@ impl DataPlane {
         pod.whereabouts.learn(row, gone, &self.net);
         let ip = pod.whereabouts.ip;
         if ip != before {
-            self.by_ip.insert(ip, number);
+            self.addressed += 1;
+            pod.addressed = self.addressed;
+            if let Some(by_ip) = &mut self.by_ip {
+                by_ip.insert(ip, number);
+            }
         }
         // Nobody who sends anything can ever have met it.
         if gone && pod.units.is_empty() && self.senders.is_empty() {
