@@ -198,6 +198,8 @@ pub(super) struct PodWorker {
     pub(super) status: Copy,
     pub(super) version: u32,
     pub(super) sent: u32,
+    /// The status was made when all containers had ended, and nothing was recorded since.
+    pub(super) ended: bool,
     /// The worker has finished with the pod (`podIsFinished`).
     pub(super) finished: bool,
     /// Asked to be sent.
@@ -238,6 +240,7 @@ impl PodWorker {
             status: Copy::None,
             version: 0,
             sent: 0,
+            ended: false,
             finished: false,
             queued: false,
             quiet: Quiet::default(),
@@ -274,6 +277,7 @@ impl PodWorker {
             self.lag = Some(Box::new(self.record.clone()));
         }
         host.arm_relist(cx);
+        self.ended = false;
         &mut self.record
     }
 

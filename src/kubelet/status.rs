@@ -34,7 +34,7 @@ fn by_kubelet(kind: &PodConditionKind) -> bool {
 }
 
 /// `isPodStatusByKubeletEqual`: times of conditions, and conditions of others, do not count.
-fn same(a: &PodStatus, b: &PodStatus) -> bool {
+pub(super) fn same(a: &PodStatus, b: &PodStatus) -> bool {
     a.phase == b.phase
         && same_conditions(&a.conditions, b)
         && a.reason == b.reason

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use super::actions::{self, KillWhy};
 use super::agent::Event;
+use super::conditions;
 use super::host::{Cx, Found, Host, Lookup};
 use super::pod_status::{self, Facts};
-use super::pod_worker::{Doing, Ending, Mount, PodWorker, Step, Steps, SyncError, Work};
+use super::pod_worker::{Copy, Doing, Ending, Mount, PodWorker, Step, Steps, SyncError, Work};
 use super::probes::{ProbeResult, worker};
 use super::record::{Record, Sandbox, Slot};
 use super::runtime::{Call, ProbeKind};
 use crate::api::container::ConfigRef;
 use crate::api::pod::VolumeSource;
-use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
+use crate::api::pod_status::{
+    ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Truth,
+};
 use crate::api::{Pod, Text};
 use crate::engine::Time;
 
@@ -39,7 +42,7 @@ impl PodWorker {
     pub(super) fn sync(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         let (status, looks) = self.generate(host, cx, false, false);
         let terminal = status.phase.terminal();
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.tell_status(host, cx, status, false);
         for index in looks {
             self.trigger_readiness(host, cx, index);
         }
@@ -51,6 +54,53 @@ impl PodWorker {
         } else {
             self.begin_mount(host, cx);
         }
+    }
+
+    /// Makes the status of a pod whose containers are stopped, or have been.
+    fn tell_end(&mut self, host: &mut Host, cx: &mut Cx<'_>, terminal: bool, fresh: bool) {
+        if self.ended && !fresh && self.has_told_end() {
+            debug_assert!(
+                super::status::same(
+                    &self.generate(host, cx, terminal, fresh).0,
+                    &self.row.status
+                ),
+                "a new status would say something else"
+            );
+            return;
+        }
+        let (mut status, looks) = self.generate(host, cx, terminal, fresh);
+        if let (Work::Terminating, false, Some(ending)) = (self.work, fresh, &self.ending) {
+            end_by_node(&mut status, ending, self.row.meta.generation, cx);
+        }
+        self.tell_status(host, cx, status, fresh);
+        for index in looks {
+            self.trigger_readiness(host, cx, index);
+        }
+    }
+
+    /// Sets a status that was generated.
+    fn tell_status(&mut self, host: &mut Host, cx: &mut Cx<'_>, status: PodStatus, fresh: bool) {
+        let over = |c: &ContainerStatus| matches!(c.state, ContainerState::Terminated(_));
+        let ended = status.phase.terminal()
+            && status.init_containers.is_empty()
+            && status.containers.iter().all(over)
+            && (fresh || self.lag.is_none());
+        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.ended = ended;
+    }
+
+    /// Of a pod that has [`PodWorker::ended`], whether the API server shows all that could be said
+    /// of it: only then nothing but the record matters.
+    fn has_told_end(&self) -> bool {
+        let Pod {
+            meta, spec, status, ..
+        } = &*self.row;
+        let said = matches!(self.status, Copy::Row) && status.phase.terminal();
+        let known = self.lag.is_none() && !meta.deleting() && self.ending.is_none();
+        said && known
+            && meta.generation == status.observed_generation
+            && spec.active_deadline_s.is_none()
+            && !conditions::could_restart_all(spec)
     }
 
     /// The status that follows from what was seen; with the containers whose readiness is to be
@@ -346,14 +396,7 @@ impl PodWorker {
 
     /// `SyncTerminatingPod`.
     pub(super) fn sync_terminating(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let (mut status, looks) = self.generate(host, cx, false, false);
-        if let Some(ending) = &self.ending {
-            end_by_node(&mut status, ending, self.row.meta.generation, cx);
-        }
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
-        for index in looks {
-            self.trigger_readiness(host, cx, index);
-        }
+        self.tell_end(host, cx, false, false);
         self.stop_liveness_and_startup();
         // A pod that ended by itself has no grace period determined: its own applies.
         let grace = (self.grace_s > 0).then_some(self.grace_s);
@@ -363,15 +406,13 @@ impl PodWorker {
     /// Nothing of the pod runs any more.
     pub(super) fn stopped(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         self.probes.clear();
-        let (status, _) = self.generate(host, cx, true, true);
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.tell_end(host, cx, true, true);
         self.end_run(host, cx, false);
     }
 
     /// `SyncTerminatedPod`.
     pub(super) fn sync_terminated(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let (status, _) = self.generate(host, cx, true, false);
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.tell_end(host, cx, true, false);
         // Nothing is mounted any more.
         let before = host.in_use.len();
         host.in_use.retain(|(_, pod)| *pod != self.id);
