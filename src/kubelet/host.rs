@@ -452,8 +452,9 @@ impl Host {
         span: Duration,
         factor: f64,
     ) -> Duration {
-        let more = span.as_nanos() as f64 * factor * draws.unit(purpose, entity, n);
-        span + Duration::from_nanos(more as u64)
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let more = nanos as f64 * factor * draws.unit(purpose, entity, n);
+        Duration::from_nanos(nanos.saturating_add(more as u64))
     }
 
     /// The next free address of the node's range, in turn: an address comes back only after all
