@@ -27,8 +27,9 @@ const SPAM_INTERVAL_NS: u64 = 300_000_000_000;
 /// The queue of KubeEvents of one kubelet.
 #[derive(Debug)]
 pub(super) struct Telling {
+    /// Those that wait for the one under way to be answered.
     queue: VecDeque<(Arc<KubeEvent>, Cause)>,
-    sending: Option<Box<(Arc<KubeEvent>, Cause, u32)>>,
+    sending: Option<(Arc<KubeEvent>, Cause, u32)>,
     budget: Budget,
 }
 
@@ -91,20 +92,18 @@ impl Host {
             source: Text::literal("kubelet"),
         };
         let cause = self.cause("");
-        self.telling.queue.push_back((event.into(), cause));
-        self.send_event(cx);
+        if self.telling.sending.is_some() {
+            self.telling.queue.push_back((event.into(), cause));
+        } else {
+            self.send_event(cx, event.into(), cause);
+        }
     }
 
-    fn send_event(&mut self, cx: &mut Cx<'_>) {
-        if self.telling.sending.is_some() {
-            return;
-        }
-        if let Some((event, cause)) = self.telling.queue.pop_front() {
-            let at = self.telling.budget.take(cx.now);
-            let token = Topic::Event.token(self.life, 0);
-            cx.out.send(at, Write::Emit(event.clone()), cause, token);
-            self.telling.sending = Some(Box::new((event, cause, 1)));
-        }
+    fn send_event(&mut self, cx: &mut Cx<'_>, event: Arc<KubeEvent>, cause: Cause) {
+        let at = self.telling.budget.take(cx.now);
+        let token = Topic::Event.token(self.life, 0);
+        cx.out.send(at, Write::Emit(event.clone()), cause, token);
+        self.telling.sending = Some((event, cause, 1));
     }
 
     /// The event under way was answered; an absent server is asked again, up to twelve times.
@@ -120,6 +119,8 @@ impl Host {
             self.telling.sending = Some(sent);
             return;
         }
-        self.send_event(cx);
+        if let Some((event, cause)) = self.telling.queue.pop_front() {
+            self.send_event(cx, event, cause);
+        }
     }
 }
