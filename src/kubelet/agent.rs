@@ -455,8 +455,7 @@ impl Kubelet {
                 && pod.work < Work::Terminated
                 && (pod.work == Work::Terminating || !status.phase.terminal())
         };
-        let alive = self.rounds.alive.iter();
-        alive.filter_map(|id| self.pods.get(&id)).filter(active)
+        self.pods.some(self.rounds.alive.iter()).filter(active)
     }
 
     /// `HandlePodUpdates` and `HandlePodReconcile`: which it is, is decided as by
