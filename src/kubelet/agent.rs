@@ -470,7 +470,7 @@ impl Kubelet {
             || old.meta.labels != new.meta.labels
             || old.meta.annotations != new.meta.annotations
             || old.meta.deletion != new.meta.deletion;
-        let gates = old.status != new.status && conditions::to_reconcile(&new.spec, &new.status);
+        let gates = conditions::to_reconcile(&new.spec, &new.status) && old.status != new.status;
         if worker.needs_reconcile() || (worker.finished && worker.can_be_deleted(&worker.row)) {
             self.host.arm_batch(cx);
         }
