@@ -4,12 +4,17 @@
 //! `kuberuntime_container.go :: computeInitContainerActions`: pure functions of the spec, the
 //! record and the probes' results. Ephemeral containers and resizing are left out.
 
+use smallvec::SmallVec;
+
 use super::probes::ProbeResult;
 use super::record::{Attempt, Record, Sandbox, Slot};
 use super::runtime::{ProbeKind, container_of};
 use crate::api::container::{Container, RestartAction};
 use crate::api::pod::RestartPolicy;
 use crate::api::{Pod, PodSpec};
+
+/// Indexes of a few containers.
+pub(super) type Places = SmallVec<[usize; 2]>;
 
 /// `podActions`. Indexes count init containers first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,9 +26,9 @@ pub(super) struct Actions {
     /// Running containers to kill first.
     pub(super) kill: Vec<(usize, KillWhy)>,
     /// Init containers to start, in this order.
-    pub(super) init: Vec<usize>,
+    pub(super) init: Places,
     /// Ordinary containers to start, in this order.
-    pub(super) start: Vec<usize>,
+    pub(super) start: Places,
     /// Containers to remove, in this order, and whether each is to be killed before.
     pub(super) reset: Vec<(usize, bool)>,
 }
@@ -202,7 +207,7 @@ fn for_new_sandbox(spec: &PodSpec, record: &Record) -> Actions {
         let exit = record.slot(index).exit();
         policy == RestartPolicy::OnFailure && exit.is_some_and(|exit| exit.code == 0)
     };
-    let start: Vec<usize> = (spec.containers.iter().zip(inits..))
+    let start: Places = (spec.containers.iter().zip(inits..))
         .filter(|(container, index)| !done(container, *index))
         .map(|(_, index)| index)
         .collect();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::admission::{self, Rejection};
 use super::conditions;
@@ -480,11 +481,11 @@ impl Kubelet {
             return Ok(Vec::new());
         }
         self.host.refresh_row(cx);
-        let (ids, others): (Vec<Id<Pod>>, Vec<&Pod>) =
-            (self.active()).map(|pod| (pod.id, &*pod.row)).unzip();
+        let active: SmallVec<[&PodWorker; 32]> = self.active().collect();
+        let others: SmallVec<[&Pod; 32]> = active.iter().map(|pod| &*pod.row).collect();
         let health = self.host.health();
         let victims = admission::admit(row, &self.host.row, &others, &health)?;
-        Ok(victims.into_iter().map(|at| ids[at]).collect())
+        Ok(victims.into_iter().map(|at| active[at].id).collect())
     }
 
     /// `filterOutInactivePods`.
@@ -495,8 +496,7 @@ impl Kubelet {
                 && pod.work < Work::Terminated
                 && (pod.work == Work::Terminating || !status.phase.terminal())
         };
-        let alive = self.rounds.alive.iter();
-        alive.filter_map(|id| self.pods.get(&id)).filter(active)
+        self.pods.some(self.rounds.alive.iter()).filter(active)
     }
 
     /// `HandlePodUpdates` and `HandlePodReconcile`: which it is, is decided as by
@@ -511,7 +511,7 @@ impl Kubelet {
             || old.meta.labels != new.meta.labels
             || old.meta.annotations != new.meta.annotations
             || old.meta.deletion != new.meta.deletion;
-        let gates = old.status != new.status && conditions::to_reconcile(&new.spec, &new.status);
+        let gates = conditions::to_reconcile(&new.spec, &new.status) && old.status != new.status;
         if worker.needs_reconcile() || (worker.finished && worker.can_be_deleted(&worker.row)) {
             self.host.arm_batch(cx);
         }

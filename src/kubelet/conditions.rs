@@ -135,10 +135,13 @@ fn sorted_out<'a>(
 }
 
 fn describe(unknown: &[&str], bad: &[&str], what: &str) -> Option<String> {
-    let mut message = String::new();
+    if unknown.is_empty() && bad.is_empty() {
+        return None;
+    }
+    let mut message = String::with_capacity(80);
     list(&mut message, "unknown", unknown);
     list(&mut message, what, bad);
-    (!message.is_empty()).then_some(message)
+    Some(message)
 }
 
 /// `GenerateContainersReadyCondition`.

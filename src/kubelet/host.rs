@@ -186,6 +186,34 @@ impl Grid {
     }
 }
 
+/// A set of numbers that are not large: a bit for each.
+#[derive(Debug, Default)]
+struct Numbers(Vec<u64>);
+
+impl Numbers {
+    /// Adds a number; whether it is new.
+    fn insert(&mut self, number: u32) -> bool {
+        let (at, bit) = Numbers::place(number);
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        let new = self.0[at] & bit == 0;
+        self.0[at] |= bit;
+        new
+    }
+
+    fn remove(&mut self, number: u32) {
+        let (at, bit) = Numbers::place(number);
+        if let Some(word) = self.0.get_mut(at) {
+            *word &= !bit;
+        }
+    }
+
+    fn place(number: u32) -> (usize, u64) {
+        (number as usize / 64, 1 << (number % 64))
+    }
+}
+
 /// Who a write's reply is for: the kind of write, whose, and of which life of the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
@@ -269,7 +297,7 @@ pub(super) struct Host {
     /// Volumes that are, or are about to be, mounted, and for which pods.
     pub(super) in_use: BTreeSet<(Text, Id<Pod>)>,
     /// Numbers of the addresses in use, and of the one given last.
-    addresses: BTreeSet<u32>,
+    addresses: Numbers,
     last_address: u32,
     /// Pods whose status is to be sent, and the one under way with its version.
     pub(super) statuses: VecDeque<Id<Pod>>,
@@ -300,7 +328,7 @@ impl Host {
             shutdown: None,
             waiting: 0,
             in_use: BTreeSet::new(),
-            addresses: BTreeSet::new(),
+            addresses: Numbers::default(),
             last_address: 1,
             statuses: VecDeque::new(),
             sending: None,
@@ -424,8 +452,9 @@ impl Host {
         span: Duration,
         factor: f64,
     ) -> Duration {
-        let more = span.as_nanos() as f64 * factor * draws.unit(purpose, entity, n);
-        span + Duration::from_nanos(more as u64)
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let more = nanos as f64 * factor * draws.unit(purpose, entity, n);
+        Duration::from_nanos(nanos.saturating_add(more as u64))
     }
 
     /// The next free address of the node's range, in turn: an address comes back only after all
@@ -453,7 +482,7 @@ impl Host {
     pub(super) fn free_address(&mut self, pod: &PodWorker) {
         let mask = (1u32 << self.config.pod_bits) - 1;
         if let Some(ip) = pod.record.ip.filter(|_| !pod.row.spec.host_network) {
-            self.addresses.remove(&(ip.0 & mask));
+            self.addresses.remove(ip.0 & mask);
         }
     }
 
@@ -461,7 +490,7 @@ impl Host {
     pub(super) fn free_all_addresses(&mut self) {
         // What the machine forgot with its power: addresses, and what was mounted.
         self.in_use.clear();
-        self.addresses.clear();
+        self.addresses = Numbers::default();
     }
 
     /// The node's own address.

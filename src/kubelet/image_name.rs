@@ -9,8 +9,11 @@ use std::borrow::Cow;
 use crate::api::Text;
 
 /// `applyDefaultImageTag`: an image without tag or digest is the latest.
-pub(super) fn with_tag(image: &str) -> Text {
-    Text::from(&*tagged(image))
+pub(super) fn with_tag(image: &Text) -> Text {
+    match tagged(image) {
+        Cow::Borrowed(_) => image.clone(),
+        Cow::Owned(full) => full.into(),
+    }
 }
 
 /// The same, of a name that is only looked up.
@@ -152,7 +155,7 @@ mod tests {
             ("a/b@sha256:12", "a/b@sha256:12"),
         ];
         for (image, full) in table {
-            assert_eq!(with_tag(image), full);
+            assert_eq!(with_tag(&image.into()), full);
         }
     }
 

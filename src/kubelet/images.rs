@@ -3,7 +3,7 @@
 //! `pkg/kubelet/images/image_manager.go` and `puller.go`. By default one image is pulled at a time
 //! on a node, whoever wants it, in the order of asking.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +22,64 @@ use crate::engine::Time;
 /// The images of one node.
 #[derive(Debug)]
 pub(super) struct Images {
-    /// On the node, by name with tag, with their sizes in MiB.
-    pub(super) present: BTreeMap<Text, u16>,
+    /// On the node.
+    pub(super) present: Present,
     waiting: VecDeque<(ContainerId, Arc<Pod>)>,
     /// Pulls that the runtime works on, and since when.
     pulling: Vec<(ContainerId, Time)>,
     /// Of failing pulls, by pod and image as it is written.
     failing: BTreeMap<(u32, Text), Failing>,
     registry: Option<Budget>,
+}
+
+/// A few images by name with tag, with their sizes in MiB, in the order of their names.
+#[derive(Debug, Default)]
+pub(super) struct Present(Vec<(Text, u16)>);
+
+impl Present {
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0
+            .binary_search_by(|(known, _)| known.as_str().cmp(name))
+    }
+
+    /// Whether an image is there whose name is written like this.
+    fn has(&self, image: &Text) -> bool {
+        // Mostly it is the very text with which it was pulled.
+        let pulled = |(name, _): &(Text, u16)| std::ptr::eq(name.as_str(), image.as_str());
+        self.0.iter().any(pulled) || self.find(&tagged(image)).is_ok()
+    }
+
+    /// The size of the image with this name and tag.
+    fn size(&self, name: &str) -> Option<u16> {
+        self.find(name).ok().map(|at| self.0[at].1)
+    }
+
+    /// Adds an image; whether it was not there or had another size.
+    fn add(&mut self, name: Text, mib: u16) -> bool {
+        match self.find(&name) {
+            Ok(at) => std::mem::replace(&mut self.0[at].1, mib) != mib,
+            Err(at) => {
+                self.0.insert(at, (name, mib));
+                true
+            }
+        }
+    }
+
+    /// All of them in the order of their names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Text, u16)> {
+        self.0.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Keeps what `wanted` names; whether anything went.
+    pub(super) fn keep(&mut self, wanted: &BTreeSet<Text>) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(name, _)| wanted.contains(name));
+        self.0.len() != before
+    }
 }
 
 /// An image that could not be pulled for a pod.
@@ -55,10 +105,14 @@ impl Images {
         let (qps, burst) = (config.registry_qps, config.registry_burst.max(1));
         let mib = |bytes: i64| u16::try_from(bytes >> 20).unwrap_or(u16::MAX);
         let shown = node.status.images.iter();
-        let present = shown
-            .flat_map(|(names, size)| names.iter().map(move |name| (with_tag(name), mib(*size))));
+        let shown =
+            shown.flat_map(|(names, size)| names.iter().map(move |name| (with_tag(name), *size)));
+        let mut present = Present::default();
+        for (name, bytes) in shown {
+            present.add(name, mib(bytes));
+        }
         Images {
-            present: present.collect(),
+            present,
             waiting: VecDeque::new(),
             pulling: Vec::new(),
             failing: BTreeMap::new(),
@@ -104,7 +158,7 @@ impl Host {
                 continue;
             };
             self.images.pulling.push((container, cx.now));
-            let present = self.images.present.contains_key(&*tagged(&image));
+            let present = self.images.present.has(&image);
             let what = Call::PullImage {
                 container,
                 image,
@@ -129,7 +183,7 @@ impl Host {
             && let Some(image) = image
         {
             let image = with_tag(image);
-            if self.images.present.insert(image, mib) != Some(mib) {
+            if self.images.present.add(image, mib) {
                 self.reporting.images_changed = true;
                 self.wake_node_status(cx);
                 self.watch_disk(cx);
@@ -152,8 +206,7 @@ impl PodWorker {
         container: &Container,
     ) -> Presence {
         let image = &container.image;
-        let here = container.pull_policy != PullPolicy::Always
-            && host.images.present.contains_key(&*tagged(image));
+        let here = container.pull_policy != PullPolicy::Always && host.images.present.has(image);
         // What was pulled before has a name that can be read.
         if !here && let Some(problem) = image_name::problem(image) {
             let message = format!(
@@ -168,7 +221,7 @@ impl PodWorker {
                 "Container image \"{image}\" already present on machine and can be accessed by \
                  the pod"
             );
-            self.tell(host, cx, false, "Pulled", message);
+            self.tell(host, cx, false, Text::literal("Pulled"), message);
             return Presence::Here;
         }
         if container.pull_policy == PullPolicy::Never {
@@ -220,7 +273,7 @@ impl PodWorker {
         let full = with_tag(image);
         let why = match outcome {
             PullOutcome::Ok => {
-                let mib = host.images.present.get(&full).copied().unwrap_or(0);
+                let mib = host.images.present.size(&full).unwrap_or(0);
                 let message = format!(
                     "Successfully pulled image \"{image}\" in {} ({} including waiting). Image \
                      size: {} bytes.",

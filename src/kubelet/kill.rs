@@ -12,6 +12,7 @@ use super::host::{Cx, Host};
 use super::pod_worker::{Doing, PodWorker, Work};
 use super::record::Sandbox;
 use super::runtime::{Call, ContainerId, Hook, RuntimeEvent, Signal, container_of};
+use crate::api::Text;
 use crate::api::probe::Action;
 use crate::engine::Time;
 
@@ -158,7 +159,13 @@ impl PodWorker {
         let Some(container) = container_of(&spec, index) else {
             return;
         };
-        self.tell(host, cx, false, "Killing", why.message(&container.name));
+        self.tell(
+            host,
+            cx,
+            false,
+            Text::literal("Killing"),
+            why.message(&container.name),
+        );
         let grace = i64::from(grace_s.unwrap_or_else(|| self.grace_for(index, why)));
         let Some(at) = self.kill_of(index) else {
             return;
@@ -341,7 +348,7 @@ impl PodWorker {
     }
 
     fn tell_pre_stop_failed(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let message = "PreStopHook failed".into();
+        let message = "PreStopHook failed";
         self.tell(host, cx, true, "FailedPreStopHook", message);
     }
 

@@ -97,30 +97,29 @@ pub(super) fn conditions(
 ) -> (Vec<NodeCondition>, Vec<&'static str>) {
     let now = whole_seconds(now);
     let mut events = Vec::new();
-    let mut all = Vec::new();
-    for (kind, truth, reason, message, event) in sayings(health) {
+    let sayings = sayings(health);
+    let mut all = Vec::with_capacity(sayings.len());
+    for (kind, truth, reason, message, event) in sayings {
         let old = node.condition(&kind);
         let kept = old.filter(|c| c.status == Truth::from(truth));
         let ready = kind == NodeConditionKind::Ready;
         if kept.is_none() && (!ready || old.is_some()) {
             events.push(event);
         }
-        let mut condition = NodeCondition {
+        let words = match kept {
+            Some(kept) if !ready || kept.reason == reason && kept.message == message => {
+                (kept.reason.clone(), kept.message.clone())
+            }
+            _ => (Text::literal(reason), Text::literal(message)),
+        };
+        all.push(NodeCondition {
             kind,
             status: Truth::from(truth),
             heartbeat: now,
-            since: now,
-            reason: reason.into(),
-            message: message.into(),
-        };
-        if let Some(kept) = kept {
-            condition.since = kept.since;
-            if !ready {
-                condition.reason = kept.reason.clone();
-                condition.message = kept.message.clone();
-            }
-        }
-        all.push(condition);
+            since: kept.map_or(now, |kept| kept.since),
+            reason: words.0,
+            message: words.1,
+        });
     }
     (all, events)
 }

@@ -18,6 +18,27 @@ impl PodMap {
         self.find(id).ok().map(|at| &*self.0[at].1)
     }
 
+    /// The workers of these pods, which are in order.
+    pub(super) fn some(
+        &self,
+        pods: impl Iterator<Item = Id<Pod>>,
+    ) -> impl Iterator<Item = &PodWorker> {
+        let mut rest = self.0.iter();
+        pods.filter_map(move |id| {
+            // Mostly it comes right after the one before.
+            let all = rest.as_slice();
+            let next = all.first().is_some_and(|(first, _)| *first == id);
+            let at = if next {
+                0
+            } else {
+                all.partition_point(|(known, _)| *known < id)
+            };
+            rest = all[at..].iter();
+            rest.as_slice().first().filter(|(known, _)| *known == id)?;
+            rest.next().map(|(_, worker)| &**worker)
+        })
+    }
+
     /// The worker of a pod, to change.
     pub(super) fn get_mut(&mut self, id: &Id<Pod>) -> Option<&mut PodWorker> {
         let at = self.find(id).ok()?;

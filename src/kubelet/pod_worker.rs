@@ -5,10 +5,10 @@
 //! when the sync has ended and the runtime has been listed since. Nothing begins inside of
 //! something else: updates only mark the worker, and [`PodWorker::settle`] begins what is due.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
 use super::actions::KillWhy;
@@ -93,7 +93,8 @@ pub(super) struct Run {
     pub(super) row: Arc<Pod>,
     /// What the runtime was seen to run when the sync began.
     pub(super) record: Record,
-    pub(super) steps: VecDeque<Step>,
+    /// The first one last.
+    pub(super) steps: Steps,
     pub(super) doing: Doing,
     /// When the timer of what is being done fires; [`Time::MAX`] when it has none.
     pub(super) due: Time,
@@ -125,6 +126,8 @@ pub(super) enum Step {
     Sandbox,
     Start(u16),
 }
+
+pub(super) type Steps = SmallVec<[Step; 4]>;
 
 /// What a sync waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +198,8 @@ pub(super) struct PodWorker {
     pub(super) status: Copy,
     pub(super) version: u32,
     pub(super) sent: u32,
+    /// The status was made when all containers had ended, and nothing was recorded since.
+    pub(super) ended: bool,
     /// The worker has finished with the pod (`podIsFinished`).
     pub(super) finished: bool,
     /// Asked to be sent.
@@ -235,6 +240,7 @@ impl PodWorker {
             status: Copy::None,
             version: 0,
             sent: 0,
+            ended: false,
             finished: false,
             queued: false,
             quiet: Quiet::default(),
@@ -271,6 +277,7 @@ impl PodWorker {
             self.lag = Some(Box::new(self.record.clone()));
         }
         host.arm_relist(cx);
+        self.ended = false;
         &mut self.record
     }
 
@@ -281,7 +288,7 @@ impl PodWorker {
         cx: &mut Cx<'_>,
         warning: bool,
         reason: impl Into<Text>,
-        message: String,
+        message: impl Into<Text>,
     ) {
         let about = About {
             kind: Kind::Pod,
@@ -376,7 +383,7 @@ impl PodWorker {
             work: self.work,
             row: self.row.clone(),
             record: self.seen().clone(),
-            steps: VecDeque::new(),
+            steps: Steps::new(),
             doing: Doing::Nothing,
             due: Time::MAX,
             acted: false,
@@ -400,7 +407,7 @@ impl PodWorker {
             };
             run.doing = Doing::Nothing;
             run.due = Time::MAX;
-            let Some(step) = run.steps.pop_front() else {
+            let Some(step) = run.steps.pop() else {
                 self.end_run(host, cx, false);
                 return;
             };
@@ -437,9 +444,7 @@ impl PodWorker {
         };
         for (index, failure) in run.starts {
             let index = usize::from(index);
-            if failure.is_some() || index < self.memory.len() {
-                self.remember(index).failure = failure;
-            }
+            self.remember(index).failure = failure;
         }
         self.synced = Some(cx.now);
         self.fresh = false;

@@ -149,16 +149,14 @@ impl Host {
     fn disk_used_by_images(&self) -> i64 {
         self.images
             .present
-            .values()
-            .map(|mib| i64::from(*mib) << 20)
+            .iter()
+            .map(|(_, mib)| i64::from(*mib) << 20)
             .sum()
     }
 
     /// `deleteUnusedImages`.
     fn remove_images(&mut self, used: &BTreeSet<Text>) {
-        let before = self.images.present.len();
-        self.images.present.retain(|name, _| used.contains(name));
-        self.reporting.images_changed |= self.images.present.len() != before;
+        self.reporting.images_changed |= self.images.present.keep(used);
     }
 }
 

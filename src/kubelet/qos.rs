@@ -29,27 +29,31 @@ impl QosClass {
 
     /// The class of a pod with this spec.
     pub fn of(spec: &PodSpec) -> QosClass {
+        let pair = |r: &Resources| (r.cpu_milli, r.memory);
         if let Some((requests, limits)) = spec.whole() {
             let limited = limits.cpu_milli > 0 && limits.memory > 0;
-            return QosClass::from_sums(&requests, &limits, limited);
+            return QosClass::from_sums(pair(&requests), pair(&limits), limited);
         }
-        let (mut requests, mut limits) = (Resources::default(), Resources::default());
+        let add = |sum: (i64, i64), r: &Resources| {
+            let (cpu, memory) = pair(r);
+            (sum.0.saturating_add(cpu), sum.1.saturating_add(memory))
+        };
+        let (mut requests, mut limits) = ((0, 0), (0, 0));
         let mut guaranteed = true;
         for container in spec.containers.iter().chain(&spec.init_containers) {
-            requests.add(&container.requests);
-            limits.add(&container.limits);
+            requests = add(requests, &container.requests);
+            limits = add(limits, &container.limits);
             guaranteed &= container.limits.cpu_milli > 0 && container.limits.memory > 0;
         }
-        QosClass::from_sums(&requests, &limits, guaranteed)
+        QosClass::from_sums(requests, limits, guaranteed)
     }
 
-    fn from_sums(requests: &Resources, limits: &Resources, guaranteed: bool) -> QosClass {
-        let none = |r: &Resources| r.cpu_milli == 0 && r.memory == 0;
-        if none(requests) && none(limits) {
+    /// From sums of CPU and memory.
+    fn from_sums(requests: (i64, i64), limits: (i64, i64), guaranteed: bool) -> QosClass {
+        if requests == (0, 0) && limits == (0, 0) {
             return QosClass::BestEffort;
         }
-        let equal = requests.cpu_milli == limits.cpu_milli && requests.memory == limits.memory;
-        if guaranteed && equal {
+        if guaranteed && requests == limits {
             QosClass::Guaranteed
         } else {
             QosClass::Burstable

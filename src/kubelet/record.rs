@@ -5,6 +5,8 @@
 //! kubelet's decisions read what the last relist saw of it (`pkg/kubelet/pleg/generic.go`), which
 //! the pod worker keeps apart while it differs.
 
+use smallvec::SmallVec;
+
 use super::runtime::{RuntimeEvent, StartOutcome};
 use crate::api::PodSpec;
 use crate::api::Text;
@@ -21,7 +23,7 @@ pub(super) struct Record {
     pub(super) since: Time,
     pub(super) ip: Option<PodIp>,
     /// By [`ContainerId::index`](super::ContainerId::index).
-    pub(super) containers: Vec<Slot>,
+    pub(super) containers: SmallVec<[Slot; 1]>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,7 +160,7 @@ impl Record {
     pub(super) fn new(spec: &PodSpec) -> Record {
         let count = spec.init_containers.len() + spec.containers.len();
         Record {
-            containers: vec![Slot::default(); count],
+            containers: SmallVec::from_elem(Slot::default(), count),
             ..Record::default()
         }
     }

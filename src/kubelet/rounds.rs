@@ -102,8 +102,7 @@ impl Kubelet {
             return;
         }
         self.host.relist_at = Time::MAX;
-        let known = |id: &Id<Pod>| self.pods.get(id).is_some_and(stirred);
-        let pods: SmallVec<[Id<Pod>; 8]> = self.rounds.relist.iter().filter(known).collect();
+        let pods: SmallVec<[Id<Pod>; 8]> = self.rounds.relist.iter().collect();
         debug_assert!(
             self.pods
                 .values()

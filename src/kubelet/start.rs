@@ -301,13 +301,15 @@ impl PodWorker {
             slot.hear_start(attempt, outcome, now);
         }
         let created = |this: &mut Self, host: &mut Host, cx: &mut Cx<'_>| {
-            this.tell(host, cx, false, "Created", "Container created".into());
+            let [reason, message] = ["Created", "Container created"].map(Text::literal);
+            this.tell(host, cx, false, reason, message);
         };
         match outcome {
             StartOutcome::Ok => {
                 self.probes_added = false;
                 created(self, host, cx);
-                self.tell(host, cx, false, "Started", "Container started".into());
+                let [reason, message] = ["Started", "Container started"].map(Text::literal);
+                self.tell(host, cx, false, reason, message);
                 self.post_start(host, cx, index, attempt);
             }
             StartOutcome::CreateFailed => {
@@ -373,7 +375,7 @@ impl PodWorker {
             self.started(host, cx, index);
             return;
         }
-        let message = "PostStartHook failed".into();
+        let message = "PostStartHook failed";
         self.tell(host, cx, true, "FailedPostStartHook", message);
         if self.kill_one(host, cx, index, KillWhy::PostStart) {
             self.undone(host, cx, index);
@@ -392,7 +394,10 @@ impl PodWorker {
 
     /// A container has been started: goes on.
     pub(super) fn started(&mut self, host: &mut Host, cx: &mut Cx<'_>, index: u16) {
-        if let Some(run) = self.run.as_deref_mut() {
+        // There may be no failure to forget.
+        if usize::from(index) < self.memory.len()
+            && let Some(run) = self.run.as_deref_mut()
+        {
             run.starts.push((index, None));
         }
         self.go_on(host, cx);

@@ -34,7 +34,7 @@ fn by_kubelet(kind: &PodConditionKind) -> bool {
 }
 
 /// `isPodStatusByKubeletEqual`: times of conditions, and conditions of others, do not count.
-fn same(a: &PodStatus, b: &PodStatus) -> bool {
+pub(super) fn same(a: &PodStatus, b: &PodStatus) -> bool {
     a.phase == b.phase
         && same_conditions(&a.conditions, b)
         && a.reason == b.reason
@@ -46,11 +46,12 @@ fn same(a: &PodStatus, b: &PodStatus) -> bool {
         && a.observed_generation == b.observed_generation
 }
 
+fn alike(a: &PodCondition, b: &PodCondition) -> bool {
+    a.status == b.status && a.reason == b.reason && a.message == b.message
+}
+
 fn same_conditions(a: &[PodCondition], b: &PodStatus) -> bool {
     let told = |c: &&PodCondition| !matches!(c.kind, PodConditionKind::Other(_));
-    let alike = |c: &PodCondition, d: &PodCondition| {
-        d.status == c.status && d.reason == c.reason && d.message == c.message
-    };
     // Nearly always they stand in the same order.
     let (mut left, mut right) = (a.iter().filter(told), b.conditions.iter().filter(told));
     loop {
@@ -146,6 +147,33 @@ impl PodWorker {
         self.queue_status(host);
     }
 
+    /// As [`PodWorker::set_status`] of the status with this condition; what is the kubelet's own is
+    /// changed where it is.
+    pub(super) fn set_condition(
+        &mut self,
+        host: &mut Host,
+        cx: &mut Cx<'_>,
+        mut condition: PodCondition,
+    ) {
+        let force = self.row.meta.deleting();
+        let own = match &mut self.status {
+            Copy::Own(own) if own.start_time.is_some() => own,
+            _ => {
+                let mut status = self.status().unwrap_or(&self.row.status).clone();
+                status.set_condition(condition);
+                return self.set_status(host, cx, status, force, false);
+            }
+        };
+        let old = own.condition(&condition.kind);
+        if !force && old.is_some_and(|old| alike(old, &condition)) {
+            return;
+        }
+        condition.since = whole_seconds(cx.now);
+        own.set_condition(condition);
+        self.version += 1;
+        self.queue_status(host);
+    }
+
     pub(super) fn queue_status(&mut self, host: &mut Host) {
         if !self.queued {
             self.queued = true;
@@ -210,6 +238,15 @@ impl PodWorker {
 
     /// `TerminatePod`: whatever is not known to have ended has failed, and the pod has ended.
     pub(super) fn terminate_status(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        if let Some(status) = self.status()
+            && ended(status)
+        {
+            // It says that already, and is sent once more.
+            self.finished = true;
+            self.version += 1;
+            self.queue_status(host);
+            return;
+        }
         let mut status = self.status().unwrap_or(&self.row.status).clone();
         let lost = |container: &mut ContainerStatus| {
             if !matches!(container.state, ContainerState::Terminated(_)) {
@@ -342,6 +379,13 @@ impl PodWorker {
         };
         host.send(cx, write, "containers have ended", Topic::Delete, self.id.0);
     }
+}
+
+/// Whether nothing is left to be said of the end of a pod.
+fn ended(status: &PodStatus) -> bool {
+    let all = || status.init_containers.iter().chain(&status.containers);
+    let over = |c: &ContainerStatus| matches!(c.state, ContainerState::Terminated(_));
+    status.phase.terminal() && status.start_time.is_some() && all().all(over)
 }
 
 /// `hasPodInitialized`, from what the API server shows.

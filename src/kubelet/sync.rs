@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use super::actions::{self, KillWhy};
 use super::agent::Event;
+use super::conditions;
 use super::host::{Cx, Found, Host, Lookup};
 use super::pod_status::{self, Facts};
-use super::pod_worker::{Doing, Ending, Mount, PodWorker, Step, SyncError, Work};
+use super::pod_worker::{Copy, Doing, Ending, Mount, PodWorker, Step, Steps, SyncError, Work};
 use super::probes::{ProbeResult, worker};
 use super::record::{Record, Sandbox, Slot};
 use super::runtime::{Call, ProbeKind};
 use crate::api::container::ConfigRef;
 use crate::api::pod::VolumeSource;
-use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
+use crate::api::pod_status::{
+    ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Truth,
+};
 use crate::api::{Pod, Text};
 use crate::engine::Time;
 
@@ -39,7 +42,7 @@ impl PodWorker {
     pub(super) fn sync(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         let (status, looks) = self.generate(host, cx, false, false);
         let terminal = status.phase.terminal();
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.tell_status(host, cx, status, false);
         for index in looks {
             self.trigger_readiness(host, cx, index);
         }
@@ -53,6 +56,53 @@ impl PodWorker {
         }
     }
 
+    /// Makes the status of a pod whose containers are stopped, or have been.
+    fn tell_end(&mut self, host: &mut Host, cx: &mut Cx<'_>, terminal: bool, fresh: bool) {
+        if self.ended && !fresh && self.has_told_end() {
+            debug_assert!(
+                super::status::same(
+                    &self.generate(host, cx, terminal, fresh).0,
+                    &self.row.status
+                ),
+                "a new status would say something else"
+            );
+            return;
+        }
+        let (mut status, looks) = self.generate(host, cx, terminal, fresh);
+        if let (Work::Terminating, false, Some(ending)) = (self.work, fresh, &self.ending) {
+            end_by_node(&mut status, ending, self.row.meta.generation, cx);
+        }
+        self.tell_status(host, cx, status, fresh);
+        for index in looks {
+            self.trigger_readiness(host, cx, index);
+        }
+    }
+
+    /// Sets a status that was generated.
+    fn tell_status(&mut self, host: &mut Host, cx: &mut Cx<'_>, status: PodStatus, fresh: bool) {
+        let over = |c: &ContainerStatus| matches!(c.state, ContainerState::Terminated(_));
+        let ended = status.phase.terminal()
+            && status.init_containers.is_empty()
+            && status.containers.iter().all(over)
+            && (fresh || self.lag.is_none());
+        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.ended = ended;
+    }
+
+    /// Of a pod that has [`PodWorker::ended`], whether the API server shows all that could be said
+    /// of it: only then nothing but the record matters.
+    fn has_told_end(&self) -> bool {
+        let Pod {
+            meta, spec, status, ..
+        } = &*self.row;
+        let said = matches!(self.status, Copy::Row) && status.phase.terminal();
+        let known = self.lag.is_none() && !meta.deleting() && self.ending.is_none();
+        said && known
+            && meta.generation == status.observed_generation
+            && spec.active_deadline_s.is_none()
+            && !conditions::could_restart_all(spec)
+    }
+
     /// The status that follows from what was seen; with the containers whose readiness is to be
     /// probed at once. `fresh` reads the runtime itself instead.
     fn generate(
@@ -64,7 +114,7 @@ impl PodWorker {
     ) -> (PodStatus, Vec<usize>) {
         let overdue = self.overdue(cx);
         if overdue {
-            self.tell(host, cx, false, DEADLINE.0, DEADLINE.1.into());
+            self.tell(host, cx, false, DEADLINE.0, DEADLINE.1);
         }
         let record = if fresh { &self.record } else { self.seen() };
         let facts = Facts {
@@ -212,7 +262,7 @@ impl PodWorker {
         let restart_all = restarting.is_some_and(|c| c.status == Truth::True);
         let todo = actions::compute(&run.row, record, restart_all, &result);
         let changed = todo.sandbox && record.sandbox == Sandbox::Dead;
-        let mut steps = Vec::new();
+        let mut steps = Steps::new();
         if todo.kill_pod {
             steps.push(Step::KillPod);
         } else {
@@ -234,10 +284,11 @@ impl PodWorker {
         }
         if changed {
             let message = "Pod sandbox changed, it will be killed and re-created.";
-            self.tell(host, cx, false, "SandboxChanged", message.into());
+            self.tell(host, cx, false, "SandboxChanged", message);
         }
         if let Some(run) = self.run.as_deref_mut() {
-            run.steps = steps.into();
+            steps.reverse();
+            run.steps = steps;
         }
         self.go_on(host, cx);
     }
@@ -312,23 +363,22 @@ impl PodWorker {
         }
         let message = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to \
                        setup network for sandbox";
-        self.tell(host, cx, true, "FailedCreatePodSandBox", message.into());
+        self.tell(host, cx, true, "FailedCreatePodSandBox", message);
         self.fail(SyncError::Other);
         self.end_run(host, cx, false);
     }
 
     /// `OnPodSandboxReady`: the condition is set without waiting for the sync to end.
     fn sandbox_ready(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let mut status = self.status().unwrap_or(&self.row.status).clone();
-        status.set_condition(PodCondition {
+        let condition = PodCondition {
             kind: PodConditionKind::PodReadyToStartContainers,
             status: Truth::True,
             since: cx.now,
             reason: None,
             message: None,
             observed_generation: self.row.meta.generation,
-        });
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        };
+        self.set_condition(host, cx, condition);
     }
 
     /// Notes why the sync under way failed; the earliest end of a back-off wins over other errors.
@@ -346,14 +396,7 @@ impl PodWorker {
 
     /// `SyncTerminatingPod`.
     pub(super) fn sync_terminating(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let (mut status, looks) = self.generate(host, cx, false, false);
-        if let Some(ending) = &self.ending {
-            end_by_node(&mut status, ending, self.row.meta.generation, cx);
-        }
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
-        for index in looks {
-            self.trigger_readiness(host, cx, index);
-        }
+        self.tell_end(host, cx, false, false);
         self.stop_liveness_and_startup();
         // A pod that ended by itself has no grace period determined: its own applies.
         let grace = (self.grace_s > 0).then_some(self.grace_s);
@@ -363,15 +406,13 @@ impl PodWorker {
     /// Nothing of the pod runs any more.
     pub(super) fn stopped(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
         self.probes.clear();
-        let (status, _) = self.generate(host, cx, true, true);
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.tell_end(host, cx, true, true);
         self.end_run(host, cx, false);
     }
 
     /// `SyncTerminatedPod`.
     pub(super) fn sync_terminated(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
-        let (status, _) = self.generate(host, cx, true, false);
-        self.set_status(host, cx, status, self.row.meta.deleting(), false);
+        self.tell_end(host, cx, true, false);
         // Nothing is mounted any more.
         let before = host.in_use.len();
         host.in_use.retain(|(_, pod)| *pod != self.id);

@@ -28,8 +28,9 @@ const SPAM_INTERVAL_NS: u64 = 300_000_000_000;
 /// The queue of KubeEvents of one kubelet.
 #[derive(Debug)]
 pub(super) struct Telling {
+    /// Those that wait for the one under way to be answered.
     queue: VecDeque<(Arc<KubeEvent>, Cause)>,
-    sending: Option<Box<(Arc<KubeEvent>, Cause, u32)>>,
+    sending: Option<(Arc<KubeEvent>, Cause, u32)>,
     /// When the answer to the last one is there, which nobody is told of.
     answered: Time,
     budget: Budget,
@@ -79,7 +80,7 @@ impl Host {
         quiet: &mut Quiet,
         warning: bool,
         reason: impl Into<Text>,
-        message: String,
+        message: impl Into<Text>,
     ) {
         if !quiet.lets_through(warning, cx.now) || self.telling.queue.len() >= QUEUED {
             return;
@@ -95,26 +96,22 @@ impl Host {
             source: Text::literal("kubelet"),
         };
         let cause = self.cause("");
-        self.telling.queue.push_back((event.into(), cause));
-        self.send_event(cx);
+        let telling = &mut self.telling;
+        if telling.sending.is_none() && telling.queue.is_empty() {
+            if telling.answered <= cx.now {
+                self.send_event(cx, event.into(), cause);
+                return;
+            }
+            cx.out.at(telling.answered, Event::Told);
+        }
+        telling.queue.push_back((event.into(), cause));
     }
 
-    fn send_event(&mut self, cx: &mut Cx<'_>) {
-        if self.telling.sending.is_some() {
-            return;
-        }
-        if cx.now < self.telling.answered {
-            if self.telling.queue.len() == 1 {
-                cx.out.at(self.telling.answered, Event::Told);
-            }
-            return;
-        }
-        if let Some((event, cause)) = self.telling.queue.pop_front() {
-            let at = self.telling.budget.take(cx.now);
-            let token = Topic::Event.token(self.life, 0);
-            cx.out.send(at, Write::Emit(event.clone()), cause, token);
-            self.telling.sending = Some(Box::new((event, cause, 1)));
-        }
+    fn send_event(&mut self, cx: &mut Cx<'_>, event: Arc<KubeEvent>, cause: Cause) {
+        let at = self.telling.budget.take(cx.now);
+        let token = Topic::Event.token(self.life, 0);
+        cx.out.send(at, Write::Emit(event.clone()), cause, token);
+        self.telling.sending = Some((event, cause, 1));
     }
 
     /// The event under way was taken, and its answer is back at `answered`; returns whether that is
@@ -130,8 +127,15 @@ impl Host {
 
     /// The answer that nobody was told of is there.
     pub(super) fn on_told(&mut self, cx: &mut Cx<'_>) {
-        if self.telling.answered <= cx.now {
-            self.send_event(cx);
+        let telling = &mut self.telling;
+        if telling.sending.is_none() && telling.answered <= cx.now {
+            self.send_next_event(cx);
+        }
+    }
+
+    fn send_next_event(&mut self, cx: &mut Cx<'_>) {
+        if let Some((event, cause)) = self.telling.queue.pop_front() {
+            self.send_event(cx, event, cause);
         }
     }
 
@@ -148,6 +152,6 @@ impl Host {
             self.telling.sending = Some(sent);
             return;
         }
-        self.send_event(cx);
+        self.send_next_event(cx);
     }
 }

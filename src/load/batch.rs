@@ -5,9 +5,11 @@
 //! [`PoissonPods`] is such a stream; a trace is another. How long a pod's containers run is told by
 //! the AppModel that selects it (`exit`), as for every other container.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::pod_status::PodStatus;
 use crate::api::{Labels, Meta, Pod, PodSpec, Text};
 use crate::engine::draws::{Draws, Purpose};
 
@@ -42,6 +44,8 @@ pub struct PodKind {
 #[derive(Clone, Debug)]
 pub struct PoissonPods {
     name: Text,
+    /// The last pod's name: the stream's, a dash and a number.
+    stem: String,
     namespace: Text,
     kinds: Vec<PodKind>,
     weights: u64,
@@ -72,6 +76,7 @@ impl PoissonPods {
         assert!(per_second > 0.0, "a stream needs a positive rate");
         PoissonPods {
             name: name.into(),
+            stem: format!("{name}-"),
             namespace: namespace.into(),
             kinds,
             weights,
@@ -105,16 +110,21 @@ impl Iterator for PoissonPods {
         self.n += 1;
         let unit = self.draws.unit(GAP, self.entity, n);
         self.at_s -= libm::log1p(-unit) * self.mean_s;
+        self.stem.truncate(self.name.len() + 1);
+        // Writing to a string cannot fail.
+        let _ = write!(self.stem, "{n}");
+        let name = Text::from(self.stem.as_str());
         let kind = self.kind(n);
         let pod = Pod {
             meta: Meta {
                 namespace: self.namespace.clone(),
-                name: format!("{}-{n}", self.name).into(),
+                name,
                 labels: kind.labels.clone(),
                 ..Meta::default()
             },
             spec: kind.spec.clone(),
-            ..Pod::default()
+            node_name: None,
+            status: PodStatus::default(),
         };
         Some(PodArrival {
             at: Duration::from_nanos((self.at_s * 1e9) as u64),

@@ -16,12 +16,12 @@
 //! user is counted, and its connection used again, when the server has sent it (its latency is
 //! exact); idle connections of a process that ended are known to be closed at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Kind, Row, Text};
+use crate::api::{Kind, Node, Row, Text};
 use crate::engine::Time;
 use crate::engine::draws::Draws;
 use crate::kubelet::RuntimeEvent;
@@ -143,18 +143,18 @@ pub struct DataPlane {
     units: Slab<Unit>,
     /// By the number of the pod.
     pods: Vec<Option<Box<Pod>>>,
-    /// The newest pod that had an address.
-    by_ip: rustc_hash::FxHashMap<u32, u32>,
+    /// How many pods have got an address.
+    addressed: u32,
+    /// The newest pod that had an address; none before somebody asks.
+    by_ip: Option<rustc_hash::FxHashMap<u32, u32>>,
     /// Pods whose containers only sleep.
     idle: std::collections::BTreeSet<u32>,
     /// Processes by place, in the order of starting.
     at: Vec<Vec<Key>>,
     /// Places without power.
     dark: BTreeSet<Place>,
-    /// Number and memory of the nodes.
-    nodes: BTreeMap<Place, (u32, u64)>,
-    /// What the kubelets of some nodes want to be told about their memory and disk.
-    watched: BTreeMap<Place, shortage::Watched>,
+    /// Memory of the nodes by place, and what their kubelets want to be told about it.
+    nodes: shortage::Nodes,
     /// Loads that faults put on containers and nodes.
     strains: strain::Strains,
     cpu: Cpu,
@@ -181,12 +181,12 @@ impl DataPlane {
             exchanges: Slab::default(),
             units: Slab::default(),
             pods: Vec::new(),
-            by_ip: rustc_hash::FxHashMap::default(),
+            addressed: 0,
+            by_ip: None,
             idle: std::collections::BTreeSet::new(),
             at: Vec::new(),
             dark: BTreeSet::new(),
-            nodes: BTreeMap::new(),
-            watched: BTreeMap::new(),
+            nodes: shortage::Nodes::default(),
             strains: strain::Strains::default(),
             cpu: Cpu::default(),
             wakes: Vec::new(),
@@ -211,6 +211,9 @@ impl DataPlane {
 
     /// Takes in a committed change of the cluster. Proxies hear of it with their own lag.
     pub fn on_change(&mut self, change: &Change, now: Time) {
+        if only_reports(change) {
+            return;
+        }
         self.net.on_change(change, now);
         match (change.kind(), &change.new) {
             (Kind::Pod, Some(Row::Pod(pod))) => {
@@ -222,9 +225,7 @@ impl DataPlane {
                     (self.net.place(&node.meta.name), change.object)
                 {
                     let memory = u64::try_from(node.status.capacity.memory).unwrap_or(0);
-                    // A machine keeps the number that it registered under first.
-                    let first = self.nodes.get(&place).map_or(object.index, |known| known.0);
-                    self.nodes.insert(place, (first, memory));
+                    self.nodes.set(place, object.index, memory);
                     let milli = u64::try_from(node.status.capacity.cpu_milli).unwrap_or(0);
                     if milli > 0 {
                         self.cpu.set_cores(place.0, milli);
@@ -345,6 +346,18 @@ impl DataPlane {
             out.at(wake.at, Event::Cpu { slot, number });
         }
     }
+}
+
+/// Whether a change of a Node is one that nothing here looks at: most of them are reports that it is
+/// as it was.
+fn only_reports(change: &Change) -> bool {
+    let (Op::Update, Some(Row::Node(old)), Some(Row::Node(new))) =
+        (change.op, &change.old, &change.new)
+    else {
+        return false;
+    };
+    let room = |node: &Node| (node.status.capacity.memory, node.status.capacity.cpu_milli);
+    room(old) == room(new) && old.meta.name == new.meta.name && old.zone() == new.zone()
 }
 
 #[cfg(test)]

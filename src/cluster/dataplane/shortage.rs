@@ -38,6 +38,43 @@ pub struct Watched {
     most_processes: u128,
 }
 
+/// What is known of the memory of nodes.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    /// By place: number and memory in bytes.
+    sizes: Vec<Option<(u32, u64)>>,
+    watched: Vec<Option<Watched>>,
+}
+
+impl Nodes {
+    /// A node was added, or has become larger or smaller. A machine keeps the number that it
+    /// registered under first.
+    pub(super) fn set(&mut self, place: Place, number: u32, memory: u64) {
+        let number = self.size(place).map_or(number, |(first, _)| first);
+        *entry(&mut self.sizes, place) = Some((number, memory));
+    }
+
+    /// Number and memory of a node.
+    fn size(&self, place: Place) -> Option<(u32, u64)> {
+        *self.sizes.get(place.index())?
+    }
+
+    fn watched(&self, place: Place) -> Option<&Watched> {
+        self.watched.get(place.index())?.as_ref()
+    }
+
+    fn watched_mut(&mut self, place: Place) -> Option<&mut Watched> {
+        self.watched.get_mut(place.index())?.as_mut()
+    }
+}
+
+fn entry<T>(all: &mut Vec<Option<T>>, place: Place) -> &mut Option<T> {
+    if all.len() <= place.index() {
+        all.resize_with(place.index() + 1, || None);
+    }
+    &mut all[place.index()]
+}
+
 /// Stands for "as much as there is".
 const BOUNDLESS: u128 = u64::MAX as u128;
 
@@ -60,13 +97,13 @@ impl DataPlane {
         for key in self.at.get(place.index()).into_iter().flatten() {
             watched.count(&self.units[*key], true);
         }
-        self.watched.insert(place, watched);
+        *entry(&mut self.nodes.watched, place) = Some(watched);
         self.tell_tight(place, out);
     }
 
     /// A process begins or ends on its node.
     pub(super) fn expect_use(&mut self, unit: &Unit, begins: bool, out: &mut Out) {
-        if let Some(watched) = self.watched.get_mut(&unit.place) {
+        if let Some(watched) = self.nodes.watched_mut(unit.place) {
             watched.count(unit, begins);
             if begins {
                 self.tell_tight(unit.place, out);
@@ -78,7 +115,7 @@ impl DataPlane {
     pub(super) fn set_ballast(&mut self, key: Key, bytes: u64, out: &mut Out) {
         let unit = &mut self.units[key];
         let place = unit.place;
-        let watched = self.watched.get_mut(&place);
+        let watched = self.nodes.watched_mut(place);
         match watched {
             Some(watched) => {
                 watched.count(unit, false);
@@ -92,7 +129,7 @@ impl DataPlane {
 
     pub(super) fn tell_tight(&self, place: Place, out: &mut Out) {
         let (Some(watched), Some((node, capacity))) =
-            (self.watched.get(&place), self.nodes.get(&place))
+            (self.nodes.watched(place), self.nodes.size(place))
         else {
             return;
         };
@@ -100,8 +137,8 @@ impl DataPlane {
         let most = watched.most + u128::from(watched.floor) + beside;
         let many = |enough: u32| watched.most_processes > u128::from(enough);
         let crowded = watched.enough.is_some_and(many);
-        if most > u128::from(*capacity) || watched.writers > 0 || crowded {
-            let node = Id::<Node>::new(*node);
+        if most > u128::from(capacity) || watched.writers > 0 || crowded {
+            let node = Id::<Node>::new(node);
             out.runtime.push(RuntimeEvent::Tight { node });
         }
     }
@@ -117,7 +154,7 @@ impl DataPlane {
             QosClass::Guaranteed => -997,
             QosClass::BestEffort => 1000,
             QosClass::Burstable => {
-                let capacity = self.nodes.get(&place).map_or(0, |node| node.1).max(1);
+                let capacity = self.nodes.size(place).map_or(0, |node| node.1).max(1);
                 let request = container_of(&row.spec, index).map_or(0, |c| c.requests.memory);
                 let share = i128::from(request) * 1000 / i128::from(capacity);
                 i64::try_from(1000 - share).unwrap_or(0).clamp(3, 999)
@@ -130,7 +167,7 @@ impl DataPlane {
         let Some(place) = self.net.place(node) else {
             return;
         };
-        let capacity = self.nodes.get(&place).map_or(0, |node| node.1);
+        let capacity = self.nodes.size(place).map_or(0, |node| node.1);
         while let Some(victim) = self.used_up(place, capacity, now) {
             match victim {
                 Victim::Unit(key) => self.end_unit(key, OUT_OF_MEMORY, now, out),
@@ -142,15 +179,15 @@ impl DataPlane {
         for unit in self.running_at(place).map(|key| &self.units[key]) {
             pods.entry(unit.id.pod).or_default().add(unit, now);
         }
-        let count = (self.watched.get(&place)).is_some_and(|watched| watched.enough.is_some());
+        let count = (self.nodes.watched(place)).is_some_and(|watched| watched.enough.is_some());
         for (&pod, used) in &pods {
             used.tell(pod, count, out);
         }
-        if let Some((node, capacity)) = self.nodes.get(&place) {
+        if let Some((node, capacity)) = self.nodes.size(place) {
             let used: u64 = pods.values().map(|used| used.memory).sum();
             let used = used.saturating_add(self.strains.beside(place));
             out.runtime.push(RuntimeEvent::NodeMemory {
-                node: Id::new(*node),
+                node: Id::new(node),
                 available_kib: narrow(capacity.saturating_sub(used) >> 10),
             });
         }

@@ -85,6 +85,11 @@ impl Whereabouts {
             self.place = place.unwrap_or_default();
         }
     }
+
+    /// Its node, once it has an address there.
+    pub fn node(self) -> Option<Place> {
+        (self.place != Place::default()).then_some(self.place)
+    }
 }
 
 /// What is known about the pod behind an endpoint.
@@ -136,6 +141,7 @@ impl DataPlane {
 
     /// Takes in what a backend tells.
     pub fn told(&mut self, event: UserEvent, now: Time) {
+        self.know_addresses();
         let number = match event {
             UserEvent::Sent { traffic } | UserEvent::Ended { traffic, .. } => {
                 self.traffics.get(usize::from(traffic)).copied()
@@ -216,7 +222,26 @@ impl DataPlane {
 
     /// The newest pod that had an address.
     fn pod_at(&self, ip: u32) -> Option<u32> {
-        self.by_ip.get(&ip).copied()
+        self.by_ip.as_ref()?.get(&ip).copied()
+    }
+
+    /// From now on it is known who had an address: a simulated run never asks.
+    fn know_addresses(&mut self) {
+        if self.by_ip.is_some() {
+            return;
+        }
+        let pods = (0u32..).zip(&self.pods);
+        let mut all: Vec<_> = pods
+            .filter_map(|(number, pod)| pod.as_ref().map(|pod| (number, pod)))
+            .filter(|(_, pod)| pod.addressed > 0)
+            .map(|(number, pod)| (pod.addressed, pod.whereabouts.ip, number))
+            .collect();
+        all.sort_unstable();
+        self.by_ip = Some(
+            all.into_iter()
+                .map(|(_, ip, number)| (ip, number))
+                .collect(),
+        );
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Pod {
     pub deleting: bool,
     /// Where it was last.
     pub whereabouts: super::told::Whereabouts,
+    /// How many pods had got an address when it had its own, itself included.
+    pub addressed: u32,
     /// Its processes.
     pub units: SmallVec<[Key; 1]>,
 }
@@ -136,7 +138,11 @@ impl DataPlane {
         pod.whereabouts.learn(row, gone, &self.net);
         let ip = pod.whereabouts.ip;
         if ip != before {
-            self.by_ip.insert(ip, number);
+            self.addressed += 1;
+            pod.addressed = self.addressed;
+            if let Some(by_ip) = &mut self.by_ip {
+                by_ip.insert(ip, number);
+            }
         }
         // Nobody who sends anything can ever have met it.
         if gone && pod.units.is_empty() && self.senders.is_empty() {
@@ -168,7 +174,7 @@ impl DataPlane {
                 (false, _, RestartPolicy::OnFailure | RestartPolicy::Never) => &self.default_batch,
                 _ => &self.default_model,
             };
-            return (model.clone(), Arc::from([]));
+            return (model.clone(), Arc::default());
         };
         let model = self.models[found].clone();
         if self.calls.len() <= found {
@@ -182,7 +188,7 @@ impl DataPlane {
             self.calls[found] = Some(senders);
         }
         let senders = self.calls[found].clone();
-        (model, senders.unwrap_or_else(|| Arc::from([])))
+        (model, senders.unwrap_or_default())
     }
 
     /// The time that the model of a container gives its image's pull, if it does.
@@ -198,11 +204,7 @@ impl DataPlane {
     /// A container's process was started on the pod's node.
     pub fn start(&mut self, id: ContainerId, row: &PodRow, now: Time, out: &mut Out) {
         self.pod_changed(id.pod.0, row, false);
-        let node = row.node_name.as_ref().map_or("", |n| n.as_str());
-        let place = self
-            .net
-            .place(node)
-            .unwrap_or_else(|| self.net.topology.node(node, ""));
+        let place = self.place_of(id.pod, row);
         let (model, calls) = self.model_of(row, id.index);
         let instance = self.instance(id, row, model, now);
         let ports = Ports::of(&instance.model, &row.spec, id.index);
@@ -242,6 +244,17 @@ impl DataPlane {
             pod.units.push(key);
         }
         self.watch_life(key, now, out);
+    }
+
+    /// The place of the node that a pod is on.
+    fn place_of(&mut self, pod: Id<PodRow>, row: &PodRow) -> Place {
+        let known = self.pods[pod.index()].as_ref().map(|pod| pod.whereabouts);
+        if let Some(place) = known.and_then(super::told::Whereabouts::node) {
+            return place;
+        }
+        let node = row.node_name.as_ref().map_or("", |n| n.as_str());
+        let known = self.net.place(node);
+        known.unwrap_or_else(|| self.net.topology.node(node, ""))
     }
 
     fn instance(

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::kubelet::PodChange;
 use crate::api::container::Container;
 use crate::api::pod_status::{ContainerState, ContainerStatus, Truth};
 use crate::api::probe::{Action, Probe};
@@ -29,6 +28,7 @@ use crate::api::{Meta, Node, Pod, PodSpec, Row, Text};
 use crate::client::{Outbox, Reply};
 use crate::engine::draws::Draws;
 use crate::engine::{Queue, Time};
+use crate::kubelet::PodChange;
 use crate::store::{Cause, Cursor, Id, Op, Propagation, Store, Write};
 
 const LATENCY: Duration = Duration::from_millis(5);
