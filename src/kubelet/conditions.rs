@@ -226,15 +226,16 @@ pub(super) fn initialized(spec: &PodSpec, status: &PodStatus, old: &PodStatus) -
     if status.phase == Phase::Succeeded && unknown.is_empty() {
         return condition(kind, true, Some("PodCompleted"), None);
     }
-    let any_main = status
-        .containers
-        .iter()
-        .any(|c| !matches!(c.state, ContainerState::Waiting { .. }));
-    let was = old
-        .condition(&kind)
-        .is_some_and(|c| c.status == Truth::True);
+    let any_main = || {
+        let mut mains = status.containers.iter();
+        mains.any(|c| !matches!(c.state, ContainerState::Waiting { .. }))
+    };
+    let was = || {
+        let was = old.condition(&kind);
+        was.is_some_and(|c| c.status == Truth::True)
+    };
     match describe(&unknown, &incomplete, "incomplete") {
-        Some(message) if !any_main && !was => {
+        Some(message) if !any_main() && !was() => {
             condition(kind, false, Some("ContainersNotInitialized"), Some(message))
         }
         _ => condition(kind, true, None, None),

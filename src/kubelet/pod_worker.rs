@@ -155,6 +155,13 @@ pub(super) struct Mount {
     pub(super) wait: Duration,
 }
 
+/// What the last relist saw of a pod, and when it became out of date.
+#[derive(Clone, Debug)]
+pub(super) struct Lag {
+    since: Time,
+    record: Record,
+}
+
 /// The worker of one pod, and what the runtime reports about it.
 #[derive(Debug)]
 pub(super) struct PodWorker {
@@ -166,7 +173,7 @@ pub(super) struct PodWorker {
     /// The runtime's truth.
     pub(super) record: Record,
     /// What the last relist saw, while that differs.
-    pub(super) lag: Option<Box<Record>>,
+    pub(super) lag: Option<Box<Lag>>,
     pub(super) work: Work,
     /// Not admitted, so no worker runs.
     pub(super) rejected: bool,
@@ -268,15 +275,21 @@ impl PodWorker {
 
     /// What the last relist saw.
     pub(super) fn seen(&self) -> &Record {
-        self.lag.as_deref().unwrap_or(&self.record)
+        self.lag.as_ref().map_or(&self.record, |lag| &lag.record)
     }
 
     /// The runtime told something: from here on the record is ahead of the last relist.
     pub(super) fn changing(&mut self, host: &mut Host, cx: &mut Cx<'_>) -> &mut Record {
         if self.lag.is_none() {
-            self.lag = Some(Box::new(self.record.clone()));
+            self.lag = Some(Box::new(Lag {
+                since: cx.now,
+                record: self.record.clone(),
+            }));
         }
-        host.arm_relist(cx);
+        // While a sync is under way a relist could only note that another has to follow.
+        if self.run.is_none() {
+            host.arm_relist(cx);
+        }
         self.ended = false;
         &mut self.record
     }
@@ -458,6 +471,7 @@ impl PodWorker {
                 // Nothing is started or stopped any more; there may be many such pods for long.
                 self.memory = ThinVec::new();
                 self.kills = ThinVec::new();
+                self.lag = None;
                 return;
             }
             (Work::Terminating, None) => {
@@ -472,6 +486,19 @@ impl PodWorker {
         }
         if let Some(error) = run.error {
             self.requeue(host, cx, error);
+        }
+        self.look_back(host, cx);
+    }
+
+    /// What the relists would have found during the sync that has ended.
+    fn look_back(&mut self, host: &mut Host, cx: &mut Cx<'_>) {
+        let Some(lag) = &self.lag else {
+            return;
+        };
+        if host.relists.after(lag.since) <= cx.now {
+            self.on_relist(host, cx);
+        } else {
+            host.arm_relist(cx);
         }
     }
 
@@ -512,7 +539,7 @@ impl PodWorker {
         let Some(old) = self.lag.take() else {
             return;
         };
-        if *old != self.record && self.in_config {
+        if old.record != self.record && self.in_config {
             self.update(host, cx, None);
         }
     }

@@ -126,11 +126,13 @@ impl PodWorker {
             return;
         }
         let now = whole_seconds(cx.now);
-        for condition in &mut status.conditions {
+        for (at, condition) in status.conditions.iter_mut().enumerate() {
             if matches!(condition.kind, PodConditionKind::Other(_)) {
                 continue;
             }
-            condition.since = match old.condition(&condition.kind) {
+            // Nearly always it stands in the same place.
+            let same_place = old.conditions.get(at).filter(|c| c.kind == condition.kind);
+            condition.since = match same_place.or_else(|| old.condition(&condition.kind)) {
                 Some(old) if old.status == condition.status => old.since,
                 _ => now,
             };

@@ -350,10 +350,11 @@ fn under_memory_pressure_the_pod_that_uses_most_beyond_its_requests_goes() {
 
 #[test]
 fn an_idle_kubelet_and_a_pod_worker_are_small() {
-    // There may be 5,000 kubelets and 150,000 pods in a run.
+    // There may be 5,000 kubelets and 150,000 pods in a run. A worker holds what is recorded of its
+    // first container.
     let worker = size_of::<super::super::pod_worker::PodWorker>();
-    assert!(size_of::<Kubelet>() <= 832, "{}", size_of::<Kubelet>());
-    assert!(worker <= 320, "{worker}");
+    assert!(size_of::<Kubelet>() <= 864, "{}", size_of::<Kubelet>());
+    assert!(worker <= 384, "{worker}");
 }
 
 #[test]
