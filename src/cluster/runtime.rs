@@ -145,7 +145,7 @@ impl Asked {
             pull: None,
             missing: false,
             model: None,
-            calls: Arc::from([]),
+            calls: Arc::default(),
             idle: false,
         }
     }
