@@ -12,6 +12,8 @@ pub mod yaml;
 
 pub mod patch;
 
+pub mod shared;
+
 pub mod text;
 
 pub mod quantity;
@@ -87,6 +89,7 @@ pub use policy::{PodDisruptionBudget, PriorityClass};
 pub use quota::{LimitRange, ResourceQuota};
 pub use row::{Kind, Object, Row};
 pub use service::{EndpointSlice, Service};
+pub use shared::Shared;
 pub use stateful::{ControllerRevision, DaemonSet, StatefulSet};
 pub use text::Text;
 pub use volume::{

@@ -3,7 +3,7 @@
 use super::affinity::Taint;
 use super::pod_status::Truth;
 use super::quantity::Resources;
-use super::{Meta, Text};
+use super::{Meta, Shared, Text};
 use crate::engine::Time;
 
 /// Label of a node's own name.
@@ -42,7 +42,7 @@ pub struct NodeStatus {
     /// Conditions.
     pub conditions: Vec<NodeCondition>,
     /// Images on the node with their sizes in bytes (`names[0]`, size).
-    pub images: Vec<(Vec<Text>, i64)>,
+    pub images: Shared<Vec<(Vec<Text>, i64)>>,
     /// `volumesInUse`: PersistentVolumes that are, or are about to be, mounted; by name, sorted.
     pub volumes_in_use: Vec<Text>,
 }

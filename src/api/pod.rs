@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::affinity::{Affinity, Toleration, TopologySpread};
 use super::container::{ConfigRef, Container};
 use super::quantity::Resources;
-use super::{Labels, Meta, PodStatus, Text};
+use super::{Labels, Meta, PodStatus, Shared, Text};
 
 /// `spec.template` of a workload.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -205,6 +205,6 @@ pub struct Pod {
     pub spec: Arc<PodSpec>,
     /// The node it is bound to.
     pub node_name: Option<Text>,
-    /// Status.
-    pub status: PodStatus,
+    /// Status; shared with whoever wrote it and with later states that keep it.
+    pub status: Shared<PodStatus>,
 }

@@ -476,7 +476,8 @@ pub fn node(pool: &NodePool, nth: u32) -> Node {
             .images
             .iter()
             .map(|image| (vec![image.clone()], 100 << 20))
-            .collect(),
+            .collect::<Vec<_>>()
+            .into(),
         ..NodeStatus::default()
     };
     let meta = Meta {

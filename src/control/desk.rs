@@ -200,7 +200,7 @@ impl<C: Controller> Desk<C> {
             message: None,
             observed_generation: 0,
         });
-        let patch = Patch::PodStatus(Box::new(status));
+        let patch = Patch::PodStatus(status);
         let (object, uid) = (id.into(), None);
         self.ask(&Write::Patch { object, uid, patch })
             .expect("patched");

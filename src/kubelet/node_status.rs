@@ -220,7 +220,7 @@ impl Host {
         node.status.conditions.clear();
         let (conditions, _) = conditions(&node, &Health::default(), cx.now);
         node.status.conditions = conditions;
-        node.status.images = self.image_list();
+        node.status.images = self.image_list().into();
         self.reporting.due = Time::MAX;
         let write = Write::Create(node.into());
         self.send(cx, write, "node registered", Topic::Register, 0);

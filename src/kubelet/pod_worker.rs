@@ -22,7 +22,7 @@ use super::start::Failure;
 use super::telling::{About, Quiet};
 use super::usage::Usage;
 use crate::api::pod_status::PodStatus;
-use crate::api::{Kind, Pod, Text};
+use crate::api::{Kind, Pod, Shared, Text};
 use crate::client::back_off::BackOff;
 use crate::engine::Time;
 use crate::engine::draws::{Purpose, entity_key};
@@ -72,7 +72,7 @@ pub(super) enum Copy {
     /// There is none.
     None,
     /// It differs from what the API server shows, or did when last looked at.
-    Own(Box<PodStatus>),
+    Own(Shared<PodStatus>),
     /// It is what the API server shows.
     Row,
 }
@@ -257,7 +257,7 @@ impl PodWorker {
     }
 
     /// The status manager's copy of the status, if it has one.
-    pub(super) fn status(&self) -> Option<&PodStatus> {
+    pub(super) fn status(&self) -> Option<&Shared<PodStatus>> {
         match &self.status {
             Copy::None => None,
             Copy::Own(status) => Some(status),

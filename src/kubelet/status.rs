@@ -13,13 +13,13 @@ use super::pod_status::{STATUS_UNKNOWN, lost};
 use super::pod_worker::{Copy, PodWorker, Work};
 use super::probes::{status_mut, status_of};
 use super::record::whole_seconds;
-use crate::api::Pod;
 use crate::api::container::Container;
 use crate::api::pod::RestartPolicy;
 use crate::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Terminated,
     Truth,
 };
+use crate::api::{Pod, Shared};
 use crate::engine::Time;
 use crate::store::{Patch, Propagation, Write};
 
@@ -35,6 +35,9 @@ fn by_kubelet(kind: &PodConditionKind) -> bool {
 
 /// `isPodStatusByKubeletEqual`: times of conditions, and conditions of others, do not count.
 pub(super) fn same(a: &PodStatus, b: &PodStatus) -> bool {
+    if std::ptr::eq(a, b) {
+        return true;
+    }
     a.phase == b.phase
         && same_conditions(&a.conditions, b)
         && a.reason == b.reason
@@ -117,10 +120,11 @@ impl PodWorker {
         &mut self,
         host: &mut Host,
         cx: &mut Cx<'_>,
-        mut status: PodStatus,
+        status: impl Into<Shared<PodStatus>>,
         force: bool,
         finished: bool,
     ) {
+        let mut status = status.into();
         let old = self.status().unwrap_or(&self.row.status);
         if comes_back(&self.row, old, &status) {
             return;
@@ -144,7 +148,7 @@ impl PodWorker {
         if unchanged && !force {
             return;
         }
-        self.status = Copy::Own(Box::new(status));
+        self.status = Copy::Own(status);
         self.version += 1;
         self.queue_status(host);
     }
@@ -282,7 +286,7 @@ impl PodWorker {
         match &self.status {
             Copy::None => {}
             Copy::Row if same(&self.row.status, &old.status) => {}
-            Copy::Row => self.status = Copy::Own(Box::new(old.status.clone())),
+            Copy::Row => self.status = Copy::Own(old.status.clone()),
             Copy::Own(_) => self.drop_copy(),
         }
         old
@@ -325,15 +329,18 @@ impl PodWorker {
 
     /// `mergePodStatus`: what is sent, given what the API server has. Conditions that are not the
     /// kubelet's stay out of it.
-    fn merged(&self, status: &PodStatus, now: Time) -> PodStatus {
+    fn merged(&self, status: &Shared<PodStatus>, now: Time) -> Shared<PodStatus> {
         let known = &self.row.status;
         let ending = !known.phase.terminal() && status.phase.terminal();
         let could_run = self.could_run();
         let mut merged = status.clone();
-        merged.conditions.retain(|c| {
+        let told = |c: &PodCondition| {
             by_kubelet(&c.kind)
                 || (c.kind == PodConditionKind::DisruptionTarget && ending && !could_run)
-        });
+        };
+        if !merged.conditions.iter().all(told) {
+            merged.conditions.retain(told);
+        }
         if ending && could_run {
             merged.phase = known.phase;
             merged.reason = known.reason.clone();
@@ -360,7 +367,7 @@ impl PodWorker {
             self.sent = self.version;
             return false;
         };
-        let patch = Patch::PodStatus(Box::new(self.merged(status, cx.now)));
+        let patch = Patch::PodStatus(self.merged(status, cx.now));
         let write = Write::Patch {
             object: self.id.into(),
             uid: Some(self.row.meta.uid),

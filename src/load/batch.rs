@@ -9,8 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::pod_status::PodStatus;
-use crate::api::{Labels, Meta, Pod, PodSpec, Text};
+use crate::api::{Labels, Meta, Pod, PodSpec, Shared, Text};
 use crate::engine::draws::{Draws, Purpose};
 
 const GAP: Purpose = Purpose::new("load/pod-gap");
@@ -124,7 +123,7 @@ impl Iterator for PoissonPods {
             },
             spec: kind.spec.clone(),
             node_name: None,
-            status: PodStatus::default(),
+            status: Shared::default(),
         };
         Some(PodArrival {
             at: Duration::from_nanos((self.at_s * 1e9) as u64),

@@ -316,7 +316,7 @@ impl Cache {
 
     fn take_images(&mut self, ix: NodeIx, node: &Node) {
         let mut found: Vec<(usize, i64)> = Vec::new();
-        for (names, size) in &node.status.images {
+        for (names, size) in node.status.images.iter() {
             for name in names {
                 let number = self.interned.image(name);
                 if number >= self.images.len() {

@@ -16,8 +16,8 @@ use crate::api::meta::recorded;
 use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
 use crate::api::storage::BETA_CLASS;
 use crate::api::{
-    Meta, Node, OwnerRef, PersistentVolumeClaim, Pod, PodSpec, PriorityClass, Row, StorageClass,
-    Text, storage,
+    Meta, Node, OwnerRef, PersistentVolumeClaim, Pod, PodSpec, PriorityClass, Row, Shared,
+    StorageClass, Text, storage,
 };
 use crate::engine::Time;
 
@@ -362,7 +362,7 @@ pub(super) fn patched(
     let mut new = old.clone();
     match (patch, &mut new) {
         (Patch::PodStatus(status), Row::Pod(pod)) => {
-            *pod = Arc::new(with_kubelet_status(pod, (**status).clone()));
+            *pod = Arc::new(with_kubelet_status(pod, status.clone()));
         }
         (
             Patch::PodConditions {
@@ -416,7 +416,7 @@ pub(super) fn patched(
             set_node_conditions(Arc::make_mut(node), conditions);
         }
         (Patch::NodeImages(images), Row::Node(node)) => {
-            Arc::make_mut(node).status.images = images.clone();
+            Arc::make_mut(node).status.images = images.clone().into();
         }
         (Patch::NodeTaints { add, remove }, Row::Node(node)) => {
             edit_taints(Arc::make_mut(node), add, remove, now);
@@ -516,7 +516,7 @@ fn add_owner(row: &mut Row, owner: &OwnerRef) -> Result<(), ApiError> {
 }
 
 /// The pod with a status as its kubelet sends it.
-pub(super) fn with_kubelet_status(pod: &Pod, status: PodStatus) -> Pod {
+pub(super) fn with_kubelet_status(pod: &Pod, status: Shared<PodStatus>) -> Pod {
     // Not a copy of the row: its status is what is replaced.
     Pod {
         meta: pod.meta.clone(),
@@ -527,8 +527,10 @@ pub(super) fn with_kubelet_status(pod: &Pod, status: PodStatus) -> Pod {
 }
 
 /// `pkg/kubelet/status :: mergePodStatus`: conditions that the kubelet does not own survive.
-fn merge_kubelet_status(old: &PodStatus, mut merged: PodStatus) -> PodStatus {
-    merged.nominated_node = old.nominated_node.clone();
+fn merge_kubelet_status(old: &PodStatus, mut merged: Shared<PodStatus>) -> Shared<PodStatus> {
+    if merged.nominated_node != old.nominated_node {
+        merged.nominated_node = old.nominated_node.clone();
+    }
     for kept in &old.conditions {
         let owned = match kept.kind {
             PodConditionKind::DisruptionTarget | PodConditionKind::Other(_) => {

@@ -128,7 +128,7 @@ impl Store {
                 let Row::Pod(pod) = &old else {
                     unreachable!("only pods are in the table of pods")
                 };
-                let new = super::admit::with_kubelet_status(pod, *status);
+                let new = super::admit::with_kubelet_status(pod, status);
                 Ok(self.replace(object, old, new.into(), Commit { now, cause }))
             }
             write => self.write(&write, now, cause),

@@ -9,7 +9,7 @@ use crate::api::kube_event::KubeEvent;
 use crate::api::node::NodeStatus;
 use crate::api::patch::PatchKind;
 use crate::api::pod_status::{PodCondition, PodStatus};
-use crate::api::{Kind, Labels, Meta, Object, Pod, Row, Text, Uid};
+use crate::api::{Kind, Labels, Meta, Object, Pod, Row, Shared, Text, Uid};
 use crate::engine::Time;
 
 use super::table::Id;
@@ -93,7 +93,7 @@ pub enum Write {
 pub enum Patch {
     /// The kubelet's pod status patch: replaces all but conditions that others own
     /// (`PodScheduled`, `DisruptionTarget`, readiness gates) and the nominated node.
-    PodStatus(Box<PodStatus>),
+    PodStatus(Shared<PodStatus>),
     /// Sets pod conditions, and phase or reason when given; the rest of the status stays.
     PodConditions {
         /// Conditions to set.

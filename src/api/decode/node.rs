@@ -37,7 +37,8 @@ fn node_status(source: &core::NodeStatus, cx: &DecodeContext) -> NodeStatus {
         images: list(&source.images)
             .iter()
             .map(|image| (texts(&image.names), image.size_bytes.unwrap_or(0)))
-            .collect(),
+            .collect::<Vec<_>>()
+            .into(),
         volumes_in_use: list(&source.volumes_in_use)
             .iter()
             .map(|volume| volume.rsplit(['/', '^']).next().unwrap_or_default().into())

@@ -35,7 +35,7 @@ pub(super) fn pod(source: &core::Pod, json: &Value, cx: &DecodeContext) -> Pod {
         status: source
             .status
             .as_ref()
-            .map(|status| pod_status::status(status, cx))
+            .map(|status| pod_status::status(status, cx).into())
             .unwrap_or_default(),
     }
 }

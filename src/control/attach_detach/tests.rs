@@ -71,7 +71,7 @@ fn happens(desk: &mut Desk<AttachDetach>, what: &str) {
             desk.write(&Write::Patch {
                 object: id,
                 uid: None,
-                patch: Patch::PodStatus(Box::new(status)),
+                patch: Patch::PodStatus(status),
             });
         }
         "deleted" => {

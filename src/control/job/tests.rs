@@ -110,7 +110,7 @@ impl Table {
             .write(Write::Create(pod.into()), Time::ZERO)
             .object
             .unwrap();
-        let patch = Patch::PodStatus(Box::new(status));
+        let patch = Patch::PodStatus(status);
         let uid = None;
         self.write(Write::Patch { object, uid, patch }, Time::ZERO);
         if kind == "T" {

@@ -1,6 +1,7 @@
 //! Containers that are started again for other reasons than a crash: another image, rules.
 
 use super::*;
+use crate::api::Shared;
 use crate::api::container::{RestartAction, RestartRule};
 use crate::api::pod::RestartPolicy;
 use crate::api::pod_status::{PodConditionKind, PodStatus};
@@ -15,7 +16,7 @@ fn with_image(m: &mut Machine, pod: &str, image: &'static str) {
     m.write(Write::Update(id.into(), new.into()));
 }
 
-fn status(m: &Machine, pod: &str) -> PodStatus {
+fn status(m: &Machine, pod: &str) -> Shared<PodStatus> {
     let (_, row) = m.store.view().pods().find("default", pod).unwrap();
     row.status.clone()
 }

@@ -8,7 +8,7 @@ use rehearsal::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodIp, Terminated,
     Truth,
 };
-use rehearsal::api::{Kind, Pod, PodStatus, Row, Text};
+use rehearsal::api::{Kind, Pod, PodStatus, Row, Shared, Text};
 use rehearsal::client::{Driven, Event, Outbox, Reply, Runner, Send};
 use rehearsal::control::cron_job::CronJobController;
 use rehearsal::control::daemon_set::{DaemonSetController, nodes};
@@ -419,11 +419,11 @@ impl World<'_> {
         self.patch_status(id, status, now);
     }
 
-    fn patch_status(&mut self, id: Id<Pod>, status: PodStatus, now: Time) {
+    fn patch_status(&mut self, id: Id<Pod>, status: Shared<PodStatus>, now: Time) {
         let write = Write::Patch {
             object: id.into(),
             uid: None,
-            patch: Patch::PodStatus(Box::new(status)),
+            patch: Patch::PodStatus(status),
         };
         drop(self.store.write(&write, now, Cause::default()));
     }

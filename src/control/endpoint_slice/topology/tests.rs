@@ -89,7 +89,7 @@ fn add(desk: &mut Desk<EndpointSliceController>, word: &str) {
         message: None,
         observed_generation: 0,
     });
-    let patch = Patch::PodStatus(Box::new(status));
+    let patch = Patch::PodStatus(status);
     desk.write(&Write::Patch {
         object,
         uid: None,

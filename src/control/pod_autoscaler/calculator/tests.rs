@@ -77,7 +77,8 @@ fn pods(text: &str) -> (Vec<Arc<Pod>>, PodMetricsList) {
                 start_time: Some(started),
                 conditions: vec![ready],
                 ..PodStatus::default()
-            },
+            }
+            .into(),
         })
     };
     let pods = text.split_whitespace().enumerate().map(one).collect();
