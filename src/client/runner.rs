@@ -9,25 +9,25 @@
 //!
 //! Read first: [`Driven`], the face that the composition root sees; then `Runner::advance`.
 
+mod active;
 mod current;
 mod held;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::budget::Budget;
-use super::controller::{Controller, Keys, Outcome, SyncContext};
+use super::controller::{Controller, Keys, SyncContext};
 use super::outbox::{Outbox, Reply};
-use super::plan::{Plan, Step};
 use super::recorder::Recorder;
 use super::watches::Watches;
 use super::work_queue::WorkQueue;
 use crate::engine::{Draws, Time};
 use crate::store::write::Trigger;
-use crate::store::{ApiError, Cause, Change, ObjectId, Origin, View, Write};
-use current::{Current, current};
+use crate::store::{ApiError, Cause, Change, Origin, View, Write};
+use active::Active;
+use current::current;
 use held::{Held, Waiting};
 
 /// What a driven component may ask to be told later.
@@ -89,79 +89,6 @@ pub trait Driven {
 
     /// Whether nothing is queued or under way; keys that wait for a time do not count.
     fn at_rest(&self) -> bool;
-}
-
-/// One sync that goes on.
-#[derive(Debug)]
-struct Active<K> {
-    key: K,
-    trigger: Trigger,
-    steps: VecDeque<Step>,
-    taken: usize,
-    current: Current,
-    outcome: Outcome,
-    requeue_after: Option<Duration>,
-    error: Option<String>,
-    finishing: bool,
-    more: bool,
-    /// Objects that this plan wrote, with their revision after it: what a client would hold as the
-    /// API server's answer and base its next write on.
-    bases: BTreeMap<ObjectId, u64>,
-    /// The write of a chain whose turn has come.
-    follower: Option<usize>,
-}
-
-impl<K> Active<K> {
-    fn new(key: K, trigger: Trigger) -> Self {
-        Active {
-            key,
-            trigger,
-            steps: VecDeque::new(),
-            taken: 0,
-            current: Current::default(),
-            outcome: Outcome::default(),
-            requeue_after: None,
-            error: None,
-            finishing: false,
-            more: false,
-            bases: BTreeMap::new(),
-            follower: None,
-        }
-    }
-
-    /// Whether the plan has nothing to do, so that its end comes at once.
-    fn idle(&self) -> bool {
-        self.steps.is_empty() && self.error.is_none()
-    }
-
-    fn take_plan(&mut self, plan: Plan) {
-        self.steps = plan.steps.into();
-        self.taken = 0;
-        let wishes = [self.requeue_after, plan.requeue_after];
-        self.requeue_after = wishes.into_iter().flatten().min();
-        self.error = self.error.take().or(plan.error);
-        self.more = plan.more;
-    }
-
-    /// A write with the revision that this plan's earlier writes led to.
-    fn rebased(&self, mut write: Write) -> Write {
-        if let Write::Update(object, row) | Write::UpdateStatus(object, row) = &mut write
-            && let Some(revision) = self.bases.get(object)
-            && row.meta().revision < *revision
-        {
-            row.meta_mut().revision = *revision;
-        }
-        write
-    }
-
-    /// Counts what is left and drops it.
-    fn drop_rest(&mut self) {
-        let unsent = self.current.writes.len().saturating_sub(self.current.sent);
-        let rest: usize = self.steps.iter().map(Step::writes).sum();
-        self.outcome.skipped += unsent + rest;
-        self.current = Current::default();
-        self.steps.clear();
-    }
 }
 
 /// A controller with everything that runs it.

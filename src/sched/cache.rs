@@ -486,10 +486,9 @@ impl Cache {
     }
 
     /// As [`Cache::add_pod`], by the node's place.
-    pub fn add_pod_at(&mut self, entry: PodEntry, ix: NodeIx, assumed: bool) {
+    pub fn add_pod_at(&mut self, mut entry: PodEntry, ix: NodeIx, assumed: bool) {
         let same_node = self.pods.get(&entry.id).is_some_and(|p| p.node == ix);
         let before = self.remove_pod(entry.id).filter(|_| same_node);
-        let mut entry = entry;
         if let (0, Some(before)) = (entry.devices, before) {
             // A newer row of a pod on its node keeps its devices.
             entry.devices = before.devices;
@@ -562,16 +561,15 @@ impl Cache {
         }
     }
 
-    /// A newer row of a pod on a node, of which nothing [concerns](super::concerns) scheduling; the
-    /// old one need not be kept. Whether the pod is on a node.
+    /// A newer row of a pod of which nothing [concerns](super::concerns) scheduling: the old one need
+    /// not be kept. Whether the pod is on a node.
     pub fn renew_pod(&mut self, id: u32, pod: &Arc<Pod>) -> bool {
         let Some(state) = self.pods.get(&id) else {
             return false;
         };
-        let mut pods = self.nodes[state.node].pods.iter_mut();
-        if let Some(entry) = pods.find(|entry| entry.id == id) {
-            entry.pod = pod.clone();
-        }
+        let pods = self.nodes[state.node].pods.iter_mut();
+        pods.filter(|entry| entry.id == id)
+            .for_each(|entry| entry.pod = pod.clone());
         true
     }
 

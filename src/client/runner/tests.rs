@@ -1,11 +1,15 @@
 //! Tests of the module `runner`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::api::{ConfigMap, Kind, KubeEvent, Labels, Meta, Row};
+use crate::client::controller::Outcome;
+use crate::client::plan::{Plan, Step};
 use crate::engine::Queue;
-use crate::store::{ApiError, Id, Store};
+use crate::store::{ApiError, Id, ObjectId, Store};
 
 /// Returns prepared plans, one for each sync, and writes down what it is told.
 #[derive(Debug, Default)]

@@ -146,7 +146,7 @@ fn statuses(machine: &mut Machine, seed: u64) {
             let ms = 20_000 + stream.below(40_000);
             let conditions = |kind| PodCondition {
                 kind,
-                status: if ms % 2 == 0 {
+                status: if ms.is_multiple_of(2) {
                     Truth::True
                 } else {
                     Truth::False
