@@ -25,6 +25,7 @@ impl<T: Clone> Shared<T> {
 }
 
 impl<T> Clone for Shared<T> {
+    #[inline]
     fn clone(&self) -> Self {
         Shared(Arc::clone(&self.0))
     }
@@ -38,18 +39,21 @@ impl<T> From<T> for Shared<T> {
 
 impl<T> Deref for Shared<T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
         &self.0
     }
 }
 
 impl<T: Clone> DerefMut for Shared<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         Arc::make_mut(&mut self.0)
     }
 }
 
 impl<T: PartialEq> PartialEq for Shared<T> {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.same(other) || *self.0 == *other.0
     }
