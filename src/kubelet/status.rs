@@ -174,7 +174,10 @@ impl PodWorker {
         if !force && old.is_some_and(|old| alike(old, &condition)) {
             return;
         }
-        condition.since = whole_seconds(cx.now);
+        condition.since = match old {
+            Some(old) if old.status == condition.status => old.since,
+            _ => whole_seconds(cx.now),
+        };
         own.set_condition(condition);
         self.version += 1;
         self.queue_status(host);
