@@ -378,10 +378,11 @@ impl Machine {
             if matches!(change.new, Some(Row::Node(_))) {
                 self.with(|k, cx| k.node_changed(cx));
             }
-            if self.kubelet.is_up() && !self.deaf {
-                if let Some(change) = PodChange::of(&change) {
-                    self.with(|k, cx| k.on_pod(change, cx));
-                }
+            if self.kubelet.is_up()
+                && !self.deaf
+                && let Some(change) = PodChange::of(&change)
+            {
+                self.with(|k, cx| k.on_pod(change, cx));
             }
         }
     }

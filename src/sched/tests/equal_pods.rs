@@ -165,7 +165,7 @@ fn statuses(machine: &mut Machine, seed: u64) {
             let mut status = pods.get(id).expect("it is there").status.clone();
             status.start_time = Some(Time::from_millis(ms));
             let patch = match stream.below(6) {
-                0 => Patch::PodStatus(status.into()),
+                0 => Patch::PodStatus(status),
                 1 => patch(vec![conditions(PodConditionKind::DisruptionTarget)], None),
                 2 => Patch::Labels(vec![("app".into(), Some("b".into()))]),
                 3 => patch(Vec::new(), Some(Phase::Running)),
