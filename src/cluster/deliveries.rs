@@ -26,6 +26,11 @@ impl Cluster {
         true
     }
 
+    pub(super) fn deliver_to_all(&mut self, node: u32, turn: Consequences<'_, '_>) {
+        self.deliver_to_kubelet(node, turn);
+        self.deliver_to_both(turn);
+    }
+
     pub(super) fn deliver_to_both(&mut self, turn: Consequences<'_, '_>) {
         self.deliver_to_manager(turn);
         self.deliver_to_scheduler(turn);

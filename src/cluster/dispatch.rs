@@ -114,10 +114,7 @@ impl World for Cluster {
             Event::ToScheduler => self.deliver_to_scheduler(turn),
             Event::ToKubelet(node) => self.deliver_to_kubelet(node, turn),
             Event::ToBoth => self.deliver_to_both(turn),
-            Event::ToAll(node) => {
-                self.deliver_to_kubelet(node, turn);
-                self.deliver_to_both(turn);
-            }
+            Event::ToAll(node) => self.deliver_to_all(node, turn),
             Event::Controller(which, event) => {
                 let mut out = Outbox::default();
                 self.manager.catch_up(self.api.store.log(), turn.now);
