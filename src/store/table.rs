@@ -356,3 +356,93 @@ fn owner_of<T: Object>(row: &T) -> Owner {
         None => Owner::Orphan(row.meta().namespace.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Kind, Meta, OwnerRef, Pod};
+    use crate::engine::{Draws, Purpose};
+
+    const TEST: Purpose = Purpose::new("test/table");
+
+    /// A pod of which everything that is indexed is drawn from little.
+    fn drawn(draws: &Draws, n: u64, name: u64) -> Pod {
+        let draw = |what: u64, bound: u64| draws.below(TEST, what, n, bound);
+        let owner = OwnerRef {
+            kind: Kind::ReplicaSet,
+            api_version: "apps/v1".into(),
+            kind_name: "ReplicaSet".into(),
+            name: "r".into(),
+            uid: Uid(draw(1, 3)),
+            controller: true,
+            block_owner_deletion: false,
+        };
+        Pod {
+            meta: Meta {
+                name: format!("p{name}").into(),
+                namespace: format!("n{}", name % 3).into(),
+                owners: (draw(2, 3) > 0).then_some(owner).into_iter().collect(),
+                ..Meta::default()
+            },
+            node_name: (draw(3, 4) > 0).then(|| format!("m{}", draw(4, 3)).into()),
+            ..Pod::default()
+        }
+    }
+
+    /// All that a table answers.
+    fn told(table: &Table<Pod>) -> Vec<String> {
+        let ids = |what: &str, rows: Vec<(Id<Pod>, &Arc<Pod>)>| {
+            let ids: Vec<u32> = rows.iter().map(|(id, _)| id.0).collect();
+            format!("{what} {ids:?}")
+        };
+        let mut lines = Vec::new();
+        for n in 0..3 {
+            let namespace = Text::from(format!("n{n}"));
+            let node = format!("m{n}");
+            lines.push(ids("in", table.in_namespace(&namespace).collect()));
+            lines.push(ids("of", table.owned_by(Uid(n)).collect()));
+            lines.push(ids("orphans", table.orphans(&namespace).collect()));
+            lines.push(ids("on", table.on_node(&node).collect()));
+        }
+        for name in 0..40 {
+            let found = table.find(&format!("n{}", name % 3), &format!("p{name}"));
+            lines.push(ids("named", found.into_iter().collect()));
+        }
+        lines.push(format!("{:?}", table.node_names(|_| true)));
+        lines
+    }
+
+    #[test]
+    fn an_index_says_the_same_whenever_it_was_first_asked_for() {
+        let draws = Draws::new(7);
+        let (mut early, mut late) = (Table::<Pod>::default(), Table::<Pod>::default());
+        told(&early);
+        let (mut next, mut alive) = (0u32, Vec::<(u32, u64)>::new());
+        for n in 0..400 {
+            let at = draws.below(TEST, 9, n, alive.len().max(1) as u64) as usize;
+            let (id, row) = match (draws.below(TEST, 8, n, 4), alive.get(at).copied()) {
+                (0, Some((id, _))) => {
+                    alive.remove(at);
+                    (id, None)
+                }
+                (1, Some((id, name))) => (id, Some(drawn(&draws, n, name))),
+                // Names are used again, by one at a time.
+                _ => {
+                    let free = (0..40).find(|name| alive.iter().all(|(_, taken)| taken != name));
+                    let Some(name) = free else { continue };
+                    alive.push((next, name));
+                    next += 1;
+                    (next - 1, Some(drawn(&draws, n, name)))
+                }
+            };
+            let row = row.map(Arc::new);
+            early.put(Id::new(id), row.clone());
+            late.put(Id::new(id), row);
+            if n % 40 == 0 {
+                assert_eq!(told(&early), told(&late.clone()), "after {n}");
+            }
+        }
+        assert!(next > 40 && alive.len() > 10, "{next} {}", alive.len());
+        assert_eq!(told(&early), told(&late));
+    }
+}

@@ -14,6 +14,7 @@ mod probing;
 mod restarting;
 mod shortage;
 mod stopping;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,6 +104,8 @@ struct Machine {
     deaf: bool,
     /// The API server does not answer.
     unreachable: bool,
+    /// The kubelet is not told of answers that it does not wait for.
+    unheard: bool,
     lines: Vec<String>,
     shown: BTreeMap<u32, String>,
     /// Requests to the runtime are written down too.
@@ -212,6 +215,7 @@ impl Machine {
             measured: Vec::new(),
             deaf: false,
             unreachable: false,
+            unheard: false,
             lines: Vec::new(),
             shown: BTreeMap::new(),
             trace: false,
@@ -342,6 +346,10 @@ impl Machine {
         } else {
             self.store.write(&send.write, now, send.cause)
         };
+        let told = matches!(send.write, Write::Emit(_)) && reply.is_ok();
+        if self.unheard && told && !self.kubelet.event_taken(send.token, now + LATENCY) {
+            return self.wrote();
+        }
         self.replies.push((send.token, reply));
         let index = self.replies.len() as u32 - 1;
         self.queue.after(LATENCY, Due::Reply(index));
