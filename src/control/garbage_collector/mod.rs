@@ -37,6 +37,8 @@ pub enum Key {
 pub struct GarbageCollector {
     /// Dependants by owner, for references without `controller: true`; the tables have the others.
     others: BTreeMap<Uid, BTreeSet<ObjectId>>,
+    /// Controllers that manage objects, and how many: most objects that go manage none.
+    managing: BTreeMap<Uid, u32>,
     /// Foreign kinds that exist: a reference to a kind that nobody knows is never dangling
     /// (upstream's `restMappingError`).
     kinds: BTreeSet<(Text, Text)>,
@@ -71,17 +73,35 @@ fn starts_with_finalizer(old: Option<&Meta>, new: &Meta, finalizer: &str) -> boo
 impl GarbageCollector {
     /// The dependants of an owner, whether it still exists or not, in a fixed order.
     fn dependents(&self, owner: Uid, view: &View) -> Vec<ObjectId> {
-        let mut all = view.owned_by(owner);
+        let mut all = match self.managing.contains_key(&owner) {
+            true => view.owned_by(owner),
+            false => Vec::new(),
+        };
         if let Some(others) = self.others.get(&owner) {
             all.extend(others.iter().copied());
         }
         all
     }
 
-    /// Keeps the references that no table knows.
+    /// Keeps the references that no table knows, and whom the tables need not be asked about.
     fn note(&mut self, object: ObjectId, before: &[OwnerRef], after: &[OwnerRef]) {
+        if before.is_empty() && after.is_empty() {
+            return;
+        }
+        let controller = |owners: &[OwnerRef]| owners.iter().find(|o| o.controller).map(|o| o.uid);
+        if let Some(uid) = controller(after) {
+            *self.managing.entry(uid).or_default() += 1;
+        }
+        if let Some(uid) = controller(before)
+            && let Some(count) = self.managing.get_mut(&uid)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.managing.remove(&uid);
+            }
+        }
         let others = |owners: &[OwnerRef]| -> BTreeSet<Uid> {
-            let controller = owners.iter().find(|o| o.controller).map(|o| o.uid);
+            let controller = controller(owners);
             let uids = owners.iter().map(|o| o.uid);
             uids.filter(|uid| Some(*uid) != controller).collect()
         };
@@ -431,6 +451,7 @@ impl Controller for GarbageCollector {
 
     fn restart(&mut self) {
         self.others.clear();
+        self.managing.clear();
         self.kinds.clear();
     }
 }

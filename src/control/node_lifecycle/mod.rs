@@ -478,7 +478,7 @@ impl Controller for NodeLifecycleController {
     const BACK_OFF: (Duration, Duration) = (BASE_DELAY, Duration::from_secs(5));
     const WATCHES: Watches = Watches::kind(Kind::Node).and(Watches::MOVED_PODS);
 
-    fn keys(&mut self, change: &Change, _view: &View, _now: Time, keys: &mut Keys<Key>) {
+    fn keys(&mut self, change: &Change, view: &View, _now: Time, keys: &mut Keys<Key>) {
         match change.kind() {
             Kind::Node => {
                 if let Some(id) = change.object.and_then(ObjectId::typed::<Node>) {
@@ -487,7 +487,9 @@ impl Controller for NodeLifecycleController {
                         true => self.unready.insert(id),
                         false => self.unready.remove(&id),
                     };
-                    if change.op != Op::Delete {
+                    // Most changes are reports that nothing follows from, and what follows from a
+                    // node follows from its row: what changes it later is another change.
+                    if change.op != Op::Delete && !mirror::no_schedule_pass(id, view).is_empty() {
                         keys.add(Key::Node(id));
                     }
                     if self.zones.waiting() {
@@ -501,7 +503,10 @@ impl Controller for NodeLifecycleController {
                 };
                 let moved =
                     new.node_name.is_some() && old.is_none_or(|old| old.node_name != new.node_name);
+                // While every node is ready nothing is said about a pod that comes to one; the look at
+                // the health of a node that ceases to be sees to all of its pods.
                 if moved
+                    && !self.unready.is_empty()
                     && change.op != Op::Delete
                     && let Some(id) = change.object.and_then(ObjectId::typed::<Pod>)
                 {
@@ -517,7 +522,6 @@ impl Controller for NodeLifecycleController {
             Key::Monitor => self.monitor(cx),
             Key::Tainter => self.no_execute_pass(cx),
             Key::Node(id) => mirror::no_schedule_pass(id, cx.view),
-            Key::Pod(_) if self.unready.is_empty() => Plan::none(),
             Key::Pod(id) => self.pod(id, cx),
         }
     }
