@@ -191,6 +191,13 @@ pub enum ContainerState {
     Terminated(Box<Terminated>),
 }
 
+impl ContainerState {
+    /// Whether the container has ended.
+    pub fn terminated(&self) -> bool {
+        matches!(self, ContainerState::Terminated(_))
+    }
+}
+
 impl Default for ContainerState {
     fn default() -> Self {
         ContainerState::Waiting {

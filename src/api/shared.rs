@@ -17,13 +17,6 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T: Clone> Shared<T> {
-    /// The value, copied only where others hold it too.
-    pub fn into_inner(self) -> T {
-        Arc::unwrap_or_clone(self.0)
-    }
-}
-
 impl<T> Clone for Shared<T> {
     #[inline]
     fn clone(&self) -> Self {

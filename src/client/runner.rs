@@ -205,16 +205,6 @@ impl<C: Controller> Runner<C> {
         }
         active.take_plan(plan);
         self.plans = self.plans.wrapping_add(1);
-        if active.idle() {
-            // As `advance` has it; most syncs find nothing to do.
-            active.finishing = true;
-            let plan = self.controller.finish(key, &active.outcome, cx);
-            active.take_plan(plan);
-            if active.idle() && !active.more {
-                self.conclude(active, cx.now);
-                return;
-            }
-        }
         self.active.insert(self.plans, active);
         self.advance(self.plans, cx, out);
     }
@@ -307,21 +297,17 @@ impl<C: Controller> Runner<C> {
     /// Hands over the writes whose time is near.
     fn send_held(&mut self, now: Time, out: &mut Outbox<Event>) {
         if self.held.any_near(now) {
-            out.sends.reserve(self.held.handed_over(now));
             while let Some(write) = self.held.next(now) {
                 self.hand_over(write, out);
             }
         }
     }
 
-    fn end(&mut self, number: u32, now: Time) {
-        if let Some(active) = self.active.remove(&number) {
-            self.conclude(active, now);
-        }
-    }
-
     /// Ends a plan: forget, ask again, or retry.
-    fn conclude(&mut self, active: Active<C::Key>, now: Time) {
+    fn end(&mut self, number: u32, now: Time) {
+        let Some(active) = self.active.remove(&number) else {
+            return;
+        };
         let key = active.key;
         if active.outcome.error.is_none() && active.error.is_none() {
             self.queue.forget(key);

@@ -7,7 +7,6 @@
 
 use super::dispatch::{Cluster, Consequences};
 use super::event::Event;
-use crate::api::Pod;
 use crate::client::{Outbox, Watches};
 use crate::engine::{Time, World};
 use crate::kubelet::PodChange;
@@ -90,21 +89,17 @@ impl Cluster {
         let log = self.api.store.log();
         let manager = self.manager.wants(log, turn.now);
         let scheduler = self.scheduler_process.wants(log, turn.now);
-        if let Some(due) = manager
-            && manager == scheduler
+        let both = manager.filter(|_| manager == scheduler);
+        if let (Some((at, node)), Some(due)) = (told, both)
+            && at == due
         {
-            match told {
-                Some((at, node)) if at == due => turn.at(due, Event::ToAll(node)),
-                Some((at, node)) => {
-                    turn.at(at, Event::ToKubelet(node));
-                    turn.at(due, Event::ToBoth);
-                }
-                None => turn.at(due, Event::ToBoth),
-            }
-            return;
+            return turn.at(due, Event::ToAll(node));
         }
         if let Some((at, node)) = told {
             turn.at(at, Event::ToKubelet(node));
+        }
+        if let Some(due) = both {
+            return turn.at(due, Event::ToBoth);
         }
         if let Some(due) = manager {
             turn.at(due, Event::ToManager);
@@ -118,20 +113,16 @@ impl Cluster {
     /// told of it.
     pub(super) fn pass_on_pod(&mut self, revision: u64, now: Time) -> Option<(Time, u32)> {
         let due = now + self.api.latency.watch;
-        let change = self.api.store.log().get(revision)?;
-        let pod = change.object?.typed::<Pod>()?;
-        let node = match self.bound.get(pod) {
+        let change = PodChange::of(self.api.store.log().get(revision)?)?;
+        let node = match self.bound.get(change.pod) {
             Some(node) => node,
             None => {
-                let (old, new) = change.rows::<Pod>()?;
-                let name = new.or(old).and_then(|pod| pod.node_name.as_ref())?;
-                let node = *self.node_ids.get(name)?;
-                self.bound.set(pod, Some(node));
+                let node = *self.node_ids.get(change.row.node_name.as_ref()?)?;
+                self.bound.set(change.pod, Some(node));
                 node
             }
         };
         let machine = self.machines.get_mut(node as usize)?.as_mut()?;
-        let change = PodChange::of(change)?;
         machine.watch(change, due).then_some((due, node))
     }
 }

@@ -8,6 +8,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fixedbitset::FixedBitSet;
+
 use super::agent::Event;
 use super::config::KubeletConfig;
 use super::health::Health;
@@ -186,34 +188,6 @@ impl Grid {
     }
 }
 
-/// A set of numbers that are not large: a bit for each.
-#[derive(Debug, Default)]
-struct Numbers(Vec<u64>);
-
-impl Numbers {
-    /// Adds a number; whether it is new.
-    fn insert(&mut self, number: u32) -> bool {
-        let (at, bit) = Numbers::place(number);
-        if self.0.len() <= at {
-            self.0.resize(at + 1, 0);
-        }
-        let new = self.0[at] & bit == 0;
-        self.0[at] |= bit;
-        new
-    }
-
-    fn remove(&mut self, number: u32) {
-        let (at, bit) = Numbers::place(number);
-        if let Some(word) = self.0.get_mut(at) {
-            *word &= !bit;
-        }
-    }
-
-    fn place(number: u32) -> (usize, u64) {
-        (number as usize / 64, 1 << (number % 64))
-    }
-}
-
 /// Who a write's reply is for: the kind of write, whose, and of which life of the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
@@ -297,7 +271,7 @@ pub(super) struct Host {
     /// Volumes that are, or are about to be, mounted, and for which pods.
     pub(super) in_use: BTreeSet<(Text, Id<Pod>)>,
     /// Numbers of the addresses in use, and of the one given last.
-    addresses: Numbers,
+    addresses: FixedBitSet,
     last_address: u32,
     /// Pods whose status is to be sent, and the one under way with its version.
     pub(super) statuses: VecDeque<Id<Pod>>,
@@ -328,7 +302,7 @@ impl Host {
             shutdown: None,
             waiting: 0,
             in_use: BTreeSet::new(),
-            addresses: Numbers::default(),
+            addresses: FixedBitSet::new(),
             last_address: 1,
             statuses: VecDeque::new(),
             sending: None,
@@ -471,7 +445,9 @@ impl Host {
             } else {
                 self.last_address + 1
             };
-            if self.addresses.insert(self.last_address) {
+            let at = self.last_address as usize;
+            self.addresses.grow(at + 1);
+            if !self.addresses.put(at) {
                 break;
             }
         }
@@ -482,7 +458,10 @@ impl Host {
     pub(super) fn free_address(&mut self, pod: &PodWorker) {
         let mask = (1u32 << self.config.pod_bits) - 1;
         if let Some(ip) = pod.record.ip.filter(|_| !pod.row.spec.host_network) {
-            self.addresses.remove(ip.0 & mask);
+            let at = (ip.0 & mask) as usize;
+            if self.addresses.contains(at) {
+                self.addresses.remove(at);
+            }
         }
     }
 
@@ -490,7 +469,7 @@ impl Host {
     pub(super) fn free_all_addresses(&mut self) {
         // What the machine forgot with its power: addresses, and what was mounted.
         self.in_use.clear();
-        self.addresses = Numbers::default();
+        self.addresses.clear();
     }
 
     /// The node's own address.

@@ -219,7 +219,7 @@ fn unseen(
     };
     match &old.state {
         ContainerState::Running { .. } | ContainerState::Terminated(_) if restarting => {
-            if matches!(old.state, ContainerState::Terminated(_)) {
+            if old.state.terminated() {
                 status = old.clone();
             }
             status.state = waiting(RESTARTING_ALL, Some(Text::literal(REMOVED)));
@@ -358,8 +358,7 @@ fn count(spec: &PodSpec, status: &PodStatus) -> Counts {
             (state, Some(end)) => {
                 n.stopped += 1;
                 n.stopped_for_good += u32::from(!again(container, end));
-                let over = matches!(state, ContainerState::Terminated(_));
-                n.succeeded += u32::from(over && end.exit_code == 0);
+                n.succeeded += u32::from(state.terminated() && end.exit_code == 0);
             }
         }
     }

@@ -87,8 +87,7 @@ fn comes_back(pod: &Pod, old: &PodStatus, new: &PodStatus) -> bool {
                 return false;
             };
             let may = policy == RestartPolicy::OnFailure && t.exit_code != 0;
-            !may && !c.restarts_after(t.exit_code, policy)
-                && !matches!(new.state, ContainerState::Terminated(_))
+            !may && !c.restarts_after(t.exit_code, policy) && !new.state.terminated()
         })
     };
     let back = back(&pod.spec.containers, &old.containers, &new.containers)
@@ -258,7 +257,7 @@ impl PodWorker {
         }
         let mut status = self.status().unwrap_or(&self.row.status).clone();
         let lost = |container: &mut ContainerStatus| {
-            if !matches!(container.state, ContainerState::Terminated(_)) {
+            if !container.state.terminated() {
                 let end = lost(STATUS_UNKNOWN, LOST_AT_END);
                 container.state = ContainerState::Terminated(Box::new(end));
             }
@@ -395,9 +394,9 @@ impl PodWorker {
 
 /// Whether nothing is left to be said of the end of a pod.
 fn ended(status: &PodStatus) -> bool {
-    let all = || status.init_containers.iter().chain(&status.containers);
-    let over = |c: &ContainerStatus| matches!(c.state, ContainerState::Terminated(_));
-    status.phase.terminal() && status.start_time.is_some() && all().all(over)
+    let mut all = status.init_containers.iter().chain(&status.containers);
+    let over = all.all(|c| c.state.terminated());
+    over && status.phase.terminal() && status.start_time.is_some()
 }
 
 /// `hasPodInitialized`, from what the API server shows.

@@ -17,9 +17,7 @@ use super::record::{Record, Sandbox, Slot};
 use super::runtime::{Call, ProbeKind};
 use crate::api::container::ConfigRef;
 use crate::api::pod::VolumeSource;
-use crate::api::pod_status::{
-    ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Truth,
-};
+use crate::api::pod_status::{Phase, PodCondition, PodConditionKind, PodStatus, Truth};
 use crate::api::{Pod, Text};
 use crate::engine::Time;
 
@@ -80,10 +78,9 @@ impl PodWorker {
 
     /// Sets a status that was generated.
     fn tell_status(&mut self, host: &mut Host, cx: &mut Cx<'_>, status: PodStatus, fresh: bool) {
-        let over = |c: &ContainerStatus| matches!(c.state, ContainerState::Terminated(_));
         let ended = status.phase.terminal()
             && status.init_containers.is_empty()
-            && status.containers.iter().all(over)
+            && status.containers.iter().all(|c| c.state.terminated())
             && (fresh || self.lag.is_none());
         self.set_status(host, cx, status, self.row.meta.deleting(), false);
         self.ended = ended;

@@ -323,7 +323,7 @@ fn ends(life: &mut PodLife, old: Option<&Pod>, new: &Pod) {
         .containers
         .iter()
         .chain(&new.status.init_containers)
-        .any(|c| matches!(c.state, ContainerState::Terminated(_)) || c.last.is_some())
+        .any(|c| c.state.terminated() || c.last.is_some())
     {
         return;
     }

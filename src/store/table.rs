@@ -197,6 +197,12 @@ impl<T: Object> Table<T> {
         })
     }
 
+    fn namespaces(&self) -> &FxHashMap<Text, IdSet> {
+        let rows = self.iter();
+        self.namespaces
+            .made(rows.map(|(id, row)| (id.0, row.meta().namespace.clone())))
+    }
+
     fn nodes(&self) -> &FxHashMap<Text, IdSet> {
         let on_node = |(id, row): (Id<T>, &Arc<T>)| Some((id.0, row.node_name()?.clone()));
         self.nodes.made(self.iter().filter_map(on_node))
@@ -218,9 +224,7 @@ impl<T: Object> Table<T> {
 
     /// The rows of a namespace in order of creation.
     pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        let key = |(id, row): (Id<T>, &Arc<T>)| (id.0, row.meta().namespace.clone());
-        let made = self.namespaces.made(self.iter().map(key));
-        self.set(made.get(namespace))
+        self.set(self.namespaces().get(namespace))
     }
 
     /// The rows whose managing controller has this uid.

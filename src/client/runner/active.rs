@@ -47,11 +47,6 @@ impl<K> Active<K> {
         }
     }
 
-    /// Whether the plan has nothing to do, so that its end comes at once.
-    pub(super) fn idle(&self) -> bool {
-        self.steps.is_empty() && self.error.is_none()
-    }
-
     pub(super) fn take_plan(&mut self, plan: Plan) {
         self.steps = plan.steps.into();
         self.taken = 0;

@@ -44,11 +44,6 @@ impl Held {
         self.waiting.front().is_some_and(|w| w.due <= now + NEAR)
     }
 
-    /// How many are handed over then.
-    pub(super) fn handed_over(&self, now: Time) -> usize {
-        self.waiting.partition_point(|w| w.due <= now + NEAR * 2)
-    }
-
     /// The next one to be handed over while some are.
     pub(super) fn next(&mut self, now: Time) -> Option<Waiting> {
         let near = self.waiting.front()?.due <= now + NEAR * 2;

@@ -174,16 +174,9 @@ impl Scheduler {
             Some(Pending::Bind { queued, node }) => match reply {
                 Ok(_) => {
                     let pod = &queued.entry.pod;
-                    let (namespace, name) = (&*pod.meta.namespace, &*pod.meta.name);
-                    let words = [
-                        "Successfully assigned ",
-                        namespace,
-                        "/",
-                        name,
-                        " to ",
-                        &node,
-                    ];
-                    self.report(pod, "Scheduled", words.concat(), false, now, out);
+                    let name = pod.meta.full_name();
+                    let message = format!("Successfully assigned {name} to {node}");
+                    self.report(pod, "Scheduled", message, false, now, out);
                 }
                 Err(error) => {
                     let message = format!("running Bind plugin \"DefaultBinder\": {error}");
