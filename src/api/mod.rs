@@ -92,6 +92,7 @@ pub use service::{EndpointSlice, Service};
 pub use shared::Shared;
 pub use stateful::{ControllerRevision, DaemonSet, StatefulSet};
 pub use text::Text;
+pub(crate) use text::text;
 pub use volume::{
     CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass,
     VolumeAttachment,

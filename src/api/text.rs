@@ -11,11 +11,12 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
 /// An immutable string that is cheap to clone. Default ones share one allocation.
 #[derive(Clone, Default)]
-pub struct Text(Arc<str>);
+pub struct Text(ArcStr);
 
 impl Text {
     /// The characters.
@@ -23,7 +24,8 @@ impl Text {
         &self.0
     }
 
-    /// A text of the program itself (a reason, a source), made once on each thread.
+    /// A text of the program itself (a reason, a source), made once on each thread. Where it stands
+    /// in the program as such, `text!` makes nothing at all.
     pub fn literal(s: &'static str) -> Text {
         thread_local! {
             static MADE: RefCell<FxHashMap<(usize, usize), Text>> = RefCell::default();
@@ -32,6 +34,20 @@ impl Text {
         let key = (s.as_ptr() as usize, s.len());
         MADE.with_borrow_mut(|made| made.entry(key).or_insert_with(|| Text::from(s)).clone())
     }
+}
+
+/// A [`Text`] from a constant string: neither allocated nor counted.
+macro_rules! text {
+    ($s:expr) => {
+        $crate::api::text::constant(arcstr::literal!($s))
+    };
+}
+pub(crate) use text;
+
+/// What `text!` comes to.
+#[inline]
+pub(crate) const fn constant(s: ArcStr) -> Text {
+    Text(s)
 }
 
 impl Deref for Text {
@@ -55,31 +71,31 @@ impl AsRef<str> for Text {
 
 impl From<&str> for Text {
     fn from(s: &str) -> Self {
-        Text(Arc::from(s))
+        Text(ArcStr::from(s))
     }
 }
 
 impl From<String> for Text {
     fn from(s: String) -> Self {
-        Text(Arc::from(s))
+        Text(ArcStr::from(s))
     }
 }
 
 impl From<&String> for Text {
     fn from(s: &String) -> Self {
-        Text(Arc::from(s.as_str()))
+        Text(ArcStr::from(s.as_str()))
     }
 }
 
 impl From<Arc<str>> for Text {
     fn from(s: Arc<str>) -> Self {
-        Text(s)
+        Text(ArcStr::from(&*s))
     }
 }
 
 impl PartialEq for Text {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+        ArcStr::ptr_eq(&self.0, &other.0) || self.0 == other.0
     }
 }
 

@@ -41,6 +41,6 @@ pub use outbox::{Outbox, Reply, Send};
 pub use plan::{Link, Plan, Step};
 pub use recorder::Recorder;
 pub use runner::{Driven, Event, Runner};
-pub use watches::Watches;
+pub use watches::{Audience, Watches};
 pub use work_queue::WorkQueue;
 pub use written::Written;

@@ -72,12 +72,6 @@ impl Watches {
         Watches(self.0 | others.0)
     }
 
-    /// Whether they have anything in common.
-    #[inline]
-    pub const fn meet(self, others: Watches) -> bool {
-        self.0 & others.0 != 0
-    }
-
     /// What a change is about; the view has it already.
     pub fn of(change: &Change, view: &View) -> Watches {
         let mut about = Watches::kind(change.kind());
@@ -150,6 +144,41 @@ impl Watches {
         concerns(Self::PODS_OF_DAEMON_SETS, Kind::DaemonSet, none);
         let none = view.of::<Job>().is_empty();
         concerns(Self::PODS_OF_JOBS, Kind::Job, none);
+    }
+}
+
+/// Which controllers look at what.
+#[derive(Clone, Debug)]
+pub struct Audience {
+    /// By the number of a bit of [`Watches`]: the controllers, by their place in the list.
+    by_bit: Vec<u64>,
+}
+
+impl Audience {
+    /// The audience of controllers that look at these, in this order. There are at most 64.
+    pub fn new(watches: impl Iterator<Item = Watches>) -> Audience {
+        let mut by_bit = vec![0; u128::BITS as usize];
+        for (which, watches) in (0u32..).zip(watches) {
+            assert!(which < u64::BITS, "more controllers than a word has bits");
+            for (bit, whom) in by_bit.iter_mut().enumerate() {
+                *whom |= u64::from(watches.0 >> bit & 1 == 1) << which;
+            }
+        }
+        Audience { by_bit }
+    }
+
+    /// Whom a change about this concerns, in their order.
+    pub fn of(&self, about: Watches) -> impl Iterator<Item = u8> + use<> {
+        let (mut bits, mut whom) = (about.0, 0);
+        while bits != 0 {
+            whom |= self.by_bit[bits.trailing_zeros() as usize];
+            bits &= bits - 1;
+        }
+        std::iter::from_fn(move || {
+            let which = whom.trailing_zeros();
+            whom &= whom.wrapping_sub(1);
+            (which < u64::BITS).then_some(which as u8)
+        })
     }
 }
 

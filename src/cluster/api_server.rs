@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use fixedbitset::FixedBitSet;
 
-use crate::api::{Kind, Lease, Meta};
+use crate::api::{Kind, Lease, Meta, Row};
 use crate::client::{Reply, Send};
 use crate::engine::{Digest, Dist, Draws, Purpose, Sampler, Time, entity_key};
 use crate::kubelet::Renew;
 use crate::load::{Key, Slab};
-use crate::store::{ApiError, Cause, Id, ObjectId, Store, View, Write};
+use crate::store::{ApiError, Cause, Id, ObjectId, Patch, Receipt, Store, View, Write};
 
 const LATENCY: Purpose = Purpose::new("api/latency");
 
@@ -63,7 +63,8 @@ pub struct Committed {
     pub token: u64,
     /// When its answer is back at the sender.
     pub back: Time,
-    /// It was a KubeEvent, and the server has taken it.
+    /// It was one whose success its sender mostly does nothing about: a KubeEvent, or the status of
+    /// a pod that is not about to be deleted.
     pub told: bool,
 }
 
@@ -339,7 +340,16 @@ impl ApiServer {
     }
 
     /// The kubelet of a node stops: what it sent before is under way, and nothing follows.
-    pub fn end_renewals(&mut self, node: u32, now: Time) {
+    pub fn end_requests(&mut self, node: u32, now: Time) {
+        for request in self.in_flight.iter_mut().flatten() {
+            if request.from == Sender::Kubelet(node) && request.sent > now {
+                request.write = None;
+            }
+        }
+        self.end_renewals(node, now);
+    }
+
+    fn end_renewals(&mut self, node: u32, now: Time) {
         let Some(key) = self.renewing.get(node as usize).copied() else {
             return;
         };
@@ -383,9 +393,12 @@ impl ApiServer {
     pub fn commit(&mut self, number: u32, now: Time) -> Option<Committed> {
         let request = self.in_flight[number as usize].as_mut()?;
         let write = request.write.take()?;
-        let told = matches!(write, Write::Emit(_));
+        let event = matches!(write, Write::Emit(_));
+        let status = matches!(&write, Write::Patch { patch, .. } if matches!(patch, Patch::PodStatus(_)));
         let reply = self.store.carry_out(write, now, request.cause);
-        let told = told && reply.is_ok();
+        let told = reply
+            .as_ref()
+            .is_ok_and(|receipt| event || status && goes_on(receipt));
         request.reply = Some(reply);
         Some(Committed {
             from: request.from,
@@ -491,6 +504,14 @@ impl ApiServer {
         self.free.push(number);
         let reply = request.reply.unwrap_or(Err(ApiError::Unreachable));
         Some((request.from, request.token, reply))
+    }
+}
+
+/// Whether the pod whose status was written is not about to be deleted.
+fn goes_on(receipt: &Receipt) -> bool {
+    match &receipt.row {
+        Some(Row::Pod(pod)) => !(pod.meta.deleting() && pod.status.phase.terminal()),
+        _ => false,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::api::node::NodeStatus;
 use crate::api::{Kind, Labels, Meta, Namespace, Node, ResourceQuota, Row, Text, Uid};
 use crate::client::Controller;
 use crate::client::runner::{Driven, Runner};
-use crate::client::{Budget, Outbox, Watches};
+use crate::client::{Audience, Budget, Outbox, Watches};
 use crate::control::attach_detach::AttachDetach;
 use crate::control::cron_job::CronJobController;
 use crate::control::daemon_set::DaemonSetController;
@@ -74,7 +74,8 @@ impl Cluster {
     /// Every controller is asked about every change, whatever it has declared. Nothing but the time
     /// that a run takes may depend on it.
     pub fn ask_everybody(&mut self) {
-        self.watches.fill(Watches::EVERYTHING);
+        let everything = self.controllers.iter().map(|_| Watches::EVERYTHING);
+        self.audience = Audience::new(everything);
     }
 
     /// The cluster of a scenario with simulated containers, and the queue to drive it with.
@@ -98,7 +99,7 @@ impl Cluster {
             timeline: Timeline::of(scenario),
             machines: Vec::new(),
             manager: Process::new(watch, process::manager_interest),
-            watches: controllers.iter().map(|c| c.watches()).collect(),
+            audience: Audience::new(controllers.iter().map(|c| c.watches())),
             controllers,
             scheduler_process: Process::new(watch, process::scheduler_interest),
             scheduler: Scheduler::new(scheduler_config(scenario).unwrap_or_default(), draws),

@@ -41,12 +41,8 @@ impl Cluster {
         while let Some(change) = self.manager.next(&self.api.store, turn.now) {
             let mut out = Outbox::default();
             let view = &self.manager.view;
-            let about = Watches::of(&change, view);
-            let audience = (0u8..).zip(&self.watches).zip(&mut self.controllers);
-            for ((which, watches), controller) in audience {
-                if !watches.meet(about) {
-                    continue;
-                }
+            for which in self.audience.of(Watches::of(&change, view)) {
+                let controller = &mut self.controllers[usize::from(which)];
                 controller.on_change(&change, view, turn.now, &self.draws, &mut out);
                 if !out.is_empty() {
                     wanted.push((which, std::mem::take(&mut out)));

@@ -15,8 +15,8 @@ use super::runtime::{Asked, Containers, Request, WATCHED};
 use super::timeline::Timeline;
 use crate::api::{Kind, Node, Pod, Text};
 use crate::client::runner::Driven;
-use crate::client::{Outbox, Send, Watches};
-use crate::engine::{Draws, Turn, World};
+use crate::client::{Audience, Outbox, Send};
+use crate::engine::{Draws, Time, Turn, World};
 use crate::kubelet::runtime::{About, Call, RuntimeRequest};
 use crate::kubelet::{ContainerId, Cx, Kubelet, RuntimeEvent, StartOutcome};
 use crate::load::Key;
@@ -39,7 +39,7 @@ pub struct Cluster {
     pub(super) manager: Process,
     pub(super) controllers: Vec<Box<dyn Driven>>,
     /// What each of them has handlers for.
-    pub(super) watches: Vec<Watches>,
+    pub(super) audience: Audience,
     pub(super) scheduler_process: Process,
     pub(super) scheduler: Scheduler,
     /// Who answers for what happens inside containers.
@@ -178,17 +178,19 @@ impl Cluster {
         if self.webhooks.asked && !self.reviewed(number, turn) {
             return;
         }
-        if let Some(committed) = self.api.commit(number, turn.now) {
-            match self.is_awaited(committed) {
-                true => turn.at(committed.back, Event::Answer(number)),
-                false => drop(self.api.finish(number)),
-            }
+        let Some(committed) = self.api.commit(number, turn.now) else {
+            // Its sender has stopped before it was sent.
+            return drop(self.api.finish(number));
+        };
+        match self.is_awaited(committed, turn) {
+            true => turn.at(committed.back, Event::Answer(number)),
+            false => drop(self.api.finish(number)),
         }
     }
 
     /// Whether the sender of a request does anything about its answer: of those that take no notice
     /// there are too many to have an event each.
-    fn is_awaited(&mut self, committed: Committed) -> bool {
+    fn is_awaited(&mut self, committed: Committed, turn: Consequences<'_, '_>) -> bool {
         let Committed {
             from,
             token,
@@ -199,8 +201,11 @@ impl Cluster {
             Sender::Feed => false,
             Sender::Scheduler => !told,
             Sender::Kubelet(node) if told => {
-                let machine = self.machine_mut(node);
-                machine.is_some_and(|machine| machine.kubelet.event_taken(token, back))
+                let mut awaited = false;
+                self.kubelet(node, turn, |kubelet, cx| {
+                    awaited = kubelet.taken(token, back, cx);
+                });
+                awaited
             }
             _ => true,
         }
@@ -324,19 +329,25 @@ impl Cluster {
         }
         let goes_down = (self.machine(node))
             .is_some_and(|machine| machine.going_down.is_some() && machine.kubelet.may_go_down());
-        for (at, event) in out.timers.drain(..) {
-            turn.at(at, Event::Kubelet(node, event));
+        if !out.timers.is_empty() {
+            for (at, event) in out.timers.drain(..) {
+                turn.at(at, Event::Kubelet(node, event));
+            }
         }
-        for send in out.sends.drain(..) {
-            self.send(Sender::Kubelet(node), send, turn);
+        if !out.sends.is_empty() {
+            for send in out.sends.drain(..) {
+                self.send(Sender::Kubelet(node), send, turn);
+            }
         }
         self.kubelet_out = out;
         if let Some(renew) = renew {
             let (key, arrives) = self.api.accept_renewal(node, renew, turn.now);
             turn.at(arrives, Event::Renew(key));
         }
-        for request in requests.drain(..) {
-            self.route(node, request, turn);
+        if !requests.is_empty() {
+            for request in requests.drain(..) {
+                self.route(node, request, turn);
+            }
         }
         self.requests = requests;
         if goes_down {
@@ -463,17 +474,29 @@ impl Cluster {
     }
 
     /// Passes on what this dispatch changed: to the data plane, to kubelets, to the watches.
+    #[inline]
     pub(super) fn settle(&mut self, turn: Consequences<'_, '_>) {
+        let told = match self.settled.0 < self.api.store.log().head() {
+            true => self.pass_on(turn),
+            false => None,
+        };
+        self.schedule_deliveries(told, turn);
+        self.drain_data(turn);
+    }
+
+    /// Passes on new changes; returns which kubelet is still to be told of the last of a pod, and
+    /// when.
+    fn pass_on(&mut self, turn: Consequences<'_, '_>) -> Option<(Time, u32)> {
         let now = turn.now;
         let mut told = None;
-        while self.settled.0 < self.api.store.log().head() {
-            let next = self.settled.0 + 1;
-            let Some(change) = self.api.store.log().get(next) else {
-                break;
-            };
+        while let next = self.settled.0 + 1
+            && let Some(change) = self.api.store.log().get(next)
+        {
             self.settled = Cursor(next);
             // Nobody below acts on these, and there are more of them than of all others.
             if matches!(change.kind(), Kind::Lease | Kind::KubeEvent) {
+                self.manager.pass_over(next);
+                self.scheduler_process.pass_over(next);
                 continue;
             }
             self.data.on_change(change, now);
@@ -501,8 +524,7 @@ impl Cluster {
                 self.look_at_usage(turn);
             }
         }
-        self.schedule_deliveries(told, turn);
-        self.drain_data(turn);
+        told
     }
 
     /// Somebody but its kubelet changed a Node: the kubelet looks at it again.
@@ -526,7 +548,14 @@ impl Cluster {
     }
 
     /// What the data plane wants: timers, and what simulated containers tell their kubelets.
+    #[inline]
     pub(super) fn drain_data(&mut self, turn: Consequences<'_, '_>) {
+        if !self.data_out.is_empty() {
+            self.do_drain_data(turn);
+        }
+    }
+
+    fn do_drain_data(&mut self, turn: Consequences<'_, '_>) {
         while !self.data_out.is_empty() {
             let mut out = std::mem::take(&mut self.data_out);
             for (question, outcome) in out.webhooks.drain(..) {

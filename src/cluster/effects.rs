@@ -33,7 +33,7 @@ impl Cluster {
                 self.power_on(name, turn);
             }
             Effect::KubeletStop(name) => {
-                self.end_renewals(name, turn.now);
+                self.end_requests(name, turn.now);
                 if let Some(machine) = self.machine_by_name(name) {
                     machine.kubelet_up = false;
                     machine.cut();
@@ -75,15 +75,15 @@ impl Cluster {
         self.machine_mut(node)
     }
 
-    /// The kubelet of a node sends no further renewals.
-    fn end_renewals(&mut self, name: &Text, now: Time) {
+    /// The kubelet of a node sends nothing more.
+    fn end_requests(&mut self, name: &Text, now: Time) {
         if let Some(&node) = self.node_ids.get(name) {
-            self.api.end_renewals(node, now);
+            self.api.end_requests(node, now);
         }
     }
 
     fn power_off(&mut self, name: &Text, turn: Consequences<'_, '_>) {
-        self.end_renewals(name, turn.now);
+        self.end_requests(name, turn.now);
         let Some(&node) = self.node_ids.get(name) else {
             return;
         };
@@ -177,7 +177,7 @@ impl Cluster {
         let Some(name) = self.machine_name(node) else {
             return;
         };
-        self.api.end_renewals(node, turn.now);
+        self.api.end_requests(node, turn.now);
         if self.must_wait(node, boot, turn.now) {
             return;
         }
@@ -200,7 +200,7 @@ impl Cluster {
         };
         let running: Vec<_> = machine.kubelet.running().collect();
         if frozen {
-            self.end_renewals(name, turn.now);
+            self.end_requests(name, turn.now);
         }
         let Some(machine) = self.machine_by_name(name) else {
             return;

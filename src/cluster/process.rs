@@ -103,6 +103,14 @@ impl Process {
         self.scan(log, now)
     }
 
+    /// The change of this revision is of a kind that no process has handlers for.
+    #[inline]
+    pub fn pass_over(&mut self, revision: u64) {
+        if self.scanned + 1 == revision {
+            self.scanned = revision;
+        }
+    }
+
     fn scan(&mut self, log: &Log, now: Time) -> Option<Time> {
         self.scanned = self.scanned.max(self.cursor.0);
         while self.scanned < log.head() {

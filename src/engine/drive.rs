@@ -161,8 +161,10 @@ fn submit<W: World, B: Backend<W> + ?Sized>(
     for request in requests.drain(..) {
         backend.submit(queue.now(), request, inbox);
     }
-    for (at, event) in inbox.drain(..) {
-        queue.at(at, event);
+    if !inbox.is_empty() {
+        for (at, event) in inbox.drain(..) {
+            queue.at(at, event);
+        }
     }
 }
 

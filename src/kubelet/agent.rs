@@ -78,7 +78,7 @@ pub enum Event {
     },
     /// The time of pods that end with the node is over.
     Shutdown,
-    /// The KubeEvent sent last is answered, and others wait.
+    /// An answer is there of which nobody was told, and something waits for it.
     Told,
 }
 
@@ -234,6 +234,7 @@ impl Kubelet {
             return;
         }
         self.host.trigger = Trigger::Timer;
+        self.hear_answer(cx);
         let listed: BTreeSet<Id<Pod>> = pods.iter().map(|(id, _)| *id).collect();
         let gone: Vec<(Id<Pod>, Arc<Pod>)> = self
             .pods
@@ -266,6 +267,7 @@ impl Kubelet {
             return;
         }
         self.host.trigger = Trigger::Change(revision);
+        self.hear_answer(cx);
         let known = self.pods.get(&id).is_some_and(|pod| pod.in_config);
         match (op, known) {
             (Op::Delete, true) => self.remove(id, row, cx),
@@ -285,6 +287,7 @@ impl Kubelet {
             return;
         }
         self.host.trigger = Trigger::Timer;
+        self.hear_answer(cx);
         match event {
             Event::Relist => self.relist(cx),
             Event::StatusBatch => self.batch(cx),
@@ -312,6 +315,7 @@ impl Kubelet {
     /// The runtime answers, or tells of its own accord.
     pub fn on_runtime(&mut self, event: RuntimeEvent, cx: &mut Cx<'_>) {
         self.host.trigger = Trigger::Runtime;
+        self.hear_answer(cx);
         if let RuntimeEvent::Pulled {
             container,
             outcome,
@@ -412,6 +416,7 @@ impl Kubelet {
             return;
         }
         self.host.trigger = Trigger::Timer;
+        self.hear_answer(cx);
         match topic {
             Topic::Status => self.status_replied(Id::new(pod), reply, cx),
             Topic::Delete => self.delete_replied(Id::new(pod), reply, cx),
@@ -424,12 +429,30 @@ impl Kubelet {
         self.flush(cx);
     }
 
-    /// The API server has taken the KubeEvent of this token, and its answer is back at `answered`.
-    /// Returns whether that is waited for: only if another is to be sent then.
-    pub fn event_taken(&mut self, token: u64, answered: Time) -> bool {
-        let of_this_life = |(_, life, _)| life == self.host.life;
-        let mine = self.up && Topic::parse(token).is_some_and(of_this_life);
-        mine && self.host.event_taken(answered)
+    /// The API server has done what was asked under this token, and its answer is back at
+    /// `answered`. Returns whether that is waited for.
+    pub fn taken(&mut self, token: u64, answered: Time, cx: &mut Cx<'_>) -> bool {
+        let Some((topic, life, pod)) = Topic::parse(token) else {
+            return false;
+        };
+        if !self.up || life != self.host.life {
+            return false;
+        }
+        match topic {
+            Topic::Event => {
+                self.host.event_taken(cx, answered);
+                false
+            }
+            Topic::Status => !self.host.status_taken(Id::new(pod), answered),
+            _ => true,
+        }
+    }
+
+    /// The answer to the status sent last, if it is there by now.
+    fn hear_answer(&mut self, cx: &Cx<'_>) {
+        if self.host.answered <= cx.now {
+            self.status_arrived();
+        }
     }
 
     /// Lets a pod's worker act, then begin what became due.
@@ -541,6 +564,9 @@ impl Kubelet {
     pub(super) fn flush(&mut self, cx: &mut Cx<'_>) {
         self.let_in(cx);
         self.end_groups(cx);
+        if self.host.sending.is_some() {
+            return self.host.await_answer(cx);
+        }
         while self.host.sending.is_none() {
             let Some(id) = self.host.statuses.pop_front() else {
                 return;
@@ -552,6 +578,17 @@ impl Kubelet {
             if pod.needs_update() && pod.send_status(&mut self.host, cx) {
                 self.host.sending = Some((id, pod.version));
             }
+        }
+    }
+
+    /// As [`Kubelet::status_replied`], of a success that is not followed by a deletion.
+    fn status_arrived(&mut self) {
+        self.host.answered = Time::MAX;
+        if let Some((id, version)) = self.host.sending.take()
+            && let Some(pod) = self.pods.get_mut(&id)
+        {
+            pod.has_sent(version);
+            self.rounds.note(pod);
         }
     }
 

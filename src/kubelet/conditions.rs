@@ -7,20 +7,20 @@ use crate::api::container::{Container, RestartAction};
 use crate::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodStatus, Truth,
 };
-use crate::api::{PodSpec, Text};
+use crate::api::{PodSpec, Text, text};
 use crate::engine::Time;
 
 fn condition(
     kind: PodConditionKind,
     status: bool,
-    reason: Option<&'static str>,
+    reason: Option<Text>,
     message: Option<String>,
 ) -> PodCondition {
     PodCondition {
         kind,
         status: Truth::from(status),
         since: Time::ZERO,
-        reason: reason.map(Text::literal),
+        reason,
         message: message.map(Into::into),
         observed_generation: 0,
     }
@@ -78,8 +78,8 @@ pub(super) fn restarting(
 ) -> PodCondition {
     let kind = PodConditionKind::AllContainersRestarting;
     match status.phase {
-        Phase::Succeeded => return condition(kind, false, Some("PodCompleted"), None),
-        Phase::Failed => return condition(kind, false, Some("PodFailed"), None),
+        Phase::Succeeded => return condition(kind, false, Some(text!("PodCompleted")), None),
+        Phase::Failed => return condition(kind, false, Some(text!("PodFailed")), None),
         _ => {}
     }
     // `AllContainersRestartCleanedUp`.
@@ -88,7 +88,7 @@ pub(super) fn restarting(
         return condition(kind, false, None, None);
     }
     let message = "container exited with restart policy rule".to_owned();
-    let reason = Some("RestartAllContainersStarted");
+    let reason = Some(text!("RestartAllContainersStarted"));
     condition(kind, true, reason, Some(message))
 }
 
@@ -148,7 +148,7 @@ fn describe(unknown: &[&str], bad: &[&str], what: &str) -> Option<String> {
 pub(super) fn containers_ready(spec: &PodSpec, status: &PodStatus) -> PodCondition {
     let kind = PodConditionKind::ContainersReady;
     if status.containers.is_empty() && status.init_containers.is_empty() {
-        return condition(kind, false, Some("UnknownContainerStatuses"), None);
+        return condition(kind, false, Some(text!("UnknownContainerStatuses")), None);
     }
     let sidecars = named(&spec.init_containers, &status.init_containers)
         .filter(|(container, _)| container.restart_always);
@@ -156,11 +156,11 @@ pub(super) fn containers_ready(spec: &PodSpec, status: &PodStatus) -> PodConditi
     let (unknown, unready) = sorted_out(all, |_, status| status.ready);
     match status.phase {
         Phase::Succeeded if unknown.is_empty() => {
-            condition(kind, false, Some("PodCompleted"), None)
+            condition(kind, false, Some(text!("PodCompleted")), None)
         }
-        Phase::Failed => condition(kind, false, Some("PodFailed"), None),
+        Phase::Failed => condition(kind, false, Some(text!("PodFailed")), None),
         _ => match describe(&unknown, &unready, "unready") {
-            Some(message) => condition(kind, false, Some("ContainersNotReady"), Some(message)),
+            Some(message) => condition(kind, false, Some(text!("ContainersNotReady")), Some(message)),
             None => condition(kind, true, None, None),
         },
     }
@@ -193,7 +193,7 @@ pub(super) fn ready(spec: &PodSpec, status: &PodStatus, containers: &PodConditio
         condition(kind, true, None, None)
     } else {
         let message = problems.join(", ");
-        condition(kind, false, Some("ReadinessGatesNotReady"), Some(message))
+        condition(kind, false, Some(text!("ReadinessGatesNotReady")), Some(message))
     }
 }
 
@@ -224,7 +224,7 @@ pub(super) fn initialized(spec: &PodSpec, status: &PodStatus, old: &PodStatus) -
         }
     });
     if status.phase == Phase::Succeeded && unknown.is_empty() {
-        return condition(kind, true, Some("PodCompleted"), None);
+        return condition(kind, true, Some(text!("PodCompleted")), None);
     }
     let any_main = || {
         let mut mains = status.containers.iter();
@@ -236,7 +236,7 @@ pub(super) fn initialized(spec: &PodSpec, status: &PodStatus, old: &PodStatus) -
     };
     match describe(&unknown, &incomplete, "incomplete") {
         Some(message) if !any_main() && !was() => {
-            condition(kind, false, Some("ContainersNotInitialized"), Some(message))
+            condition(kind, false, Some(text!("ContainersNotInitialized")), Some(message))
         }
         _ => condition(kind, true, None, None),
     }
@@ -245,8 +245,8 @@ pub(super) fn initialized(spec: &PodSpec, status: &PodStatus, old: &PodStatus) -
 /// `generateContainersReadyConditionForTerminalPhase` and its sibling for `Ready`.
 pub(super) fn not_ready_any_more(kind: PodConditionKind, phase: Phase) -> PodCondition {
     let reason = match phase {
-        Phase::Failed => Some("PodFailed"),
-        Phase::Succeeded => Some("PodCompleted"),
+        Phase::Failed => Some(text!("PodFailed")),
+        Phase::Succeeded => Some(text!("PodCompleted")),
         _ => None,
     };
     condition(kind, false, reason, None)

@@ -276,6 +276,11 @@ pub(super) struct Host {
     /// Pods whose status is to be sent, and the one under way with its version.
     pub(super) statuses: VecDeque<Id<Pod>>,
     pub(super) sending: Option<(Id<Pod>, u32)>,
+    /// When the answer to it is there, if it is known to be a success of which nobody will be told;
+    /// [`Time::MAX`] otherwise.
+    pub(super) answered: Time,
+    /// The timer for that is set.
+    awaiting: bool,
 }
 
 impl Host {
@@ -306,6 +311,8 @@ impl Host {
             last_address: 1,
             statuses: VecDeque::new(),
             sending: None,
+            answered: Time::MAX,
+            awaiting: false,
             row,
             config,
         }
@@ -379,6 +386,24 @@ impl Host {
     pub(super) fn beat(&mut self, cx: &mut Cx<'_>, write: Write, rule: &'static str, topic: Topic) {
         let token = topic.token(self.life, 0);
         cx.out.send(cx.now, write, self.cause(rule), token);
+    }
+
+    /// The status of a pod was written, and the answer is back at `answered`; returns whether that
+    /// can be left to whoever acts next. Most pods have nothing more to tell by then.
+    pub(super) fn status_taken(&mut self, pod: Id<Pod>, answered: Time) -> bool {
+        let left = self.statuses.is_empty() && self.sending.is_some_and(|(of, _)| of == pod);
+        if left {
+            (self.answered, self.awaiting) = (answered, false);
+        }
+        left
+    }
+
+    /// Another status waits for the answer to the one under way, of which nobody may be told.
+    pub(super) fn await_answer(&mut self, cx: &mut Cx<'_>) {
+        if self.answered < Time::MAX && !self.awaiting && !self.statuses.is_empty() {
+            self.awaiting = true;
+            cx.out.at(self.answered, Event::Told);
+        }
     }
 
     /// Asks the runtime.

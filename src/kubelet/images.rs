@@ -14,7 +14,7 @@ use super::pod_worker::PodWorker;
 use super::runtime::{Call, ContainerId, PullOutcome, container_of};
 use super::start::Fault;
 use crate::api::container::{Container, PullPolicy};
-use crate::api::{Node, Pod, Text};
+use crate::api::{Node, Pod, Text, text};
 use crate::client::Budget;
 use crate::client::back_off::{BackOff, Limits};
 use crate::engine::Time;
@@ -221,7 +221,7 @@ impl PodWorker {
                 "Container image \"{image}\" already present on machine and can be accessed by \
                  the pod"
             );
-            self.tell(host, cx, false, Text::literal("Pulled"), message);
+            self.tell(host, cx, false, text!("Pulled"), message);
             return Presence::Here;
         }
         if container.pull_policy == PullPolicy::Never {

@@ -12,7 +12,7 @@ use super::host::{Cx, Host};
 use super::pod_worker::{Doing, PodWorker, Work};
 use super::record::Sandbox;
 use super::runtime::{Call, ContainerId, Hook, RuntimeEvent, Signal, container_of};
-use crate::api::Text;
+use crate::api::text;
 use crate::api::probe::Action;
 use crate::engine::Time;
 
@@ -163,7 +163,7 @@ impl PodWorker {
             host,
             cx,
             false,
-            Text::literal("Killing"),
+            text!("Killing"),
             why.message(&container.name),
         );
         let grace = i64::from(grace_s.unwrap_or_else(|| self.grace_for(index, why)));

@@ -48,6 +48,7 @@ pub(super) struct Reporting {
     /// `delayAfterNodeStatusChange`: spreads the periodic reports of many nodes.
     delay: Spread,
     pub(super) images_changed: bool,
+    calm: Calm,
     /// A report is under way; whether it was a change, and its tries.
     sending: Option<bool>,
     tries: u8,
@@ -55,6 +56,17 @@ pub(super) struct Reporting {
     unschedulable: Option<bool>,
     quiet: Quiet,
     n: u64,
+}
+
+/// Whether the last report says all that there is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Calm {
+    /// It is not known.
+    No,
+    /// It does if it is answered with success.
+    Asked,
+    /// It does: the next look will find nothing.
+    Yes,
 }
 
 /// A signed span.
@@ -73,6 +85,7 @@ impl Default for Reporting {
             reported: None,
             delay: Spread::default(),
             images_changed: false,
+            calm: Calm::No,
             sending: None,
             tries: 0,
             wait: REGISTER,
@@ -277,6 +290,7 @@ impl Host {
 
     /// Something changed that the node's status may tell of: no look is left out any more.
     pub(super) fn wake_node_status(&mut self, cx: &mut Cx<'_>) {
+        self.reporting.calm = Calm::No;
         let Some((last, n)) = self.reporting.asleep.take() else {
             return;
         };
@@ -301,6 +315,17 @@ impl Host {
     /// `syncNodeStatus`.
     pub(super) fn on_node_status_due(&mut self, cx: &mut Cx<'_>) {
         if self.reporting.due != cx.now {
+            return;
+        }
+        if self.reporting.calm == Calm::Yes && !self.report_is_due(cx.now) {
+            debug_assert!(
+                {
+                    self.refresh_row(cx);
+                    self.api_node.is_some() && !self.has_report(cx.now)
+                },
+                "a look would have found something"
+            );
+            self.sleep_until_report(cx);
             return;
         }
         self.refresh_row(cx);
@@ -372,6 +397,7 @@ impl Host {
             patch: Patch::NodeConditions(conditions),
         };
         self.reporting.sending = Some(changed);
+        self.reporting.calm = if changed { Calm::No } else { Calm::Asked };
         self.reporting.tries += 1;
         let rule = if changed {
             "node status changed"
@@ -427,7 +453,12 @@ impl Host {
     /// A report was answered.
     pub(super) fn on_node_status_reply(&mut self, cx: &mut Cx<'_>, reply: &Reply) {
         match reply {
-            Ok(_) => self.reporting.reported = Some(cx.now),
+            Ok(_) => {
+                self.reporting.reported = Some(cx.now);
+                if self.reporting.calm == Calm::Asked {
+                    self.reporting.calm = Calm::Yes;
+                }
+            }
             Err(error) if error.of_transport() => {
                 // Whether the images were among what was lost is not remembered.
                 self.reporting.images_changed |= !self.images.present.is_empty();

@@ -17,7 +17,7 @@ use crate::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodIp, PodStatus,
     Terminated, Truth,
 };
-use crate::api::{Pod, PodSpec, Text};
+use crate::api::{Pod, PodSpec, Text, text};
 use crate::engine::Time;
 
 /// `prober_manager.go :: kubeletRestartGracePeriod`.
@@ -205,9 +205,9 @@ fn unseen(
     restarting: bool,
 ) -> ContainerStatus {
     let reason = if facts.pod.spec.init_containers.is_empty() {
-        "ContainerCreating"
+        text!("ContainerCreating")
     } else {
-        "PodInitializing"
+        text!("PodInitializing")
     };
     let mut status = ContainerStatus {
         name: container.name.clone(),
@@ -222,7 +222,7 @@ fn unseen(
             if old.state.terminated() {
                 status = old.clone();
             }
-            status.state = waiting(RESTARTING_ALL, Some(Text::literal(REMOVED)));
+            status.state = waiting(text!(RESTARTING_ALL), Some(text!(REMOVED)));
             status.last = Some(Box::new(lost(RESTARTING_ALL, REMOVED)));
             status.restarts = old.restarts + 1;
         }
@@ -259,9 +259,9 @@ pub(super) fn lost(reason: &'static str, message: &'static str) -> Terminated {
     }
 }
 
-fn waiting(reason: &'static str, message: Option<Text>) -> ContainerState {
+fn waiting(reason: Text, message: Option<Text>) -> ContainerState {
     ContainerState::Waiting {
-        reason: Text::literal(reason),
+        reason,
         message: message.map(Box::new),
     }
 }
@@ -285,7 +285,7 @@ fn wait_for_start(
         if forgotten && matches!(status.state, ContainerState::Waiting { .. }) {
             status.state = ContainerState::Terminated(Box::new(Terminated {
                 reason: "Completed".into(),
-                message: Some(Text::literal(FORGOTTEN)),
+                message: Some(text!(FORGOTTEN)),
                 ..Terminated::default()
             }));
             return;
@@ -299,7 +299,7 @@ fn wait_for_start(
         return;
     };
     let message = (!failure.message.is_empty()).then(|| failure.message.clone());
-    let now = waiting(failure.fault.reason(), message);
+    let now = waiting(Text::literal(failure.fault.reason()), message);
     let state = std::mem::replace(&mut status.state, now);
     if let ContainerState::Terminated(terminated) = state {
         status.last = Some(terminated);

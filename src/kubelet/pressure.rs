@@ -155,8 +155,11 @@ impl Host {
     }
 
     /// `deleteUnusedImages`.
-    fn remove_images(&mut self, used: &BTreeSet<Text>) {
-        self.reporting.images_changed |= self.images.present.keep(used);
+    fn remove_images(&mut self, used: &BTreeSet<Text>, cx: &mut Cx<'_>) {
+        if self.images.present.keep(used) {
+            self.reporting.images_changed = true;
+            self.wake_node_status(cx);
+        }
     }
 }
 
@@ -263,7 +266,7 @@ impl Kubelet {
         self.host
             .tell_node(cx, true, "EvictionThresholdMet", message);
         let disk = threshold.signal.pressure() == Pressure::Disk;
-        if disk && self.reclaim_images(available) {
+        if disk && self.reclaim_images(available, cx) {
             return;
         }
         let scarce = threshold.signal.scarce();
@@ -290,14 +293,14 @@ impl Kubelet {
     }
 
     /// `reclaimNodeLevelResources`: images that nobody uses go; whether that is enough.
-    fn reclaim_images(&mut self, available: i64) -> bool {
+    fn reclaim_images(&mut self, available: i64, cx: &mut Cx<'_>) -> bool {
         let known = self.pods.values().filter(|pod| pod.work < Work::Finished);
         let all = known.flat_map(|pod| {
             let spec = &pod.row.spec;
             spec.init_containers.iter().chain(&spec.containers)
         });
         let used: BTreeSet<Text> = all.map(|c| with_tag(&c.image)).collect();
-        self.host.remove_images(&used);
+        self.host.remove_images(&used, cx);
         let seen = self.observe(available);
         Memory::relieved(&self.host.config.eviction, &seen)
     }

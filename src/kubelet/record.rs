@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::runtime::{RuntimeEvent, StartOutcome};
 use crate::api::PodSpec;
-use crate::api::Text;
+use crate::api::{Text, text};
 use crate::api::pod_status::{PodIp, Terminated};
 use crate::engine::Time;
 
@@ -82,7 +82,7 @@ impl Attempt {
         let exit = self.exit?;
         Some(Terminated {
             exit_code: exit.code.into(),
-            reason: Text::literal(exit.reason()),
+            reason: exit.reason(),
             message: None,
             started: whole_seconds(self.started),
             finished: whole_seconds(exit.at),
@@ -92,13 +92,13 @@ impl Attempt {
 
 impl Exit {
     /// The reasons that containerd gives.
-    pub(super) fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> Text {
         match self.why {
-            ExitReason::Code if self.code == 0 => "Completed",
-            ExitReason::Code => "Error",
-            ExitReason::Oom => "OOMKilled",
-            ExitReason::Start => "StartError",
-            ExitReason::Unknown => "Unknown",
+            ExitReason::Code if self.code == 0 => text!("Completed"),
+            ExitReason::Code => text!("Error"),
+            ExitReason::Oom => text!("OOMKilled"),
+            ExitReason::Start => text!("StartError"),
+            ExitReason::Unknown => text!("Unknown"),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::runtime::{Call, ContainerId, Hook, PullOutcome, Signal, StartOutcome,
 use super::sync::describe_missing;
 use crate::api::container::Container;
 use crate::api::probe::Action;
-use crate::api::{Pod, Text};
+use crate::api::{Pod, Text, text};
 use crate::client::back_off::{BackOff, Limits};
 
 /// Why a container could not be started: the reason that its status shows.
@@ -301,26 +301,24 @@ impl PodWorker {
             slot.hear_start(attempt, outcome, now);
         }
         let created = |this: &mut Self, host: &mut Host, cx: &mut Cx<'_>| {
-            let [reason, message] = ["Created", "Container created"].map(Text::literal);
-            this.tell(host, cx, false, reason, message);
+            this.tell(host, cx, false, text!("Created"), text!("Container created"));
         };
         match outcome {
             StartOutcome::Ok => {
                 self.probes_added = false;
                 created(self, host, cx);
-                let [reason, message] = ["Started", "Container started"].map(Text::literal);
-                self.tell(host, cx, false, reason, message);
+                self.tell(host, cx, false, text!("Started"), text!("Container started"));
                 self.post_start(host, cx, index, attempt);
             }
             StartOutcome::CreateFailed => {
                 self.tell(host, cx, true, "Failed", format!("Error: {CREATE_FAILED}"));
-                self.not_started(index, Fault::Create, Text::literal(CREATE_FAILED));
+                self.not_started(index, Fault::Create, text!(CREATE_FAILED));
                 self.go_on(host, cx);
             }
             StartOutcome::RunFailed => {
                 created(self, host, cx);
                 self.tell(host, cx, true, "Failed", format!("Error: {RUN_FAILED}"));
-                self.not_started(index, Fault::Run, Text::literal(RUN_FAILED));
+                self.not_started(index, Fault::Run, text!(RUN_FAILED));
                 self.go_on(host, cx);
             }
         }

@@ -78,7 +78,8 @@ fn same_conditions(a: &[PodCondition], b: &PodStatus) -> bool {
 /// `checkContainerStateTransition`: whether a container that has ended for good would come back.
 fn comes_back(pod: &Pod, old: &PodStatus, new: &PodStatus) -> bool {
     let policy = pod.spec.restart_policy;
-    if policy == RestartPolicy::Always {
+    let mut before = old.containers.iter().chain(&old.init_containers);
+    if policy == RestartPolicy::Always || !before.any(|c| c.state.terminated()) {
         return false;
     }
     let back = |containers: &[Container], old: &[ContainerStatus], new: &[ContainerStatus]| {

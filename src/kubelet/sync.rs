@@ -56,7 +56,7 @@ impl PodWorker {
 
     /// Makes the status of a pod whose containers are stopped, or have been.
     fn tell_end(&mut self, host: &mut Host, cx: &mut Cx<'_>, terminal: bool, fresh: bool) {
-        if self.ended && !fresh && self.has_told_end() {
+        if self.ended && self.has_told_end() {
             debug_assert!(
                 super::status::same(
                     &self.generate(host, cx, terminal, fresh).0,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::agent::Event;
 use super::config::KubeletConfig;
 use super::host::{Cx, Host, Topic};
-use crate::api::{Kind, KubeEvent, Meta, Text};
+use crate::api::{Kind, KubeEvent, Meta, Text, text};
 use crate::client::{Budget, Reply};
 use crate::engine::Time;
 use crate::store::{ApiError, Cause, Write};
@@ -93,13 +93,13 @@ impl Host {
             reason: reason.into(),
             message: message.into(),
             warning,
-            source: Text::literal("kubelet"),
+            source: text!("kubelet"),
         };
         let cause = self.cause("");
         let telling = &mut self.telling;
         if telling.sending.is_none() && telling.queue.is_empty() {
             if telling.answered <= cx.now {
-                self.send_event(cx, event.into(), cause);
+                self.send_event(cx, cx.now, event.into(), cause);
                 return;
             }
             cx.out.at(telling.answered, Event::Told);
@@ -107,22 +107,22 @@ impl Host {
         telling.queue.push_back((event.into(), cause));
     }
 
-    fn send_event(&mut self, cx: &mut Cx<'_>, event: Arc<KubeEvent>, cause: Cause) {
-        let at = self.telling.budget.take(cx.now);
+    /// Sends an event at `from`, or later if the budget does not last.
+    fn send_event(&mut self, cx: &mut Cx<'_>, from: Time, event: Arc<KubeEvent>, cause: Cause) {
+        let at = self.telling.budget.take(from);
         let token = Topic::Event.token(self.life, 0);
         cx.out.send(at, Write::Emit(event.clone()), cause, token);
         self.telling.sending = Some((event, cause, 1));
     }
 
-    /// The event under way was taken, and its answer is back at `answered`; returns whether that is
-    /// waited for. Most kubelets have nothing more to tell by then.
-    pub(super) fn event_taken(&mut self, answered: Time) -> bool {
-        if !self.telling.queue.is_empty() {
-            return true;
-        }
+    /// The event under way was taken, and its answer is back at `answered`: the next one, if others
+    /// wait, is sent then. Most kubelets have nothing more to tell by then.
+    pub(super) fn event_taken(&mut self, cx: &mut Cx<'_>, answered: Time) {
         self.telling.sending = None;
-        self.telling.answered = answered;
-        false
+        match self.telling.queue.pop_front() {
+            Some((event, cause)) => self.send_event(cx, answered, event, cause),
+            None => self.telling.answered = answered,
+        }
     }
 
     /// The answer that nobody was told of is there.
@@ -135,7 +135,7 @@ impl Host {
 
     fn send_next_event(&mut self, cx: &mut Cx<'_>) {
         if let Some((event, cause)) = self.telling.queue.pop_front() {
-            self.send_event(cx, event, cause);
+            self.send_event(cx, cx.now, event, cause);
         }
     }
 

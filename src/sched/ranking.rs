@@ -64,7 +64,10 @@ impl Sum {
 
     /// Without a branch for each value, so that it compiles to a few wide instructions.
     fn of(values: &[i32]) -> Sum {
-        let best = values.iter().copied().max().unwrap_or(UNFIT);
+        let mut best = UNFIT;
+        for value in values {
+            best = best.max(*value);
+        }
         if best == UNFIT {
             return NOTHING;
         }

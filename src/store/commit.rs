@@ -129,7 +129,8 @@ impl Store {
                     unreachable!("only pods are in the table of pods")
                 };
                 let new = super::admit::with_kubelet_status(pod, status);
-                Ok(self.replace(object, old, new.into(), Commit { now, cause }))
+                let differs = new.status != pod.status;
+                Ok(self.replace_if(differs, object, old, new.into(), Commit { now, cause }))
             }
             write => self.write(&write, now, cause),
         }
@@ -426,7 +427,19 @@ impl Store {
     /// Commits an update; one that changes nothing is not written (as in the real server), and one
     /// that removes the last finalizer of a deleted object removes it.
     pub(super) fn replace(&mut self, object: ObjectId, old: Row, new: Row, at: Commit) -> Receipt {
-        if old == new {
+        self.replace_if(old != new, object, old, new, at)
+    }
+
+    /// As [`Store::replace`], where it is known whether the two differ.
+    fn replace_if(
+        &mut self,
+        differs: bool,
+        object: ObjectId,
+        old: Row,
+        new: Row,
+        at: Commit,
+    ) -> Receipt {
+        if !differs {
             return Receipt {
                 revision: old.meta().revision,
                 object: Some(object),

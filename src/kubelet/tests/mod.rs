@@ -346,9 +346,18 @@ impl Machine {
         } else {
             self.store.write(&send.write, now, send.cause)
         };
-        let told = matches!(send.write, Write::Emit(_)) && reply.is_ok();
-        if self.unheard && told && !self.kubelet.event_taken(send.token, now + LATENCY) {
-            return self.wrote();
+        let told = reply.as_ref().is_ok_and(|receipt| match &receipt.row {
+            Some(Row::Pod(row)) if matches!(send.write, Write::Patch { .. }) => {
+                !(row.meta.deleting() && row.status.phase.terminal())
+            }
+            _ => matches!(send.write, Write::Emit(_)),
+        });
+        if self.unheard && told {
+            let mut awaited = true;
+            self.with(|k, cx| awaited = k.taken(send.token, now + LATENCY, cx));
+            if !awaited {
+                return self.wrote();
+            }
         }
         self.replies.push((send.token, reply));
         let index = self.replies.len() as u32 - 1;
