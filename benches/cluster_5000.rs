@@ -105,10 +105,12 @@ impl Observer<Cluster> for Onlooker {
         if log.head() == self.cursor {
             return;
         }
-        let Ok(changes) = log.since(Cursor(self.cursor)) else {
-            unreachable!("the log keeps what was not observed yet");
-        };
-        for change in changes {
+        assert!(
+            log.keeps(Cursor(self.cursor)),
+            "the log keeps what was not observed yet"
+        );
+        while let Some(change) = log.get(self.cursor + 1) {
+            self.cursor += 1;
             self.changes += 1;
             match change.kind() {
                 Kind::Pod => self.pod(change, world),
@@ -122,7 +124,6 @@ impl Observer<Cluster> for Onlooker {
                 recorder.on_change(change);
             }
         }
-        self.cursor = log.head();
     }
 }
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Asked, Cluster, Event, Request};
-use crate::engine::{Backend, Dist, Draws, Purpose, Time, entity_key};
+use crate::engine::{Backend, Dist, Draws, Purpose, Sampler, Time, entity_key};
 use crate::kubelet::runtime::{Call, PullOutcome, RuntimeEvent, StartOutcome};
 use crate::scenario::types::LatencySpec;
 
@@ -99,22 +99,33 @@ impl RuntimeLatency {
 #[derive(Debug)]
 pub struct Simulated {
     draws: Draws,
-    latency: RuntimeLatency,
+    sandbox: Sampler,
+    pull: Sampler,
+    resolve: Sampler,
+    start: Sampler,
+    remove: Sampler,
 }
 
 impl Simulated {
     /// A runtime with these latencies.
     pub fn new(draws: Draws, latency: RuntimeLatency) -> Self {
-        Simulated { draws, latency }
+        Simulated {
+            draws,
+            sandbox: latency.sandbox.sampler(),
+            pull: latency.pull.sampler(),
+            resolve: latency.resolve.sampler(),
+            start: latency.start.sampler(),
+            remove: latency.remove.sampler(),
+        }
     }
 
     /// What is answered, and after how long; nothing for what the data plane answers.
     pub fn answer(&self, request: &Asked) -> Option<(Duration, RuntimeEvent)> {
-        let draw =
-            |dist: &Dist, purpose, n| dist.sample(self.draws.unit(purpose, request.entity, n));
+        let unit = |purpose, n| self.draws.unit(purpose, request.entity, n);
+        let draw = |dist: &Sampler, purpose, n| dist.sample(unit(purpose, n));
         Some(match &request.runtime.what {
             Call::StartSandbox { pod, attempt, .. } => (
-                draw(&self.latency.sandbox, SANDBOX, u64::from(*attempt)),
+                draw(&self.sandbox, SANDBOX, u64::from(*attempt)),
                 RuntimeEvent::SandboxReady {
                     pod: *pod,
                     attempt: *attempt,
@@ -128,11 +139,6 @@ impl Simulated {
                 ..
             } => {
                 // All layers are there: only the manifest is fetched.
-                let dist = match &request.pull {
-                    _ if *present || request.missing => &self.latency.resolve,
-                    Some(model) => model,
-                    None => &self.latency.pull,
-                };
                 let n = entity_key(&[image]).wrapping_add(u64::from(container.attempt));
                 let (outcome, mib) = match request.missing {
                     true => (PullOutcome::NotFound, 0),
@@ -143,11 +149,16 @@ impl Simulated {
                     outcome,
                     mib,
                 };
-                (draw(dist, PULL, n), pulled)
+                let took = match &request.pull {
+                    _ if *present || request.missing => draw(&self.resolve, PULL, n),
+                    Some(model) => model.sample(unit(PULL, n)),
+                    None => draw(&self.pull, PULL, n),
+                };
+                (took, pulled)
             }
             Call::StartContainer { container, .. } => (
                 draw(
-                    &self.latency.start,
+                    &self.start,
                     START,
                     u64::from(container.index) << 16 | u64::from(container.attempt),
                 ),
@@ -157,7 +168,7 @@ impl Simulated {
                 },
             ),
             Call::RemovePod { pod } => (
-                draw(&self.latency.remove, REMOVE, 0),
+                draw(&self.remove, REMOVE, 0),
                 RuntimeEvent::Removed { pod: *pod },
             ),
             Call::Signal { .. }

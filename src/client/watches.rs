@@ -88,6 +88,7 @@ impl Watches {
         }
     }
 
+    #[inline]
     fn also(&mut self, watches: Watches, holds: impl FnOnce() -> bool) {
         if holds() {
             self.0 |= watches.0;
@@ -100,8 +101,8 @@ impl Watches {
         });
         self.also(Self::HELD_PODS, || !pod.meta.finalizers.is_empty());
         self.also(Self::DISRUPTED_PODS, || {
-            let target = PodConditionKind::DisruptionTarget;
-            pod.status.condition(&target).is_some()
+            let mut conditions = pod.status.conditions.iter();
+            conditions.any(|c| matches!(c.kind, PodConditionKind::DisruptionTarget))
         });
         self.also(Self::NEW_PODS_WITH_VOLUMES, || {
             op == Op::Create && !pod.spec.volumes.is_empty()

@@ -111,6 +111,7 @@ impl Cluster {
             first: Vec::new(),
             requests: Vec::new(),
             kubelet_out: Outbox::default(),
+            scheduler_out: Outbox::default(),
             data_out: super::dataplane::Out::default(),
             rules: Vec::new(),
             strains: Vec::new(),

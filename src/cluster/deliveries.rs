@@ -58,7 +58,7 @@ impl Cluster {
     pub(super) fn deliver_to_scheduler(&mut self, turn: Consequences<'_, '_>) {
         self.scheduler_process.begin_delivery();
         while let Some(change) = self.scheduler_process.next(&self.api.store, turn.now) {
-            let mut out = Outbox::default();
+            let mut out = std::mem::take(&mut self.scheduler_out);
             let view = &self.scheduler_process.view;
             self.scheduler.on_change(&change, view, turn.now, &mut out);
             drop(change);

@@ -56,6 +56,8 @@ pub struct Cluster {
     pub(super) requests: Vec<RuntimeRequest>,
     /// Empty; its room is used again.
     pub(super) kubelet_out: Outbox<crate::kubelet::Event>,
+    /// The same.
+    pub(super) scheduler_out: Outbox<crate::sched::Event>,
     pub(super) data_out: super::dataplane::Out,
     /// Rules of the network in force, with what they were made from.
     pub(super) rules: Vec<(crate::fault::LinkRule, crate::net::RuleId)>,
@@ -123,7 +125,7 @@ impl World for Cluster {
                 self.controller_wants(which, out, turn);
             }
             Event::Scheduler(event) => {
-                let mut out = Outbox::default();
+                let mut out = std::mem::take(&mut self.scheduler_out);
                 self.scheduler_process
                     .catch_up(self.api.store.log(), turn.now);
                 let view = &self.scheduler_process.view;
@@ -287,7 +289,7 @@ impl Cluster {
                 self.controller_wants(which, out, turn);
             }
             Sender::Scheduler => {
-                let mut out = Outbox::default();
+                let mut out = std::mem::take(&mut self.scheduler_out);
                 self.scheduler_process.catch_up(self.api.store.log(), now);
                 let view = &self.scheduler_process.view;
                 self.scheduler.on_reply(token, &reply, view, now, &mut out);
@@ -311,45 +313,45 @@ impl Cluster {
         turn: Consequences<'_, '_>,
         act: impl FnOnce(&mut Kubelet, &mut Cx<'_>),
     ) {
-        let mut out = std::mem::take(&mut self.kubelet_out);
+        let Some(Some(machine)) = self.machines.get_mut(node as usize) else {
+            return;
+        };
         let mut renew = None;
-        let mut requests = std::mem::take(&mut self.requests);
-        if let Some(Some(machine)) = self.machines.get_mut(node as usize)
-            && machine.powered
-        {
+        if machine.powered {
             let mut cx = Cx {
                 now: turn.now,
-                out: &mut out,
-                requests: &mut requests,
+                out: &mut self.kubelet_out,
+                requests: &mut self.requests,
                 draws: &self.draws,
                 lookup: self.api.store.view(),
                 renew: &mut renew,
             };
             act(&mut machine.kubelet, &mut cx);
         }
-        let goes_down = (self.machine(node))
-            .is_some_and(|machine| machine.going_down.is_some() && machine.kubelet.may_go_down());
-        if !out.timers.is_empty() {
-            for (at, event) in out.timers.drain(..) {
+        let goes_down = machine.going_down.is_some() && machine.kubelet.may_go_down();
+        if !self.kubelet_out.timers.is_empty() {
+            for (at, event) in self.kubelet_out.timers.drain(..) {
                 turn.at(at, Event::Kubelet(node, event));
             }
         }
-        if !out.sends.is_empty() {
-            for send in out.sends.drain(..) {
+        if !self.kubelet_out.sends.is_empty() {
+            let mut sends = std::mem::take(&mut self.kubelet_out.sends);
+            for send in sends.drain(..) {
                 self.send(Sender::Kubelet(node), send, turn);
             }
+            self.kubelet_out.sends = sends;
         }
-        self.kubelet_out = out;
         if let Some(renew) = renew {
             let (key, arrives) = self.api.accept_renewal(node, renew, turn.now);
             turn.at(arrives, Event::Renew(key));
         }
-        if !requests.is_empty() {
+        if !self.requests.is_empty() {
+            let mut requests = std::mem::take(&mut self.requests);
             for request in requests.drain(..) {
                 self.route(node, request, turn);
             }
+            self.requests = requests;
         }
-        self.requests = requests;
         if goes_down {
             self.go_down(node, turn);
         }
@@ -457,15 +459,20 @@ impl Cluster {
 
     pub(super) fn scheduler_wants(
         &mut self,
-        out: Outbox<crate::sched::Event>,
+        mut out: Outbox<crate::sched::Event>,
         turn: Consequences<'_, '_>,
     ) {
-        for (at, event) in out.timers {
-            turn.at(at, Event::Scheduler(event));
+        if !out.timers.is_empty() {
+            for (at, event) in out.timers.drain(..) {
+                turn.at(at, Event::Scheduler(event));
+            }
         }
-        for send in out.sends {
-            self.send(Sender::Scheduler, send, turn);
+        if !out.sends.is_empty() {
+            for send in out.sends.drain(..) {
+                self.send(Sender::Scheduler, send, turn);
+            }
         }
+        self.scheduler_out = out;
     }
 
     pub(super) fn send(&mut self, from: Sender, send: Send, turn: Consequences<'_, '_>) {

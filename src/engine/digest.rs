@@ -86,10 +86,16 @@ impl Hasher for Digest {
             self.word(u64::from_le_bytes(*word));
         }
         if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            last[7] = rest.len() as u8;
-            self.word(u64::from_le_bytes(last));
+            let count = rest.len();
+            // The end of the last eight bytes where there are as many, without a loop.
+            let last = match bytes.last_chunk::<8>() {
+                Some(word) => u64::from_le_bytes(*word) >> (64 - 8 * count),
+                None => rest
+                    .iter()
+                    .rev()
+                    .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+            };
+            self.word(last | (count as u64) << 56);
         }
     }
 

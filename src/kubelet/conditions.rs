@@ -160,7 +160,12 @@ pub(super) fn containers_ready(spec: &PodSpec, status: &PodStatus) -> PodConditi
         }
         Phase::Failed => condition(kind, false, Some(text!("PodFailed")), None),
         _ => match describe(&unknown, &unready, "unready") {
-            Some(message) => condition(kind, false, Some(text!("ContainersNotReady")), Some(message)),
+            Some(message) => condition(
+                kind,
+                false,
+                Some(text!("ContainersNotReady")),
+                Some(message),
+            ),
             None => condition(kind, true, None, None),
         },
     }
@@ -193,7 +198,12 @@ pub(super) fn ready(spec: &PodSpec, status: &PodStatus, containers: &PodConditio
         condition(kind, true, None, None)
     } else {
         let message = problems.join(", ");
-        condition(kind, false, Some(text!("ReadinessGatesNotReady")), Some(message))
+        condition(
+            kind,
+            false,
+            Some(text!("ReadinessGatesNotReady")),
+            Some(message),
+        )
     }
 }
 
@@ -235,9 +245,12 @@ pub(super) fn initialized(spec: &PodSpec, status: &PodStatus, old: &PodStatus) -
         was.is_some_and(|c| c.status == Truth::True)
     };
     match describe(&unknown, &incomplete, "incomplete") {
-        Some(message) if !any_main() && !was() => {
-            condition(kind, false, Some(text!("ContainersNotInitialized")), Some(message))
-        }
+        Some(message) if !any_main() && !was() => condition(
+            kind,
+            false,
+            Some(text!("ContainersNotInitialized")),
+            Some(message),
+        ),
         _ => condition(kind, true, None, None),
     }
 }

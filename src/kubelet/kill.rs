@@ -12,8 +12,8 @@ use super::host::{Cx, Host};
 use super::pod_worker::{Doing, PodWorker, Work};
 use super::record::Sandbox;
 use super::runtime::{Call, ContainerId, Hook, RuntimeEvent, Signal, container_of};
-use crate::api::text;
 use crate::api::probe::Action;
+use crate::api::text;
 use crate::engine::Time;
 
 /// `kuberuntime_manager.go :: minimumGracePeriodInSeconds`.

@@ -280,8 +280,9 @@ impl Host {
     /// Nothing was reported: sleeps until the look at which a report is due.
     fn sleep_until_report(&mut self, cx: &mut Cx<'_>) {
         self.reporting.asleep = Some((cx.now, self.reporting.n));
+        let report = self.report_due();
         let mut due = self.look_after(cx.now, cx);
-        while !self.report_is_due(due) {
+        while due < report {
             due = self.look_after(due, cx);
         }
         self.reporting.due = due;
@@ -424,12 +425,16 @@ impl Host {
 
     /// `isUpdateStatusPeriodExpired`.
     fn report_is_due(&self, now: Time) -> bool {
+        now >= self.report_due()
+    }
+
+    /// From when on a report is due though nothing has changed.
+    fn report_due(&self) -> Time {
         let Some(reported) = self.reporting.reported else {
-            return true;
+            return Time::ZERO;
         };
         let Spread { less, more } = self.reporting.delay;
-        let period = (self.config.node_status_report + more).saturating_sub(less);
-        now.since(reported) >= period
+        reported + (self.config.node_status_report + more).saturating_sub(less)
     }
 
     /// `calculateDelay`: up to half of the report period, less or more.

@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 
 use super::runtime::{RuntimeEvent, StartOutcome};
 use crate::api::PodSpec;
-use crate::api::{Text, text};
 use crate::api::pod_status::{PodIp, Terminated};
+use crate::api::{Text, text};
 use crate::engine::Time;
 
 /// `kubecontainer.PodStatus`, as far as decisions need it.

@@ -301,13 +301,25 @@ impl PodWorker {
             slot.hear_start(attempt, outcome, now);
         }
         let created = |this: &mut Self, host: &mut Host, cx: &mut Cx<'_>| {
-            this.tell(host, cx, false, text!("Created"), text!("Container created"));
+            this.tell(
+                host,
+                cx,
+                false,
+                text!("Created"),
+                text!("Container created"),
+            );
         };
         match outcome {
             StartOutcome::Ok => {
                 self.probes_added = false;
                 created(self, host, cx);
-                self.tell(host, cx, false, text!("Started"), text!("Container started"));
+                self.tell(
+                    host,
+                    cx,
+                    false,
+                    text!("Started"),
+                    text!("Container started"),
+                );
                 self.post_start(host, cx, index, attempt);
             }
             StartOutcome::CreateFailed => {

@@ -26,7 +26,7 @@ use crate::store::{Patch, Propagation, Write};
 const LOST_AT_END: &str = "The container could not be located when the pod was terminated";
 
 /// `PodConditionByKubelet`.
-fn by_kubelet(kind: &PodConditionKind) -> bool {
+pub(super) fn by_kubelet(kind: &PodConditionKind) -> bool {
     !matches!(
         kind,
         PodConditionKind::Other(_) | PodConditionKind::DisruptionTarget

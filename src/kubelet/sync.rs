@@ -58,10 +58,11 @@ impl PodWorker {
     fn tell_end(&mut self, host: &mut Host, cx: &mut Cx<'_>, terminal: bool, fresh: bool) {
         if self.ended && self.has_told_end() {
             debug_assert!(
-                super::status::same(
-                    &self.generate(host, cx, terminal, fresh).0,
-                    &self.row.status
-                ),
+                {
+                    let (new, _) = self.generate(host, cx, terminal, fresh);
+                    self.status()
+                        .is_some_and(|said| super::status::same(&new, said))
+                },
                 "a new status would say something else"
             );
             return;
@@ -86,15 +87,26 @@ impl PodWorker {
         self.ended = ended;
     }
 
-    /// Of a pod that has [`PodWorker::ended`], whether the API server shows all that could be said
-    /// of it: only then nothing but the record matters.
+    /// Of a pod that has [`PodWorker::ended`], whether all is said that could be said of it: only
+    /// then nothing but the record matters. The API server may still show an earlier phase.
     fn has_told_end(&self) -> bool {
-        let Pod {
-            meta, spec, status, ..
-        } = &*self.row;
-        let said = matches!(self.status, Copy::Row) && status.phase.terminal();
+        let Pod { meta, spec, .. } = &*self.row;
+        let Some(status) = self.status() else {
+            return false;
+        };
+        let foreign = |status: &PodStatus| {
+            let mut kinds = status.conditions.iter().map(|c| &c.kind);
+            kinds.any(|kind| !super::status::by_kubelet(kind))
+        };
         let known = self.lag.is_none() && !meta.deleting() && self.ending.is_none();
-        said && known
+        known
+            && status.phase.terminal()
+            && status.start_time.is_some()
+            && (matches!(self.status, Copy::Row)
+                || !foreign(status)
+                    && !foreign(&self.row.status)
+                    && status.reason == self.row.status.reason
+                    && status.message == self.row.status.message)
             && meta.generation == status.observed_generation
             && spec.active_deadline_s.is_none()
             && !conditions::could_restart_all(spec)

@@ -157,20 +157,18 @@ impl View {
     }
 
     /// Advances by one change.
+    #[inline]
     pub fn apply(&mut self, change: &Change) {
-        if let Some(object) = change.object {
-            let row = if change.op == Op::Delete {
-                None
-            } else {
-                change.new.as_ref()
-            };
-            match change.renewed {
-                Some(at) => {
-                    self.renew(Id::new(object.index), change.revision, at);
-                }
-                None => self.put(object, row),
-            }
-        }
         self.revision = change.revision;
+        let Some(object) = change.object else {
+            return;
+        };
+        match change.renewed {
+            Some(at) => {
+                self.renew(Id::new(object.index), change.revision, at);
+            }
+            None if change.op == Op::Delete => self.put(object, None),
+            None => self.put(object, change.new.as_ref()),
+        }
     }
 }
