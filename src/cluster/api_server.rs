@@ -86,8 +86,6 @@ pub(super) struct UnderWay<'a> {
 /// A renewal of a lease on its way.
 #[derive(Clone, Debug)]
 pub struct Renewing {
-    /// Whose.
-    pub node: u32,
     /// What the kubelet asked for.
     pub renew: Renew,
     /// When it was sent.
@@ -96,13 +94,9 @@ pub struct Renewing {
     back_ns: u64,
     /// Key of the lease's draws.
     about: u64,
-    /// Its kubelet has stopped since.
-    last: bool,
-    /// How often this one was sent before.
-    pub tries: u8,
-    /// A fault has kept it waiting.
-    pub late: bool,
 }
+
+const _: () = assert!(size_of::<Renewing>() <= 64);
 
 impl Renewing {
     /// From its arrival to the answer.
@@ -113,7 +107,7 @@ impl Renewing {
     /// It is sent, and takes so long with its answer; returns when it arrives.
     fn set_out(&mut self, sent: Time, latency: Duration) -> Time {
         self.sent = sent;
-        (self.tries, self.late) = (0, false);
+        (self.renew.tries, self.renew.late) = (0, false);
         self.back_ns = u64::try_from((latency / 4).as_nanos()).unwrap_or(u64::MAX);
         sent + latency * 3 / 4
     }
@@ -249,17 +243,14 @@ impl ApiServer {
     }
 
     /// Takes a renewal that a kubelet sends at `sent`; returns its key and when it arrives.
-    pub fn accept_renewal(&mut self, node: u32, renew: Renew, sent: Time) -> (Key, Time) {
+    pub fn accept_renewal(&mut self, renew: Renew, sent: Time) -> (Key, Time) {
+        let node = renew.machine;
         self.end_renewals(node, Time::ZERO);
         let mut renewing = Renewing {
-            node,
             about: self.lease_key(renew.lease),
             renew,
             sent,
             back_ns: 0,
-            last: false,
-            tries: 0,
-            late: false,
         };
         let arrives = self.send_renewal(&mut renewing, sent);
         let key = self.renewals.insert(renewing);
@@ -318,7 +309,7 @@ impl ApiServer {
         };
         let renew = &mut renewing.renew;
         store.renew(renew.lease, renewing.sent, now, renew.cause())?;
-        if renewing.last {
+        if renew.last {
             renewals.remove(key);
             return Ok(None);
         }
@@ -356,7 +347,7 @@ impl ApiServer {
         let Some(renewing) = self.renewals.get_mut(key) else {
             return;
         };
-        renewing.last = true;
+        renewing.renew.last = true;
         if renewing.sent > now {
             self.renewals.remove(key);
         }
@@ -375,7 +366,7 @@ impl ApiServer {
     pub(super) fn renewal_as_request(&mut self, renewing: &Renewing) -> u32 {
         let send = renewing.renew.send(renewing.sent);
         self.place(InFlight {
-            from: Sender::Kubelet(renewing.node),
+            from: Sender::Kubelet(renewing.renew.machine),
             token: send.token,
             cause: send.cause,
             write: Some(send.write),
@@ -478,8 +469,8 @@ impl ApiServer {
     /// The same for a renewal.
     pub(super) fn renewal_delayed(&mut self, key: Key, again: bool) {
         if let Some(renewing) = self.renewals.get_mut(key) {
-            renewing.tries += u8::from(again);
-            renewing.late = !again;
+            renewing.renew.tries += u8::from(again);
+            renewing.renew.late = !again;
         }
     }
 

@@ -36,7 +36,7 @@ impl Cluster {
     }
 
     pub(super) fn deliver_to_manager(&mut self, turn: Consequences<'_, '_>) {
-        self.manager.begin_delivery();
+        self.manager.begin_delivery(turn.now);
         let mut wanted = Vec::new();
         while let Some(change) = self.manager.next(&self.api.store, turn.now) {
             let mut out = Outbox::default();
@@ -56,7 +56,7 @@ impl Cluster {
     }
 
     pub(super) fn deliver_to_scheduler(&mut self, turn: Consequences<'_, '_>) {
-        self.scheduler_process.begin_delivery();
+        self.scheduler_process.begin_delivery(turn.now);
         while let Some(change) = self.scheduler_process.next(&self.api.store, turn.now) {
             let mut out = std::mem::take(&mut self.scheduler_out);
             let view = &self.scheduler_process.view;

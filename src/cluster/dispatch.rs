@@ -227,7 +227,7 @@ impl Cluster {
     /// A renewal of a lease arrives; while it succeeds the kubelet need not be asked.
     fn renewal_arrives(&mut self, key: Key, turn: Consequences<'_, '_>) {
         let now = turn.now;
-        let Some(node) = self.api.renewal(key).map(|renewing| renewing.node) else {
+        let Some(node) = self.api.renewal(key).map(|renewing| renewing.renew.machine) else {
             return;
         };
         let arrives = self.api.reached_from(node);
@@ -342,7 +342,7 @@ impl Cluster {
             self.kubelet_out.sends = sends;
         }
         if let Some(renew) = renew {
-            let (key, arrives) = self.api.accept_renewal(node, renew, turn.now);
+            let (key, arrives) = self.api.accept_renewal(renew, turn.now);
             turn.at(arrives, Event::Renew(key));
         }
         if !self.requests.is_empty() {
@@ -585,7 +585,7 @@ impl Cluster {
     pub fn slowest(&self) -> Cursor {
         let mut slowest = self.settled;
         for process in [&self.manager, &self.scheduler_process] {
-            if process.up {
+            if process.is_up() {
                 slowest = slowest.min(process.cursor());
             }
         }

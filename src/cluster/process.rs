@@ -64,12 +64,13 @@ pub struct Process {
     /// From a commit to its delivery.
     pub lag: Duration,
     /// Whether it runs and reaches the API server.
-    pub up: bool,
+    up: bool,
     interest: fn(Kind) -> Interest,
     cursor: Cursor,
-    /// Up to here there is nothing that has handlers, but what is scheduled.
+    /// Up to here there is nothing that has handlers, but what deliveries are scheduled for.
     scanned: u64,
-    scheduled: bool,
+    /// When the last of them is.
+    scheduled: Option<Time>,
     /// What a relist found.
     listed: VecDeque<Change>,
 }
@@ -84,7 +85,7 @@ impl Process {
             interest,
             cursor: Cursor(0),
             scanned: 0,
-            scheduled: false,
+            scheduled: None,
             listed: VecDeque::new(),
         }
     }
@@ -97,10 +98,22 @@ impl Process {
     /// When the next delivery must be scheduled, if one must.
     #[inline]
     pub fn wants(&mut self, log: &Log, now: Time) -> Option<Time> {
-        if self.scheduled || !self.up || self.scanned >= log.head() {
+        if !self.up || self.scanned >= log.head() {
             return None;
         }
         self.scan(log, now)
+    }
+
+    /// Whether it runs and reaches the API server.
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// It stops or is cut off, or is there again: what was missed is delivered at once.
+    pub fn set_up(&mut self, up: bool) {
+        if std::mem::replace(&mut self.up, up) != up {
+            (self.scanned, self.scheduled) = (self.cursor.0, None);
+        }
     }
 
     /// The change of this revision is of a kind that no process has handlers for.
@@ -114,24 +127,32 @@ impl Process {
     fn scan(&mut self, log: &Log, now: Time) -> Option<Time> {
         self.scanned = self.scanned.max(self.cursor.0);
         while self.scanned < log.head() {
+            let next = log.get(self.scanned + 1);
             // What is not kept any more is relisted at once.
-            let due = match log.get(self.scanned + 1) {
+            self.scanned = match next {
+                None => log.head(),
+                Some(_) => self.scanned + 1,
+            };
+            let due = match next {
                 None => Some(now),
                 Some(change) => ((self.interest)(change.kind()) == Interest::Handles)
                     .then_some(change.time + self.lag),
             };
-            if let Some(due) = due {
-                self.scheduled = true;
-                return Some(due.max(now));
+            let due = due.map(|due| due.max(now));
+            if due.is_some() && due != self.scheduled {
+                self.scheduled = self.scheduled.max(due);
+                return due;
             }
-            self.scanned += 1;
         }
         None
     }
 
     /// A delivery begins: [`Process::next`] gives what it brings.
-    pub fn begin_delivery(&mut self) {
-        self.scheduled = false;
+    pub fn begin_delivery(&mut self, now: Time) {
+        if self.scheduled.is_some_and(|last| last <= now) {
+            // Whatever it leaves is scheduled again.
+            (self.scanned, self.scheduled) = (self.cursor.0, None);
+        }
     }
 
     /// The next change that is due and has handlers; the view already contains it.
@@ -225,6 +246,6 @@ impl Process {
         self.view.pod_metrics = metrics;
         self.cursor = Cursor(store.log().head());
         self.listed.clear();
-        self.scheduled = false;
+        (self.scanned, self.scheduled) = (self.cursor.0, None);
     }
 }

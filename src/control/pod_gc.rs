@@ -74,6 +74,8 @@ pub struct PodGcController {
     terminating: Marked,
     /// Missing nodes with the end of their quarantine.
     quarantine: BTreeMap<Text, Time>,
+    /// The rosters of nodes, and of nodes with pods, of which none was missing.
+    complete: Option<(u64, u64)>,
 }
 
 /// `markFailedAndDeletePodWithCondition`: a pod that cannot be marked is not deleted.
@@ -145,6 +147,7 @@ impl PodGcController {
             evicted: Marked::default(),
             terminating: Marked::default(),
             quarantine: BTreeMap::new(),
+            complete: None,
         }
     }
 
@@ -211,10 +214,14 @@ impl PodGcController {
     /// `gcOrphaned`.
     fn orphaned(&mut self, view: &View, now: Time, plan: &mut Plan) {
         let exists = |name: &Text| view.nodes().named(&Text::default(), name).is_some();
-        for name in view.pods().node_names(|name| !exists(name)) {
-            self.quarantine
-                .entry(name.clone())
-                .or_insert(now + QUARANTINE);
+        let rosters = (view.nodes().roster(), view.pods().node_roster());
+        if self.complete != Some(rosters) {
+            let missing = view.pods().node_names(|name| !exists(name));
+            self.complete = missing.is_empty().then_some(rosters);
+            for name in missing {
+                let end = self.quarantine.entry(name.clone());
+                end.or_insert(now + QUARANTINE);
+            }
         }
         let over: Vec<Text> = (self.quarantine.iter())
             .filter(|(_, until)| **until <= now)

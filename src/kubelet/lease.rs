@@ -36,17 +36,26 @@ pub struct Renew {
     /// What is renewed.
     pub lease: Id<Lease>,
     /// The machine, as [`Origin::Kubelet`] numbers them.
-    machine: u32,
+    pub machine: u32,
+    /// How often this one was sent before without success, for whoever carries it.
+    pub tries: u8,
+    /// A fault has kept it waiting.
+    pub late: bool,
+    /// Its kubelet has stopped since: no other follows.
+    pub last: bool,
     /// Others were sent before, so that this one's cause is the time that has passed.
     again: bool,
     entity: u64,
     /// The number of the next wait's draw.
-    n: u64,
-    /// How long the kubelet waits for an answer, in nanoseconds.
-    interval_ns: u64,
+    n: u32,
+    /// How long the kubelet waits for an answer, in milliseconds.
+    interval_ms: u32,
     /// Not looked at while all goes well.
     first: Box<First>,
 }
+
+// There is one for each node, and one of them is read and written for every second event.
+const _: () = assert!(size_of::<Renew>() <= 40);
 
 /// What is kept of the first renewal of a series.
 #[derive(Clone, Debug)]
@@ -74,7 +83,7 @@ impl Renew {
 
     /// How long the kubelet waits for an answer, and between two renewals at the least.
     fn interval(&self) -> Duration {
-        Duration::from_nanos(self.interval_ns)
+        Duration::from_millis(self.interval_ms.into())
     }
 
     /// When the next one is sent, after one that was answered at `answered`.
@@ -82,7 +91,8 @@ impl Renew {
         let n = self.n;
         self.n += 1;
         self.again = true;
-        answered + Host::jittered(draws, JITTER, self.entity, n, self.interval(), FACTOR)
+        let wait = Host::jittered(draws, JITTER, self.entity, n.into(), self.interval(), FACTOR);
+        answered + wait
     }
 
     /// The write that it stands for, sent at `now`.
@@ -109,7 +119,7 @@ pub(super) struct Renewal {
     tries: u8,
     wait: Duration,
     /// Counts the draws.
-    n: u64,
+    n: u32,
 }
 
 impl Default for Renewal {
@@ -143,7 +153,7 @@ impl Host {
         let interval = self.renew_interval();
         let n = self.renewal.n;
         self.renewal.n += 1;
-        let wait = Host::jitter(cx, JITTER, self.entity, n, interval, FACTOR);
+        let wait = Host::jitter(cx, JITTER, self.entity, n.into(), interval, FACTOR);
         self.lease_due(cx, cx.now + wait);
     }
 
@@ -193,10 +203,13 @@ impl Host {
             *cx.renew = Some(Renew {
                 lease,
                 machine: self.machine.0,
+                tries: 0,
+                late: false,
+                last: false,
                 again: false,
                 entity: self.entity,
                 n: self.renewal.n,
-                interval_ns: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX),
+                interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
                 first: Box::new(First {
                     cause: self.cause(RENEWED),
                     token: Topic::Lease.token(self.life, 0),

@@ -4,13 +4,22 @@ use super::pod_worker::PodWorker;
 use crate::api::Pod;
 use crate::store::Id;
 
+/// So many of the newest pods are looked at one by one.
+const RECENT: usize = 4;
+
 /// A sorted list with the face of an ordered map.
 #[derive(Debug, Default)]
 pub(super) struct PodMap(Vec<(Id<Pod>, Box<PodWorker>)>);
 
 impl PodMap {
     fn find(&self, id: &Id<Pod>) -> Result<usize, usize> {
-        self.0.binary_search_by_key(id, |(id, _)| *id)
+        // Pods that run are mostly newer than those that have ended, so it is one of the last.
+        let (old, new) = self.0.split_at(self.0.len().saturating_sub(RECENT));
+        match new.iter().rposition(|(known, _)| known <= id) {
+            Some(at) if new[at].0 == *id => Ok(old.len() + at),
+            Some(at) => Err(old.len() + at + 1),
+            None => old.binary_search_by_key(id, |(id, _)| *id),
+        }
     }
 
     /// The worker of a pod.

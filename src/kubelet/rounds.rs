@@ -17,7 +17,7 @@ use crate::store::Id;
 
 /// A few pods in the order of their numbers, which is that of creation.
 #[derive(Debug, Default)]
-pub(super) struct Few(Vec<Id<Pod>>);
+pub(super) struct Few(SmallVec<[Id<Pod>; 4]>);
 
 impl Few {
     /// Adds a pod or takes it out.

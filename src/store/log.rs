@@ -17,6 +17,9 @@ pub struct Cursor(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
+/// Entries for which there is room in any case.
+const ROOM: usize = 128;
+
 /// The recent changes, oldest first, without gaps in revision.
 #[derive(Debug)]
 pub struct Log {
@@ -87,5 +90,10 @@ impl Log {
         // Where they are: most are renewals, and own nothing.
         self.entries.drain(..goes);
         self.floor += goes as u64;
+        // What is written next goes round through all the room there is, and little of it stays in
+        // the processor's cache.
+        if self.entries.capacity() > 4 * ROOM && self.entries.len() < ROOM {
+            self.entries.shrink_to(ROOM);
+        }
     }
 }

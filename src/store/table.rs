@@ -88,18 +88,25 @@ enum Owner {
 
 /// The numbers of rows by something that they have, once somebody has asked.
 #[derive(Clone, Debug)]
-struct Index<K>(OnceLock<FxHashMap<K, IdSet>>);
+struct Index<K> {
+    made: OnceLock<FxHashMap<K, IdSet>>,
+    /// How often a row came to a key that had none.
+    openings: u64,
+}
 
 impl<K> Default for Index<K> {
     fn default() -> Self {
-        Index(OnceLock::new())
+        Index {
+            made: OnceLock::new(),
+            openings: 0,
+        }
     }
 }
 
 impl<K: Hash + Eq> Index<K> {
     /// The index; `keys` are those of all rows in order, for when it has to be made.
     fn made(&self, keys: impl Iterator<Item = (u32, K)>) -> &FxHashMap<K, IdSet> {
-        self.0.get_or_init(|| {
+        self.made.get_or_init(|| {
             let mut made = FxHashMap::<K, IdSet>::default();
             for (id, key) in keys {
                 made.entry(key).or_default().insert(id);
@@ -109,15 +116,17 @@ impl<K: Hash + Eq> Index<K> {
     }
 
     fn insert(&mut self, id: u32, key: impl FnOnce() -> Option<K>) {
-        if let Some(made) = self.0.get_mut()
+        if let Some(made) = self.made.get_mut()
             && let Some(key) = key()
         {
-            made.entry(key).or_default().insert(id);
+            let ids = made.entry(key).or_default();
+            self.openings += u64::from(ids.is_empty());
+            ids.insert(id);
         }
     }
 
     fn remove(&mut self, id: u32, key: impl FnOnce() -> Option<K>) {
-        if let Some(made) = self.0.get_mut()
+        if let Some(made) = self.made.get_mut()
             && let Some(key) = key()
             && let Some(set) = made.get_mut(&key)
         {
@@ -140,7 +149,7 @@ impl<K: Hash + Eq> Index<K> {
     }
 
     fn is_made(&self) -> bool {
-        self.0.get().is_some()
+        self.made.get().is_some()
     }
 }
 
@@ -154,6 +163,8 @@ pub struct Table<T> {
     owners: Index<Owner>,
     nodes: Index<Text>,
     len: usize,
+    /// How often a row came or went.
+    moves: u64,
 }
 
 impl<T> Default for Table<T> {
@@ -165,6 +176,7 @@ impl<T> Default for Table<T> {
             owners: Index::default(),
             nodes: Index::default(),
             len: 0,
+            moves: 0,
         }
     }
 }
@@ -249,6 +261,17 @@ impl<T: Object> Table<T> {
         names
     }
 
+    /// A number that grows whenever a row comes or goes.
+    pub fn roster(&self) -> u64 {
+        self.moves
+    }
+
+    /// A number that grows whenever there is a first row on a node, once [`Table::node_names`] was
+    /// asked.
+    pub fn node_roster(&self) -> u64 {
+        self.nodes.openings
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.len
@@ -304,6 +327,7 @@ impl<T: Object> Table<T> {
     }
 
     fn link(&mut self, id: u32, row: &T) {
+        self.moves += 1;
         if let Some(names) = self.names.get_mut() {
             link_name(names, &self.rows, id, row);
         }
@@ -314,6 +338,7 @@ impl<T: Object> Table<T> {
     }
 
     fn unlink(&mut self, id: u32, row: &T) {
+        self.moves += 1;
         let meta = row.meta();
         if let Some(names) = self.names.get_mut() {
             let hash = hashed(&meta.namespace, &row.key());

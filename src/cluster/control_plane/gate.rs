@@ -298,7 +298,7 @@ impl Cluster {
         turn: Consequences<'_, '_>,
     ) -> Option<Ruling> {
         let renewing = self.api.renewal(key)?;
-        let (client, agent) = self.client(Sender::Kubelet(renewing.node));
+        let (client, agent) = self.client(Sender::Kubelet(renewing.renew.machine));
         let asking = Asking {
             client,
             agent,
@@ -306,8 +306,8 @@ impl Cluster {
             resource: "leases",
             about: client,
             sent: renewing.sent,
-            tries: renewing.tries,
-            late: renewing.late,
+            tries: renewing.renew.tries,
+            late: renewing.renew.late,
         };
         let latency = renewing.back() * 4;
         let ruling = self.control.rule(&asking, turn.now, &self.draws);

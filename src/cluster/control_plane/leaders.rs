@@ -305,8 +305,8 @@ impl Cluster {
         let runs = elected.leader.is_some() && !elected.frozen();
         let up = runs && self.control.watches(which.watcher());
         match which {
-            Which::Manager => self.manager.up = up,
-            Which::Scheduler => self.scheduler_process.up = up,
+            Which::Manager => self.manager.set_up(up),
+            Which::Scheduler => self.scheduler_process.set_up(up),
         }
     }
 

@@ -301,7 +301,7 @@ impl Cluster {
         let Some(renewing) = self.api.lose_renewal(key) else {
             return;
         };
-        self.kubelet(renewing.node, turn, |kubelet, cx| {
+        self.kubelet(renewing.renew.machine, turn, |kubelet, cx| {
             kubelet.renewal_lost(&renewing.renew, renewing.sent, cx);
         });
         let number = self.api.renewal_as_request(&renewing);
