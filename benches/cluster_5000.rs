@@ -51,6 +51,8 @@ struct Onlooker {
     changes: u64,
     /// Milli-cpu and bytes that are free, by node; then by whether it is dedicated.
     free: Vec<(i64, i64, bool)>,
+    /// The nodes of pods, by number.
+    homes: Vec<u32>,
     decisions: Digest,
     /// All changes, whatever the events were that led to them.
     history: Digest,
@@ -62,6 +64,7 @@ impl Onlooker {
         let Some((old, Some(new))) = change.rows::<Pod>() else {
             return;
         };
+        let at = change.object.map_or(0, |object| object.index as usize);
         let Some(old) = old else {
             self.created += 1;
             return;
@@ -71,6 +74,8 @@ impl Onlooker {
         if let (None, Some(name)) = (&old.node_name, &new.node_name) {
             self.bound += 1;
             let (node, _) = world.machine_named(name).expect("bound to a node");
+            self.homes.resize(self.homes.len().max(at + 1), u32::MAX);
+            self.homes[at] = node;
             let (cpu, memory, dedicated) = &mut self.free[node as usize];
             *cpu -= new.spec.requests.cpu_milli;
             *memory -= new.spec.requests.memory;
@@ -83,9 +88,11 @@ impl Onlooker {
         if !ended(old) && ended(new) {
             self.ended += 1;
             assert_eq!(new.status.phase, Phase::Succeeded);
-            let name = new.node_name.as_ref().expect("it ran somewhere");
-            let (node, _) = world.machine_named(name).expect("it ran on a node");
-            let (cpu, memory, _) = &mut self.free[node as usize];
+            assert_eq!(
+                old.node_name, new.node_name,
+                "it stays where it was bound to"
+            );
+            let (cpu, memory, _) = &mut self.free[self.homes[at] as usize];
             *cpu += new.spec.requests.cpu_milli;
             *memory += new.spec.requests.memory;
         }

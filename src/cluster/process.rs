@@ -9,8 +9,8 @@
 //! happens when another kind changes, so no event is spent on it: the view takes such changes in
 //! whenever the process next does something, before it looks.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::time::Duration;
 
 use crate::api::Kind;
@@ -27,6 +27,10 @@ pub enum Interest {
     /// It does not watch the kind.
     None,
 }
+
+/// How many kinds there are.
+const KINDS: usize = Kind::ALL.len() + 1;
+const _: () = assert!(Kind::KubeEvent as usize + 1 == KINDS, "it is the last");
 
 /// The controllers look at leases when they monitor nodes, and do not watch KubeEvents.
 pub fn manager_interest(kind: Kind) -> Interest {
@@ -56,6 +60,26 @@ pub fn scheduler_interest(kind: Kind) -> Interest {
     }
 }
 
+/// A change that is delivered: of the log, or what a relist found.
+#[derive(Debug)]
+pub enum Delivered<'a> {
+    /// Where it stands in the log.
+    Logged(&'a Change),
+    /// Found by a relist.
+    Listed(Box<Change>),
+}
+
+impl Deref for Delivered<'_> {
+    type Target = Change;
+    #[inline]
+    fn deref(&self) -> &Change {
+        match self {
+            Delivered::Logged(change) => change,
+            Delivered::Listed(change) => change,
+        }
+    }
+}
+
 /// The reading side of a process.
 #[derive(Debug)]
 pub struct Process {
@@ -65,14 +89,15 @@ pub struct Process {
     pub lag: Duration,
     /// Whether it runs and reaches the API server.
     up: bool,
-    interest: fn(Kind) -> Interest,
+    /// By kind.
+    interest: [Interest; KINDS],
     cursor: Cursor,
     /// Up to here there is nothing that has handlers, but what deliveries are scheduled for.
     scanned: u64,
     /// When the last of them is.
     scheduled: Option<Time>,
     /// What a relist found.
-    listed: VecDeque<Change>,
+    listed: VecDeque<Box<Change>>,
 }
 
 impl Process {
@@ -82,7 +107,13 @@ impl Process {
             view: View::default(),
             lag,
             up: true,
-            interest,
+            interest: {
+                let mut all = [interest(Kind::KubeEvent); KINDS];
+                Kind::ALL
+                    .iter()
+                    .for_each(|kind| all[*kind as usize] = interest(*kind));
+                all
+            },
             cursor: Cursor(0),
             scanned: 0,
             scheduled: None,
@@ -127,24 +158,31 @@ impl Process {
     fn scan(&mut self, log: &Log, now: Time) -> Option<Time> {
         self.scanned = self.scanned.max(self.cursor.0);
         while self.scanned < log.head() {
-            let next = log.get(self.scanned + 1);
-            // What is not kept any more is relisted at once.
-            self.scanned = match next {
-                None => log.head(),
-                Some(_) => self.scanned + 1,
+            let due = match log.get(self.scanned + 1) {
+                Some(change) => {
+                    self.scanned += 1;
+                    if self.interest_in(change) != Interest::Handles {
+                        continue;
+                    }
+                    (change.time + self.lag).max(now)
+                }
+                // What is not kept any more is relisted at once.
+                None => {
+                    self.scanned = log.head();
+                    now
+                }
             };
-            let due = match next {
-                None => Some(now),
-                Some(change) => ((self.interest)(change.kind()) == Interest::Handles)
-                    .then_some(change.time + self.lag),
-            };
-            let due = due.map(|due| due.max(now));
-            if due.is_some() && due != self.scheduled {
-                self.scheduled = self.scheduled.max(due);
-                return due;
+            if self.scheduled != Some(due) {
+                self.scheduled = self.scheduled.max(Some(due));
+                return Some(due);
             }
         }
         None
+    }
+
+    #[inline]
+    fn interest_in(&self, change: &Change) -> Interest {
+        self.interest[change.kind() as usize]
     }
 
     /// A delivery begins: [`Process::next`] gives what it brings.
@@ -156,30 +194,34 @@ impl Process {
     }
 
     /// The next change that is due and has handlers; the view already contains it.
-    pub fn next<'a>(&mut self, store: &'a Store, now: Time) -> Option<Cow<'a, Change>> {
+    pub fn next<'a>(&mut self, store: &'a Store, now: Time) -> Option<Delivered<'a>> {
         if !self.up {
             return None;
         }
         loop {
             if let Some(change) = self.listed.pop_front() {
                 self.view.apply(&change);
-                return Some(Cow::Owned(change));
+                return Some(Delivered::Listed(change));
             }
-            self.catch_up(store.log(), now);
             let log = store.log();
-            let Some(change) = log.get(self.cursor.0 + 1) else {
-                if log.keeps(self.cursor) {
+            while let Some(change) = log.get(self.cursor.0 + 1) {
+                if change.time + self.lag > now {
                     return None;
                 }
-                self.relist(store, now);
-                continue;
-            };
-            if change.time + self.lag > now {
+                self.cursor = Cursor(change.revision);
+                match self.interest_in(change) {
+                    Interest::None => continue,
+                    Interest::Reads => self.view.apply(change),
+                    Interest::Handles => {
+                        self.view.apply(change);
+                        return Some(Delivered::Logged(change));
+                    }
+                }
+            }
+            if log.keeps(self.cursor) {
                 return None;
             }
-            self.cursor = Cursor(change.revision);
-            self.view.apply(change);
-            return Some(Cow::Borrowed(change));
+            self.relist(store, now);
         }
     }
 
@@ -190,7 +232,7 @@ impl Process {
             && let Some(change) = log.get(self.cursor.0 + 1)
             && change.time + self.lag <= now
         {
-            match (self.interest)(change.kind()) {
+            match self.interest_in(change) {
                 Interest::Handles => return,
                 Interest::Reads => self.view.apply(change),
                 Interest::None => {}
@@ -202,19 +244,21 @@ impl Process {
     /// What a relist amounts to: the differences between what the process knew and what is now.
     fn relist(&mut self, store: &Store, now: Time) {
         let revision = store.log().head();
-        let change = |object, op, old, new| Change {
-            revision,
-            time: now,
-            object: Some(object),
-            op,
-            old,
-            new,
-            event: None,
-            cause: crate::store::Cause::default(),
-            renewed: None,
+        let change = |object, op, old, new| {
+            Box::new(Change {
+                revision,
+                time: now,
+                object: Some(object),
+                op,
+                old,
+                new,
+                event: None,
+                cause: crate::store::Cause::default(),
+                renewed: None,
+            })
         };
         for &kind in crate::api::Kind::ALL {
-            if (self.interest)(kind) == Interest::None {
+            if self.interest[kind as usize] == Interest::None {
                 continue;
             }
             for (object, old) in self.view.rows(kind) {

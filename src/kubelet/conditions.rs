@@ -2,6 +2,8 @@
 //!
 //! `pkg/kubelet/status/generate.go`.
 
+use smallvec::SmallVec;
+
 use super::record::Record;
 use crate::api::container::{Container, RestartAction};
 use crate::api::pod_status::{
@@ -118,12 +120,15 @@ fn named<'a>(
     containers.iter().enumerate().map(move |(i, c)| (c, of(i)))
 }
 
+/// Names of containers, of which there are few.
+type Few<'a> = SmallVec<[&'a str; 4]>;
+
 /// Containers of unknown status, and those that are not as they should be.
 fn sorted_out<'a>(
     containers: impl Iterator<Item = (&'a Container, Option<&'a ContainerStatus>)>,
     good: impl Fn(&Container, &ContainerStatus) -> bool,
-) -> (Vec<&'a str>, Vec<&'a str>) {
-    let (mut unknown, mut bad) = (Vec::new(), Vec::new());
+) -> (Few<'a>, Few<'a>) {
+    let (mut unknown, mut bad) = (Few::new(), Few::new());
     for (container, status) in containers {
         match status {
             None => unknown.push(container.name.as_str()),

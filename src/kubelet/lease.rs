@@ -91,7 +91,14 @@ impl Renew {
         let n = self.n;
         self.n += 1;
         self.again = true;
-        let wait = Host::jittered(draws, JITTER, self.entity, n.into(), self.interval(), FACTOR);
+        let wait = Host::jittered(
+            draws,
+            JITTER,
+            self.entity,
+            n.into(),
+            self.interval(),
+            FACTOR,
+        );
         answered + wait
     }
 
