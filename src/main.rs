@@ -2,10 +2,15 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
+#[cfg(target_os = "linux")]
+use rehearsal::backend::linux::allocator::Allocator;
 
+#[cfg(target_os = "linux")]
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
+#[cfg(not(target_os = "linux"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]

@@ -9,13 +9,13 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-use mimalloc::MiMalloc;
 use nix::sys::resource::{UsageWho, getrusage};
+use rehearsal::backend::linux::allocator::Allocator;
 use serde_json::{Value, json};
 
 /// As in the program.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// What the command line asked for.
 #[derive(Clone, Debug, Default)]

@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_byte_string_is_read_byte_for_byte() {
-        let bytes: Vec<u8> = (0..40).map(|n| n * 37 + 11).collect();
+        let bytes: Vec<u8> = (0..40u8).map(|n| n.wrapping_mul(37)).collect();
         for len in 0..bytes.len() {
             let (mut digest, mut plain) = (Digest::new(), Digest::new());
             digest.write(&bytes[..len]);

@@ -8,12 +8,15 @@
 //! Read first: [`runtime`], the boundary to whoever runs containers, and [`agent`], the kubelet's
 //! own API. Then, along the life of a pod: `admission`, `pod_worker` (how syncs follow each other),
 //! `sync` (what each does), `actions` (what is to be started and killed), `start`, `images`,
-//! `probes`, `kill`, and `pod_status`, `conditions`, `status` for what the API server is told.
+//! `probes`, `kill`, and `pod_status`, `conditions`, `status` for what the API server is told, and
+//! `answers` for what it says.
 //! `lease`, `node_status`, `eviction`, `pressure` and `shutdown` are about the node.
 
 pub mod runtime;
 
 pub mod agent;
+
+mod answers;
 
 pub mod config;
 
