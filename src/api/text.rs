@@ -9,12 +9,11 @@ use std::cell::RefCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::sync::Arc;
 
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
-/// An immutable string that is cheap to clone. Default ones share one allocation.
+/// An immutable string of one word that is cheap to clone. An empty one is not allocated.
 #[derive(Clone, Default)]
 pub struct Text(ArcStr);
 
@@ -84,12 +83,6 @@ impl From<String> for Text {
 impl From<&String> for Text {
     fn from(s: &String) -> Self {
         Text(ArcStr::from(s.as_str()))
-    }
-}
-
-impl From<Arc<str>> for Text {
-    fn from(s: Arc<str>) -> Self {
-        Text(ArcStr::from(&*s))
     }
 }
 

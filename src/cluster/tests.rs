@@ -352,3 +352,33 @@ fn a_node_that_is_shut_down_in_order_says_so_and_its_pods_are_replaced_at_once()
         Some(crate::api::pod_status::Truth::True)
     );
 }
+
+#[test]
+fn what_a_kubelet_had_not_sent_when_it_stopped_is_not_sent() {
+    let draws = engine::Draws::new(1);
+    let mut api = api_server::ApiServer::new(draws, api_server::ApiLatency::default());
+    let at = Time::from_secs(10);
+    let pod = |name: &str| {
+        let mut pod = crate::api::Pod::default();
+        pod.meta.name = name.into();
+        crate::store::Write::Create(pod.into())
+    };
+    let mut send = |node, name, sent| {
+        let send = crate::client::Send {
+            at: sent,
+            write: pod(name),
+            cause: Default::default(),
+            token: 0,
+        };
+        api.accept(api_server::Sender::Kubelet(node), send).0
+    };
+    let later = at + Duration::from_millis(1);
+    let (before, after) = (send(3, "before", at), send(3, "after", later));
+    let other = send(4, "of another node", later);
+    api.end_requests(3, at);
+    let done = later + Duration::from_secs(1);
+    assert!(api.commit(before, done).is_some(), "it was on its way");
+    assert!(api.commit(other, done).is_some(), "its kubelet runs");
+    assert!(api.commit(after, done).is_none(), "it never left");
+    assert!(api.finish(after).is_some() && api.sender(after).is_none());
+}

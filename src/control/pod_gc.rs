@@ -438,6 +438,52 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_goes_and_a_pod_that_comes_are_noticed_after_passes_that_found_all_there() {
+        let on = |name: &str, node: &str| Pod {
+            meta: named(name),
+            node_name: Some(node.into()),
+            ..Pod::default()
+        };
+        let node = |name: &str| Node {
+            meta: named(name),
+            ..Node::default()
+        };
+        let rows = vec![
+            node("stays").into(),
+            node("goes").into(),
+            on("a", "stays").into(),
+            on("b", "goes").into(),
+        ];
+        let (mut controller, mut store) = started(rows, 0);
+        for second in [0, 20, 40] {
+            assert!(deletions(&mut controller, &store, second).is_empty());
+        }
+        let write = |store: &mut Store, write: Write| {
+            let written = store.write(&write, Time::ZERO, Cause::default());
+            written.expect("a good write");
+        };
+        // A pod of a node that never was.
+        write(&mut store, Write::Create(on("c", "nowhere").into()));
+        assert!(deletions(&mut controller, &store, 60).is_empty());
+        assert_eq!(deletions(&mut controller, &store, 100), ["c"]);
+        let (c, _) = store.view().pods().find("", "c").expect("it is there");
+        let delete = |object| Write::Delete {
+            object,
+            uid: None,
+            grace_s: Some(0),
+            propagation: Propagation::Background,
+        };
+        write(&mut store, delete(c.into()));
+        for second in [160, 180] {
+            assert!(deletions(&mut controller, &store, second).is_empty());
+        }
+        let (goes, _) = store.view().nodes().find("", "goes").expect("it is there");
+        write(&mut store, delete(goes.into()));
+        assert!(deletions(&mut controller, &store, 200).is_empty());
+        assert_eq!(deletions(&mut controller, &store, 240), ["b"]);
+    }
+
+    #[test]
     fn ended_pods_above_the_threshold_go_oldest_first() {
         let pod = |name: &str, phase| {
             let mut pod = Pod {
