@@ -129,7 +129,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 /// The kubelet of one node.
 ///
 /// Every write that it sends is to be answered by [`Kubelet::on_reply`] while the process lives, by
-/// [`ApiError::Unreachable`] when nothing better comes: it sends one status at a time.
+/// [`ApiError::Unreachable`](crate::store::ApiError::Unreachable) when nothing better comes: it
+/// sends one status at a time. [`Kubelet::taken`] says which answers it can do without.
 #[derive(Debug)]
 pub struct Kubelet {
     pub(super) host: Host,
