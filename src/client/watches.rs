@@ -192,3 +192,36 @@ fn moved(old: &Pod, new: &Pod) -> bool {
 fn ending(pod: &Pod) -> bool {
     pod.status.phase.terminal() || pod.meta.deleting()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Draws, Purpose};
+
+    #[test]
+    fn an_audience_is_whoever_looks_at_something_that_a_change_is_about() {
+        const TEST: Purpose = Purpose::new("test/watches");
+        let stream = &mut Draws::new(1).stream(TEST, 0);
+        // Few bits of many, so that some have nothing in common.
+        let mut some = |of: u64| {
+            let bits = (0..of).map(|_| 1u128 << stream.below(u64::from(u128::BITS)));
+            Watches(bits.fold(0, |all, bit| all | bit))
+        };
+        let watches: Vec<Watches> = (0..25).map(|n| some(n % 9)).collect();
+        let audience = Audience::new(watches.iter().copied());
+        let (mut alone, mut met) = (0, 0);
+        for n in 0..500 {
+            let about = match n % 50 {
+                0 => Watches::EVERYTHING,
+                n => some(n % 7),
+            };
+            let meets = |which: &u8| watches[usize::from(*which)].0 & about.0 != 0;
+            let expected: Vec<u8> = (0..25).filter(meets).collect();
+            let found: Vec<u8> = audience.of(about).collect();
+            assert_eq!(found, expected, "{about:?}");
+            alone += usize::from(found.is_empty());
+            met += found.len();
+        }
+        assert!(alone > 50 && met > 500, "{alone} {met}");
+    }
+}

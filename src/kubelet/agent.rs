@@ -195,6 +195,8 @@ impl Kubelet {
     /// The process dies: all but the runtime's own records is forgotten. Containers go on running.
     pub fn stop(&mut self) {
         self.up = false;
+        // Nobody is there to hear it.
+        self.host.answered = Time::MAX;
         for pod in self.pods.values_mut() {
             let record = std::mem::take(&mut pod.record);
             *pod = PodWorker::new(pod.id, pod.row.clone(), record);
