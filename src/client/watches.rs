@@ -101,8 +101,8 @@ impl Watches {
         });
         self.also(Self::HELD_PODS, || !pod.meta.finalizers.is_empty());
         self.also(Self::DISRUPTED_PODS, || {
-            let mut conditions = pod.status.conditions.iter();
-            conditions.any(|c| matches!(c.kind, PodConditionKind::DisruptionTarget))
+            let target = PodConditionKind::DisruptionTarget;
+            pod.status.condition(&target).is_some()
         });
         self.also(Self::NEW_PODS_WITH_VOLUMES, || {
             op == Op::Create && !pod.spec.volumes.is_empty()

@@ -385,8 +385,13 @@ impl ApiServer {
         let request = self.in_flight[number as usize].as_mut()?;
         let write = request.write.take()?;
         let event = matches!(write, Write::Emit(_));
-        let status =
-            matches!(&write, Write::Patch { patch, .. } if matches!(patch, Patch::PodStatus(_)));
+        let status = matches!(
+            &write,
+            Write::Patch {
+                patch: Patch::PodStatus(_),
+                ..
+            }
+        );
         let reply = self.store.carry_out(write, now, request.cause);
         let told = reply
             .as_ref()

@@ -204,10 +204,7 @@ impl Process {
                 return Some(Delivered::Listed(change));
             }
             let log = store.log();
-            while let Some(change) = log.get(self.cursor.0 + 1) {
-                if change.time + self.lag > now {
-                    return None;
-                }
+            while let Some(change) = self.due(log, now) {
                 self.cursor = Cursor(change.revision);
                 match self.interest_in(change) {
                     Interest::None => continue,
@@ -225,12 +222,18 @@ impl Process {
         }
     }
 
+    /// The next change of the log, if it is due.
+    #[inline]
+    fn due<'a>(&self, log: &'a Log, now: Time) -> Option<&'a Change> {
+        let next = log.get(self.cursor.0 + 1);
+        next.filter(|change| change.time + self.lag <= now)
+    }
+
     /// Takes in what is due and has no handlers, up to the next change that does.
     pub fn catch_up(&mut self, log: &Log, now: Time) {
         while self.up
             && self.listed.is_empty()
-            && let Some(change) = log.get(self.cursor.0 + 1)
-            && change.time + self.lag <= now
+            && let Some(change) = self.due(log, now)
         {
             match self.interest_in(change) {
                 Interest::Handles => return,

@@ -321,6 +321,15 @@ mod tests {
         }
     }
 
+    /// A pod on a node.
+    fn on(name: &str, node: &str) -> Pod {
+        Pod {
+            meta: named(name),
+            node_name: Some(node.into()),
+            ..Pod::default()
+        }
+    }
+
     fn deletions(controller: &mut PodGcController, store: &Store, second: u64) -> Vec<String> {
         pass(controller, store, second, false)
     }
@@ -417,11 +426,6 @@ mod tests {
 
     #[test]
     fn pods_of_a_missing_node_go_after_the_quarantine() {
-        let on = |name: &str, node: &str| Pod {
-            meta: named(name),
-            node_name: Some(node.into()),
-            ..Pod::default()
-        };
         let node = Node {
             meta: named("here"),
             ..Node::default()
@@ -439,11 +443,6 @@ mod tests {
 
     #[test]
     fn a_node_that_goes_and_a_pod_that_comes_are_noticed_after_passes_that_found_all_there() {
-        let on = |name: &str, node: &str| Pod {
-            meta: named(name),
-            node_name: Some(node.into()),
-            ..Pod::default()
-        };
         let node = |name: &str| Node {
             meta: named(name),
             ..Node::default()

@@ -161,10 +161,8 @@ fn submit<W: World, B: Backend<W> + ?Sized>(
     for request in requests.drain(..) {
         backend.submit(queue.now(), request, inbox);
     }
-    if !inbox.is_empty() {
-        for (at, event) in inbox.drain(..) {
-            queue.at(at, event);
-        }
+    for (at, event) in inbox.drain(..) {
+        queue.at(at, event);
     }
 }
 

@@ -67,9 +67,6 @@ impl Kubelet {
     pub(super) fn flush(&mut self, cx: &mut Cx<'_>) {
         self.let_in(cx);
         self.end_groups(cx);
-        if self.host.sending.is_some() {
-            return self.host.await_answer(cx);
-        }
         while self.host.sending.is_none() {
             let Some(id) = self.host.statuses.pop_front() else {
                 return;
@@ -82,6 +79,7 @@ impl Kubelet {
                 self.host.sending = Some((id, pod.version));
             }
         }
+        self.host.await_answer(cx);
     }
 
     /// As [`Kubelet::status_replied`], of a success that is not followed by a deletion.

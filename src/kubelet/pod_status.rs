@@ -12,6 +12,7 @@ use super::pod_worker::Memory;
 use super::probes::{ProbeResult, ProbeWorker, worker};
 use super::record::{Record, Sandbox, whole_seconds};
 use super::runtime::ProbeKind;
+use super::status::by_kubelet;
 use crate::api::container::Container;
 use crate::api::pod_status::{
     ContainerState, ContainerStatus, Phase, PodCondition, PodConditionKind, PodIp, PodStatus,
@@ -95,17 +96,11 @@ fn keep_terminal(facts: &Facts<'_>, status: &mut PodStatus) {
 }
 
 fn set_conditions(facts: &Facts<'_>, status: &mut PodStatus) {
-    let own = |kind: &PodConditionKind| {
-        !matches!(
-            kind,
-            PodConditionKind::Other(_) | PodConditionKind::DisruptionTarget
-        )
-    };
     let known = facts.pod.status.conditions.iter();
     status.conditions.reserve_exact(OWN_CONDITIONS);
     status
         .conditions
-        .extend(known.filter(|c| !own(&c.kind)).cloned());
+        .extend(known.filter(|c| !by_kubelet(&c.kind)).cloned());
     if let Some(target) = facts.old.condition(&PodConditionKind::DisruptionTarget) {
         status.set_condition(target.clone());
     }
@@ -134,7 +129,7 @@ fn set_conditions(facts: &Facts<'_>, status: &mut PodStatus) {
         status.conditions.push(restarting);
     }
     let generation = facts.pod.meta.generation;
-    for condition in status.conditions.iter_mut().filter(|c| own(&c.kind)) {
+    for condition in status.conditions.iter_mut().filter(|c| by_kubelet(&c.kind)) {
         condition.observed_generation = generation;
     }
 }

@@ -119,23 +119,21 @@ impl Host {
     /// wait, is sent then. Most kubelets have nothing more to tell by then.
     pub(super) fn event_taken(&mut self, cx: &mut Cx<'_>, answered: Time) {
         self.telling.sending = None;
-        match self.telling.queue.pop_front() {
-            Some((event, cause)) => self.send_event(cx, answered, event, cause),
-            None => self.telling.answered = answered,
-        }
+        self.telling.answered = answered;
+        self.send_next_event(cx, answered);
     }
 
     /// The answer that nobody was told of is there.
     pub(super) fn on_told(&mut self, cx: &mut Cx<'_>) {
         let telling = &mut self.telling;
         if telling.sending.is_none() && telling.answered <= cx.now {
-            self.send_next_event(cx);
+            self.send_next_event(cx, cx.now);
         }
     }
 
-    fn send_next_event(&mut self, cx: &mut Cx<'_>) {
+    fn send_next_event(&mut self, cx: &mut Cx<'_>, from: Time) {
         if let Some((event, cause)) = self.telling.queue.pop_front() {
-            self.send_event(cx, cx.now, event, cause);
+            self.send_event(cx, from, event, cause);
         }
     }
 
@@ -152,6 +150,6 @@ impl Host {
             self.telling.sending = Some(sent);
             return;
         }
-        self.send_next_event(cx);
+        self.send_next_event(cx, cx.now);
     }
 }
