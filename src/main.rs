@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     {
         rehearsal::backend::linux::be_one_if_asked();
         rehearsal::backend::linux::allocator::keep_freed_pages();
+        rehearsal::backend::linux::allocator::keep_blocks();
     }
     rehearsal::cli::main()
 }

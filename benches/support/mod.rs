@@ -35,7 +35,10 @@ impl Args {
     pub fn read() -> Args {
         // As in the program.
         #[cfg(target_os = "linux")]
-        rehearsal::backend::linux::allocator::keep_freed_pages();
+        {
+            rehearsal::backend::linux::allocator::keep_freed_pages();
+            rehearsal::backend::linux::allocator::keep_blocks();
+        }
         let mut args = Args {
             smoke: true,
             ..Args::default()

@@ -87,7 +87,7 @@ pub struct Cluster {
 
 /// Entries that the log may hold before what everybody has read is forgotten.
 /// They go while they are still in the processor's cache.
-const LOG_SLACK: usize = 64;
+const LOG_SLACK: usize = 4;
 
 /// The events and requests of one dispatch.
 pub type Consequences<'a, 'b> = &'a mut Turn<'b, Event, Request>;

@@ -28,17 +28,35 @@ pub struct Health {
     lease: Option<(Id<Lease>, Time)>,
 }
 
+/// The signs of life of a node that has posted a Ready condition and holds a lease.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Signs {
+    /// Its lease, and what that was renewed at when it was looked at last.
+    pub(super) lease: Id<Lease>,
+    pub(super) renewed: Time,
+    /// When Ready was last posted, and since when it says what it says.
+    pub(super) ready: (Time, Time),
+    /// When one of them was last seen to change ([`Health::probed`]).
+    pub(super) probed: Time,
+}
+
 impl Health {
-    /// Its lease with what that was renewed at, and when the last sign of life was seen.
-    pub(super) fn seen(&self) -> Option<(Id<Lease>, Time, Time)> {
+    /// Its signs of life, if it has given both.
+    pub(super) fn signs(&self) -> Option<Signs> {
         let (lease, renewed) = self.lease?;
-        Some((lease, renewed, self.probed))
+        Some(Signs {
+            lease,
+            renewed,
+            ready: self.ready?,
+            probed: self.probed,
+        })
     }
 
-    /// What was seen of the node while nothing but its lease was looked at.
-    pub(super) fn saw(&mut self, lease: Id<Lease>, renewed: Time, probed: Time) {
-        self.lease = Some((lease, renewed));
-        self.probed = probed;
+    /// What was seen of the node while it was not looked at as a whole.
+    pub(super) fn saw(&mut self, signs: Signs) {
+        self.lease = Some((signs.lease, signs.renewed));
+        self.ready = Some(signs.ready);
+        self.probed = signs.probed;
     }
 }
 

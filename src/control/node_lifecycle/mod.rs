@@ -202,7 +202,7 @@ impl NodeLifecycleController {
                 health.transition = cx.now;
             }
             for well in self.well.iter_mut().flatten() {
-                well.probed = cx.now;
+                well.signs.probed = cx.now;
             }
         }
         if !taints.is_empty() {

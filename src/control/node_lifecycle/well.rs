@@ -1,15 +1,20 @@
-//! Nodes that were found well: of these nothing but the lease has to be looked at.
+//! Nodes that were found well: of these nothing but the signs of life has to be looked at.
 //!
 //! Thousands of nodes are looked at every few seconds, and hardly any of them has anything to tell.
 //! What a look at such a node needs stands in one row of a dense table; its [`Health`] takes over
-//! what was seen there before the node is looked at as a whole again.
+//! what was seen there before the node is looked at as a whole again. A report that says no more than
+//! that the node is still ready is one more sign of life. Debug builds look at the whole node as
+//! well, and assert that nothing else comes of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::health::Health;
+use super::health::{self, Health, Signs};
 use super::zones::ZoneKey;
 use super::{EXCLUDED, NodeLifecycleController, is_tainted};
-use crate::api::{Lease, Node};
+use crate::api::Node;
+use crate::api::node::NodeConditionKind;
+use crate::api::pod_status::Truth;
 use crate::client::SyncContext;
 use crate::engine::Time;
 use crate::store::Id;
@@ -20,16 +25,42 @@ pub(super) struct Well {
     pub(super) row: Arc<Node>,
     /// The number of its zone in `zone_keys`; none when it does not count there.
     pub(super) zone: Option<u16>,
-    /// Its lease, and what that was renewed at when it was looked at last.
-    pub(super) lease: Id<Lease>,
-    pub(super) renewed: Time,
-    /// [`Health::probed`], while the node is well.
-    pub(super) probed: Time,
+    pub(super) signs: Signs,
+}
+
+impl Well {
+    /// When Ready was posted, if the node's new row says of itself what the old one said: that it is
+    /// ready, since when it was, without a taint to take away, in the same zone.
+    fn posted(&self, node: &Node) -> Option<Time> {
+        let ready = node.condition(&NodeConditionKind::Ready)?;
+        let same = ready.status == Truth::True
+            && ready.since == self.signs.ready.1
+            && self.row.meta.labels.same(&node.meta.labels)
+            && !is_tainted(node);
+        same.then_some(ready.heartbeat)
+    }
+
+    /// Takes in what is seen of the node at `now`; returns whether it is well still.
+    fn look(&mut self, node: &Arc<Node>, renewed: Time, now: Time, grace: Duration) -> bool {
+        let mut seen = self.signs.renewed < renewed;
+        if !Arc::ptr_eq(&self.row, node) {
+            let Some(posted) = self.posted(node) else {
+                return false;
+            };
+            seen |= posted != self.signs.ready.0;
+            self.signs.ready.0 = posted;
+            self.row = node.clone();
+        }
+        if seen {
+            (self.signs.renewed, self.signs.probed) = (renewed, now);
+        }
+        seen || now < self.signs.probed + grace
+    }
 }
 
 impl NodeLifecycleController {
     /// Whether a node that was found well is so still, and then the zone in which it counts: the
-    /// same look as `look_at` takes, at a node of which nothing but the lease has changed.
+    /// same look as `look_at` takes, at a node that has given no more than signs of life.
     pub(super) fn is_well(
         &mut self,
         id: Id<Node>,
@@ -37,16 +68,38 @@ impl NodeLifecycleController {
         cx: &SyncContext<'_>,
     ) -> Option<Option<u16>> {
         let well = self.well.get_mut(id.index())?.as_mut()?;
-        if !Arc::ptr_eq(&well.row, node) {
+        let before = well.signs;
+        let renewed = cx.view.renewed(before.lease)?;
+        if !well.look(node, renewed, cx.now, self.flags.grace_period) {
             return None;
         }
-        let renewed = cx.view.renewed(well.lease)?;
-        if well.renewed < renewed {
-            (well.renewed, well.probed) = (renewed, cx.now);
-        } else if cx.now >= well.probed + self.flags.grace_period {
-            return None;
+        let (after, zone) = (well.signs, well.zone);
+        debug_assert!(
+            self.finds_the_same((id, node), before, after, cx),
+            "a look at the whole node {} would have found something else",
+            node.meta.name
+        );
+        Some(zone)
+    }
+
+    /// Whether a look at the whole node comes to the same signs of life, and to nothing else.
+    fn finds_the_same(
+        &mut self,
+        (id, node): (Id<Node>, &Node),
+        before: Signs,
+        after: Signs,
+        cx: &SyncContext<'_>,
+    ) -> bool {
+        let flags = self.flags.clone();
+        let mut health = self.health(id).clone();
+        if let Some(health) = &mut health {
+            health.saw(before);
         }
-        Some(well.zone)
+        let verdict = health::try_update(&mut health, node, cx, &flags);
+        verdict.current == Some(Truth::True)
+            && verdict.observed == Truth::True
+            && verdict.write.is_none()
+            && health.as_ref().and_then(Health::signs) == Some(after)
     }
 
     /// A node that was well is to be looked at: its health takes over what was seen meanwhile.
@@ -54,7 +107,7 @@ impl NodeLifecycleController {
         if let Some(well) = self.well.get_mut(id.index()).and_then(Option::take)
             && let Some(health) = self.health(id)
         {
-            health.saw(well.lease, well.renewed, well.probed);
+            health.saw(well.signs);
         }
     }
 
@@ -65,7 +118,7 @@ impl NodeLifecycleController {
             self.well.resize(id.index() + 1, None);
         }
         let health = self.health(id).as_ref();
-        let Some((lease, renewed, probed)) = health.and_then(Health::seen) else {
+        let Some(signs) = health.and_then(Health::signs) else {
             return;
         };
         if !node.ready() || is_tainted(node) {
@@ -78,9 +131,7 @@ impl NodeLifecycleController {
         self.well[id.index()] = Some(Well {
             row: node.clone(),
             zone,
-            lease,
-            renewed,
-            probed,
+            signs,
         });
     }
 
