@@ -112,6 +112,11 @@ impl Node {
         self.meta.labels.get(ZONE).map_or("", |z| z.as_str())
     }
 
+    /// Whether another row of a node has the same zone; mostly it has the same labels.
+    pub fn same_zone(&self, other: &Node) -> bool {
+        self.meta.labels.same(&other.meta.labels) || self.zone() == other.zone()
+    }
+
     /// The value of `topology.kubernetes.io/region`, empty when none.
     pub fn region(&self) -> &str {
         self.meta.labels.get(REGION).map_or("", |z| z.as_str())

@@ -24,7 +24,7 @@ mod later;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use self::front::Front;
+use self::front::{FAR, Front};
 use self::later::Later;
 use super::time::Time;
 
@@ -65,7 +65,7 @@ impl<E: Copy> Queue<E> {
             popped: 0,
             same: VecDeque::new(),
             front: Front::new(),
-            last: Time::MAX,
+            last: FAR,
             later: Later::new(),
         }
     }
@@ -205,7 +205,7 @@ impl<E: Copy> Queue<E> {
             }
         }
         if self.later.is_empty() {
-            self.last = Time::MAX;
+            self.last = FAR;
         }
     }
 }

@@ -217,10 +217,8 @@ impl PodWorker {
             return Presence::Missing(Fault::ImageName, message);
         }
         if here {
-            let message = format!(
-                "Container image \"{image}\" already present on machine and can be accessed by \
-                 the pod"
-            );
+            let here = "\" already present on machine and can be accessed by the pod";
+            let message = ["Container image \"", image, here].concat();
             self.tell(host, cx, false, text!("Pulled"), message);
             return Presence::Here;
         }

@@ -15,7 +15,7 @@ use crate::engine::Time;
 /// Where a process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It runs and does not listen.
+    /// It runs and does not listen, or has come up since without anybody's noticing.
     Starting,
     /// It serves.
     Serving,
@@ -92,8 +92,18 @@ pub struct Instance {
 impl Instance {
     /// Whether new connections are accepted.
     #[inline]
-    pub fn listens(&self) -> bool {
-        self.stage == Stage::Serving
+    pub fn listens(&self, now: Time) -> bool {
+        match self.stage {
+            Stage::Serving => true,
+            Stage::Starting => self.listens_at <= now && !self.may_fail_to_come_up(),
+            Stage::Draining | Stage::Vanished => false,
+        }
+    }
+
+    /// Whether it looks around before it listens, and ends if something is not there. Where it does
+    /// not, coming up is nothing that happens, but a matter of when somebody looks.
+    fn may_fail_to_come_up(&self) -> bool {
+        !self.model.needs.is_empty()
     }
 
     /// Takes a place for a request, or says that it must wait.
@@ -233,7 +243,7 @@ impl Instance {
         match self.model.on_sigterm {
             OnSigterm::Ignore => Ending::GoesOn,
             // Before it listens a process has installed no handler for it.
-            _ if self.stage == Stage::Starting => Ending::Exit(EXIT_SIGTERM),
+            _ if self.stage == Stage::Starting && !self.listens(now) => Ending::Exit(EXIT_SIGTERM),
             OnSigterm::Exit => Ending::Exit(EXIT_SIGTERM),
             OnSigterm::Drain(limit) => self.drain(limit, now),
             OnSigterm::Linger(span) => {
@@ -257,7 +267,7 @@ impl Instance {
     /// The earliest time at which something happens to it without a request.
     pub fn next_change(&self, now: Time) -> Option<Time> {
         let listens = match self.stage {
-            Stage::Starting => self.listens_at,
+            Stage::Starting if self.may_fail_to_come_up() => self.listens_at,
             _ => Time::MAX,
         };
         let leak = self.leak_fills_at(now).unwrap_or(Time::MAX);

@@ -490,7 +490,7 @@ impl DataPlane {
                 return (0, 0);
             }
             let dead = |e: &crate::net::endpoints::Endpoint| {
-                dark.contains(&e.place) || !units::alive(pods, units, e.pod)
+                dark.contains(&e.place) || !units::alive(pods, units, e.pod, at)
             };
             let service = crate::net::services::ServiceId(service);
             let (dead, all) = net.census(from, service, at, dead);

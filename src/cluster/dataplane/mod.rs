@@ -357,7 +357,7 @@ fn only_reports(change: &Change) -> bool {
         return false;
     };
     let room = |node: &Node| (node.status.capacity.memory, node.status.capacity.cpu_milli);
-    room(old) == room(new) && old.meta.name == new.meta.name && old.zone() == new.zone()
+    room(old) == room(new) && old.meta.name == new.meta.name && old.same_zone(new)
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl DataPlane {
         out: &mut Out,
     ) {
         let port = asked(action);
-        let answers = port.map_or(Some(unit), |port| self.listener(unit, port));
+        let answers = port.map_or(Some(unit), |port| self.listener(unit, port, now));
         let address = match action {
             Action::HttpGet { path, .. } if !self.http.is_empty() => self.http_path(path),
             _ => 0,
@@ -190,10 +190,10 @@ impl DataPlane {
     }
 
     /// The process of a container's pod that listens on a port, its own one first.
-    fn listener(&self, unit: Key, port: u16) -> Option<Key> {
+    fn listener(&self, unit: Key, port: u16, now: Time) -> Option<Key> {
         let serves = |key: &Key| {
             let unit = self.units.get(*key);
-            unit.is_some_and(|u| port > 0 && u.instance.listens() && u.ports.contains(port))
+            unit.is_some_and(|u| port > 0 && u.instance.listens(now) && u.ports.contains(port))
         };
         let pod = self
             .pods
@@ -225,8 +225,8 @@ impl DataPlane {
         };
         let own = exchange.unit;
         let listens = match exchange.port {
-            0 => Some(own).filter(|own| self.units[*own].instance.listens()),
-            port => self.listener(own, port),
+            0 => Some(own).filter(|own| self.units[*own].instance.listens(now)),
+            port => self.listener(own, port, now),
         };
         if self.units[listens.unwrap_or(own)].instance.frozen {
             // It will be answered when the process runs again.

@@ -39,7 +39,7 @@ impl DataPlane {
         }
         let exchange = &self.exchanges[key];
         let reused = !exchange.fresh;
-        match self.whom(exchange) {
+        match self.whom(exchange, now) {
             Err((Cause::Reset, _)) if reused => self.reopen(key, now, out),
             Ok(unit) => self.accept(key, unit, now, out),
             Err((cause, class)) => self.answer(key, Status::Failed(cause, class), now, out),
@@ -47,7 +47,7 @@ impl DataPlane {
     }
 
     /// The process that an arriving request reaches, or why it reaches none.
-    fn whom(&self, exchange: &Exchange) -> Result<Key, (Cause, Class)> {
+    fn whom(&self, exchange: &Exchange, now: Time) -> Result<Key, (Cause, Class)> {
         let pod = self
             .pods
             .get(exchange.pod as usize)
@@ -59,7 +59,7 @@ impl DataPlane {
         };
         if !exchange.fresh {
             return match self.units.get(exchange.unit) {
-                Some(unit) if unit.instance.listens() => Ok(exchange.unit),
+                Some(unit) if unit.instance.listens(now) => Ok(exchange.unit),
                 _ => Err((Cause::Reset, gone)),
             };
         }
@@ -72,7 +72,7 @@ impl DataPlane {
                 continue;
             };
             match unit.ports.contains(exchange.port) {
-                true if unit.instance.listens() => return Ok(*key),
+                true if unit.instance.listens(now) => return Ok(*key),
                 true if unit.instance.terminating => class = Class::SigtermRace,
                 true if !leaving => class = Class::NotListening,
                 true => {}

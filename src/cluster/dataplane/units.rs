@@ -111,11 +111,16 @@ pub(super) fn default_models() -> [Arc<AppModel>; 3] {
 }
 
 /// Whether some process of the pod serves.
-pub(super) fn alive(pods: &[Option<Box<Pod>>], units: &crate::load::Slab<Unit>, pod: u32) -> bool {
+pub(super) fn alive(
+    pods: &[Option<Box<Pod>>],
+    units: &crate::load::Slab<Unit>,
+    pod: u32,
+    now: Time,
+) -> bool {
     let pod = pods.get(pod as usize).and_then(Option::as_deref);
     pod.is_some_and(|pod| {
         let mut found = pod.units.iter().filter_map(|key| units.get(*key));
-        found.any(|unit| unit.instance.listens())
+        found.any(|unit| unit.instance.listens(now))
     })
 }
 
@@ -548,7 +553,7 @@ impl DataPlane {
             let to = choice.endpoint;
             !self.dark.contains(&to.place)
                 && !self.net.links().cut(from, End::pod(to.place, to.pod))
-                && (to.pod == NONE || alive(&self.pods, &self.units, to.pod))
+                && (to.pod == NONE || alive(&self.pods, &self.units, to.pod, now))
         })
     }
 

@@ -130,7 +130,7 @@ impl TopologyCache {
         let Some((old, Some(new))) = change.rows::<Node>() else {
             return;
         };
-        let same = |old: &Node| old.ready() == new.ready() && old.zone() == new.zone();
+        let same = |old: &Node| old.ready() == new.ready() && old.same_zone(new);
         if change.op == Op::Update && old.is_some_and(same) {
             return;
         }

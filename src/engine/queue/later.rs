@@ -19,7 +19,7 @@
 
 use std::collections::VecDeque;
 
-use super::front::{FEW, Front};
+use super::front::{FAR, FEW, Front};
 use super::{Entry, Time};
 
 const BITS: u32 = 7;
@@ -179,11 +179,12 @@ impl<E: Copy> Later<E> {
             self.levels &= !(1 << level);
         }
         debug_assert_eq!(bucket.min, now);
-        if bucket.len() <= FEW {
+        let last = Time::from_nanos(now.as_nanos() | low(level as u32));
+        if bucket.len() <= FEW && last <= FAR {
             self.drain(bucket, |_, entry| {
                 front.push(entry.at, entry.seq, entry.event)
             });
-            return Some(Time::from_nanos(now.as_nanos() | low(level as u32)));
+            return Some(last);
         }
         let mut max = now;
         self.each(bucket, |entry| max = max.max(entry.at));

@@ -175,7 +175,7 @@ impl Scheduler {
                 Ok(_) => {
                     let pod = &queued.entry.pod;
                     let name = pod.meta.full_name();
-                    let message = format!("Successfully assigned {name} to {node}");
+                    let message = ["Successfully assigned ", &name, " to ", &node].concat();
                     self.report(pod, "Scheduled", message, false, now, out);
                 }
                 Err(error) => {
