@@ -497,10 +497,20 @@ impl ApiServer {
 
     /// Takes the answer of a request, which frees its number.
     pub fn finish(&mut self, number: u32) -> Option<(Sender, u64, Reply)> {
-        let request = self.in_flight[number as usize].take()?;
-        self.free.push(number);
-        let reply = request.reply.unwrap_or(Err(ApiError::Unreachable));
-        Some((request.from, request.token, reply))
+        let request = self.in_flight[number as usize].as_mut()?;
+        let reply = request.reply.take().unwrap_or(Err(ApiError::Unreachable));
+        let (from, token) = (request.from, request.token);
+        self.forget(number);
+        Some((from, token, reply))
+    }
+
+    /// Frees the number of a request of whose answer nobody hears.
+    pub fn forget(&mut self, number: u32) {
+        let place = &mut self.in_flight[number as usize];
+        if place.is_some() {
+            *place = None;
+            self.free.push(number);
+        }
     }
 }
 

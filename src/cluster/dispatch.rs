@@ -182,11 +182,11 @@ impl Cluster {
         }
         let Some(committed) = self.api.commit(number, turn.now) else {
             // Its sender has stopped before it was sent.
-            return drop(self.api.finish(number));
+            return self.api.forget(number);
         };
         match self.is_awaited(committed, turn) {
             true => turn.at(committed.back, Event::Answer(number)),
-            false => drop(self.api.finish(number)),
+            false => self.api.forget(number),
         }
     }
 

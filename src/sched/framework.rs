@@ -24,6 +24,8 @@ pub struct Framework {
     pub percentage_of_nodes_to_score: Option<i32>,
     plugins: Vec<Box<dyn Plugin>>,
     points: [Vec<usize>; Point::ALL.len()],
+    /// The same by name, for who only wants to know whether.
+    taking_part: [PluginSet; Point::ALL.len()],
     weights: Vec<i64>,
     events: Vec<(PluginName, &'static [ClusterEvent])>,
     unasked: PluginSet,
@@ -90,6 +92,8 @@ impl Framework {
         };
         let (events, unasked) = registered(&plugins);
         let unscored = stand_in(&mut plugins, &mut points);
+        let names = |at: &Vec<usize>| at.iter().map(|i| plugins[*i].name()).collect();
+        let taking_part = points.each_ref().map(names);
         Framework {
             name: profile.name.clone(),
             percentage_of_nodes_to_score: profile.percentage_of_nodes_to_score,
@@ -98,6 +102,7 @@ impl Framework {
             unasked,
             plugins,
             points,
+            taking_part,
             unscored,
         }
     }
@@ -143,7 +148,7 @@ impl Framework {
 
     /// Whether a plugin takes part at an extension point.
     pub fn runs(&self, plugin: PluginName, point: Point) -> bool {
-        self.at(point).any(|p| p.name() == plugin)
+        self.taking_part[point as usize].has(plugin)
     }
 
     /// Whether any plugin takes part at an extension point.

@@ -31,7 +31,7 @@ use super::plugin::{Cx, CycleState, Kept, PluginName, PluginSet, PodEntry};
 use super::preempt::Preemptor;
 use super::queue::{Gate, Nominator, Queue, QueuedPod};
 use crate::api::pod_status::{PodCondition, PodConditionKind, Truth};
-use crate::api::{Kind, KubeEvent, Pod, Text};
+use crate::api::{Kind, KubeEvent, Pod, Text, text};
 use crate::client::Outbox;
 use crate::client::budget::Budget;
 use crate::engine::Time;
@@ -519,7 +519,11 @@ impl Scheduler {
             namespace: pod.meta.namespace.clone(),
             name: pod.meta.name.clone(),
             uid: pod.meta.uid,
-            reason: Text::literal(reason),
+            reason: match reason {
+                // Of every pod, sooner or later.
+                "Scheduled" => text!("Scheduled"),
+                other => Text::literal(other),
+            },
             message: Text::from(message),
             warning,
             source: pod.spec.scheduler_name.clone(),

@@ -228,7 +228,7 @@ impl Cluster {
     /// Whether a request that arrives is carried out now; if not, what becomes of it is arranged.
     pub(in crate::cluster) fn admitted(&mut self, number: u32, turn: Consequences<'_, '_>) -> bool {
         if self.api.orphaned(number) {
-            self.api.finish(number);
+            self.api.forget(number);
             return false;
         }
         if self.control.serves_all() && self.control.etcd_elects_until <= turn.now {

@@ -315,7 +315,7 @@ impl Cluster {
         self.api.ended(which as usize, now);
         for event in std::mem::take(&mut self.control.held) {
             match (event, self.holder(event)) {
-                (Event::Answer(number), Some(of)) if of == which => drop(self.api.finish(number)),
+                (Event::Answer(number), Some(of)) if of == which => self.api.forget(number),
                 (_, Some(of)) if of == which => {}
                 _ => self.control.held.push(event),
             }
