@@ -105,12 +105,17 @@ impl Renewing {
     }
 
     /// It is sent, and takes so long with its answer; returns when it arrives.
-    fn set_out(&mut self, sent: Time, latency: Duration) -> Time {
+    fn set_out(&mut self, sent: Time, latency_ns: u64) -> Time {
         self.sent = sent;
         (self.renew.tries, self.renew.late) = (0, false);
-        self.back_ns = u64::try_from((latency / 4).as_nanos()).unwrap_or(u64::MAX);
-        sent + latency * 3 / 4
+        self.back_ns = latency_ns / 4;
+        sent.plus_nanos(there(latency_ns))
     }
+}
+
+/// What a request takes of its latency until it arrives: three quarters.
+fn there(latency_ns: u64) -> u64 {
+    latency_ns / 4 * 3 + latency_ns % 4 * 3 / 4
 }
 
 /// How long requests take.
@@ -188,15 +193,15 @@ impl ApiServer {
         // The draw is keyed by what the request is about and when it was sent, so that requests
         // about other objects cannot move it.
         let about = self.about(&send.write);
-        let latency = self.latency(about, send.at);
-        let arrives = send.at + latency * 3 / 4;
+        let latency_ns = self.latency_ns(about, send.at);
+        let arrives = send.at.plus_nanos(there(latency_ns));
         let request = InFlight {
             from,
             token: send.token,
             cause: send.cause,
             write: Some(send.write),
             sent: send.at,
-            latency,
+            latency: Duration::from_nanos(latency_ns),
             reply: None,
             tries: 0,
             late: false,
@@ -224,9 +229,9 @@ impl ApiServer {
         self.pod_keys[at]
     }
 
-    fn latency(&self, about: u64, sent: Time) -> Duration {
+    fn latency_ns(&self, about: u64, sent: Time) -> u64 {
         let unit = self.draws.unit(LATENCY, about, sent.as_nanos());
-        self.writes.sample(unit)
+        self.writes.nanos(unit)
     }
 
     fn place(&mut self, request: InFlight) -> u32 {
@@ -278,8 +283,8 @@ impl ApiServer {
 
     /// Sends a renewal at `sent`; returns when it arrives.
     fn send_renewal(&self, renewing: &mut Renewing, sent: Time) -> Time {
-        let latency = self.latency(renewing.about, sent);
-        renewing.set_out(sent, latency)
+        let latency_ns = self.latency_ns(renewing.about, sent);
+        renewing.set_out(sent, latency_ns)
     }
 
     /// Whether the machine of a node has power and reaches the server.
@@ -313,11 +318,10 @@ impl ApiServer {
             renewals.remove(key);
             return Ok(None);
         }
-        let answered = now + Duration::from_nanos(renewing.back_ns);
+        let answered = now.plus_nanos(renewing.back_ns);
         let sent = renew.next(answered, draws);
         let unit = draws.unit(LATENCY, renewing.about, sent.as_nanos());
-        let latency = writes.sample(unit);
-        Ok(Some(renewing.set_out(sent, latency)))
+        Ok(Some(renewing.set_out(sent, writes.nanos(unit))))
     }
 
     /// A renewal that is under way.

@@ -179,12 +179,18 @@ impl Sampler {
     /// [`Dist::sample`], to the bit.
     #[inline]
     pub fn sample(&self, unit: f64) -> Duration {
+        Duration::from_nanos(self.nanos(unit))
+    }
+
+    /// As [`Sampler::sample`], in nanoseconds.
+    #[inline]
+    pub fn nanos(&self, unit: f64) -> u64 {
         match self {
             Sampler::LogNormal { median_ns, sigma } => {
                 let p = unit.clamp(HALF_STEP, 1.0 - HALF_STEP);
-                span(median_ns * exp(sigma * normal_quantile(p)))
+                whole(median_ns * exp(sigma * normal_quantile(p)))
             }
-            Sampler::Other(dist) => dist.sample(unit),
+            Sampler::Other(dist) => u64::try_from(dist.sample(unit).as_nanos()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -199,7 +205,12 @@ fn ns(span: Duration) -> f64 {
 /// The nearest whole nanosecond; negative and undefined values become zero, too long ones the
 /// longest.
 fn span(nanos: f64) -> Duration {
-    Duration::from_nanos((nanos + 0.5) as u64)
+    Duration::from_nanos(whole(nanos))
+}
+
+/// The same in nanoseconds.
+fn whole(nanos: f64) -> u64 {
+    (nanos + 0.5) as u64
 }
 
 fn sigma(p50: Duration, p99: Duration) -> f64 {

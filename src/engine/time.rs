@@ -47,6 +47,11 @@ impl Time {
         self.0
     }
 
+    /// The instant so many nanoseconds later, at most [`Time::MAX`].
+    pub const fn plus_nanos(self, nanos: u64) -> Time {
+        Time(self.0.saturating_add(nanos))
+    }
+
     /// Seconds since the run began, for reports; decisions use the integer.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9

@@ -452,8 +452,14 @@ impl Host {
         factor: f64,
     ) -> Duration {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let more = nanos as f64 * factor * draws.unit(purpose, entity, n);
-        Duration::from_nanos(nanos.saturating_add(more as u64))
+        let unit = draws.unit(purpose, entity, n);
+        Duration::from_nanos(Host::jittered_nanos(nanos, factor, unit))
+    }
+
+    /// The same of nanoseconds, by a number from 0 to 1 that was drawn.
+    #[inline]
+    pub(super) fn jittered_nanos(nanos: u64, factor: f64, unit: f64) -> u64 {
+        nanos.saturating_add((nanos as f64 * factor * unit) as u64)
     }
 
     /// The next free address of the node's range, in turn: an address comes back only after all

@@ -91,15 +91,9 @@ impl Renew {
         let n = self.n;
         self.n += 1;
         self.again = true;
-        let wait = Host::jittered(
-            draws,
-            JITTER,
-            self.entity,
-            n.into(),
-            self.interval(),
-            FACTOR,
-        );
-        answered + wait
+        let unit = draws.unit(JITTER, self.entity, n.into());
+        let interval = u64::from(self.interval_ms) * 1_000_000;
+        answered.plus_nanos(Host::jittered_nanos(interval, FACTOR, unit))
     }
 
     /// The write that it stands for, sent at `now`.

@@ -267,8 +267,10 @@ impl Host {
     fn look_after(&mut self, at: Time, cx: &Cx<'_>) -> Time {
         let n = self.reporting.n;
         self.reporting.n += 1;
-        let period = self.config.node_status_update;
-        at + Host::jitter(cx, JITTER, self.entity, n, period, FACTOR)
+        let period = self.config.node_status_update.as_nanos();
+        let period = u64::try_from(period).unwrap_or(u64::MAX);
+        let unit = cx.draws.unit(JITTER, self.entity, n);
+        at.plus_nanos(Host::jittered_nanos(period, FACTOR, unit))
     }
 
     fn next_node_status(&mut self, cx: &mut Cx<'_>) {
