@@ -238,10 +238,11 @@ mod tests {
             // SAFETY: the blocks are not used.
             (0..n).map(|_| unsafe { Allocator.alloc(layout) }).collect()
         };
-        // SAFETY: each of these is a block of this layout, and freed once.
         let free = move |blocks: &[*mut u8]| {
-            let one = |block: &*mut u8| unsafe { Allocator.dealloc(*block, layout) };
-            blocks.iter().for_each(one);
+            for block in blocks {
+                // SAFETY: each of these is a block of this layout, and freed once.
+                unsafe { Allocator.dealloc(*block, layout) };
+            }
         };
         // In a thread of its own, which the harness's allocations do not disturb.
         let work = move || {

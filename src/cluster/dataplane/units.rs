@@ -489,38 +489,23 @@ impl DataPlane {
         if instance.out_of_memory(now) {
             return self.end_unit(key, OUT_OF_MEMORY, now, out);
         }
+        let ended = |code| Ended { code, oom: false };
         if instance.exits_at <= now {
             let code = instance.model.exit.as_ref().map_or(0, |e| e.code);
-            return self.end_unit(key, Ended { code, oom: false }, now, out);
+            return self.end_unit(key, ended(code), now, out);
         }
         if instance.drained_at <= now {
-            return self.end_unit(
-                key,
-                Ended {
-                    code: 0,
-                    oom: false,
-                },
-                now,
-                out,
-            );
+            return self.end_unit(key, ended(0), now, out);
         }
         if instance.drains_at <= now
             && let Ending::Exit(code) = instance.drain(Duration::MAX, now)
         {
-            return self.end_unit(key, Ended { code, oom: false }, now, out);
+            return self.end_unit(key, ended(code), now, out);
         }
         if instance.stage == instance::Stage::Starting && instance.listens_at <= now {
             instance.stage = instance::Stage::Serving;
             if !self.needs_are_there(key, now) {
-                return self.end_unit(
-                    key,
-                    Ended {
-                        code: 1,
-                        oom: false,
-                    },
-                    now,
-                    out,
-                );
+                return self.end_unit(key, ended(1), now, out);
             }
         }
         self.watch_life(key, now, out);
