@@ -400,4 +400,29 @@ mod tests {
             assert_eq!(instance.stage, stage, "{on_sigterm:?}");
         }
     }
+    #[test]
+    fn a_process_listens_from_its_time_on_unless_it_has_to_look_around_first() {
+        // listens at 10 s: what it needs, when, whether it listens, what SIGTERM comes to, and what
+        // happens by itself
+        let ten = Time::from_secs(10);
+        let (cut, orderly) = (Ending::Exit(143), Ending::Exit(0));
+        let table: [(&[&str], u64, bool, Ending, Option<Time>); 4] = [
+            (&[], 9, false, cut, None),
+            (&[], 10, true, orderly, None),
+            (&["db"], 9, false, cut, Some(ten)),
+            (&["db"], 10, false, cut, Some(ten)),
+        ];
+        for (needs, second, listens, ending, change) in table {
+            let mut instance = instance(AppModel {
+                needs: needs.iter().map(|need| (*need).into()).collect(),
+                on_sigterm: OnSigterm::Drain(Duration::from_secs(5)),
+                ..AppModel::default()
+            });
+            instance.stage = Stage::Starting;
+            let now = Time::from_secs(second);
+            assert_eq!(instance.listens(now), listens, "{needs:?} at {now}");
+            assert_eq!(instance.next_change(now), change, "{needs:?} at {now}");
+            assert_eq!(instance.terminate(now), ending, "{needs:?} at {now}");
+        }
+    }
 }
