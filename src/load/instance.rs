@@ -286,6 +286,7 @@ impl Instance {
 mod tests {
     use super::super::model::{MemoryModel, RequestModel, Warmup};
     use super::*;
+    use crate::api::Text;
 
     fn instance(model: AppModel) -> Instance {
         Instance {
@@ -402,19 +403,19 @@ mod tests {
     }
     #[test]
     fn a_process_listens_from_its_time_on_unless_it_has_to_look_around_first() {
-        // listens at 10 s: what it needs, when, whether it listens, what SIGTERM comes to, and what
-        // happens by itself
-        let ten = Time::from_secs(10);
+        // listens at 10 s: what it needs, when, whether it listens, what SIGTERM comes to
         let (cut, orderly) = (Ending::Exit(143), Ending::Exit(0));
-        let table: [(&[&str], u64, bool, Ending, Option<Time>); 4] = [
-            (&[], 9, false, cut, None),
-            (&[], 10, true, orderly, None),
-            (&["db"], 9, false, cut, Some(ten)),
-            (&["db"], 10, false, cut, Some(ten)),
+        let table = [
+            ("", 9, false, cut),
+            ("", 10, true, orderly),
+            ("db", 9, false, cut),
+            ("db", 10, false, cut),
         ];
-        for (needs, second, listens, ending, change) in table {
+        for (needs, second, listens, ending) in table {
+            let change = (!needs.is_empty()).then(|| Time::from_secs(10));
+            let needs: Vec<Text> = needs.split_whitespace().map(Text::from).collect();
             let mut instance = instance(AppModel {
-                needs: needs.iter().map(|need| (*need).into()).collect(),
+                needs: needs.clone(),
                 on_sigterm: OnSigterm::Drain(Duration::from_secs(5)),
                 ..AppModel::default()
             });
