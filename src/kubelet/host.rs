@@ -439,27 +439,21 @@ impl Host {
         span: Duration,
         factor: f64,
     ) -> Duration {
-        Host::jittered(cx.draws, purpose, entity, n, span, factor)
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let key = (purpose, entity, n);
+        Duration::from_nanos(Host::jittered(cx.draws, key, nanos, factor))
     }
 
-    /// As [`Host::jitter`], outside of a dispatch.
+    /// As [`Host::jitter`], of nanoseconds, and outside of a dispatch.
+    #[inline]
     pub(super) fn jittered(
         draws: &Draws,
-        purpose: Purpose,
-        entity: u64,
-        n: u64,
-        span: Duration,
+        (purpose, entity, n): (Purpose, u64, u64),
+        nanos: u64,
         factor: f64,
-    ) -> Duration {
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let unit = draws.unit(purpose, entity, n);
-        Duration::from_nanos(Host::jittered_nanos(nanos, factor, unit))
-    }
-
-    /// The same of nanoseconds, by a number from 0 to 1 that was drawn.
-    #[inline]
-    pub(super) fn jittered_nanos(nanos: u64, factor: f64, unit: f64) -> u64 {
-        nanos.saturating_add((nanos as f64 * factor * unit) as u64)
+    ) -> u64 {
+        let more = nanos as f64 * factor * draws.unit(purpose, entity, n);
+        nanos.saturating_add(more as u64)
     }
 
     /// The next free address of the node's range, in turn: an address comes back only after all

@@ -82,8 +82,8 @@ impl Renew {
     }
 
     /// How long the kubelet waits for an answer, and between two renewals at the least.
-    fn interval(&self) -> Duration {
-        Duration::from_millis(self.interval_ms.into())
+    fn interval_ns(&self) -> u64 {
+        u64::from(self.interval_ms) * 1_000_000
     }
 
     /// When the next one is sent, after one that was answered at `answered`.
@@ -91,9 +91,8 @@ impl Renew {
         let n = self.n;
         self.n += 1;
         self.again = true;
-        let unit = draws.unit(JITTER, self.entity, n.into());
-        let interval = u64::from(self.interval_ms) * 1_000_000;
-        answered.plus_nanos(Host::jittered_nanos(interval, FACTOR, unit))
+        let key = (JITTER, self.entity, n.into());
+        answered.plus_nanos(Host::jittered(draws, key, self.interval_ns(), FACTOR))
     }
 
     /// The write that it stands for, sent at `now`.
@@ -165,7 +164,7 @@ impl Host {
             self.renewal.n = renew.n;
             self.renewal.tries = 1;
         }
-        let give_up = sent + renew.interval();
+        let give_up = sent.plus_nanos(renew.interval_ns());
         self.lease_due(cx, give_up.max(cx.now));
     }
 

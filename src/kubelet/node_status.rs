@@ -269,8 +269,8 @@ impl Host {
         self.reporting.n += 1;
         let period = self.config.node_status_update.as_nanos();
         let period = u64::try_from(period).unwrap_or(u64::MAX);
-        let unit = cx.draws.unit(JITTER, self.entity, n);
-        at.plus_nanos(Host::jittered_nanos(period, FACTOR, unit))
+        let key = (JITTER, self.entity, n);
+        at.plus_nanos(Host::jittered(cx.draws, key, period, FACTOR))
     }
 
     fn next_node_status(&mut self, cx: &mut Cx<'_>) {

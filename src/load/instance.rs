@@ -401,6 +401,7 @@ mod tests {
             assert_eq!(instance.stage, stage, "{on_sigterm:?}");
         }
     }
+
     #[test]
     fn a_process_listens_from_its_time_on_unless_it_has_to_look_around_first() {
         // listens at 10 s: what it needs, when, whether it listens, what SIGTERM comes to
