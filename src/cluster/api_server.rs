@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use fixedbitset::FixedBitSet;
 
+use super::renewals::Renewals;
+pub use super::renewals::Renewing;
 use crate::api::{Kind, Lease, Meta, Row};
 use crate::client::{Reply, Send};
 use crate::engine::{Digest, Dist, Draws, Purpose, Sampler, Time, entity_key};
 use crate::kubelet::Renew;
-use crate::load::{Key, Slab};
+use crate::load::Key;
 use crate::store::{ApiError, Cause, Id, ObjectId, Patch, Receipt, Store, View, Write};
 
 const LATENCY: Purpose = Purpose::new("api/latency");
@@ -83,36 +85,6 @@ pub(super) struct UnderWay<'a> {
     pub(super) reviewed: bool,
 }
 
-/// A renewal of a lease on its way.
-#[derive(Clone, Debug)]
-pub struct Renewing {
-    /// What the kubelet asked for.
-    pub renew: Renew,
-    /// When it was sent.
-    pub sent: Time,
-    /// From its arrival to the answer, in nanoseconds.
-    back_ns: u64,
-    /// Key of the lease's draws.
-    about: u64,
-}
-
-const _: () = assert!(size_of::<Renewing>() <= 64);
-
-impl Renewing {
-    /// From its arrival to the answer.
-    pub fn back(&self) -> Duration {
-        Duration::from_nanos(self.back_ns)
-    }
-
-    /// It is sent, and takes so long with its answer; returns when it arrives.
-    fn set_out(&mut self, sent: Time, latency_ns: u64) -> Time {
-        self.sent = sent;
-        (self.renew.tries, self.renew.late) = (0, false);
-        self.back_ns = latency_ns / 4;
-        sent.plus_nanos(there(latency_ns))
-    }
-}
-
 /// What a request takes of its latency until it arrives: three quarters.
 fn there(latency_ns: u64) -> u64 {
     latency_ns / 4 * 3 + latency_ns % 4 * 3 / 4
@@ -156,9 +128,7 @@ pub struct ApiServer {
     draws: Draws,
     in_flight: Vec<Option<InFlight>>,
     free: Vec<u32>,
-    renewals: Slab<Renewing>,
-    /// The renewal of each node.
-    renewing: Vec<Key>,
+    renewals: Renewals,
     /// Keys of the draws of pods, by number; 0 for one that is not known yet.
     pod_keys: Vec<u64>,
     /// Keys of the leases' draws, by number.
@@ -179,8 +149,7 @@ impl ApiServer {
             draws,
             in_flight: Vec::new(),
             free: Vec::new(),
-            renewals: Slab::default(),
-            renewing: Vec::new(),
+            renewals: Renewals::default(),
             pod_keys: Vec::new(),
             lease_keys: Vec::new(),
             cut_off: FixedBitSet::new(),
@@ -249,22 +218,16 @@ impl ApiServer {
 
     /// Takes a renewal that a kubelet sends at `sent`; returns its key and when it arrives.
     pub fn accept_renewal(&mut self, renew: Renew, sent: Time) -> (Key, Time) {
-        let node = renew.machine;
-        self.end_renewals(node, Time::ZERO);
-        let mut renewing = Renewing {
-            about: self.lease_key(renew.lease),
+        let about = self.lease_key(renew.lease);
+        let latency_ns = self.latency_ns(about, sent);
+        let renewing = Renewing {
             renew,
             sent,
-            back_ns: 0,
+            back_ns: latency_ns / 4,
+            about,
         };
-        let arrives = self.send_renewal(&mut renewing, sent);
-        let key = self.renewals.insert(renewing);
-        let at = node as usize;
-        if self.renewing.len() <= at {
-            self.renewing.resize(at + 1, Key::NONE);
-        }
-        self.renewing[at] = key;
-        (key, arrives)
+        let key = self.renewals.begin(renewing);
+        (key, sent.plus_nanos(there(latency_ns)))
     }
 
     /// The key of a lease's draws, 0 when it has never been there.
@@ -279,12 +242,6 @@ impl ApiServer {
             self.lease_keys[at] = about;
             about.unwrap_or(0)
         })
-    }
-
-    /// Sends a renewal at `sent`; returns when it arrives.
-    fn send_renewal(&self, renewing: &mut Renewing, sent: Time) -> Time {
-        let latency_ns = self.latency_ns(renewing.about, sent);
-        renewing.set_out(sent, latency_ns)
     }
 
     /// Whether the machine of a node has power and reaches the server.
@@ -315,13 +272,15 @@ impl ApiServer {
         let renew = &mut renewing.renew;
         store.renew(renew.lease, renewing.sent, now, renew.cause())?;
         if renew.last {
-            renewals.remove(key);
+            renewals.end(key);
             return Ok(None);
         }
         let answered = now.plus_nanos(renewing.back_ns);
         let sent = renew.next(answered, draws);
         let unit = draws.unit(LATENCY, renewing.about, sent.as_nanos());
-        Ok(Some(renewing.set_out(sent, writes.nanos(unit))))
+        let latency_ns = writes.nanos(unit);
+        (renewing.sent, renewing.back_ns) = (sent, latency_ns / 4);
+        Ok(Some(sent.plus_nanos(there(latency_ns))))
     }
 
     /// A renewal that is under way.
@@ -331,7 +290,7 @@ impl ApiServer {
 
     /// A renewal did not arrive, or was refused: no other follows.
     pub fn lose_renewal(&mut self, key: Key) -> Option<Renewing> {
-        self.renewals.remove(key)
+        self.renewals.end(key)
     }
 
     /// The kubelet of a node stops: what it sent before is under way, and nothing follows.
@@ -341,20 +300,7 @@ impl ApiServer {
                 request.write = None;
             }
         }
-        self.end_renewals(node, now);
-    }
-
-    fn end_renewals(&mut self, node: u32, now: Time) {
-        let Some(key) = self.renewing.get(node as usize).copied() else {
-            return;
-        };
-        let Some(renewing) = self.renewals.get_mut(key) else {
-            return;
-        };
-        renewing.renew.last = true;
-        if renewing.sent > now {
-            self.renewals.remove(key);
-        }
+        self.renewals.stop(node, now);
     }
 
     /// A renewal is answered like any other write: with `reply`, at `at`.

@@ -12,6 +12,7 @@
 pub mod event;
 
 pub mod api_server;
+mod renewals;
 
 pub mod control_plane;
 

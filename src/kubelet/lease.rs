@@ -37,6 +37,8 @@ pub struct Renew {
     pub lease: Id<Lease>,
     /// The machine, as [`Origin::Kubelet`] numbers them.
     pub machine: u32,
+    /// Which series of renewals it belongs to, for whoever carries it.
+    pub series: u32,
     /// How often this one was sent before without success, for whoever carries it.
     pub tries: u8,
     /// A fault has kept it waiting.
@@ -91,8 +93,30 @@ impl Renew {
         let n = self.n;
         self.n += 1;
         self.again = true;
+        (self.tries, self.late) = (0, false);
         let key = (JITTER, self.entity, n.into());
         answered.plus_nanos(Host::jittered(draws, key, self.interval_ns(), FACTOR))
+    }
+
+    /// Some renewal of this machine.
+    #[cfg(test)]
+    pub(crate) fn some(machine: u32) -> Renew {
+        Renew {
+            lease: Id::new(machine),
+            machine,
+            series: 0,
+            tries: 0,
+            late: false,
+            last: false,
+            again: false,
+            entity: 0,
+            n: 0,
+            interval_ms: 10_000,
+            first: Box::new(First {
+                cause: Cause::default(),
+                token: 0,
+            }),
+        }
     }
 
     /// The write that it stands for, sent at `now`.
@@ -203,6 +227,7 @@ impl Host {
             *cx.renew = Some(Renew {
                 lease,
                 machine: self.machine.0,
+                series: 0,
                 tries: 0,
                 late: false,
                 last: false,

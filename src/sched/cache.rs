@@ -23,7 +23,7 @@ use rustc_hash::FxHashMap;
 pub use class::{Class, ClassCount, Kin};
 pub use moves::{Move, Moves};
 pub use names::Interned;
-use touched::Touched;
+use touched::{Stamps, Touched};
 
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
@@ -91,11 +91,9 @@ pub struct Cache {
     order_stamp: u64,
     stale_order: bool,
     touched: Touched,
-    /// By place: grows whenever what plugins may see of the node alone has changed.
-    stamps: Vec<u64>,
+    /// By place.
+    stamps: Vec<Stamps>,
     stamp: u64,
-    /// By place: grows whenever the node's row has changed, or it came or went.
-    row_stamps: Vec<u64>,
     /// By place: grows also when a pod there changes in a way that only preemption looks at.
     pod_stamps: Vec<u64>,
     /// Grows whenever the number of nodes or of the nodes with an image has changed.
@@ -218,9 +216,8 @@ impl Cache {
         }
         let ix = self.nodes.len();
         self.nodes.push(NodeInfo::new(ix, name.clone()));
-        self.stamps.push(0);
+        self.stamps.push(Stamps::default());
         self.pod_stamps.push(0);
-        self.row_stamps.push(0);
         self.touch_row(ix);
         self.by_name.insert(name.clone(), ix);
         self.set_domains(ix);
@@ -229,25 +226,25 @@ impl Cache {
 
     fn touch(&mut self, ix: NodeIx) {
         self.stamp += 1;
-        self.stamps[ix] = self.stamp;
+        self.stamps[ix].node = self.stamp;
         self.pod_stamps[ix] = self.stamp;
         self.touched.push(ix, self.nodes.len());
     }
 
     fn touch_row(&mut self, ix: NodeIx) {
         self.touch(ix);
-        self.row_stamps[ix] = self.stamp;
+        self.stamps[ix].row = self.stamp;
     }
 
     /// A number that changes whenever the row of this node does, as far as scheduling looks at it.
     pub fn row_stamp(&self, ix: NodeIx) -> u64 {
-        self.row_stamps[ix]
+        self.stamps[ix].row
     }
 
     /// A number that changes whenever anything changes that a plugin may see of this node alone:
     /// its row, as far as scheduling looks at it, and the sums over its pods.
     pub fn stamp(&self, ix: NodeIx) -> u64 {
-        self.stamps[ix]
+        self.stamps[ix].node
     }
 
     /// As [`Cache::stamp`], and changes also when a pod on the node starts.

@@ -10,11 +10,14 @@
 //! the same, which the property tests of `sched::tests` check.
 
 mod best;
+mod known;
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+
+use known::{ByRow, ByRows, Known};
 
 use super::cache::{Cache, NodeIx};
 use super::config::Point;
@@ -78,6 +81,7 @@ pub struct ClassMemo {
     usual: Option<SmallVec<[i64; 2]>>,
     /// By node.
     known: Vec<Known>,
+    rows: ByRows,
     /// By node and place in `normalized`.
     raw: Vec<i64>,
     statuses: Vec<Status>,
@@ -102,26 +106,6 @@ struct Room {
     stamp: u64,
     version: u64,
     found: Result<Candidate, Status>,
-}
-
-/// What is known of a node; side by side, since nearly everything that is out of date is so because
-/// of the pods there, and needs both.
-#[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    row: Row,
-    /// What follows from its row alone.
-    fixed: Row,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Row {
-    stamp: u64,
-    plain: i64,
-    /// 0 when the node fits, else the number of the refusal, from 1.
-    refusal: u16,
-    images: u16,
-    /// Whether what is normalised later is not what it is on most nodes.
-    unusual: bool,
 }
 
 /// ImageLocality looks at sizes on the node, and at how many nodes have the image: the first is
@@ -215,6 +199,7 @@ impl ClassMemo {
             levels_by_row: true,
             usual: None,
             known: Vec::new(),
+            rows: ByRows::default(),
             raw: Vec::new(),
             statuses: Vec::new(),
             images: Images::default(),
@@ -290,9 +275,9 @@ impl ClassMemo {
         pod: &PodEntry,
         ix: NodeIx,
     ) -> u16 {
-        let row = &self.known[ix].row;
-        if row.stamp == cx.cache.stamp(ix) {
-            return row.refusal;
+        let known = &self.known[ix];
+        if known.stamp == cx.cache.stamp(ix) {
+            return known.refusal;
         }
         self.ask(framework, cx, state, pod, ix)
     }
@@ -380,32 +365,39 @@ impl ClassMemo {
         pod: &PodEntry,
         ix: NodeIx,
     ) -> u16 {
-        if self.known[ix].fixed.stamp != cx.cache.row_stamp(ix) {
-            self.ask_row(framework, cx, state, pod, ix);
+        let mut known = self.known[ix];
+        if known.row_stamp != cx.cache.row_stamp(ix) {
+            known.row_stamp = cx.cache.row_stamp(ix);
+            known.by_row = self.ask_row(framework, cx, state, pod, ix);
         }
         let node = cx.cache.node(ix);
-        let mut row = Row {
-            stamp: cx.cache.stamp(ix),
-            ..self.known[ix].fixed
-        };
-        if row.refusal == 0 {
+        known.stamp = cx.cache.stamp(ix);
+        let by_row = self.by_row(&known);
+        (known.plain, known.refusal) = (by_row.plain, by_row.refusal);
+        known.unusual = by_row.unusual;
+        if known.refusal == 0 {
             match refused(framework, &self.filters, (cx, state, pod), node) {
-                Some(status) => row.refusal = self.number(status),
+                Some(status) => known.refusal = self.number(status),
                 None => {
                     let asked = (cx, state, pod);
-                    row.plain += weighted(framework, &self.plain, asked, node);
+                    known.plain += weighted(framework, &self.plain, asked, node);
                     if !self.levels_by_row {
                         self.score_raw(framework, asked, ix, false);
-                        row.unusual = self.unusual(ix);
+                        known.unusual = self.unusual(ix);
                     }
                 }
             }
         }
-        self.known[ix].row = row;
-        row.refusal
+        self.known[ix] = known;
+        known.refusal
     }
 
-    /// Asks the plugins that look at nothing but the node's row.
+    /// What follows from the row of a node of which that is known.
+    fn by_row(&self, known: &Known) -> &ByRow {
+        &self.rows.met[known.by_row as usize]
+    }
+
+    /// Asks the plugins that look at nothing but the node's row; returns the number of their answer.
     fn ask_row(
         &mut self,
         framework: &Framework,
@@ -413,13 +405,10 @@ impl ClassMemo {
         state: &CycleState,
         pod: &PodEntry,
         ix: NodeIx,
-    ) {
+    ) -> u32 {
         let node = cx.cache.node(ix);
         let asked = (cx, state, pod);
-        let mut row = Row {
-            stamp: cx.cache.row_stamp(ix),
-            ..Row::default()
-        };
+        let mut row = ByRow::default();
         match refused(framework, &self.row_filters, asked, node) {
             Some(status) => row.refusal = self.number(status),
             None => {
@@ -429,7 +418,7 @@ impl ClassMemo {
                 row.images = self.images_on(pod, node);
             }
         }
-        self.known[ix].fixed = row;
+        self.rows.number(row)
     }
 
     /// Whether what is normalised later is another on this node than on the first that was asked
@@ -479,6 +468,7 @@ impl ClassMemo {
             self.images.scores.clear();
             self.images.version += 1;
             self.known.fill(Known::default());
+            self.rows = ByRows::default();
             self.images.sizes.push(image_locality::sizes(pod, node));
             1
         })
@@ -523,12 +513,12 @@ impl ClassMemo {
         let image_weight = self.score_images(cx.cache, pod);
         let mut totals: Vec<i64> = Vec::with_capacity(nodes.len());
         for ix in nodes {
-            let row = &self.known[*ix].row;
+            let known = &self.known[*ix];
             let images = match image_weight {
-                Some(weight) => self.images.scores[usize::from(row.images)] * weight,
+                Some(weight) => self.images.scores[self.images_of(known)] * weight,
                 None => 0,
             };
-            totals.push(row.plain + images);
+            totals.push(known.plain + images);
         }
         let mut scores = Vec::with_capacity(nodes.len());
         for index in framework.indexes(Point::Score) {
@@ -555,6 +545,11 @@ impl ClassMemo {
             }
         }
         totals
+    }
+
+    /// The number of the images on a node.
+    fn images_of(&self, known: &Known) -> usize {
+        usize::from(self.by_row(known).images)
     }
 
     /// Scores every combination of images that was ever found; the weight, if images count.

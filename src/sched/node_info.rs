@@ -34,9 +34,24 @@ impl Amounts {
     }
 }
 
-/// A node and the sums over its pods (`framework.NodeInfo`).
+/// A node and the sums over its pods (`framework.NodeInfo`). What is asked about after every move
+/// of a pod, whether it fits and how full the node is, stands in its first two lines of the
+/// processor's cache.
 #[derive(Clone, Debug)]
+#[repr(C, align(128))]
 pub struct NodeInfo {
+    /// Sum of requests.
+    pub requested: Amounts,
+    /// Sum of CPU requests with defaults, in milli-cpu.
+    pub non_zero_cpu: i64,
+    /// Sum of memory requests with defaults, in bytes.
+    pub non_zero_memory: i64,
+    /// Allocatable amounts.
+    pub allocatable: Amounts,
+    /// Allocatable pod slots.
+    pub allowed_pods: i64,
+    /// How many pods are on it.
+    pub number_of_pods: i64,
     /// Its place in the cache.
     pub ix: NodeIx,
     /// Its name.
@@ -49,40 +64,33 @@ pub struct NodeInfo {
     pub tainted: bool,
     /// Pods on it, assumed ones among them.
     pub pods: Vec<PodEntry>,
-    /// Sum of requests.
-    pub requested: Amounts,
-    /// Sum of CPU requests with defaults, in milli-cpu.
-    pub non_zero_cpu: i64,
-    /// Sum of memory requests with defaults, in bytes.
-    pub non_zero_memory: i64,
     /// Host ports in use.
     pub ports: Vec<HostPort>,
-    /// Allocatable amounts.
-    pub allocatable: Amounts,
-    /// Allocatable pod slots.
-    pub allowed_pods: i64,
     /// Images on it by number, with their sizes in bytes, sorted.
     pub images: Vec<(usize, i64)>,
     /// Its GPUs.
     pub gpus: Gpus,
 }
 
+const _: () = assert!(std::mem::offset_of!(NodeInfo, ix) == 128);
+
 impl NodeInfo {
     /// An empty place for a node of this name.
     pub fn new(ix: NodeIx, name: Text) -> NodeInfo {
         NodeInfo {
+            requested: Amounts::default(),
+            non_zero_cpu: 0,
+            non_zero_memory: 0,
+            allocatable: Amounts::default(),
+            allowed_pods: 0,
+            number_of_pods: 0,
             ix,
             name,
             node: None,
             unschedulable: false,
             tainted: false,
             pods: Vec::new(),
-            requested: Amounts::default(),
-            non_zero_cpu: 0,
-            non_zero_memory: 0,
             ports: Vec::new(),
-            allocatable: Amounts::default(),
-            allowed_pods: 0,
             images: Vec::new(),
             gpus: Gpus::default(),
         }
@@ -164,6 +172,7 @@ impl NodeInfo {
         // Absurd amounts overflow as Go's integers do.
         let add = |sum: &mut i64, amount: i64| *sum = sum.wrapping_add(sign.wrapping_mul(amount));
         let template = &entry.template;
+        add(&mut self.number_of_pods, 1);
         add(&mut self.requested.cpu, template.cpu);
         add(&mut self.requested.memory, template.memory);
         add(&mut self.requested.ephemeral, template.ephemeral);

@@ -2,6 +2,15 @@
 
 use super::NodeIx;
 
+/// What is remembered of a node holds while these are the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stamps {
+    /// Grows whenever what plugins may see of the node alone has changed.
+    pub(super) node: u64,
+    /// Grows whenever the node's row has changed, or it came or went.
+    pub(super) row: u64,
+}
+
 /// Touches that are kept, besides two of each node.
 const SPARE: usize = 1024;
 

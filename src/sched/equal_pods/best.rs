@@ -53,10 +53,8 @@ impl ClassMemo {
 
     /// Reads a bit of everything that asking about a node reads.
     fn glance(&self, cache: &Cache, ix: NodeIx) -> i64 {
-        let known = &self.known[ix];
         let node = cache.node(ix);
-        let sums = node.requested.cpu ^ node.allocatable.cpu ^ node.non_zero_cpu;
-        known.row.plain ^ known.fixed.plain ^ sums ^ node.allowed_pods
+        self.known[ix].plain ^ node.requested.cpu ^ node.allocatable.cpu
     }
 
     /// How the template stands on a node; `None` when a plugin fails.
@@ -73,15 +71,15 @@ impl ClassMemo {
             number if self.status(number).code == Code::Error => return None,
             _ => return Some(Standing::Unfit),
         }
-        let row = self.known[ix].row;
-        if row.unusual {
+        let known = self.known[ix];
+        if known.unusual {
             return Some(Standing::Odd);
         }
         let images = match self.score_images(cx.cache, pod) {
-            Some(weight) => self.images.scores[usize::from(row.images)] * weight,
+            Some(weight) => self.images.scores[self.images_of(&known)] * weight,
             None => 0,
         };
-        let score = i32::try_from(row.plain + images).ok()?;
+        let score = i32::try_from(known.plain + images).ok()?;
         Some(Standing::Fits(score))
     }
 }
