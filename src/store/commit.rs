@@ -154,6 +154,7 @@ impl Store {
             };
             return self.write(&write, now, cause).map(|_| ());
         }
+        self.view.revision = revision;
         self.log.push(Change {
             revision,
             time: now,
@@ -175,6 +176,7 @@ impl Store {
     ) -> Result<Receipt, ApiError> {
         super::lifecycle::check_event(event, &self.view)?;
         let revision = self.log.head() + 1;
+        self.view.revision = revision;
         self.log.push(Change {
             revision,
             time: at.now,

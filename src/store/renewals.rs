@@ -12,11 +12,19 @@ use crate::engine::Time;
 
 /// By number of the lease.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Renewals(Vec<Renewed>);
+pub(super) struct Renewals {
+    leases: Vec<Renewed>,
+    /// How often a lease was written as a whole, or went.
+    rewritten: u64,
+}
 
+/// Half a line of the processor's cache: each renewal reads and writes another one.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Renewed {
     revision: u64,
+    /// Of the change that brought `at`.
+    since: u64,
     at: Time,
     stands: Stands,
 }
@@ -31,6 +39,7 @@ enum Stands {
 
 const NONE: Renewed = Renewed {
     revision: 0,
+    since: 0,
     at: Time::ZERO,
     stands: Stands::Gone,
 };
@@ -39,11 +48,17 @@ impl Renewals {
     /// The row was written as a whole, or is gone.
     pub(super) fn put(&mut self, lease: Id<Lease>, row: Option<&Lease>) {
         let at = lease.index();
-        if self.0.len() <= at {
-            self.0.resize(at + 1, NONE);
+        if self.leases.len() <= at {
+            self.leases.resize(at + 1, NONE);
         }
-        self.0[at] = row.map_or(NONE, |row| Renewed {
+        self.rewritten += 1;
+        let before = self.leases[at];
+        self.leases[at] = row.map_or(NONE, |row| Renewed {
             revision: row.meta.revision,
+            since: match before.stands != Stands::Gone && before.at == row.renewed {
+                true => before.since,
+                false => row.meta.revision,
+            },
             at: row.renewed,
             stands: match row.meta.deleting() {
                 true => Stands::Leaving,
@@ -52,27 +67,32 @@ impl Renewals {
         });
     }
 
+    /// How often a lease was written as a whole, or went.
+    pub(super) fn rewritten(&self) -> u64 {
+        self.rewritten
+    }
+
     /// Notes a renewal of a lease that exists, is not being deleted and says something else;
     /// otherwise nothing happens, and the answer is false.
     pub(super) fn renew(&mut self, lease: Id<Lease>, revision: u64, at: Time) -> bool {
-        match self.0.get_mut(lease.index()) {
+        match self.leases.get_mut(lease.index()) {
             Some(renewed) if renewed.stands == Stands::Here && renewed.at != at => {
-                (renewed.revision, renewed.at) = (revision, at);
+                (renewed.revision, renewed.since, renewed.at) = (revision, revision, at);
                 true
             }
             _ => false,
         }
     }
 
-    /// What a lease that exists was renewed at.
-    pub(super) fn at(&self, lease: Id<Lease>) -> Option<Time> {
-        let renewed = self.0.get(lease.index())?;
-        (renewed.stands != Stands::Gone).then_some(renewed.at)
+    /// What a lease that exists was renewed at, and the revision of the change that says so.
+    pub(super) fn at(&self, lease: Id<Lease>) -> Option<(Time, u64)> {
+        let renewed = self.leases.get(lease.index())?;
+        (renewed.stands != Stands::Gone).then_some((renewed.at, renewed.since))
     }
 
     /// The row as it is with its last renewal.
     pub(super) fn whole(&self, index: u32, row: Row) -> Row {
-        let (Row::Lease(lease), Some(renewed)) = (&row, self.0.get(index as usize)) else {
+        let (Row::Lease(lease), Some(renewed)) = (&row, self.leases.get(index as usize)) else {
             return row;
         };
         if renewed.revision <= lease.meta.revision {

@@ -148,7 +148,17 @@ impl View {
 
     /// What a lease was renewed at. Its row in the table may be of before its last renewals.
     pub fn renewed(&self, lease: Id<Lease>) -> Option<Time> {
+        Some(self.renewals.at(lease)?.0)
+    }
+
+    /// As [`View::renewed`], with the revision of the change that says so.
+    pub fn renewed_by(&self, lease: Id<Lease>) -> Option<(Time, u64)> {
         self.renewals.at(lease)
+    }
+
+    /// How often a lease was not just renewed, but written as a whole, or went.
+    pub fn leases_rewritten(&self) -> u64 {
+        self.renewals.rewritten()
     }
 
     /// Notes a renewal of a lease that exists and says something else; returns whether it does.

@@ -34,7 +34,7 @@ use crate::store::{Change, Id, ObjectId, Op, Patch, View, Write};
 use pass::Pass;
 
 use health::{Health, Verdict};
-use well::Well;
+use well::Wells;
 use zones::{Seen, ZoneKey, Zones};
 
 /// Flags of the controller manager, with upstream's names and defaults
@@ -108,10 +108,8 @@ pub struct NodeLifecycleController {
     retry: BTreeSet<Id<Node>>,
     /// What the pass that is under way saw.
     looked: Option<Looked>,
-    /// By node: what was found well at the last look.
-    well: Vec<Option<Well>>,
-    /// The zones of nodes that were ever well.
-    zone_keys: Vec<ZoneKey>,
+    /// Nodes that were found well.
+    wells: Wells,
 }
 
 /// What one monitor pass saw, for its end.
@@ -146,27 +144,28 @@ impl NodeLifecycleController {
         plan.requeue(self.flags.monitor_period);
         let mut pass = Pass::default();
         let mut tainted = BTreeSet::new();
-        let mut well = vec![0; self.zone_keys.len()];
+        let due = self.wells.begin(cx, self.flags.grace_period);
+        debug_assert!(self.others_are_well(&due, cx), "a node was left alone");
         let mut others = Vec::new();
-        for (id, node) in cx.view.nodes().iter() {
-            match self.is_well(id, node, cx) {
-                Some(None) => {}
-                Some(Some(zone)) => well[usize::from(zone)] += 1,
-                None => others.push((id, node)),
+        for id in due {
+            match cx.view.nodes().get(id) {
+                None => self.wells.gone(id),
+                Some(node) if self.is_well(id, node, cx) => {}
+                Some(node) => others.push((id, node)),
             }
         }
         self.classify(cx.view, &others, &mut plan);
+        others.iter().for_each(|(id, _)| self.wake(*id));
+        for (zone, nodes) in self.wells.zones() {
+            pass.count(&zone, Some(Truth::True), nodes);
+        }
         for (id, node) in others {
-            self.wake(id);
             let zone = ZoneKey::of(node);
             self.look_at(id, node, &zone, cx, &mut pass);
             self.note_well(id, node, &zone);
             if is_tainted(node) {
                 tainted.insert(id);
             }
-        }
-        for (key, count) in self.zone_keys.iter().zip(well) {
-            pass.count(key, Some(Truth::True), count);
         }
         self.looked = Some(Looked {
             zones: std::mem::take(&mut pass.zones),
@@ -201,9 +200,7 @@ impl NodeLifecycleController {
                 health.probed = cx.now;
                 health.transition = cx.now;
             }
-            for well in self.well.iter_mut().flatten() {
-                well.signs.probed = cx.now;
-            }
+            self.wells.all_seen(cx.now);
         }
         if !taints.is_empty() {
             let rule = "no node answers at all: evictions stop";
@@ -219,7 +216,7 @@ impl NodeLifecycleController {
     /// known to be well.
     fn classify(&mut self, view: &View, others: &[(Id<Node>, &Arc<Node>)], plan: &mut Plan) {
         for &(id, node) in others {
-            let well = self.well.get(id.index()).and_then(Option::as_ref);
+            let well = self.wells.get(id);
             if well.is_some_and(|well| well.row.meta.labels.same(&node.meta.labels)) {
                 continue;
             }
@@ -252,9 +249,7 @@ impl NodeLifecycleController {
                 let message = format!("Node {name} event: Removing Node {name} from Controller");
                 plan.event(node_event(&name, uid, "RemovingNode", message));
             }
-            if let Some(well) = self.well.get_mut(id.index()) {
-                *well = None;
-            }
+            self.wells.gone(id);
             *self.health(id) = None;
         }
     }
@@ -482,6 +477,7 @@ impl Controller for NodeLifecycleController {
         match change.kind() {
             Kind::Node => {
                 if let Some(id) = change.object.and_then(ObjectId::typed::<Node>) {
+                    self.wells.changed(id);
                     let row = change.rows::<Node>().and_then(|(_, new)| new);
                     match change.op != Op::Delete && row.is_some_and(unready) {
                         true => self.unready.insert(id),
@@ -569,6 +565,7 @@ impl Controller for NodeLifecycleController {
             if unready(node) {
                 self.unready.insert(id);
             }
+            self.wells.changed(id);
             keys.add(Key::Node(id));
         }
         keys.add(Key::Monitor);

@@ -92,12 +92,31 @@ fn describe(store: &Store, write: &Write) -> Option<String> {
 
 /// Runs for `seconds`; `silent(name)` says from which second on a node renews no lease.
 fn run(store: &mut Store, seconds: u64, silent: impl Fn(&str) -> (u64, u64)) -> String {
+    run_while(store, seconds, silent, |_, _| {})
+}
+
+/// As [`run`], while somebody else acts at the beginning of each second.
+fn run_while(
+    store: &mut Store,
+    seconds: u64,
+    silent: impl Fn(&str) -> (u64, u64),
+    act: impl Fn(&mut Store, u64),
+) -> String {
     let mut controller = NodeLifecycleController::new(Flags::default());
     let draws = Draws::new(1);
     let mut lines = Vec::new();
+    let mut told = store.log().head();
+    controller.resync(store.view(), Time::ZERO, &mut Keys::default());
     for tick in 0..seconds * 10 {
         let now = Time::from_millis(tick * 100);
+        while let Some(change) = store.log().get(told + 1) {
+            told += 1;
+            controller.keys(change, store.view(), now, &mut Keys::default());
+        }
         let second = tick / 10;
+        if tick % 10 == 0 {
+            act(store, second);
+        }
         if tick % 100 == 0 {
             let leases: Vec<_> = store
                 .view()
@@ -170,6 +189,49 @@ fn a_silent_node_is_unknown_after_the_grace_period_and_its_pods_are_unready_at_t
         if name == "a0" { (11, 999) } else { (999, 999) }
     });
     assert_eq!(log, "60 a0 unknown\n60 pod a0 unready\n60 a0 +unreachable");
+}
+
+#[test]
+fn a_label_on_a_lease_is_no_sign_of_life_and_a_lease_made_anew_is() {
+    let silent = |name: &str| if name == "a0" { (11, 999) } else { (999, 999) };
+    let lease = |store: &Store| {
+        let found = store.view().of::<Lease>().find("kube-node-lease", "a0");
+        found.map(|(id, lease)| (id, lease.meta.uid))
+    };
+    let label = |store: &mut Store, second| {
+        if let (20 | 47, Some((id, _))) = (second, lease(store)) {
+            let labels = vec![(Text::from("at"), Some(format!("{second}").into()))];
+            let (object, patch) = (id.into(), Patch::Labels(labels));
+            let uid = None;
+            write(store, &Write::Patch { object, uid, patch }, Time::ZERO);
+        }
+    };
+    let log = run_while(&mut cluster(&[("a", 3)]), 70, silent, label);
+    assert_eq!(log, "60 a0 unknown\n60 pod a0 unready\n60 a0 +unreachable");
+
+    let anew = |store: &mut Store, second| match (second, lease(store)) {
+        (30, Some((id, uid))) => {
+            let delete = Write::Delete {
+                object: id.into(),
+                uid: Some(uid),
+                grace_s: None,
+                propagation: Default::default(),
+            };
+            write(store, &delete, Time::ZERO);
+        }
+        (33, None) => {
+            let lease = Lease {
+                meta: named("kube-node-lease", "a0"),
+                renewed: Time::from_secs(33),
+                ..Lease::default()
+            };
+            write(store, &Write::Create(lease.into()), Time::ZERO);
+        }
+        _ => {}
+    };
+    // The new one is seen at 35.1 s.
+    let log = run_while(&mut cluster(&[("a", 3)]), 90, silent, anew);
+    assert_eq!(log, "85 a0 unknown\n85 pod a0 unready\n85 a0 +unreachable");
 }
 
 #[test]
