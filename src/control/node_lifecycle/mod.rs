@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fixedbitset::FixedBitSet;
+
 use crate::api::affinity::{Taint, TaintEffect};
 use crate::api::node::NodeConditionKind;
 use crate::api::pod_status::Truth;
@@ -110,6 +112,8 @@ pub struct NodeLifecycleController {
     looked: Option<Looked>,
     /// Nodes that were found well.
     wells: Wells,
+    /// Nodes whose labels and NoSchedule taints were as they should be when they changed last.
+    mirrored: FixedBitSet,
 }
 
 /// What one monitor pass saw, for its end.
@@ -483,9 +487,7 @@ impl Controller for NodeLifecycleController {
                         true => self.unready.insert(id),
                         false => self.unready.remove(&id),
                     };
-                    // Most changes are reports that nothing follows from, and what follows from a
-                    // node follows from its row: what changes it later is another change.
-                    if change.op != Op::Delete && !mirror::no_schedule_pass(id, view).is_empty() {
+                    if change.op != Op::Delete && self.has_to_mirror(id, change, view) {
                         keys.add(Key::Node(id));
                     }
                     if self.zones.waiting() {
