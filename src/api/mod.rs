@@ -38,6 +38,8 @@ pub mod pod_status;
 
 pub mod node;
 
+pub mod declared;
+
 pub mod workload;
 
 pub mod batch;

@@ -45,6 +45,8 @@ pub struct NodeStatus {
     pub images: Shared<Vec<(Vec<Text>, i64)>>,
     /// `volumesInUse`: PersistentVolumes that are, or are about to be, mounted; by name, sorted.
     pub volumes_in_use: Vec<Text>,
+    /// `declaredFeatures`: what its kubelet can do of what not every kubelet can; sorted.
+    pub declared_features: Shared<Vec<Text>>,
 }
 
 /// Type of a node condition.

@@ -480,6 +480,7 @@ pub fn node(pool: &NodePool, nth: u32) -> Node {
             .map(|image| (vec![image.clone()], 100 << 20))
             .collect::<Vec<_>>()
             .into(),
+        declared_features: crate::api::declared::by_kubelet().into(),
         ..NodeStatus::default()
     };
     let meta = Meta {

@@ -10,7 +10,7 @@ use super::qos::QosClass;
 use crate::api::affinity::{NodeSelectorTerm, Taint, TaintEffect};
 use crate::api::quantity::Resources;
 use crate::api::selector::{Operator, Requirement};
-use crate::api::{Labels, Node, Pod, Text};
+use crate::api::{Labels, Node, Pod, Text, declared};
 
 /// Why a pod was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) fn admit(
 ) -> Result<Vec<usize>, Rejection> {
     safe(pod, health)?;
     let lacking = lacking(pod, node, others);
-    let other = predicates(pod, node, others);
+    let other = predicates(pod, node, others).and_then(|()| supported(pod, node));
     // `HandleAdmissionFailure`: a critical pod cannot fail for want of resources.
     match (lacking.first(), critical(pod)) {
         (None, _) => other.map(|()| Vec::new()),
@@ -119,6 +119,18 @@ fn predicates(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Rejection> 
         return predicate("TaintToleration", why);
     }
     Ok(())
+}
+
+/// `lifecycle/handlers.go :: declaredFeaturesAdmitHandler`.
+fn supported(pod: &Pod, node: &Node) -> Result<(), Rejection> {
+    let required = declared::required(&pod.spec);
+    let missing: Vec<&str> = declared::missing(&required, node).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    let message = format!("Pod requires node features that are not available: {missing}");
+    Err(rejection("PodFeatureUnsupported", message))
 }
 
 /// `scheduling.SystemCriticalPriority`.

@@ -25,8 +25,8 @@ use crate::api::container::ConfigRef;
 use crate::api::pod::VolumeSource;
 use crate::api::pod_status::PodIp;
 use crate::api::{
-    ConfigMap, Lease, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Text,
-    VolumeAttachment, storage,
+    ConfigMap, Lease, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Shared, Text,
+    VolumeAttachment, declared, storage,
 };
 use crate::client::{Budget, Outbox};
 use crate::engine::Time;
@@ -268,6 +268,9 @@ pub(super) struct Host {
     pub(super) shutdown: Option<Box<Shutdown>>,
     /// Critical pods that wait for others to make room.
     pub(super) waiting: u16,
+    /// What it declares: what its Node said when the machine came, or else what the reference
+    /// version's does.
+    pub(super) declared: Shared<Vec<Text>>,
     /// Volumes that are, or are about to be, mounted, and for which pods.
     pub(super) in_use: BTreeSet<(Text, Id<Pod>)>,
     /// Numbers of the addresses in use, and of the one given last.
@@ -313,6 +316,10 @@ impl Host {
             sending: None,
             answered: Time::MAX,
             awaiting: false,
+            declared: match row.status.declared_features.is_empty() {
+                true => declared::by_kubelet().into(),
+                false => row.status.declared_features.clone(),
+            },
             row,
             config,
         }

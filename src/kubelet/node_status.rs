@@ -234,6 +234,7 @@ impl Host {
         let (conditions, _) = conditions(&node, &Health::default(), cx.now);
         node.status.conditions = conditions;
         node.status.images = self.image_list().into();
+        node.status.declared_features = self.declared.clone();
         self.reporting.due = Time::MAX;
         let write = Write::Create(node.into());
         self.send(cx, write, "node registered", Topic::Register, 0);
@@ -350,6 +351,7 @@ impl Host {
         self.reporting.images_changed
             || self.report_is_due(now)
             || self.volumes_in_use() != self.row.status.volumes_in_use
+            || self.declared != self.row.status.declared_features
             || !as_said(&self.row, &self.health())
     }
 
@@ -361,8 +363,11 @@ impl Host {
         let (conditions, events) = conditions(&self.row, &self.health(), cx.now);
         let in_use = self.volumes_in_use();
         let volumes_changed = in_use != self.row.status.volumes_in_use;
-        let changed =
-            changed(&self.row, &conditions) || self.reporting.images_changed || volumes_changed;
+        let declares = self.declared != self.row.status.declared_features;
+        let changed = changed(&self.row, &conditions)
+            || self.reporting.images_changed
+            || volumes_changed
+            || declares;
         if !changed && !self.report_is_due(cx.now) {
             return;
         }
@@ -393,6 +398,14 @@ impl Host {
                 patch: Patch::VolumesInUse(in_use),
             };
             self.beat(cx, write, "volumes in use changed", Topic::NodeStatus);
+        }
+        if declares {
+            let write = Write::Patch {
+                object: node.into(),
+                uid: None,
+                patch: Patch::DeclaredFeatures(self.declared.clone()),
+            };
+            self.beat(cx, write, "declared features changed", Topic::NodeStatus);
         }
         let write = Write::Patch {
             object: node.into(),

@@ -594,4 +594,5 @@ fn same_for_scheduling(old: &Node, new: &Node) -> bool {
         && old.taints == new.taints
         && old.status.allocatable == new.status.allocatable
         && old.status.images == new.status.images
+        && old.status.declared_features == new.status.declared_features
 }

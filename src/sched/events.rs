@@ -56,6 +56,8 @@ pub const UPDATE_NODE_TAINT: Action = 1 << 4;
 pub const UPDATE_NODE_CONDITION: Action = 1 << 5;
 /// A node's annotations changed.
 pub const UPDATE_NODE_ANNOTATION: Action = 1 << 6;
+/// A node declares other features.
+pub const UPDATE_NODE_DECLARED_FEATURE: Action = 1 << 7;
 /// A pod's labels changed.
 pub const UPDATE_POD_LABEL: Action = 1 << 8;
 /// A pod's requests were lowered.
@@ -235,6 +237,9 @@ pub fn node_changes(old: &Node, new: &Node) -> Vec<ClusterEvent> {
     }
     if old.meta.annotations != new.meta.annotations {
         actions.push(UPDATE_NODE_ANNOTATION);
+    }
+    if old.status.declared_features != new.status.declared_features {
+        actions.push(UPDATE_NODE_DECLARED_FEATURE);
     }
     let events = actions.into_iter();
     events.map(|a| event(Resource::Node, a)).collect()

@@ -70,22 +70,23 @@ plugins! {
     NodeResourcesBalancedAllocation 16
     ImageLocality 17
     DefaultBinder 18
-    GpuShare 19
-    RandomScore 20
-    DotProductScore 21
-    BestFitScore 22
-    GpuPackingScore 23
-    GpuClusteringScore 24
-    FGDScore 25
-    SwarmSpread 26
-    NomadBinPack 27
+    NodeDeclaredFeatures 19
+    GpuShare 20
+    RandomScore 21
+    DotProductScore 22
+    BestFitScore 23
+    GpuPackingScore 24
+    GpuClusteringScore 25
+    FGDScore 26
+    SwarmSpread 27
+    NomadBinPack 28
 }
 
 impl PluginName {
     /// Whether the reference version has it, and its default profile enables it. The others are
     /// policies that people compare it with.
     pub fn in_tree(self) -> bool {
-        self <= PluginName::DefaultBinder
+        self <= PluginName::NodeDeclaredFeatures
     }
 }
 

@@ -224,6 +224,8 @@ pub struct Template {
     pub claim_volumes: Vec<Volume>,
     /// What it asks of GPUs.
     pub gpu: GpuRequest,
+    /// Features that its node has to declare.
+    pub features: Vec<&'static str>,
 }
 
 /// Other resources by number.
@@ -306,6 +308,7 @@ impl Template {
             migrates: spec.volumes.iter().any(migration::migrates),
             claim_volumes: claim_volumes(spec),
             gpu: GpuRequest::of(spec, interned),
+            features: crate::api::declared::required(spec),
         }
     }
 

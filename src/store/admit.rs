@@ -424,6 +424,9 @@ pub(super) fn patched(
         (Patch::VolumesInUse(volumes), Row::Node(node)) => {
             Arc::make_mut(node).status.volumes_in_use = volumes.clone();
         }
+        (Patch::DeclaredFeatures(features), Row::Node(node)) => {
+            Arc::make_mut(node).status.declared_features = features.clone();
+        }
         (Patch::Unschedulable(yes), Row::Node(node)) => {
             Arc::make_mut(node).unschedulable = *yes;
         }

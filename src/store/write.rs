@@ -164,6 +164,8 @@ pub enum Patch {
     Paused(bool),
     /// Renews a Lease.
     Renew(Time),
+    /// Replaces the list of features that a node declares.
+    DeclaredFeatures(Shared<Vec<Text>>),
 }
 
 /// `propagationPolicy` of a deletion.

@@ -43,6 +43,7 @@ fn node_status(source: &core::NodeStatus, cx: &DecodeContext) -> NodeStatus {
             .iter()
             .map(|volume| volume.rsplit(['/', '^']).next().unwrap_or_default().into())
             .collect(),
+        declared_features: texts(&source.declared_features).into(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::ip;
 use super::meta::{finalizer_name, label_name};
 use super::names::label_value;
 use super::resources::quantity_value;
+use crate::api::quote::quote;
 
 /// `ValidateNode`, without the metadata. Upstream reports taints under `metadata`; so it is here.
 pub fn node(object: &Node, at: &At<'_>, errors: &mut Errors) {
@@ -49,7 +50,48 @@ pub fn node(object: &Node, at: &At<'_>, errors: &mut Errors) {
             quantity_value(name, written, &at.field(name), errors);
         }
     }
+    let features = status.declared_features.as_deref().unwrap_or_default();
+    declared_features(features, &at.field("status.declaredFeatures"), errors);
     pod_networks(spec.pod_cidrs.as_deref().unwrap_or_default(), at, errors);
+}
+
+/// `validateNodeDeclaredFeatures`.
+fn declared_features(features: &[String], at: &At<'_>, errors: &mut Errors) {
+    const LONGEST: usize = 253;
+    for (i, feature) in features.iter().enumerate() {
+        let what = if feature.len() > LONGEST {
+            format!("must be no more than {LONGEST} characters")
+        } else {
+            "must start with an UpperCamelCase segment, with subsequent segments separated by '/' \
+             (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters \
+             and slashes"
+                .to_owned()
+        };
+        if feature.len() > LONGEST || !feature_name(feature) {
+            let detail = format!("invalid feature name {}: {what}", quote(feature));
+            errors.invalid(&at.item(i), feature, &detail);
+        }
+        let Some(next) = features.get(i + 1) else {
+            continue;
+        };
+        match feature.cmp(next) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => errors.duplicate(&at.item(i + 1), next),
+            std::cmp::Ordering::Greater => {
+                let detail = "list must be sorted alphabetically";
+                errors.invalid(&at.item(i + 1), next, detail);
+            }
+        }
+    }
+}
+
+/// Words of letters and digits between slashes, the first of which begins with a capital.
+fn feature_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.split('/').all(|word| {
+            word.starts_with(|c: char| c.is_ascii_alphabetic())
+                && word.chars().all(|c| c.is_ascii_alphanumeric())
+        })
 }
 
 /// One network of pods, or one for each family.

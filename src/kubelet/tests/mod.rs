@@ -133,6 +133,7 @@ fn node_row() -> Node {
         status: crate::api::node::NodeStatus {
             capacity: capacity.clone(),
             allocatable: capacity,
+            declared_features: crate::api::declared::by_kubelet().into(),
             ..Default::default()
         },
         ..Node::default()

@@ -267,6 +267,25 @@ fn statuses_are_sent_again_when_the_server_comes_back() {
 }
 
 #[test]
+fn what_the_kubelet_declares_it_declares_again() {
+    let mut m = Machine::booted();
+    m.at(60_000, |m| {
+        let (id, _) = m.store.view().nodes().find("", "n1").unwrap();
+        let patch = crate::store::Patch::DeclaredFeatures(Default::default());
+        let object = id.into();
+        m.write(Write::Patch {
+            object,
+            uid: None,
+            patch,
+        });
+    });
+    m.run(75);
+    let (_, node) = m.store.view().nodes().find("", "n1").unwrap();
+    let declared = node.status.declared_features.to_vec();
+    assert_eq!(declared, crate::api::declared::by_kubelet());
+}
+
+#[test]
 fn pods_that_do_not_fit_are_rejected() {
     let mut m = Machine::booted();
     let sized = |name: &str, cpu_milli: i64, memory: i64| {
@@ -285,16 +304,23 @@ fn pods_that_do_not_fit_are_rejected() {
     Arc::make_mut(&mut d.spec).node_selector = [("zone", "b")].into_iter().collect();
     m.create(d);
     m.create(sized("e", 1000, 0));
+    let mut f = sized("f", 0, 0);
+    let spec = Arc::make_mut(&mut f.spec);
+    spec.host_network = true;
+    spec.source = Arc::new(serde_json::json!({"hostUsers": false}));
+    m.create(f);
     m.run(30);
     m.check_with(
-        &["OutOf", "Affinity", " Ready"],
+        &["OutOf", "Affinity", "Unsupported", " Ready"],
         r#"
         0.020 b Failed(OutOfcpu)
         0.030 c Failed(OutOfmemory)
         0.040 d Failed(NodeAffinity)
         0.045 b OutOfcpu: Node didn't have enough resource: cpu, requested: 2000, used: …
         0.055 c OutOfmemory: Node didn't have enough resource: memory, requested: 858993…
+        0.060 f Failed(PodFeatureUnsupported)
         0.065 d NodeAffinity: Predicate NodeAffinity failed: node(s) didn't match Pod's …
+        0.075 f PodFeatureUnsupported: Pod requires node features that are not available…
         1.610 a Running Ready web=ready
         2.610 e Running Ready web=ready
         "#,

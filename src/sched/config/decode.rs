@@ -19,10 +19,8 @@ use crate::sched::cache::Cache;
 use crate::sched::plugin::{PluginName, Points};
 use crate::sched::plugins;
 
-/// Plugins of the reference version that act on things which are not modelled: declared features,
-/// pod groups.
-const NOT_MODELLED: [&str; 4] = [
-    "NodeDeclaredFeatures",
+/// Plugins of the reference version that act on things which are not modelled: pod groups.
+const NOT_MODELLED: [&str; 3] = [
     "GangScheduling",
     "TopologyPlacementGenerator",
     "PodGroupPodsCount",

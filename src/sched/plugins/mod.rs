@@ -7,6 +7,8 @@ pub mod basic;
 
 pub mod node_basic;
 
+pub mod declared_features;
+
 pub mod node_affinity;
 
 pub mod node_ports;
@@ -50,6 +52,7 @@ pub fn build(name: PluginName, args: &Args, cache: &mut Cache) -> Box<dyn Plugin
         PluginName::DynamicResources => Box::new(basic::DynamicResources),
         PluginName::DefaultPreemption => Box::new(basic::DefaultPreemption),
         PluginName::DefaultBinder => Box::new(basic::DefaultBinder),
+        PluginName::NodeDeclaredFeatures => Box::new(declared_features::NodeDeclaredFeatures),
         PluginName::NodeUnschedulable => Box::new(node_basic::NodeUnschedulable),
         PluginName::NodeName => Box::new(node_basic::NodeName),
         PluginName::TaintToleration => Box::new(node_basic::TaintToleration),

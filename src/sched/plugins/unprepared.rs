@@ -21,9 +21,9 @@ impl Unprepared {
         let missing = format!("\"PreFilter{}\" from cycleState: not found", name.name());
         let error = match name {
             PluginName::NodePorts | PluginName::PodTopologySpread => format!("reading {missing}"),
-            PluginName::NodeResourcesFit | PluginName::InterPodAffinity => {
-                format!("error reading {missing}")
-            }
+            PluginName::NodeResourcesFit
+            | PluginName::InterPodAffinity
+            | PluginName::NodeDeclaredFeatures => format!("error reading {missing}"),
             PluginName::VolumeBinding => "not found".to_owned(),
             _ => return None,
         };

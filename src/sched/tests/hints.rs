@@ -107,7 +107,8 @@ fn plugins_register_the_events_that_upstream_registers() {
         DefaultPreemption Pod/Delete
         NodeResourcesBalancedAllocation
         ImageLocality
-        DefaultBinder";
+        DefaultBinder
+        NodeDeclaredFeatures Node/Add|UpdateNodeDeclaredFeature Pod/Update";
     let mut cache = Cache::default();
     let all = PluginName::ALL.iter().filter(|p| p.in_tree());
     let lines: Vec<String> = all
@@ -141,6 +142,7 @@ fn actions(action: u32) -> String {
         (e::UPDATE_NODE_ALLOCATABLE, "UpdateNodeAllocatable"),
         (e::UPDATE_NODE_LABEL, "UpdateNodeLabel"),
         (e::UPDATE_NODE_TAINT, "UpdateNodeTaint"),
+        (e::UPDATE_NODE_DECLARED_FEATURE, "UpdateNodeDeclaredFeature"),
         (e::UPDATE_POD_LABEL, "UpdatePodLabel"),
         (e::UPDATE_POD_SCALE_DOWN, "UpdatePodScaleDown"),
         (e::UPDATE_POD_TOLERATION, "UpdatePodToleration"),
@@ -182,6 +184,21 @@ fn node_unschedulable() {
         queue: the-unsched-pod-gets-toleration; pod p; pod p; {toleration}
         skip: unrelated-toleration; pod p; pod p; pod p toleration=unrelated";
     check_hints(PluginName::NodeUnschedulable, cases);
+}
+
+#[test]
+fn node_declared_features() {
+    // nodedeclaredfeatures_test.go :: TestIsSchedulableAfterNodeChange,
+    // TestIsSchedulableAfterPodUpdate
+    let cases = "
+        pod := pod p rule=RestartAllContainers
+        queue: Node Add with feature; {pod}; -; node n declares=A
+        queue: Node Update (Features Added); {pod}; node n; node n declares=A
+        skip: Node Update (Features Unchanged); {pod}; node n declares=A; node n declares=A
+        skip: another pod is updated; {pod}; pod o; pod o rule=RestartAllContainers
+        skip: it requires what it did; {pod}; {pod}; {pod} label:foo=bar
+        queue: it requires something else; {pod}; {pod}; pod p";
+    check_hints(PluginName::NodeDeclaredFeatures, cases);
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn filters_without_what_pre_filter_leaves_fail_or_work_it_out() {
         preFilter-PodTopologySpread | node a; pod p | running "PodTopologySpread" filter plugin: reading "PreFilterPodTopologySpread" from cycleState: not found
         preFilter-InterPodAffinity | node a; pod p | running "InterPodAffinity" filter plugin: error reading "PreFilterInterPodAffinity" from cycleState: not found
         preFilter-VolumeBinding | node a; pod p | running "VolumeBinding" filter plugin: not found
+        preFilter-NodeDeclaredFeatures | node a; pod p | running "NodeDeclaredFeatures" filter plugin: error reading "PreFilterNodeDeclaredFeatures" from cycleState: not found
         preFilter-VolumeRestrictions | node a; pod p | running "VolumeRestrictions" filter plugin: cannot read "PreFilterVolumeRestrictions" from cycleState
         preFilter-VolumeRestrictions | node a; pod o node=a disk=d; pod p disk=d | a: node(s) had no available disk
         preFilter-NodePorts preFilter-VolumeBinding | node a; pod p | running "NodePorts" filter plugin: reading "PreFilterNodePorts" from cycleState: not found
@@ -67,6 +68,18 @@ fn filters_without_what_pre_filter_leaves_fail_or_work_it_out() {
         preFilter-NodeVolumeLimits | node a; pod p | a: fits
         preFilter-NodeVolumeLimits | node a; csinode a limit=d:1; volume x; volume y; claim c bound=x; claim d bound=y; pod o node=a claim=d; pod p claim=c | a: node(s) exceed max volume count
         preFilter-NodeVolumeLimits preFilter-VolumeRestrictions filter-VolumeRestrictions preFilter-VolumeBinding filter-VolumeBinding preFilter-VolumeZone filter-VolumeZone | node a; pod p claim=c | a: looking up PVC default/c: persistentvolumeclaim "c" not found"#,
+    );
+}
+
+#[test]
+fn nodes_have_to_declare_the_features_that_a_pod_requires() {
+    // nodedeclaredfeatures_test.go :: TestFilter, with the features that there are.
+    check_points(
+        " | node a; pod p | a: fits
+         | node a; pod p rule=Restart | a: fits
+         | node a; pod p rule=RestartAllContainers | a: node(s) didn't match Pod's required features
+         | node a declares=A declares=RestartAllContainersOnContainerExits; node b declares=A; pod p rule=RestartAllContainers | a: fits; b: node(s) didn't match Pod's required features
+        filter-NodeDeclaredFeatures | node a; pod p rule=RestartAllContainers | a: fits",
     );
 }
 

@@ -139,6 +139,13 @@ fn pod_word(object: &mut Value, word: &str) {
             let volume = json!({"name": value, "gcePersistentDisk": {"pdName": value}});
             push(spec, "volumes", volume);
         }
+        "rule" => {
+            let codes = json!({"operator": "In", "values": [1]});
+            let rule = json!({"action": value, "exitCodes": codes});
+            let container = &mut spec["containers"][0];
+            container["restartPolicy"] = json!("Never");
+            push(container, "restartPolicyRules", rule);
+        }
         "pod-cpu" => spec["resources"]["requests"]["cpu"] = json!(value),
         "pod-memory" => spec["resources"]["requests"]["memory"] = json!(value),
         name => {
@@ -155,6 +162,7 @@ fn other_word(object: &mut Value, word: &str) {
     let (key, value) = word.split_once('=').unwrap_or((word, ""));
     match key {
         "cordoned" => object["spec"]["unschedulable"] = json!(true),
+        "declares" => push(object, "status/declaredFeatures", json!(value)),
         "taint" => {
             let (key, value) = value.split_once(':').expect("KEY:VALUE");
             let taint = json!({"key": key, "value": value, "effect": "NoSchedule"});
