@@ -106,6 +106,13 @@ fn what_would_make_it_fit_was_tried() {
     assert_eq!(huge, json!(expected));
     let label = told("n2", &["label n2 with disk=ssd"]);
     assert_eq!(remedies("ssd")[0], label);
+    let rule = "initContainers: [{name: i, image: x, restartPolicy: Never, restartPolicyRules: \
+                [{action: RestartAllContainers, exitCodes: {operator: In, values: [1]}}]}]";
+    let needs = [node("n1", ""), pod("new", "1", rule)].concat();
+    let change = "have a kubelet on n1 that declares RestartAllContainersOnContainerExits";
+    let got = answer("new", &needs);
+    assert_eq!(got["remedies"], json!([told("n1", &[change])]));
+    assert_eq!(got["rejected"]["n1"]["plugin"], "NodeDeclaredFeatures");
     let full = [
         node("n1", ""),
         pod("big", "3500m", "nodeName: n1"),

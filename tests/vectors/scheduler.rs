@@ -49,9 +49,24 @@ pub const VECTORS: Vectors = Vectors {
     compare,
 };
 
-/// More of the same.
+/// More of the same, and declared features.
 pub const MORE: Vectors = Vectors {
     name: "scheduler-more",
+    families: &[
+        "resources",
+        "nodeaffinity",
+        "taints",
+        "spread",
+        "defaultspread",
+        "podaffinity",
+        "ports",
+        "images",
+        "volumes",
+        "preemption",
+        "mixed",
+        "config",
+        "features",
+    ],
     ..VECTORS
 };
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Question, cycle, put};
 use crate::api::affinity::{Toleration, TolerationOperator, WhenUnsatisfiable};
 use crate::api::quantity::{Format, Quantity};
-use crate::api::{Kind, Node, Pod, Row, Text};
+use crate::api::{Kind, Node, Pod, Row, Text, declared};
 use crate::sched::Explanation;
 use crate::sched::explain::Refusal;
 use crate::sched::plugin::PluginName;
@@ -211,6 +211,7 @@ impl Trial {
                 Some(vec![format!("uncordon {node}")])
             }
             PluginName::NodeAffinity => self.label(),
+            PluginName::NodeDeclaredFeatures => self.declare(),
             PluginName::PodTopologySpread => self.spread_less(question),
             PluginName::InterPodAffinity => self.drop_affinity(&refusal.reasons),
             _ => None,
@@ -227,6 +228,21 @@ impl Trial {
         };
         put(&mut self.view, id, Some(Row::Node(Arc::new(node))));
         Some(self.node.clone())
+    }
+
+    /// Has the node declare what the pod requires.
+    fn declare(&mut self) -> Option<Vec<String>> {
+        let required = declared::required(&self.pod.spec);
+        let (_, node) = self.view.nodes().find("", &self.node)?;
+        let missing: Vec<&str> = declared::missing(&required, node).collect();
+        let node = self.change_node(|node| {
+            let features = &mut node.status.declared_features;
+            features.extend(missing.iter().map(|feature| Text::from(*feature)));
+            features.sort();
+        })?;
+        let missing = missing.join(" and ");
+        let change = format!("have a kubelet on {node} that declares {missing}");
+        Some(vec![change])
     }
 
     /// Takes what is missing from the container that asks for the most.
