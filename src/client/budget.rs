@@ -4,8 +4,6 @@
 //! takes minutes even when nothing else is slow. Each controller of the controller manager has a
 //! client, hence a bucket, of its own. Requests are served in the order in which they ask.
 
-use std::time::Duration;
-
 use crate::engine::Time;
 
 /// A token bucket; `staging/src/k8s.io/client-go/util/flowcontrol/throttle.go` with
@@ -69,21 +67,26 @@ impl Budget {
     }
 
     /// The bucket's depth in nanoseconds of refilling.
-    fn depth(&self) -> Duration {
-        Duration::from_nanos(self.interval_ns.saturating_mul(u64::from(self.burst)))
+    fn depth_ns(&self) -> u64 {
+        self.interval_ns.saturating_mul(u64::from(self.burst))
+    }
+
+    /// [`Budget::spent_until`] once one more token was taken at `now`.
+    fn next(&self, now: Time) -> Time {
+        self.spent_until.max(now).plus_nanos(self.interval_ns)
     }
 
     /// When a request that takes the next token may go, were it asked for at `now`.
     fn ready(&self, now: Time) -> Time {
-        let next = self.spent_until.max(now) + Duration::from_nanos(self.interval_ns);
-        now + next.since(now + self.depth())
+        let free = now.plus_nanos(self.depth_ns()).as_nanos();
+        now.plus_nanos(self.next(now).as_nanos().saturating_sub(free))
     }
 
     /// Takes a token, if need be one of the future: returns when the request may go, `now` or later
     /// (`Limiter.Reserve`).
     pub fn take(&mut self, now: Time) -> Time {
         let ready = self.ready(now);
-        self.spent_until = self.spent_until.max(now) + Duration::from_nanos(self.interval_ns);
+        self.spent_until = self.next(now);
         ready
     }
 

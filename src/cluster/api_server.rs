@@ -43,8 +43,8 @@ struct InFlight {
     /// Until it is carried out.
     write: Option<Write>,
     sent: Time,
-    /// From sending to the answer.
-    latency: Duration,
+    /// From sending to the answer, in nanoseconds.
+    latency_ns: u64,
     reply: Option<Reply>,
     /// How often its client has sent it before.
     tries: u8,
@@ -170,7 +170,7 @@ impl ApiServer {
             cause: send.cause,
             write: Some(send.write),
             sent: send.at,
-            latency: Duration::from_nanos(latency_ns),
+            latency_ns,
             reply: None,
             tries: 0,
             late: false,
@@ -321,7 +321,7 @@ impl ApiServer {
             cause: send.cause,
             write: Some(send.write),
             sent: renewing.sent,
-            latency: renewing.back() * 4,
+            latency_ns: renewing.back_ns.saturating_mul(4),
             reply: None,
             tries: 0,
             late: false,
@@ -350,7 +350,7 @@ impl ApiServer {
         Some(Committed {
             from: request.from,
             token: request.token,
-            back: now + request.latency / 4,
+            back: now.plus_nanos(request.latency_ns / 4),
             told,
         })
     }
@@ -393,7 +393,7 @@ impl ApiServer {
         Some(UnderWay {
             from: request.from,
             write,
-            latency: request.latency,
+            latency: Duration::from_nanos(request.latency_ns),
             about: about(&self.store, write),
             sent: request.sent,
             tries: request.tries,

@@ -85,8 +85,8 @@ impl Deref for Delivered<'_> {
 pub struct Process {
     /// What it knows.
     pub view: View,
-    /// From a commit to its delivery.
-    pub lag: Duration,
+    /// From a commit to its delivery, in nanoseconds.
+    lag_ns: u64,
     /// Whether it runs and reaches the API server.
     up: bool,
     /// By kind.
@@ -105,7 +105,7 @@ impl Process {
     pub fn new(lag: Duration, interest: fn(Kind) -> Interest) -> Self {
         Process {
             view: View::default(),
-            lag,
+            lag_ns: u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX),
             up: true,
             interest: {
                 let mut all = [interest(Kind::KubeEvent); KINDS];
@@ -164,7 +164,7 @@ impl Process {
                     if self.interest_in(change) != Interest::Handles {
                         continue;
                     }
-                    (change.time + self.lag).max(now)
+                    change.time.plus_nanos(self.lag_ns).max(now)
                 }
                 // What is not kept any more is relisted at once.
                 None => {
@@ -226,7 +226,7 @@ impl Process {
     #[inline]
     fn due<'a>(&self, log: &'a Log, now: Time) -> Option<&'a Change> {
         let next = log.get(self.cursor.0 + 1);
-        next.filter(|change| change.time + self.lag <= now)
+        next.filter(|change| change.time.plus_nanos(self.lag_ns) <= now)
     }
 
     /// Takes in what is due and has no handlers, up to the next change that does.
