@@ -1,6 +1,8 @@
 //! Pod status, compact: enums instead of strings where the vocabulary is closed.
 
 use super::Text;
+use smallvec::SmallVec;
+
 use crate::engine::Time;
 
 /// `status` of a pod.
@@ -9,7 +11,7 @@ pub struct PodStatus {
     /// Phase.
     pub phase: Phase,
     /// Conditions.
-    pub conditions: Vec<PodCondition>,
+    pub conditions: SmallVec<[PodCondition; 5]>,
     /// `reason` (`Evicted`, `NodeLost`, `DeadlineExceeded` …).
     pub reason: Option<Text>,
     /// `message`.
@@ -21,7 +23,7 @@ pub struct PodStatus {
     /// Whether an address was given (it is derived from node and pod number).
     pub ip: Option<PodIp>,
     /// Statuses of `spec.containers`, in their order.
-    pub containers: Vec<ContainerStatus>,
+    pub containers: SmallVec<[ContainerStatus; 1]>,
     /// Statuses of `spec.initContainers`, in their order.
     pub init_containers: Vec<ContainerStatus>,
     /// `observedGeneration`.

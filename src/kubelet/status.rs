@@ -342,7 +342,7 @@ impl PodWorker {
                 || (c.kind == PodConditionKind::DisruptionTarget && ending && !could_run)
         };
         if !merged.conditions.iter().all(told) {
-            merged.conditions.retain(told);
+            merged.conditions.retain(|c| told(c));
         }
         if ending && could_run {
             merged.phase = known.phase;

@@ -10,12 +10,7 @@ use crate::api::pod_status::{
 };
 
 pub(super) fn status(source: &core::PodStatus, cx: &DecodeContext) -> PodStatus {
-    let statuses = |statuses: &Option<Vec<core::ContainerStatus>>| {
-        list(statuses)
-            .iter()
-            .map(|status| container_status(status, cx))
-            .collect()
-    };
+    let shown = |status| container_status(status, cx);
     PodStatus {
         phase: match source.phase.as_deref() {
             Some("Running") => Phase::Running,
@@ -33,8 +28,10 @@ pub(super) fn status(source: &core::PodStatus, cx: &DecodeContext) -> PodStatus 
         start_time: source.start_time.as_ref().map(|at| cx.time(at.0)),
         nominated_node: some_text(&source.nominated_node_name),
         ip: source.pod_ip.as_deref().and_then(ipv4).map(PodIp),
-        containers: statuses(&source.container_statuses),
-        init_containers: statuses(&source.init_container_statuses),
+        containers: list(&source.container_statuses).iter().map(shown).collect(),
+        init_containers: (list(&source.init_container_statuses).iter())
+            .map(shown)
+            .collect(),
         observed_generation: count(source.observed_generation.unwrap_or(0)),
     }
 }

@@ -80,12 +80,14 @@ fn read(case: &str) -> (PodSpec, PodStatus) {
                     codes: vec![3],
                 }];
             }
-            let (containers, statuses) = match at {
-                0 => (&mut spec.init_containers, &mut status.init_containers),
-                _ => (&mut spec.containers, &mut status.containers),
-            };
-            statuses.push(shown(&new.name, state));
-            containers.push(new);
+            let shown = shown(&new.name, state);
+            if at == 0 {
+                status.init_containers.push(shown);
+                spec.init_containers.push(new);
+            } else {
+                status.containers.push(shown);
+                spec.containers.push(new);
+            }
         }
     }
     (spec, status)

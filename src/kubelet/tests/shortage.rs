@@ -141,7 +141,7 @@ fn a_critical_pod_waits_for_those_that_make_room_for_it() {
     );
     // A pod that the kubelet never took has none of its conditions.
     let (_, late) = m.store.view().pods().find("default", "late").unwrap();
-    assert_eq!(late.status.conditions, []);
+    assert!(late.status.conditions.is_empty());
 }
 
 /// After `nodeshutdown_manager_linux_test.go :: TestManager`.

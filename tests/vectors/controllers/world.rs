@@ -394,11 +394,12 @@ impl World<'_> {
             finished: now,
             ..Terminated::default()
         };
-        status.containers = vec![ContainerStatus {
+        let ended = ContainerStatus {
             name: pod.spec.containers[0].name.clone(),
             state: ContainerState::Terminated(Box::new(end)),
             ..ContainerStatus::default()
-        }];
+        };
+        status.containers = [ended].into_iter().collect();
         self.patch_status(id, status, now);
         self.set_ready(id, false, now);
     }

@@ -75,7 +75,7 @@ fn pods(text: &str) -> (Vec<Arc<Pod>>, PodMetricsList) {
             status: PodStatus {
                 phase,
                 start_time: Some(started),
-                conditions: vec![ready],
+                conditions: [ready].into_iter().collect(),
                 ..PodStatus::default()
             }
             .into(),
