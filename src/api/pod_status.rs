@@ -190,7 +190,7 @@ pub enum ContainerState {
         since: Time,
     },
     /// Ended.
-    Terminated(Box<Terminated>),
+    Terminated(Terminated),
 }
 
 impl ContainerState {

@@ -4,12 +4,12 @@
 //! while the machine cannot reach the API server nothing is queued, and when it can again the
 //! kubelet relists, as after a broken watch.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::dispatch::Cluster;
 use crate::api::{Node, Pod, Text};
-use crate::engine::Time;
+use crate::engine::{Line, Time};
 use crate::kubelet::{Kubelet, PodChange};
 use crate::store::{Id, Op, View};
 
@@ -32,7 +32,7 @@ pub struct Machine {
     /// An orderly shutdown is under way; whether power comes back at once after it.
     pub going_down: Option<bool>,
     /// Changes on their way, with the time at which they are delivered.
-    queue: VecDeque<(Time, PodChange)>,
+    queue: Line<(Time, PodChange)>,
     /// A broken watch: relist when possible.
     stale: bool,
 }
@@ -49,7 +49,7 @@ impl Machine {
             reachable: true,
             served: true,
             going_down: None,
-            queue: VecDeque::new(),
+            queue: Line::default(),
             stale: false,
         }
     }

@@ -4,7 +4,7 @@
 //! instants that need no timers of their own: whoever waits for a relist or a tick computes the
 //! next one, so an idle kubelet costs nothing but its lease.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ use crate::api::{
     VolumeAttachment, declared, storage,
 };
 use crate::client::{Budget, Outbox};
-use crate::engine::Time;
 use crate::engine::draws::{Draws, Purpose, entity_key};
+use crate::engine::{Line, Time};
 use crate::store::write::Trigger;
 use crate::store::{Cause, Id, Origin, View, Write};
 
@@ -277,7 +277,7 @@ pub(super) struct Host {
     addresses: FixedBitSet,
     last_address: u32,
     /// Pods whose status is to be sent, and the one under way with its version.
-    pub(super) statuses: VecDeque<Id<Pod>>,
+    pub(super) statuses: Line<Id<Pod>>,
     pub(super) sending: Option<(Id<Pod>, u32)>,
     /// When the answer to it is there, if it is known to be a success of which nobody will be told;
     /// [`Time::MAX`] otherwise.
@@ -312,7 +312,7 @@ impl Host {
             in_use: BTreeSet::new(),
             addresses: FixedBitSet::new(),
             last_address: 1,
-            statuses: VecDeque::new(),
+            statuses: Line::default(),
             sending: None,
             answered: Time::MAX,
             awaiting: false,

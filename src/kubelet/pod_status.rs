@@ -166,7 +166,7 @@ fn container_status(facts: &Facts<'_>, index: usize, restarting: bool) -> Contai
             };
             match attempt.terminated() {
                 Some(terminated) => {
-                    status.state = ContainerState::Terminated(Box::new(terminated));
+                    status.state = ContainerState::Terminated(terminated);
                 }
                 None => {
                     let since = whole_seconds(attempt.started);
@@ -187,7 +187,9 @@ fn container_status(facts: &Facts<'_>, index: usize, restarting: bool) -> Contai
 fn last_of(old: Option<&ContainerStatus>, attempt: u16) -> Option<Box<Terminated>> {
     let old = old?;
     match &old.state {
-        ContainerState::Terminated(t) if old.restarts != u32::from(attempt) => Some(t.clone()),
+        ContainerState::Terminated(t) if old.restarts != u32::from(attempt) => {
+            Some(Box::new(t.clone()))
+        }
         _ => old.last.clone(),
     }
 }
@@ -278,11 +280,11 @@ fn wait_for_start(
             && !container.restart_always
             && facts.record.any_main_created(inits);
         if forgotten && matches!(status.state, ContainerState::Waiting { .. }) {
-            status.state = ContainerState::Terminated(Box::new(Terminated {
+            status.state = ContainerState::Terminated(Terminated {
                 reason: "Completed".into(),
                 message: Some(text!(FORGOTTEN)),
                 ..Terminated::default()
-            }));
+            });
             return;
         }
     }
@@ -297,7 +299,7 @@ fn wait_for_start(
     let now = waiting(Text::literal(failure.fault.reason()), message);
     let state = std::mem::replace(&mut status.state, now);
     if let ContainerState::Terminated(terminated) = state {
-        status.last = Some(terminated);
+        status.last = Some(Box::new(terminated));
     }
 }
 

@@ -260,7 +260,7 @@ impl PodWorker {
         let lost = |container: &mut ContainerStatus| {
             if !container.state.terminated() {
                 let end = lost(STATUS_UNKNOWN, LOST_AT_END);
-                container.state = ContainerState::Terminated(Box::new(end));
+                container.state = ContainerState::Terminated(end);
             }
         };
         if has_initialized(&self.row) {

@@ -3,7 +3,6 @@
 //! As `client::Recorder`, but what keeps a chatty object quiet is held by each pod worker, so that
 //! a node with many pods needs no cache of them. Similar events are not combined.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::config::KubeletConfig;
 use super::host::{Cx, Host, Topic};
 use crate::api::{Kind, KubeEvent, Meta, Text, text};
 use crate::client::{Budget, Reply};
-use crate::engine::Time;
+use crate::engine::{Line, Time};
 use crate::store::{ApiError, Cause, Write};
 
 /// `staging/src/k8s.io/client-go/tools/record/event.go :: maxTriesPerEvent`.
@@ -29,7 +28,7 @@ const SPAM_INTERVAL_NS: u64 = 300_000_000_000;
 #[derive(Debug)]
 pub(super) struct Telling {
     /// Those that wait for the one under way to be answered.
-    queue: VecDeque<(Arc<KubeEvent>, Cause)>,
+    queue: Line<(Arc<KubeEvent>, Cause)>,
     sending: Option<(Arc<KubeEvent>, Cause, u32)>,
     /// When the answer to the last one is there, which nobody is told of.
     answered: Time,
@@ -63,7 +62,7 @@ pub(super) struct About<'a> {
 impl Telling {
     pub(super) fn new(config: &KubeletConfig) -> Telling {
         Telling {
-            queue: VecDeque::new(),
+            queue: Line::default(),
             sending: None,
             answered: Time::ZERO,
             budget: Budget::per_second(config.event_qps, config.event_burst.max(1)),

@@ -13,6 +13,8 @@ mod moves;
 
 mod names;
 
+mod pods;
+
 mod touched;
 
 use std::collections::BTreeSet;
@@ -23,6 +25,7 @@ use rustc_hash::FxHashMap;
 pub use class::{Class, ClassCount, Kin};
 pub use moves::{Move, Moves};
 pub use names::Interned;
+use pods::{PodState, Pods};
 use touched::{Stamps, Touched};
 
 use super::node_info::NodeInfo;
@@ -65,14 +68,6 @@ impl Topology {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct PodState {
-    node: NodeIx,
-    class: usize,
-    assumed: bool,
-    live: bool,
-}
-
 type ClassKey = (usize, Text, Labels);
 
 /// Nodes and the pods on them.
@@ -104,7 +99,7 @@ pub struct Cache {
     topologies: Vec<Topology>,
     /// Per image, the number of nodes that have it.
     images: Vec<usize>,
-    pods: FxHashMap<u32, PodState>,
+    pods: Pods,
     classes: Vec<Option<Class>>,
     free_classes: Vec<usize>,
     /// Classes so far.
@@ -484,7 +479,7 @@ impl Cache {
 
     /// As [`Cache::add_pod`], by the node's place.
     pub fn add_pod_at(&mut self, mut entry: PodEntry, ix: NodeIx, assumed: bool) {
-        let same_node = self.pods.get(&entry.id).is_some_and(|p| p.node == ix);
+        let same_node = self.pods.get(entry.id).is_some_and(|p| p.node() == ix);
         let before = self.remove_pod(entry.id).filter(|_| same_node);
         if let (0, Some(before)) = (entry.devices, before) {
             // A newer row of a pod on its node keeps its devices.
@@ -497,12 +492,7 @@ impl Cache {
             let key = (entry.pod.meta.namespace.clone(), claim.clone());
             *self.claims.entry(key).or_insert(0) += 1;
         }
-        let state = PodState {
-            node: ix,
-            class,
-            assumed,
-            live,
-        };
+        let state = PodState::new(ix, class, assumed, live);
         self.pods.insert(entry.id, state);
         self.nodes[ix].add_pod(entry);
         self.touch(ix);
@@ -510,10 +500,10 @@ impl Cache {
 
     /// Takes a pod away from its node.
     pub fn remove_pod(&mut self, id: u32) -> Option<PodEntry> {
-        let state = self.pods.remove(&id)?;
-        self.count(state.class, state.node, -1, -i64::from(state.live));
-        let entry = self.nodes[state.node].remove_pod(id)?;
-        self.touch(state.node);
+        let state = self.pods.remove(id)?;
+        self.count(state.class(), state.node(), -1, -i64::from(state.live));
+        let entry = self.nodes[state.node()].remove_pod(id)?;
+        self.touch(state.node());
         for claim in &entry.template.claims {
             let key = (entry.pod.meta.namespace.clone(), claim.clone());
             if let Some(users) = self.claims.get_mut(&key) {
@@ -528,9 +518,9 @@ impl Cache {
 
     /// A newer row of a pod that is on a node.
     pub fn update_pod(&mut self, entry: PodEntry, node: &Text) {
-        let unchanged = self.pods.get(&entry.id).is_some_and(|state| {
-            let class = self.classes[state.class].as_ref();
-            self.nodes[state.node].name == *node
+        let unchanged = self.pods.get(entry.id).is_some_and(|state| {
+            let class = self.classes[state.class()].as_ref();
+            self.nodes[state.node()].name == *node
                 && state.live != entry.pod.meta.deleting()
                 && class.is_some_and(|c| {
                     Arc::ptr_eq(&c.template, &entry.template) && c.labels == entry.pod.meta.labels
@@ -540,9 +530,9 @@ impl Cache {
             self.add_pod(entry, node, false);
             return;
         }
-        if let Some(state) = self.pods.get_mut(&entry.id) {
+        if let Some(state) = self.pods.get_mut(entry.id) {
             state.assumed = false;
-            let ix = state.node;
+            let ix = state.node();
             if self.nodes[ix].hold_ports(&entry.template.ports) {
                 self.touch(ix);
             }
@@ -561,10 +551,10 @@ impl Cache {
     /// A newer row of a pod of which nothing [concerns](super::concerns) scheduling: the old one need
     /// not be kept. Whether the pod is on a node.
     pub fn renew_pod(&mut self, id: u32, pod: &Arc<Pod>) -> bool {
-        let Some(state) = self.pods.get(&id) else {
+        let Some(state) = self.pods.get(id) else {
             return false;
         };
-        let pods = self.nodes[state.node].pods.iter_mut();
+        let pods = self.nodes[state.node()].pods.iter_mut();
         pods.filter(|entry| entry.id == id)
             .for_each(|entry| entry.pod = pod.clone());
         true
@@ -572,18 +562,18 @@ impl Cache {
 
     /// Whether a pod is assumed: decided, but not yet seen as bound.
     pub fn assumed(&self, id: u32) -> bool {
-        self.pods.get(&id).is_some_and(|p| p.assumed)
+        self.pods.get(id).is_some_and(|p| p.assumed)
     }
 
     /// The node that a pod is on or assumed to be on.
     pub fn node_of(&self, id: u32) -> Option<&Text> {
-        let state = self.pods.get(&id)?;
-        Some(&self.nodes[state.node].name)
+        let state = self.pods.get(id)?;
+        Some(&self.nodes[state.node()].name)
     }
 
     /// Whether a pod is on a node.
     pub fn has_pod(&self, id: u32) -> bool {
-        self.pods.contains_key(&id)
+        self.pods.get(id).is_some()
     }
 }
 

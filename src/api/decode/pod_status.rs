@@ -102,7 +102,7 @@ fn container_state(source: &core::ContainerState, cx: &DecodeContext) -> Contain
         };
     }
     if let Some(terminated) = &source.terminated {
-        return ContainerState::Terminated(Box::new(self::terminated(terminated, cx)));
+        return ContainerState::Terminated(self::terminated(terminated, cx));
     }
     let waiting = source.waiting.as_ref();
     ContainerState::Waiting {

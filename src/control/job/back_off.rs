@@ -126,7 +126,7 @@ mod tests {
             ..Terminated::default()
         };
         pod.status.containers.push(ContainerStatus {
-            state: ContainerState::Terminated(Box::new(end)),
+            state: ContainerState::Terminated(end),
             ..ContainerStatus::default()
         });
         pod

@@ -98,11 +98,11 @@ impl Table {
         status.containers = (code.into_iter())
             .map(|exit_code| ContainerStatus {
                 name: "c".into(),
-                state: ContainerState::Terminated(Box::new(Terminated {
+                state: ContainerState::Terminated(Terminated {
                     exit_code,
                     finished: Time::from_secs(60),
                     ..Terminated::default()
-                })),
+                }),
                 ..ContainerStatus::default()
             })
             .collect();

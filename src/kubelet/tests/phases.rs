@@ -39,7 +39,7 @@ fn shown(name: &str, word: &str) -> ContainerStatus {
             Some(code) => (waiting(), Some(ended(code.parse().unwrap(), "Error"))),
             None => {
                 let end = ended(word.parse().unwrap(), "Error");
-                (ContainerState::Terminated(end), None)
+                (ContainerState::Terminated(*end), None)
             }
         },
     };

@@ -396,7 +396,7 @@ impl World<'_> {
         };
         let ended = ContainerStatus {
             name: pod.spec.containers[0].name.clone(),
-            state: ContainerState::Terminated(Box::new(end)),
+            state: ContainerState::Terminated(end),
             ..ContainerStatus::default()
         };
         status.containers = [ended].into_iter().collect();

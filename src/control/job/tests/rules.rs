@@ -17,10 +17,10 @@ fn ended(codes: &str, conditions: &str) -> Pod {
     let status = |name: &str, code: &str| ContainerStatus {
         name: name.into(),
         state: match code.parse() {
-            Ok(exit_code) => ContainerState::Terminated(Box::new(Terminated {
+            Ok(exit_code) => ContainerState::Terminated(Terminated {
                 exit_code,
                 ..Terminated::default()
-            })),
+            }),
             Err(_) => ContainerState::default(),
         },
         ..ContainerStatus::default()
