@@ -1,11 +1,12 @@
 //! Pod status, compact: enums instead of strings where the vocabulary is closed.
 
-use super::Text;
 use smallvec::SmallVec;
 
+use super::Text;
 use crate::engine::Time;
 
-/// `status` of a pod.
+/// `status` of a pod. What a kubelet says of a plain pod with one container is one block of memory:
+/// whoever reads it looks for no other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PodStatus {
     /// Phase.
