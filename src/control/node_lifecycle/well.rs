@@ -30,7 +30,7 @@ use crate::store::{Id, View};
 #[derive(Clone, Debug)]
 pub(super) struct Well {
     pub(super) row: Arc<Node>,
-    /// The number of its zone in `zone_keys`; none when it does not count there.
+    /// The number of its zone; none when it does not count there.
     pub(super) zone: Option<u16>,
     pub(super) signs: Signs,
 }
