@@ -20,7 +20,7 @@ pub fn by_kubelet() -> Vec<Text> {
         text!("ExtendWebSocketsToKubelet"),
         text!("InPlacePodLevelResourcesVerticalScaling"),
         text!("InPlacePodVerticalScalingInitContainers"),
-        text!("RestartAllContainersOnContainerExits"),
+        text!(RESTART_ALL_CONTAINERS),
     ]
 }
 

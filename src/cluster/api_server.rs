@@ -86,7 +86,7 @@ pub(super) struct UnderWay<'a> {
 }
 
 /// What a request takes of its latency until it arrives: three quarters.
-fn there(latency_ns: u64) -> u64 {
+pub(super) fn there(latency_ns: u64) -> u64 {
     latency_ns / 4 * 3 + latency_ns % 4 * 3 / 4
 }
 
@@ -219,15 +219,14 @@ impl ApiServer {
     /// Takes a renewal that a kubelet sends at `sent`; returns its key and when it arrives.
     pub fn accept_renewal(&mut self, renew: Renew, sent: Time) -> (Key, Time) {
         let about = self.lease_key(renew.lease);
-        let latency_ns = self.latency_ns(about, sent);
-        let renewing = Renewing {
+        let mut renewing = Renewing {
             renew,
             sent,
-            back_ns: latency_ns / 4,
+            back_ns: 0,
             about,
         };
-        let key = self.renewals.begin(renewing);
-        (key, sent.plus_nanos(there(latency_ns)))
+        let arrives = renewing.set_out(sent, self.latency_ns(about, sent));
+        (self.renewals.begin(renewing), arrives)
     }
 
     /// The key of a lease's draws, 0 when it has never been there.
@@ -278,9 +277,7 @@ impl ApiServer {
         let answered = now.plus_nanos(renewing.back_ns);
         let sent = renew.next(answered, draws);
         let unit = draws.unit(LATENCY, renewing.about, sent.as_nanos());
-        let latency_ns = writes.nanos(unit);
-        (renewing.sent, renewing.back_ns) = (sent, latency_ns / 4);
-        Ok(Some(sent.plus_nanos(there(latency_ns))))
+        Ok(Some(renewing.set_out(sent, writes.nanos(unit))))
     }
 
     /// A renewal that is under way.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::api_server::there;
 use crate::engine::Time;
 use crate::kubelet::Renew;
 use crate::load::Key;
@@ -29,6 +30,14 @@ impl Renewing {
     /// From its arrival to the answer.
     pub fn back(&self) -> Duration {
         Duration::from_nanos(self.back_ns)
+    }
+
+    /// It is sent, and takes so long with its answer; returns when it arrives.
+    pub(super) fn set_out(&mut self, sent: Time, latency_ns: u64) -> Time {
+        self.sent = sent;
+        (self.renew.tries, self.renew.late) = (0, false);
+        self.back_ns = latency_ns / 4;
+        sent.plus_nanos(there(latency_ns))
     }
 }
 
@@ -79,7 +88,7 @@ impl Renewals {
 
     /// That of a node, to change.
     #[inline]
-    pub(super) fn of_mut(&mut self, node: u32) -> Option<&mut Renewing> {
+    fn of_mut(&mut self, node: u32) -> Option<&mut Renewing> {
         self.under_way.get_mut(node as usize)?.as_mut()
     }
 

@@ -93,7 +93,6 @@ impl Renew {
         let n = self.n;
         self.n += 1;
         self.again = true;
-        (self.tries, self.late) = (0, false);
         let key = (JITTER, self.entity, n.into());
         answered.plus_nanos(Host::jittered(draws, key, self.interval_ns(), FACTOR))
     }

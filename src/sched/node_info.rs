@@ -34,9 +34,8 @@ impl Amounts {
     }
 }
 
-/// A node and the sums over its pods (`framework.NodeInfo`). What is asked about after every move
-/// of a pod, whether it fits and how full the node is, stands in its first two lines of the
-/// processor's cache.
+/// A node and the sums over its pods (`framework.NodeInfo`). The amounts that are compared after every
+/// move of a pod, free ones and taken ones, stand in its first two lines of the processor's cache.
 #[derive(Clone, Debug)]
 #[repr(C, align(128))]
 pub struct NodeInfo {
@@ -50,8 +49,6 @@ pub struct NodeInfo {
     pub allocatable: Amounts,
     /// Allocatable pod slots.
     pub allowed_pods: i64,
-    /// How many pods are on it.
-    pub number_of_pods: i64,
     /// Its place in the cache.
     pub ix: NodeIx,
     /// Its name.
@@ -72,7 +69,7 @@ pub struct NodeInfo {
     pub gpus: Gpus,
 }
 
-const _: () = assert!(std::mem::offset_of!(NodeInfo, ix) == 128);
+const _: () = assert!(std::mem::offset_of!(NodeInfo, name) == 128);
 
 impl NodeInfo {
     /// An empty place for a node of this name.
@@ -83,7 +80,6 @@ impl NodeInfo {
             non_zero_memory: 0,
             allocatable: Amounts::default(),
             allowed_pods: 0,
-            number_of_pods: 0,
             ix,
             name,
             node: None,
@@ -172,7 +168,6 @@ impl NodeInfo {
         // Absurd amounts overflow as Go's integers do.
         let add = |sum: &mut i64, amount: i64| *sum = sum.wrapping_add(sign.wrapping_mul(amount));
         let template = &entry.template;
-        add(&mut self.number_of_pods, 1);
         add(&mut self.requested.cpu, template.cpu);
         add(&mut self.requested.memory, template.memory);
         add(&mut self.requested.ephemeral, template.ephemeral);

@@ -160,9 +160,8 @@ pub(super) fn node(node: &Node, clock: Clock) -> Value {
     let in_use = status.volumes_in_use.iter();
     let in_use = in_use.map(|volume| json!(format!("kubernetes.io/csi/{volume}")));
     put(&mut map, "volumesInUse", in_use.collect());
-    let features = status.declared_features.iter();
-    let features = features.map(|name| json!(name.as_str()));
-    put(&mut map, "declaredFeatures", features.collect());
+    let features = texts(&status.declared_features);
+    put(&mut map, "declaredFeatures", features);
     Value::Object(map)
 }
 

@@ -24,7 +24,7 @@ pub(super) fn pattern(message: &str, pattern: &str, examples: &[&str]) -> String
     text
 }
 
-fn too_long(most: usize) -> String {
+pub(super) fn too_long(most: usize) -> String {
     format!("must be no more than {most} characters")
 }
 

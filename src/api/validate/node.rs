@@ -9,7 +9,7 @@ use super::affinity::taint_effect;
 use super::field::{At, Errors};
 use super::ip;
 use super::meta::{finalizer_name, label_name};
-use super::names::label_value;
+use super::names::{label_value, too_long};
 use super::resources::quantity_value;
 use crate::api::quote::quote;
 
@@ -57,17 +57,8 @@ pub fn node(object: &Node, at: &At<'_>, errors: &mut Errors) {
 
 /// `validateNodeDeclaredFeatures`.
 fn declared_features(features: &[String], at: &At<'_>, errors: &mut Errors) {
-    const LONGEST: usize = 253;
     for (i, feature) in features.iter().enumerate() {
-        let what = if feature.len() > LONGEST {
-            format!("must be no more than {LONGEST} characters")
-        } else {
-            "must start with an UpperCamelCase segment, with subsequent segments separated by '/' \
-             (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters \
-             and slashes"
-                .to_owned()
-        };
-        if feature.len() > LONGEST || !feature_name(feature) {
+        if let Some(what) = not_a_feature(feature) {
             let detail = format!("invalid feature name {}: {what}", quote(feature));
             errors.invalid(&at.item(i), feature, &detail);
         }
@@ -85,13 +76,21 @@ fn declared_features(features: &[String], at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-/// Words of letters and digits between slashes, the first of which begins with a capital.
-fn feature_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_uppercase())
+/// `validateNodeDeclaredFeatureName`: why it is none, if it is not words of letters and digits between
+/// slashes, the first of which begins with a capital.
+fn not_a_feature(name: &str) -> Option<String> {
+    if name.len() > 253 {
+        return Some(too_long(253));
+    }
+    let fits = name.starts_with(|c: char| c.is_ascii_uppercase())
         && name.split('/').all(|word| {
             word.starts_with(|c: char| c.is_ascii_alphabetic())
                 && word.chars().all(|c| c.is_ascii_alphanumeric())
-        })
+        });
+    let rule = "must start with an UpperCamelCase segment, with subsequent segments separated by '/' \
+                (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric \
+                characters and slashes";
+    (!fits).then(|| rule.to_owned())
 }
 
 /// One network of pods, or one for each family.

@@ -60,10 +60,9 @@ impl NodeLifecycleController {
     /// row: what changes it later is another change.
     pub(super) fn has_to_mirror(&mut self, id: Id<Node>, change: &Change, view: &View) -> bool {
         self.mirrored.grow(id.index() + 1);
-        let same_labels = |old: &Node, new: &Node| old.meta.labels.same(&new.meta.labels);
         if self.mirrored.contains(id.index())
             && let Some((Some(old), Some(new))) = change.rows::<Node>()
-            && same_labels(old, new)
+            && old.meta.labels.same(&new.meta.labels)
             && untainted(new)
         {
             debug_assert!(no_schedule_pass(id, view).is_empty());

@@ -161,7 +161,7 @@ impl NodeLifecycleController {
         self.classify(cx.view, &others, &mut plan);
         others.iter().for_each(|(id, _)| self.wake(*id));
         for (zone, nodes) in self.wells.zones() {
-            pass.count(&zone, Some(Truth::True), nodes);
+            pass.count(zone, Some(Truth::True), *nodes);
         }
         for (id, node) in others {
             let zone = ZoneKey::of(node);

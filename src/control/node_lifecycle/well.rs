@@ -146,8 +146,8 @@ impl Wells {
     }
 
     /// How many nodes of each zone are well.
-    pub(super) fn zones(&self) -> Vec<(ZoneKey, usize)> {
-        self.zones.clone()
+    pub(super) fn zones(&self) -> &[(ZoneKey, usize)] {
+        &self.zones
     }
 
     /// All nodes that are well have just been seen.

@@ -167,7 +167,7 @@ type Shortage = (SmallVec<[Cow<'static, str>; 1]>, bool);
 fn shortage(cx: &Cx<'_>, fit: &Fit, template: &Template, node: &NodeInfo) -> Shortage {
     let mut reasons: SmallVec<[Cow<'static, str>; 1]> = SmallVec::new();
     let mut unresolvable = false;
-    if node.number_of_pods >= node.allowed_pods {
+    if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) >= node.allowed_pods {
         reasons.push("Too many pods".into());
     }
     let (has, used) = (&node.allocatable, &node.requested);

@@ -8,6 +8,7 @@ use crate::engine::draws::{Purpose, Stream};
 use crate::sched::config::Tuning;
 use crate::sched::events::{ClusterEvent, Resource, UPDATE, event};
 use crate::sched::framework::Framework;
+use crate::sched::plugin::PluginName;
 
 const SCRIPT: Purpose = Purpose::new("test/equal-pods");
 const IMAGES: [&str; 3] = ["app:v1", "db:v1", "web:v1"];
@@ -296,7 +297,6 @@ fn no_plugin_waits_for_updates_of_pods_on_nodes_that_change_nothing_in_particula
     let framework = Framework::new(&profile, &mut Default::default());
     let waits = |events: &[ClusterEvent]| events.iter().any(|e| e.covers(any));
     let waiting = framework.events().filter(|(_, all)| waits(all));
-    use crate::sched::plugin::PluginName;
     // It registers for any update of a pod, and wants none of another pod (`hints`).
     let waiting: Vec<_> = waiting.map(|(plugin, _)| plugin).collect();
     assert_eq!(waiting, [PluginName::NodeDeclaredFeatures]);
