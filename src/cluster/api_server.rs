@@ -12,7 +12,7 @@ use super::renewals::Renewals;
 pub use super::renewals::Renewing;
 use crate::api::{Kind, Lease, Meta, Row};
 use crate::client::{Reply, Send};
-use crate::engine::{Digest, Dist, Draws, Purpose, Sampler, Time, entity_key};
+use crate::engine::{Digest, Dist, Draws, Often, Purpose, Time, entity_key};
 use crate::kubelet::Renew;
 use crate::load::Key;
 use crate::store::{ApiError, Cause, Id, ObjectId, Patch, Receipt, Store, View, Write};
@@ -124,7 +124,7 @@ pub struct ApiServer {
     /// Latency model.
     pub latency: ApiLatency,
     /// Of [`ApiLatency::write`].
-    writes: Sampler,
+    writes: Often,
     draws: Draws,
     in_flight: Vec<Option<InFlight>>,
     free: Vec<u32>,
@@ -144,7 +144,7 @@ impl ApiServer {
     pub fn new(draws: Draws, latency: ApiLatency) -> Self {
         ApiServer {
             store: Store::new(draws),
-            writes: latency.write.sampler(),
+            writes: latency.write.sampler().into(),
             latency,
             draws,
             in_flight: Vec::new(),
@@ -198,7 +198,7 @@ impl ApiServer {
         self.pod_keys[at]
     }
 
-    fn latency_ns(&self, about: u64, sent: Time) -> u64 {
+    fn latency_ns(&mut self, about: u64, sent: Time) -> u64 {
         let unit = self.draws.unit(LATENCY, about, sent.as_nanos());
         self.writes.nanos(unit)
     }

@@ -8,11 +8,15 @@
 //! [`Dist`] is plain data; the layer that reads scenarios parses it and calls [`Dist::check`].
 //! Sampling never panics: a parameter that makes no sense gives a clamped sample.
 
+mod often;
+
 use std::f64::consts::{PI, SQRT_2};
 use std::time::Duration;
 
 use libm::{erfc, exp, log, log1p, pow, sqrt, tgamma};
 use serde::{Deserialize, Serialize};
+
+pub use often::Often;
 
 /// A distribution of non-negative spans.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,11 +190,20 @@ impl Sampler {
     #[inline]
     pub fn nanos(&self, unit: f64) -> u64 {
         match self {
+            Sampler::LogNormal { .. } => whole(self.real(unit)),
+            Sampler::Other(dist) => u64::try_from(dist.sample(unit).as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// In nanoseconds before they are rounded, where there is such a thing.
+    #[inline]
+    fn real(&self, unit: f64) -> f64 {
+        match self {
             Sampler::LogNormal { median_ns, sigma } => {
                 let p = unit.clamp(HALF_STEP, 1.0 - HALF_STEP);
-                whole(median_ns * exp(sigma * normal_quantile(p)))
+                median_ns * exp(sigma * normal_quantile(p))
             }
-            Sampler::Other(dist) => u64::try_from(dist.sample(unit).as_nanos()).unwrap_or(u64::MAX),
+            Sampler::Other(dist) => ns(dist.sample(unit)),
         }
     }
 }

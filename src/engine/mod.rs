@@ -22,7 +22,7 @@ pub mod time;
 pub mod world;
 
 pub use digest::Digest;
-pub use dist::{Dist, Sampler};
+pub use dist::{Dist, Often, Sampler};
 pub use draws::{Draws, Purpose, Stream, entity_key};
 pub use drive::{Ended, Limits, Progress, Tape, drive};
 pub use journal::{Closing, Header, Journal, JournalError, Outside, Playback};
