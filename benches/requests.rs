@@ -138,7 +138,9 @@ impl Bench {
                 index: 0,
                 attempt: 0,
             };
-            self.plane.start(id, &pod, Time::ZERO, &mut self.out);
+            let node = pod.node_name.clone().unwrap_or_default();
+            let place = self.plane.place_of_node(&node);
+            self.plane.start(id, place, &pod, Time::ZERO, &mut self.out);
         }
         self.create(Kind::EndpointSlice, number, slice.into());
     }

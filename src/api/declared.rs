@@ -43,10 +43,15 @@ pub fn required(spec: &PodSpec) -> Vec<&'static str> {
 }
 
 /// Those of the required features that a node does not declare.
-pub fn missing<'a>(required: &'a [&'static str], node: &Node) -> impl Iterator<Item = &'a str> {
-    let declared = node.status.declared_features.clone();
+pub fn missing<'a>(
+    required: &'a [&'static str],
+    node: &'a Node,
+) -> impl Iterator<Item = &'static str> {
     let features = required.iter().copied();
-    features.filter(move |feature| !declared.iter().any(|name| name == feature))
+    features.filter(|feature| {
+        let mut declared = node.status.declared_features.iter();
+        !declared.any(|name| name == feature)
+    })
 }
 
 #[cfg(test)]

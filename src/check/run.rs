@@ -266,7 +266,7 @@ pub fn run_on(
         arguments: options.arguments.clone(),
         ..header(scenario, end)
     };
-    let traffic = traffic_records(&cluster.data, scenario);
+    let traffic = traffic_records(&cluster, scenario);
     let mut record = onlooker.recorder.finish(header, traffic);
     record.programmed = programmed(&mut cluster.data, queue.now());
     if let Some(expect) = onlooker.expect {
@@ -441,8 +441,8 @@ fn failed_steps(cluster: &Cluster) -> Vec<CheckRow> {
 }
 
 /// The tallies of the data plane as plain rows.
-fn traffic_records(data: &DataPlane, scenario: &Scenario) -> Vec<TrafficRecord> {
-    let users = data.tallies().map(|(name, tally)| {
+fn traffic_records(cluster: &Cluster, scenario: &Scenario) -> Vec<TrafficRecord> {
+    let users = cluster.data.tallies().map(|(name, tally)| {
         let traffic = scenario.traffic.iter().find(|t| t.name == *name);
         let to = traffic.map(|t| t.to.to_string()).unwrap_or_default();
         let client = traffic
@@ -450,17 +450,23 @@ fn traffic_records(data: &DataPlane, scenario: &Scenario) -> Vec<TrafficRecord> 
             .filter(|client| client.keep_alive);
         TrafficRecord {
             kept: client.map_or(0, |client| client.connections),
-            ..traffic_record(data, tally, name.to_string(), to, false)
+            ..traffic_record(cluster, tally, name.to_string(), to, false)
         }
     });
-    let calls = data.call_tallies().map(|(caller, service, tally)| {
-        traffic_record(data, tally, caller.to_string(), service.to_string(), true)
+    let calls = cluster.data.call_tallies().map(|(caller, service, tally)| {
+        traffic_record(
+            cluster,
+            tally,
+            caller.to_string(),
+            service.to_string(),
+            true,
+        )
     });
     users.chain(calls).collect()
 }
 
 fn traffic_record(
-    data: &DataPlane,
+    cluster: &Cluster,
     tally: &Tally,
     name: String,
     to: String,
@@ -513,8 +519,8 @@ fn traffic_record(
         kept: 0,
         answered_by: (tally.answered_by().into_iter())
             .filter_map(|(pod, n)| {
-                data.pod_name(pod)
-                    .map(|(ns, name)| (format!("{ns}/{name}"), n))
+                let (namespace, name) = cluster.pod_name(pod)?;
+                Some((format!("{namespace}/{name}"), n))
             })
             .collect(),
         quantiles: QUANTILES
@@ -525,24 +531,24 @@ fn traffic_record(
         groups: tally
             .groups()
             .into_iter()
-            .map(|(f, g)| failure_group(data, f, g))
+            .map(|(f, g)| failure_group(cluster, f, g))
             .collect(),
     }
 }
 
 fn failure_group(
-    data: &DataPlane,
+    cluster: &Cluster,
     failure: crate::load::tally::Failure,
     group: crate::load::tally::Group,
 ) -> FailureGroup {
-    let pod = data
-        .pod_name(failure.pod)
-        .map(|(ns, name)| format!("{ns}/{name}").into());
+    let pod = cluster.pod_name(failure.pod);
+    let pod = pod.map(|(namespace, name)| format!("{namespace}/{name}").into());
+    let node = cluster.data.place_name(failure.place).cloned();
     FailureGroup {
         cause: failure.cause.name().to_owned(),
         class: failure.class.name().to_owned(),
         pod: pod.unwrap_or_default(),
-        node: data.place_name(failure.place).cloned().unwrap_or_default(),
+        node: node.unwrap_or_default(),
         count: group.count,
         first: group.first,
         last: group.last,

@@ -370,10 +370,11 @@ impl Cluster {
             }
             _ => {}
         }
-        let name = self.machine_name(node).unwrap_or_default();
+        let machine = self.machines.get(node as usize);
+        let name = machine.and_then(|machine| Some(&machine.as_ref()?.name));
         if !real {
-            self.data
-                .on_call(&name, &request.what, turn.now, &mut self.data_out);
+            let (name, out) = (name.map_or("", |name| name.as_str()), &mut self.data_out);
+            self.data.on_call(name, &request.what, turn.now, out);
         }
         match &request.what {
             Call::Signal { .. }
@@ -383,7 +384,8 @@ impl Cluster {
             | Call::WatchMemory { .. }
                 if !real => {}
             _ => {
-                let asked = self.address(request, name);
+                let name = name.filter(|_| real).cloned();
+                let asked = self.address(request, name.unwrap_or_default());
                 turn.request(Request::Runtime(asked));
             }
         }
@@ -433,9 +435,7 @@ impl Cluster {
                 if let Some(row) = self.starting.remove(&container)
                     && outcome == StartOutcome::Ok
                 {
-                    self.data
-                        .start(container, &row, turn.now, &mut self.data_out);
-                    self.drain_data(turn);
+                    self.process_started(node, container, &row, turn);
                 }
             }
             _ => {}

@@ -7,7 +7,7 @@ use crate::fault::{
     Strained, WrongAnswer,
 };
 use crate::kubelet::Boot;
-use crate::kubelet::runtime::{Call, RuntimeRequest, Signal};
+use crate::kubelet::runtime::{Call, ContainerId, RuntimeRequest, Signal};
 use crate::net::{self, Members, Place, RuleId};
 use crate::store::write::Trigger;
 use crate::store::{Cause, Id, Origin, Propagation, Write};
@@ -187,6 +187,24 @@ impl Cluster {
             _ => return,
         };
         self.kubelet(node, turn, |kubelet, cx| kubelet.start(boot, &pods, cx));
+    }
+
+    /// The runtime of a machine has started a container.
+    pub(super) fn process_started(
+        &mut self,
+        node: u32,
+        container: ContainerId,
+        row: &Pod,
+        turn: Consequences<'_, '_>,
+    ) {
+        let Some(Some(machine)) = self.machines.get_mut(node as usize) else {
+            return;
+        };
+        let place = || self.data.place_of_node(&machine.name);
+        let place = *machine.place.get_or_insert_with(place);
+        let out = &mut self.data_out;
+        self.data.start(container, place, row, turn.now, out);
+        self.drain_data(turn);
     }
 
     /// The name of a machine's node, also when its Node object is gone.

@@ -11,6 +11,7 @@ use super::dispatch::Cluster;
 use crate::api::{Node, Pod, Text};
 use crate::engine::{Line, Time};
 use crate::kubelet::{Kubelet, PodChange};
+use crate::net::Place;
 use crate::store::{Id, Op, View};
 
 /// One machine of the cluster.
@@ -19,6 +20,8 @@ pub struct Machine {
     pub node: Id<Node>,
     /// The node's name.
     pub name: Text,
+    /// Where it stands in the data plane, once a container was started there.
+    pub place: Option<Place>,
     /// The kubelet process.
     pub kubelet: Kubelet,
     /// Mains power.
@@ -43,6 +46,7 @@ impl Machine {
         Machine {
             node,
             name,
+            place: None,
             kubelet,
             powered: true,
             kubelet_up: true,
@@ -167,5 +171,12 @@ impl Cluster {
     pub fn machine_named(&self, name: &str) -> Option<(u32, &Machine)> {
         let node = *self.node_ids.get(name)?;
         Some((node, self.machine(node)?))
+    }
+
+    /// Namespace and name of a pod that is there, or was when requests were sent.
+    pub fn pod_name(&self, pod: u32) -> Option<(&Text, &Text)> {
+        let row = self.api.store.view().pods().get(Id::new(pod));
+        let there = row.map(|row| (&row.meta.namespace, &row.meta.name));
+        there.or_else(|| self.data.name_of_gone(pod))
     }
 }

@@ -104,7 +104,7 @@ pub enum MachineCall {
 pub struct Asked {
     /// The request.
     pub runtime: RuntimeRequest,
-    /// The name of the node that asks.
+    /// The name of the node that asks (only where containers are real).
     pub node: Text,
     /// A stable key of the pod that it is about, for draws.
     pub entity: u64,

@@ -153,12 +153,20 @@ impl<K: Hash + Eq> Index<K> {
     }
 }
 
+/// A row among the names. That its hash is kept means that no row is read for a name that is not its
+/// own, nor when the table grows.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    hash: u32,
+    id: u32,
+}
+
 /// All objects of one kind.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     rows: Vec<Option<Arc<T>>>,
     /// By namespace and name, which are looked up in the rows themselves.
-    names: OnceLock<HashTable<u32>>,
+    names: OnceLock<HashTable<Named>>,
     namespaces: Index<Text>,
     owners: Index<Owner>,
     nodes: Index<Text>,
@@ -194,12 +202,13 @@ impl<T: Object> Table<T> {
 
     /// As [`Table::named`], from plain strings.
     pub fn find(&self, namespace: &str, name: &str) -> Option<(Id<T>, &Arc<T>)> {
-        let named = |id: &u32| is_named(&self.rows, *id, namespace, name);
-        let index = self.names().find(hashed(namespace, name), named)?;
-        self.pair(*index)
+        let hash = hashed(namespace, name);
+        let named =
+            |other: &Named| other.hash == hash && is_named(&self.rows, other.id, namespace, name);
+        self.pair(self.names().find(spread(hash), named)?.id)
     }
 
-    fn names(&self) -> &HashTable<u32> {
+    fn names(&self) -> &HashTable<Named> {
         self.names.get_or_init(|| {
             let mut names = HashTable::with_capacity(self.len);
             for (id, row) in self.iter() {
@@ -236,22 +245,22 @@ impl<T: Object> Table<T> {
 
     /// The rows of a namespace in order of creation.
     pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        self.set(self.namespaces().get(namespace))
+        self.among(|table| table.namespaces().get(namespace))
     }
 
     /// The rows whose managing controller has this uid.
     pub fn owned_by(&self, owner: Uid) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        self.set(self.owners().get(&Owner::Controller(owner)))
+        self.among(move |table| table.owners().get(&Owner::Controller(owner)))
     }
 
     /// The rows of a namespace that no controller manages.
     pub fn orphans(&self, namespace: &Text) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        self.set(self.owners().get(&Owner::Orphan(namespace.clone())))
+        self.among(|table| table.owners().get(&Owner::Orphan(namespace.clone())))
     }
 
     /// The rows that belong to a node (pods by `spec.nodeName`).
     pub fn on_node(&self, node: &str) -> impl Iterator<Item = (Id<T>, &Arc<T>)> {
-        self.set(self.nodes().get(node))
+        self.among(|table| table.nodes().get(node))
     }
 
     /// The names of nodes that have rows and that `keep` wants, sorted.
@@ -282,7 +291,12 @@ impl<T: Object> Table<T> {
         self.len == 0
     }
 
-    fn set<'a>(&'a self, set: Option<&'a IdSet>) -> impl Iterator<Item = (Id<T>, &'a Arc<T>)> {
+    /// The rows of a set of an index, which is not made for the sake of a table without rows.
+    fn among<'a>(
+        &'a self,
+        set: impl FnOnce(&'a Self) -> Option<&'a IdSet>,
+    ) -> impl Iterator<Item = (Id<T>, &'a Arc<T>)> {
+        let set = (!self.is_empty()).then(|| set(self)).flatten();
         let ids = set.into_iter().flat_map(IdSet::iter);
         ids.filter_map(|id| self.pair(id))
     }
@@ -341,8 +355,8 @@ impl<T: Object> Table<T> {
         self.moves += 1;
         let meta = row.meta();
         if let Some(names) = self.names.get_mut() {
-            let hash = hashed(&meta.namespace, &row.key());
-            if let Ok(entry) = names.find_entry(hash, |other| *other == id) {
+            let hash = spread(hashed(&meta.namespace, &row.key()));
+            if let Ok(entry) = names.find_entry(hash, |other| other.id == id) {
                 entry.remove();
             }
         }
@@ -353,25 +367,25 @@ impl<T: Object> Table<T> {
 }
 
 /// Puts a row among the names, in place of another of its name.
-fn link_name<T: Object>(names: &mut HashTable<u32>, rows: &[Option<Arc<T>>], id: u32, row: &T) {
+fn link_name<T: Object>(names: &mut HashTable<Named>, rows: &[Option<Arc<T>>], id: u32, row: &T) {
     let (meta, key) = (row.meta(), row.key());
-    let named = |other: &u32| is_named(rows, *other, &meta.namespace, &key);
     let hash = hashed(&meta.namespace, &key);
-    match names.entry(hash, named, |other| hash_of(rows, *other)) {
-        Entry::Occupied(mut other) => *other.get_mut() = id,
-        Entry::Vacant(place) => drop(place.insert(id)),
+    let named =
+        |other: &Named| other.hash == hash && is_named(rows, other.id, &meta.namespace, &key);
+    match names.entry(spread(hash), named, |other| spread(other.hash)) {
+        Entry::Occupied(mut other) => other.get_mut().id = id,
+        Entry::Vacant(place) => drop(place.insert(Named { hash, id })),
     }
 }
 
-/// Where the object of this name stands among the names.
-fn hashed(namespace: &str, name: &str) -> u64 {
-    FxBuildHasher.hash_one((namespace, name))
+/// What is kept of the hash of a name.
+fn hashed(namespace: &str, name: &str) -> u32 {
+    (FxBuildHasher.hash_one((namespace, name)) >> 32) as u32
 }
 
-/// The same, of an object by its number.
-fn hash_of<T: Object>(rows: &[Option<Arc<T>>], id: u32) -> u64 {
-    let row = rows.get(id as usize).and_then(Option::as_ref);
-    row.map_or(0, |row| hashed(&row.meta().namespace, &row.key()))
+/// Where the object of this name stands among the names: every bit of it matters there.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn is_named<T: Object>(rows: &[Option<Arc<T>>], id: u32, namespace: &str, name: &str) -> bool {

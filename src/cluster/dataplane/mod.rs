@@ -19,7 +19,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::api::{Kind, Node, Row, Text};
 use crate::engine::Time;
@@ -142,15 +144,17 @@ pub struct DataPlane {
     exchanges: Slab<Exchange>,
     units: Slab<Unit>,
     /// By the number of the pod.
-    pods: Vec<Option<Box<Pod>>>,
+    pods: Vec<Option<Pod>>,
+    /// The names of those that went while somebody could have met them.
+    gone: FxHashMap<u32, (Text, Text)>,
     /// How many pods have got an address.
     addressed: u32,
     /// The newest pod that had an address; none before somebody asks.
-    by_ip: Option<rustc_hash::FxHashMap<u32, u32>>,
+    by_ip: Option<FxHashMap<u32, u32>>,
     /// Pods whose containers only sleep.
     idle: std::collections::BTreeSet<u32>,
     /// Processes by place, in the order of starting.
-    at: Vec<Vec<Key>>,
+    at: Vec<SmallVec<[Key; 3]>>,
     /// Places without power.
     dark: BTreeSet<Place>,
     /// Memory of the nodes by place, and what their kubelets want to be told about it.
@@ -181,6 +185,7 @@ impl DataPlane {
             exchanges: Slab::default(),
             units: Slab::default(),
             pods: Vec::new(),
+            gone: FxHashMap::default(),
             addressed: 0,
             by_ip: None,
             idle: std::collections::BTreeSet::new(),
@@ -314,10 +319,10 @@ impl DataPlane {
         }
     }
 
-    /// Namespace and name of a pod that is there, or was when requests were sent.
-    pub fn pod_name(&self, pod: u32) -> Option<(&Text, &Text)> {
-        let pod = self.pods.get(pod as usize)?.as_ref()?;
-        Some((&pod.namespace, &pod.name))
+    /// Namespace and name of a pod that is not there any more, if anybody could have sent requests to it.
+    pub fn name_of_gone(&self, pod: u32) -> Option<(&Text, &Text)> {
+        let (namespace, name) = self.gone.get(&pod)?;
+        Some((namespace, name))
     }
 
     /// What proxies had programmed by `end`: where, since when, up to which revision. In large

@@ -50,7 +50,8 @@ impl DataPlane {
     }
 
     fn units_at(&self, place: Place) -> Vec<Key> {
-        self.at.get(place.index()).cloned().unwrap_or_default()
+        let units = self.at.get(place.index());
+        units.map_or_else(Vec::new, |units| units.to_vec())
     }
 
     fn vanish(&mut self, key: Key, now: Time) {

@@ -75,14 +75,13 @@ pub struct Whereabouts {
 }
 
 impl Whereabouts {
-    /// The pod changed, or is gone.
-    pub fn learn(&mut self, row: &PodRow, gone: bool, net: &Net) {
+    /// The pod changed, or is gone; `home` is where its processes were started, if any were.
+    pub fn learn(&mut self, row: &PodRow, gone: bool, home: Option<Place>, net: &Net) {
         self.gone |= gone;
         if let Some(ip) = row.status.ip.filter(|_| self.ip == 0) {
             self.ip = ip.0;
-            let node = row.node_name.as_ref();
-            let place = node.and_then(|node| net.place(node));
-            self.place = place.unwrap_or_default();
+            let named = || net.place(row.node_name.as_ref()?);
+            self.place = home.or_else(named).unwrap_or_default();
         }
     }
 

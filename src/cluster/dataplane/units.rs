@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 use super::client::Line;
 use super::exchange::{NONE, Status};
 use super::{DataPlane, Event, Out};
+use crate::api::Pod as PodRow;
 use crate::api::container::Container;
 use crate::api::pod::RestartPolicy;
-use crate::api::{Pod as PodRow, Text};
 use crate::engine::draws::{Purpose, entity_key};
 use crate::engine::{Dist, Time};
 use crate::kubelet::RuntimeEvent;
@@ -26,17 +26,15 @@ const STARTUP: Purpose = Purpose::new("load/startup");
 const EXIT: Purpose = Purpose::new("load/exit");
 const NEED: Purpose = Purpose::new("load/need");
 
-/// A pod that somebody may have sent a request to, or may yet: its name stays for reports.
+/// A pod that somebody may have sent a request to, or may yet.
 #[derive(Clone, Debug, Default)]
 pub struct Pod {
-    /// Namespace.
-    pub namespace: Text,
-    /// Name.
-    pub name: Text,
     /// Its deletion was asked for, or it is gone from the API.
     pub deleting: bool,
     /// Where it was last.
     pub whereabouts: super::told::Whereabouts,
+    /// Where its processes were started, if any were.
+    pub home: Option<Place>,
     /// How many pods had got an address when it had its own, itself included.
     pub addressed: u32,
     /// Its processes.
@@ -112,12 +110,12 @@ pub(super) fn default_models() -> [Arc<AppModel>; 3] {
 
 /// Whether some process of the pod serves.
 pub(super) fn alive(
-    pods: &[Option<Box<Pod>>],
+    pods: &[Option<Pod>],
     units: &crate::load::Slab<Unit>,
     pod: u32,
     now: Time,
 ) -> bool {
-    let pod = pods.get(pod as usize).and_then(Option::as_deref);
+    let pod = pods.get(pod as usize).and_then(Option::as_ref);
     pod.is_some_and(|pod| {
         let mut found = pod.units.iter().filter_map(|key| units.get(*key));
         found.any(|unit| unit.instance.listens(now))
@@ -131,16 +129,10 @@ impl DataPlane {
         if self.pods.len() <= at {
             self.pods.resize(at + 1, None);
         }
-        let pod = self.pods[at].get_or_insert_with(|| {
-            Box::new(Pod {
-                namespace: row.meta.namespace.clone(),
-                name: row.meta.name.clone(),
-                ..Pod::default()
-            })
-        });
+        let pod = self.pods[at].get_or_insert_default();
         pod.deleting |= gone || row.meta.deleting();
         let before = pod.whereabouts.ip;
-        pod.whereabouts.learn(row, gone, &self.net);
+        pod.whereabouts.learn(row, gone, pod.home, &self.net);
         let ip = pod.whereabouts.ip;
         if ip != before {
             self.addressed += 1;
@@ -149,9 +141,12 @@ impl DataPlane {
                 by_ip.insert(ip, number);
             }
         }
-        // Nobody who sends anything can ever have met it.
         if gone && pod.units.is_empty() && self.senders.is_empty() {
+            // Nobody who sends anything can ever have met it.
             self.pods[at] = None;
+        } else if gone {
+            let name = (row.meta.namespace.clone(), row.meta.name.clone());
+            self.gone.insert(number, name);
         }
     }
 
@@ -206,10 +201,9 @@ impl DataPlane {
         self.model_of(row, index)
     }
 
-    /// A container's process was started on the pod's node.
-    pub fn start(&mut self, id: ContainerId, row: &PodRow, now: Time, out: &mut Out) {
+    /// A container's process was started on the pod's node, which is at this place.
+    pub fn start(&mut self, id: ContainerId, place: Place, row: &PodRow, now: Time, out: &mut Out) {
         self.pod_changed(id.pod.0, row, false);
-        let place = self.place_of(id.pod, row);
         let (model, calls) = self.model_of(row, id.index);
         let instance = self.instance(id, row, model, now);
         let ports = Ports::of(&instance.model, &row.spec, id.index);
@@ -242,22 +236,18 @@ impl DataPlane {
         self.expect_use(&unit, true, out);
         let key = self.units.insert(unit);
         if self.at.len() <= place.index() {
-            self.at.resize(place.index() + 1, Vec::new());
+            self.at.resize(place.index() + 1, SmallVec::new());
         }
         self.at[place.index()].push(key);
         if let Some(pod) = &mut self.pods[id.pod.index()] {
+            pod.home = Some(place);
             pod.units.push(key);
         }
         self.watch_life(key, now, out);
     }
 
-    /// The place of the node that a pod is on.
-    fn place_of(&mut self, pod: Id<PodRow>, row: &PodRow) -> Place {
-        let known = self.pods[pod.index()].as_ref().map(|pod| pod.whereabouts);
-        if let Some(place) = known.and_then(super::told::Whereabouts::node) {
-            return place;
-        }
-        let node = row.node_name.as_ref().map_or("", |n| n.as_str());
+    /// The place of a node, which it keeps for good.
+    pub fn place_of_node(&mut self, node: &str) -> Place {
         let known = self.net.place(node);
         known.unwrap_or_else(|| self.net.topology.node(node, ""))
     }

@@ -106,7 +106,7 @@ fn a_dead_node_is_a_black_hole_until_its_endpoints_go() {
         for (failure, group) in world.tally().groups() {
             let seen = (failure.cause, failure.class);
             assert_eq!(seen, (Cause::Timeout, Class::DeadEndpoint));
-            assert_eq!(world.plane.pod_name(failure.pod).unwrap().1, "web-1");
+            assert_eq!(world.name_of(failure.pod).unwrap(), "web-1");
             assert_eq!(group.dead, (1, 3));
         }
         assert_eq!(world.plane.in_flight().0, 0);

@@ -227,6 +227,13 @@ impl World {
         row.clone()
     }
 
+    /// The name of a pod that is there or was.
+    pub fn name_of(&self, pod: u32) -> Option<&Text> {
+        let is = |row: &Pod| row.meta.uid == Uid(u64::from(pod) + 1);
+        let (name, _) = self.pods.iter().find(|(_, row)| is(row))?;
+        Some(name)
+    }
+
     pub fn id(&self, name: &str) -> ContainerId {
         let index = self.row(name).meta.uid.0 - 1;
         ContainerId {
@@ -294,8 +301,10 @@ impl World {
     }
 
     pub fn start_as(&mut self, id: ContainerId, name: &str) {
-        let row = self.row(name);
-        self.plane.start(id, &row, self.queue.now(), &mut self.out);
+        let (row, now) = (self.row(name), self.queue.now());
+        let node = row.node_name.clone().unwrap_or_default();
+        let place = self.plane.place_of_node(&node);
+        self.plane.start(id, place, &row, now, &mut self.out);
         self.flush();
     }
 
@@ -362,8 +371,8 @@ impl World {
         let tally = self.tally();
         let mut words = vec![format!("ok {}", tally.ok)];
         for (failure, group) in tally.groups() {
-            let pod = self.plane.pod_name(failure.pod);
-            let pod = pod.map_or(String::new(), |(_, name)| format!(", {name}"));
+            let pod = self.name_of(failure.pod);
+            let pod = pod.map_or(String::new(), |name| format!(", {name}"));
             let (cause, class) = (failure.cause.name(), failure.class.name());
             words.push(format!("{} {cause} ({class}{pod})", group.count));
         }
