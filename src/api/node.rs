@@ -1,5 +1,7 @@
 //! Nodes and their leases.
 
+use smallvec::SmallVec;
+
 use super::affinity::Taint;
 use super::pod_status::Truth;
 use super::quantity::Resources;
@@ -40,7 +42,7 @@ pub struct NodeStatus {
     /// Allocatable.
     pub allocatable: Resources,
     /// Conditions.
-    pub conditions: Vec<NodeCondition>,
+    pub conditions: SmallVec<[NodeCondition; 4]>,
     /// Images on the node with their sizes in bytes (`names[0]`, size).
     pub images: Shared<Vec<(Vec<Text>, i64)>>,
     /// `volumesInUse`: PersistentVolumes that are, or are about to be, mounted; by name, sorted.

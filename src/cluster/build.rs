@@ -494,6 +494,6 @@ pub fn node(pool: &NodePool, nth: u32) -> Node {
         status,
         ..Node::default()
     };
-    node.status.conditions = crate::kubelet::initial_conditions(&node);
+    node.status.conditions = crate::kubelet::initial_conditions(&node).into();
     node
 }

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fixedbitset::FixedBitSet;
-
+use super::addresses::Addresses;
 use super::agent::Event;
 use super::config::KubeletConfig;
 use super::health::Health;
@@ -263,8 +262,8 @@ pub(super) struct Host {
     pub(super) telling: Telling,
     pub(super) images: Images,
     pub(super) renewal: Box<Renewal>,
-    pub(super) reporting: Box<Reporting>,
-    pub(super) shortage: Box<Shortage>,
+    pub(super) reporting: Reporting,
+    pub(super) shortage: Shortage,
     pub(super) shutdown: Option<Box<Shutdown>>,
     /// Critical pods that wait for others to make room.
     pub(super) waiting: u16,
@@ -274,7 +273,7 @@ pub(super) struct Host {
     /// Volumes that are, or are about to be, mounted, and for which pods.
     pub(super) in_use: BTreeSet<(Text, Id<Pod>)>,
     /// Numbers of the addresses in use, and of the one given last.
-    addresses: FixedBitSet,
+    addresses: Addresses,
     last_address: u32,
     /// Pods whose status is to be sent, and the one under way with its version.
     pub(super) statuses: Line<Id<Pod>>,
@@ -305,12 +304,12 @@ impl Host {
             telling: Telling::new(&config),
             images: Images::new(&config, &row),
             renewal: Box::default(),
-            reporting: Box::default(),
-            shortage: Box::default(),
+            reporting: Reporting::default(),
+            shortage: Shortage::default(),
             shutdown: None,
             waiting: 0,
             in_use: BTreeSet::new(),
-            addresses: FixedBitSet::new(),
+            addresses: Addresses::default(),
             last_address: 1,
             statuses: Line::default(),
             sending: None,
@@ -478,8 +477,7 @@ impl Host {
                 self.last_address + 1
             };
             let at = self.last_address as usize;
-            self.addresses.grow(at + 1);
-            if !self.addresses.put(at) {
+            if self.addresses.take(at) {
                 break;
             }
         }
@@ -490,10 +488,7 @@ impl Host {
     pub(super) fn free_address(&mut self, pod: &PodWorker) {
         let mask = (1u32 << self.config.pod_bits) - 1;
         if let Some(ip) = pod.record.ip.filter(|_| !pod.row.spec.host_network) {
-            let at = (ip.0 & mask) as usize;
-            if self.addresses.contains(at) {
-                self.addresses.remove(at);
-            }
+            self.addresses.free((ip.0 & mask) as usize);
         }
     }
 

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::config::KubeletConfig;
 use super::host::{Cx, Host};
 use super::image_name::{self, tagged, with_tag};
@@ -34,7 +36,7 @@ pub(super) struct Images {
 
 /// A few images by name with tag, with their sizes in MiB, in the order of their names.
 #[derive(Debug, Default)]
-pub(super) struct Present(Vec<(Text, u16)>);
+pub(super) struct Present(SmallVec<[(Text, u16); 6]>);
 
 impl Present {
     fn find(&self, name: &str) -> Result<usize, usize> {

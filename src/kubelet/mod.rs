@@ -22,6 +22,8 @@ pub mod config;
 
 mod host;
 
+mod addresses;
+
 mod admission;
 
 mod pod_worker;

@@ -232,7 +232,7 @@ impl Host {
         node.meta.deletion = None;
         node.status.conditions.clear();
         let (conditions, _) = conditions(&node, &Health::default(), cx.now);
-        node.status.conditions = conditions;
+        node.status.conditions = conditions.into();
         node.status.images = self.image_list().into();
         node.status.declared_features = self.declared.clone();
         self.reporting.due = Time::MAX;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::cache::{Interned, NodeIx};
 use super::plugin::PodEntry;
 use super::plugins::gpu::Gpus;
@@ -59,8 +61,8 @@ pub struct NodeInfo {
     pub unschedulable: bool,
     /// Whether it has any taints.
     pub tainted: bool,
-    /// Pods on it, assumed ones among them.
-    pub pods: Vec<PodEntry>,
+    /// Pods on it, assumed ones among them. Those of a node with few stand beside it.
+    pub pods: SmallVec<[PodEntry; 2]>,
     /// Host ports in use.
     pub ports: Vec<HostPort>,
     /// Images on it by number, with their sizes in bytes, sorted.
@@ -85,7 +87,7 @@ impl NodeInfo {
             node: None,
             unschedulable: false,
             tainted: false,
-            pods: Vec::new(),
+            pods: SmallVec::new(),
             ports: Vec::new(),
             images: Vec::new(),
             gpus: Gpus::default(),

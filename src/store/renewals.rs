@@ -18,18 +18,18 @@ pub(super) struct Renewals {
     rewritten: u64,
 }
 
-/// Half a line of the processor's cache: each renewal reads and writes another one.
+/// A quarter of a line of the processor's cache: each renewal reads and writes another one.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
 struct Renewed {
-    revision: u64,
-    /// Of the change that brought `at`.
-    since: u64,
     at: Time,
-    stands: Stands,
+    /// Of the change that brought `at`, times four; what is left says how the lease [stands](Stands).
+    since: u64,
 }
 
+const _: () = assert!(size_of::<Renewed>() == 16);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 enum Stands {
     Gone,
     /// Its deletion was asked for.
@@ -37,33 +37,44 @@ enum Stands {
     Here,
 }
 
-const NONE: Renewed = Renewed {
-    revision: 0,
-    since: 0,
-    at: Time::ZERO,
-    stands: Stands::Gone,
-};
+impl Renewed {
+    const NONE: Renewed = Renewed::new(Time::ZERO, 0, Stands::Gone);
+
+    const fn new(at: Time, since: u64, stands: Stands) -> Renewed {
+        let since = since << 2 | stands as u64;
+        Renewed { at, since }
+    }
+
+    fn since(self) -> u64 {
+        self.since >> 2
+    }
+
+    fn stands(self, so: Stands) -> bool {
+        self.since & 3 == so as u64
+    }
+}
 
 impl Renewals {
     /// The row was written as a whole, or is gone.
     pub(super) fn put(&mut self, lease: Id<Lease>, row: Option<&Lease>) {
         let at = lease.index();
         if self.leases.len() <= at {
-            self.leases.resize(at + 1, NONE);
+            self.leases.resize(at + 1, Renewed::NONE);
         }
         self.rewritten += 1;
         let before = self.leases[at];
-        self.leases[at] = row.map_or(NONE, |row| Renewed {
-            revision: row.meta.revision,
-            since: match before.stands != Stands::Gone && before.at == row.renewed {
-                true => before.since,
-                false => row.meta.revision,
-            },
-            at: row.renewed,
-            stands: match row.meta.deleting() {
+        self.leases[at] = row.map_or(Renewed::NONE, |row| {
+            let same = !before.stands(Stands::Gone) && before.at == row.renewed;
+            let stands = match row.meta.deleting() {
                 true => Stands::Leaving,
                 false => Stands::Here,
-            },
+            };
+            let since = if same {
+                before.since()
+            } else {
+                row.meta.revision
+            };
+            Renewed::new(row.renewed, since, stands)
         });
     }
 
@@ -76,8 +87,8 @@ impl Renewals {
     /// otherwise nothing happens, and the answer is false.
     pub(super) fn renew(&mut self, lease: Id<Lease>, revision: u64, at: Time) -> bool {
         match self.leases.get_mut(lease.index()) {
-            Some(renewed) if renewed.stands == Stands::Here && renewed.at != at => {
-                (renewed.revision, renewed.since, renewed.at) = (revision, revision, at);
+            Some(renewed) if renewed.stands(Stands::Here) && renewed.at != at => {
+                *renewed = Renewed::new(at, revision, Stands::Here);
                 true
             }
             _ => false,
@@ -87,7 +98,7 @@ impl Renewals {
     /// What a lease that exists was renewed at, and the revision of the change that says so.
     pub(super) fn at(&self, lease: Id<Lease>) -> Option<(Time, u64)> {
         let renewed = self.leases.get(lease.index())?;
-        (renewed.stands != Stands::Gone).then_some((renewed.at, renewed.since))
+        (!renewed.stands(Stands::Gone)).then_some((renewed.at, renewed.since()))
     }
 
     /// The row as it is with its last renewal.
@@ -95,11 +106,12 @@ impl Renewals {
         let (Row::Lease(lease), Some(renewed)) = (&row, self.leases.get(index as usize)) else {
             return row;
         };
-        if renewed.revision <= lease.meta.revision {
+        // A row that was written later says the same instant.
+        if renewed.since() <= lease.meta.revision {
             return row;
         }
         let mut whole = Lease::clone(lease);
-        whole.meta.revision = renewed.revision;
+        whole.meta.revision = renewed.since();
         whole.renewed = renewed.at;
         Row::Lease(Arc::new(whole))
     }

@@ -32,7 +32,7 @@ fn cluster(zones: &[(&str, usize)]) -> Store {
                 ..Node::default()
             };
             node.meta.labels = node.meta.labels.with("topology.kubernetes.io/zone", *zone);
-            node.status.conditions = vec![NodeCondition {
+            node.status.conditions = smallvec::smallvec![NodeCondition {
                 kind: NodeConditionKind::Ready,
                 status: Truth::True,
                 heartbeat: Time::ZERO,

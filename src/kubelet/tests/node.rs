@@ -376,10 +376,10 @@ fn under_memory_pressure_the_pod_that_uses_most_beyond_its_requests_goes() {
 
 #[test]
 fn an_idle_kubelet_and_a_pod_worker_are_small() {
-    // There may be 5,000 kubelets and 150,000 pods in a run. A worker holds what is recorded of its
-    // first container.
+    // There may be 5,000 kubelets and 150,000 pods in a run. A kubelet holds what it reads for every
+    // pod, and a worker what is recorded of its first container: another block would be waited for.
     let worker = size_of::<super::super::pod_worker::PodWorker>();
-    assert!(size_of::<Kubelet>() <= 864, "{}", size_of::<Kubelet>());
+    assert!(size_of::<Kubelet>() <= 1_152, "{}", size_of::<Kubelet>());
     assert!(worker <= 384, "{worker}");
 }
 

@@ -31,7 +31,7 @@ impl World<'_> {
             let mut node = Node::default();
             node.meta.name = name.clone();
             node.meta.labels = labels;
-            node.status.conditions = vec![ready(now)];
+            node.status.conditions = vec![ready(now)].into();
             self.create(node.into(), now)?;
             let mut lease = Lease::default();
             lease.meta.namespace = "kube-node-lease".into();
