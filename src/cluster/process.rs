@@ -14,7 +14,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::api::Kind;
-use crate::engine::Time;
+use crate::engine::{Time, nanos};
 use crate::store::{Change, Cursor, Log, Op, Store, View};
 
 /// What a process does about the changes of a kind.
@@ -105,7 +105,7 @@ impl Process {
     pub fn new(lag: Duration, interest: fn(Kind) -> Interest) -> Self {
         Process {
             view: View::default(),
-            lag_ns: u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX),
+            lag_ns: nanos(lag),
             up: true,
             interest: {
                 let mut all = [interest(Kind::KubeEvent); KINDS];

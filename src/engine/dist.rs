@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use often::Often;
 
+use super::nanos;
+
 /// A distribution of non-negative spans.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Dist {
@@ -191,7 +193,7 @@ impl Sampler {
     pub fn nanos(&self, unit: f64) -> u64 {
         match self {
             Sampler::LogNormal { .. } => whole(self.real(unit)),
-            Sampler::Other(dist) => u64::try_from(dist.sample(unit).as_nanos()).unwrap_or(u64::MAX),
+            Sampler::Other(dist) => nanos(dist.sample(unit)),
         }
     }
 

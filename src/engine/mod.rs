@@ -28,5 +28,5 @@ pub use drive::{Ended, Limits, Progress, Tape, drive};
 pub use journal::{Closing, Header, Journal, JournalError, Outside, Playback};
 pub use line::Line;
 pub use queue::Queue;
-pub use time::Time;
+pub use time::{Time, nanos};
 pub use world::{Backend, Dispatched, Observer, Silent, Turn, World};

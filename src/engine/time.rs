@@ -75,7 +75,7 @@ impl Time {
 }
 
 /// A span in nanoseconds, at most `u64::MAX` of them.
-fn nanos(span: Duration) -> u64 {
+pub fn nanos(span: Duration) -> u64 {
     span.as_secs()
         .saturating_mul(1_000_000_000)
         .saturating_add(span.subsec_nanos().into())

@@ -29,7 +29,7 @@ use crate::api::{
 };
 use crate::client::{Budget, Outbox};
 use crate::engine::draws::{Draws, Purpose, entity_key};
-use crate::engine::{Line, Time};
+use crate::engine::{Line, Time, nanos};
 use crate::store::write::Trigger;
 use crate::store::{Cause, Id, Origin, View, Write};
 
@@ -161,7 +161,7 @@ impl Grid {
     }
 
     pub(super) fn with_phase(period: Duration, phase_ns: u64) -> Grid {
-        let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let period_ns = nanos(period).max(1);
         Grid {
             period_ns,
             phase_ns: phase_ns % period_ns,
@@ -341,7 +341,7 @@ impl Host {
         self.images.present = images;
         let phase = |purpose, period: Duration| {
             let phase = if established {
-                let bound = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+                let bound = nanos(period).max(1);
                 cx.draws.below(purpose, self.entity, 0, bound)
             } else {
                 cx.now.as_nanos()
@@ -445,9 +445,8 @@ impl Host {
         span: Duration,
         factor: f64,
     ) -> Duration {
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let key = (purpose, entity, n);
-        Duration::from_nanos(Host::jittered(cx.draws, key, nanos, factor))
+        Duration::from_nanos(Host::jittered(cx.draws, key, nanos(span), factor))
     }
 
     /// As [`Host::jitter`], of nanoseconds, and outside of a dispatch.

@@ -19,8 +19,8 @@ use crate::api::node::{NodeCondition, NodeConditionKind};
 use crate::api::pod_status::Truth;
 use crate::api::{Kind, Node, Text};
 use crate::client::Reply;
-use crate::engine::Time;
 use crate::engine::draws::Purpose;
+use crate::engine::{Time, nanos};
 use crate::store::{ApiError, Patch, Write};
 
 const PHASE: Purpose = Purpose::new("kubelet/node-status-phase");
@@ -198,7 +198,7 @@ impl Host {
         self.reporting.registered = true;
         if self.established && self.row.ready() {
             let period = self.config.node_status_update;
-            let bound = u64::try_from(period.as_nanos()).unwrap_or(1).max(1);
+            let bound = nanos(period).max(1);
             let phase = cx.draws.below(PHASE, self.entity, 0, bound);
             self.reporting.due = cx.now + Duration::from_nanos(phase);
             cx.out.at(self.reporting.due, Event::NodeStatus);
@@ -268,8 +268,7 @@ impl Host {
     fn look_after(&mut self, at: Time, cx: &Cx<'_>) -> Time {
         let n = self.reporting.n;
         self.reporting.n += 1;
-        let period = self.config.node_status_update.as_nanos();
-        let period = u64::try_from(period).unwrap_or(u64::MAX);
+        let period = nanos(self.config.node_status_update);
         let key = (JITTER, self.entity, n);
         at.plus_nanos(Host::jittered(cx.draws, key, period, FACTOR))
     }

@@ -30,7 +30,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::slab::{Key, Slab};
-use crate::engine::Time;
+use crate::engine::{Time, nanos};
 
 /// The CFS period: 100 ms.
 pub const PERIOD: Duration = Duration::from_millis(100);
@@ -218,7 +218,7 @@ impl Cpu {
         };
         g.advance(now);
         g.rebase();
-        let nanos = u64::try_from(work.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos(work);
         let length = nanos.min(u64::MAX >> (SHIFT + 2)) << SHIFT;
         g.work
             .push(Reverse((g.virtual_time + length, g.arrivals, owner)));

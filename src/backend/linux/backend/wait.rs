@@ -7,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::{Linux, sys};
+use crate::engine::nanos;
 
 impl Linux {
     /// Lets a span of the run pass, faster than on the wall if nothing real goes on.
@@ -21,7 +22,6 @@ impl Linux {
         };
         self.clock.go(before, rate);
         // Never too short: a wait that ends early looks like an interruption.
-        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let span = span.map(|span| nanos(span).div_ceil(u64::from(rate)));
         let span = span.into_iter().chain(limit).min();
         self.poll(span.map(Duration::from_nanos));

@@ -21,6 +21,7 @@ use super::container::Container;
 use super::grpc::{self, Answer};
 use super::zygote::Expected;
 use super::{Cell, Source};
+use crate::engine::nanos;
 use crate::kubelet::RuntimeEvent;
 use crate::kubelet::runtime::ProbeOutcome;
 
@@ -288,7 +289,7 @@ pub fn connection(
 impl Ask {
     /// The instant from which on nobody waits for an answer any more, if it is asked now.
     pub fn due(&self) -> u64 {
-        let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let timeout = nanos(self.timeout);
         sys::monotonic().saturating_add(timeout)
     }
 }

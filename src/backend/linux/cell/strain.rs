@@ -18,6 +18,7 @@ use super::super::sys::{self, Forked};
 use super::super::workload::ballast::Ballast;
 use super::{Cell, Source};
 use crate::cluster::StrainTarget;
+use crate::engine::nanos;
 use crate::kubelet::runtime::ContainerId;
 
 /// So long a process computes before it pauses.
@@ -170,7 +171,7 @@ fn become_work(work: Work, group: &Group) -> ! {
 }
 
 fn compute(millionths: u64) -> ! {
-    let slice = u64::try_from(SLICE.as_nanos()).unwrap_or(u64::MAX);
+    let slice = nanos(SLICE);
     let pause = slice * (1_000_000 - millionths) / millionths;
     loop {
         let begun = sys::monotonic();

@@ -19,7 +19,7 @@ use super::grpc;
 use super::http::{self, Parsed};
 use super::peer;
 use super::{Ears, Workload, control_address};
-use crate::engine::{Draws, Purpose};
+use crate::engine::{Draws, Purpose, nanos};
 use crate::load::model::OnSigterm;
 
 mod burners;
@@ -90,10 +90,6 @@ pub struct Server {
     drained_at: u64,
     memory_due: u64,
     draining: bool,
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Serves until the process ends.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::child::Child;
 use super::route::Cidr;
 use super::sys::{Result, Step};
+use crate::engine::nanos;
 use crate::net::link::{self, Members};
 use crate::net::topology::Latencies;
 
@@ -204,7 +205,7 @@ impl Wire {
         let command = Command::Zones {
             a: a.to_owned(),
             b: b.to_owned(),
-            one_way_ns: u64::try_from(one_way.as_nanos()).unwrap_or(u64::MAX),
+            one_way_ns: nanos(one_way),
         };
         self.tell(&command, &[])
     }
