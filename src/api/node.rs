@@ -127,7 +127,10 @@ impl Node {
     }
 }
 
-/// A Lease (of a node, in `kube-node-lease`).
+/// Namespace of the nodes' leases.
+pub const LEASES: &str = "kube-node-lease";
+
+/// A Lease (of a node, in [`LEASES`]).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lease {
     /// Metadata.

@@ -150,6 +150,13 @@ impl Cluster {
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             self.seed(namespace(name).into());
         }
+        // Machines are large: as a list that grows they would be moved a dozen times.
+        let nodes = scenario
+            .cluster
+            .pools
+            .iter()
+            .map(|pool| pool.count as usize);
+        self.machines.reserve_exact(nodes.sum());
         for pool in &scenario.cluster.pools {
             for nth in 0..pool.count {
                 self.seed(node(pool, nth).into());

@@ -21,6 +21,7 @@ use super::runtime::{Call, RuntimeRequest};
 use super::shutdown::Shutdown;
 use super::telling::Telling;
 use crate::api::container::ConfigRef;
+use crate::api::node::LEASES;
 use crate::api::pod::VolumeSource;
 use crate::api::pod_status::PodIp;
 use crate::api::{
@@ -82,9 +83,6 @@ pub enum Found {
 
 /// Annotation of a claim: the volume controller has finished binding it.
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-
-/// Namespace of the nodes' leases.
-pub(super) const LEASES: &str = "kube-node-lease";
 
 impl Lookup for View {
     fn config(&self, wanted: &ConfigRef, namespace: &str) -> Found {

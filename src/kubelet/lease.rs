@@ -10,7 +10,8 @@
 use std::time::Duration;
 
 use super::agent::{Event, Kubelet};
-use super::host::{Cx, Host, LEASES, Topic};
+use super::host::{Cx, Host, Topic};
+use crate::api::node::LEASES;
 use crate::api::{Kind, Lease, Meta, OwnerRef};
 use crate::client::{Reply, Send};
 use crate::engine::Time;

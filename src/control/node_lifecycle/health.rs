@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::api::node::{NodeCondition, NodeConditionKind};
+use crate::api::node::{LEASES, NodeCondition, NodeConditionKind};
 use crate::api::pod_status::Truth;
 use crate::api::{Lease, Node};
 use crate::client::SyncContext;
@@ -134,16 +134,15 @@ pub fn try_update(
 /// A renewal that was not seen before counts as a sign of life now. What is found by name is mostly
 /// the lease of the last look.
 fn see_lease(seen: &mut Health, last: Option<Id<Lease>>, node: &Node, cx: &SyncContext<'_>) {
-    const NAMESPACE: &str = "kube-node-lease";
     let leases = cx.view.of::<Lease>();
     let name = &node.meta.name;
     let cached = seen.lease.map(|(id, _)| id);
     let cached = cached.filter(|id| leases.get(*id).is_some());
     let last = last.filter(|id| {
         let meta = leases.get(*id).map(|lease| &lease.meta);
-        meta.is_some_and(|meta| meta.name == *name && meta.namespace == NAMESPACE)
+        meta.is_some_and(|meta| meta.name == *name && meta.namespace == *LEASES)
     });
-    let named = || Some(leases.find(NAMESPACE, name)?.0);
+    let named = || Some(leases.find(LEASES, name)?.0);
     let Some(id) = cached.or(last).or_else(named) else {
         return;
     };
