@@ -181,8 +181,8 @@ pub struct Plugins {
 }
 
 impl Default for Plugins {
-    /// `getDefaultPlugins` of 1.36, without the plugin of declared features: pods that need them are
-    /// not modelled. DynamicResources is there for pods without claims (`applyDynamicResources`).
+    /// `getDefaultPlugins` of 1.36. DynamicResources is there for pods without claims
+    /// (`applyDynamicResources`).
     fn default() -> Self {
         let weight = |plugin| match plugin {
             PluginName::TaintToleration => 3,

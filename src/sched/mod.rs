@@ -6,9 +6,8 @@
 //! not know: who creates pods, what runs on nodes, how long a request takes. It reads a lagging
 //! view and asks for writes; it holds no clock.
 //!
-//! Left out of the reference version, whose defaults have them on: resource claims, declared features
-//! of nodes, and opportunistic batching, which only profiles without default spread
-//! constraints ever do. Pod groups and waiting for a group are off by default there.
+//! Left out of the reference version, whose defaults have them on: resource claims, and opportunistic
+//! batching, which only profiles without default spread constraints ever do. Pod groups and waiting for a group are off by default there.
 //!
 //! Read first: [`scheduler`] (the component), [`cycle`] (one attempt), [`framework`] and [`plugin`]
 //! (what plugins are), [`plugins`] (what they do). Then [`queue`], [`cache`], [`preempt`]; [`equal_pods`]
