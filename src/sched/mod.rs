@@ -7,7 +7,8 @@
 //! view and asks for writes; it holds no clock.
 //!
 //! Left out of the reference version, whose defaults have them on: resource claims, and opportunistic
-//! batching, which only profiles without default spread constraints ever do. Pod groups and waiting for a group are off by default there.
+//! batching, which only profiles without default spread constraints ever do. Pod groups and waiting
+//! for a group are off by default there.
 //!
 //! Read first: [`scheduler`] (the component), [`cycle`] (one attempt), [`framework`] and [`plugin`]
 //! (what plugins are), [`plugins`] (what they do). Then [`queue`], [`cache`], [`preempt`]; [`equal_pods`]

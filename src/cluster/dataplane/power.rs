@@ -50,8 +50,8 @@ impl DataPlane {
     }
 
     fn units_at(&self, place: Place) -> Vec<Key> {
-        let units = self.at.get(place.index());
-        units.map_or_else(Vec::new, |units| units.to_vec())
+        let units = self.at.get(place.index()).into_iter().flatten();
+        units.copied().collect()
     }
 
     fn vanish(&mut self, key: Key, now: Time) {

@@ -84,11 +84,6 @@ impl Whereabouts {
             self.place = home.or_else(named).unwrap_or_default();
         }
     }
-
-    /// Its node, once it has an address there.
-    pub fn node(self) -> Option<Place> {
-        (self.place != Place::default()).then_some(self.place)
-    }
 }
 
 /// What is known about the pod behind an endpoint.
